@@ -1,0 +1,35 @@
+//! The OCI image model: everything there is to know about an image without touching the machine.
+//!
+//! **Does**: references, digests, documents (manifest, index, config), deterministic tar layers,
+//! the canonical compressors, whiteouts, and [`Tree`], an image's files as one view.
+//!
+//! **Does not** (invariants): touch disk, network, clock or environment. Bytes come in through
+//! `Read`, go out through `Write`; time and platform are arguments.
+//!
+//! Specifications: [OCI image-spec](https://github.com/opencontainers/image-spec/tree/v1.1.0),
+//! [distribution reference grammar](https://pkg.go.dev/github.com/distribution/reference).
+//!
+//! ```
+//! use smidge_image::{Digest, Reference};
+//!
+//! let reference: Reference = "alpine".parse()?;
+//! assert_eq!(reference.to_string(), "docker.io/library/alpine:latest");
+//! assert_eq!(reference.familiar(), "alpine:latest");
+//! assert_eq!(
+//!     Digest::of(b"").to_string(),
+//!     "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+//! );
+//! # Ok::<(), smidge_image::ReferenceError>(())
+//! ```
+
+mod config;
+mod digest;
+mod document;
+mod platform;
+mod reference;
+
+pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use digest::{DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
+pub use document::{Descriptor, Index, LayerKind, Manifest, MediaType, annotation, media_type};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};

@@ -1,0 +1,2 @@
+//! smidge
+fn main() {}
