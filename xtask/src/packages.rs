@@ -1,0 +1,82 @@
+//! Debian packages that a task needs.
+
+use crate::tool::{self, Outcome};
+
+/// A program, and the Debian package that has it.
+pub struct Needed {
+    /// What must be on PATH.
+    pub program: &'static str,
+    /// Where Debian has it.
+    pub package: &'static str,
+}
+
+const fn needed(program: &'static str, package: &'static str) -> Needed {
+    Needed { program, package }
+}
+
+/// What the demo needs.
+pub const DEMO: &[Needed] = &[needed("gcc", "gcc"), needed("curl", "curl")];
+
+/// What the tests need beside that: peers to agree with, compilers to feed.
+pub const TESTS: &[Needed] = &[
+    needed("gcc", "gcc"),
+    needed("curl", "curl"),
+    needed("go", "golang-go"),
+    needed("skopeo", "skopeo"),
+    needed("umoci", "umoci"),
+    needed("podman", "podman"),
+    needed("busybox", "busybox-static"),
+    needed("newuidmap", "uidmap"),
+    needed("musl-gcc", "musl-tools"),
+    needed("setpriv", "util-linux"),
+    needed("script", "bsdutils"),
+    needed("python3", "python3"),
+];
+
+/// What the benchmarks compare with.
+pub const BENCH: &[Needed] = &[
+    needed("hyperfine", "hyperfine"),
+    needed("wrk", "wrk"),
+    needed("crun", "crun"),
+    needed("buildah", "buildah"),
+    needed("dockerd", "docker.io"),
+    needed("iptables", "iptables"),
+    needed("openssl", "openssl"),
+    needed("time", "time"),
+];
+
+/// Installs what is missing when this process may, and otherwise says what to install.
+///
+/// # Errors
+/// Names the packages when they cannot be installed.
+pub fn ensure(needed: &[Needed]) -> Outcome {
+    let mut missing: Vec<&str> = needed
+        .iter()
+        .filter(|n| !tool::found(n.program))
+        .map(|n| n.package)
+        .collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !tool::found("apt-get") || !tool::is_superuser() {
+        return Err(format!(
+            "some programs are missing; install them first:\n  apt-get install {list}"
+        ));
+    }
+    eprintln!("installing {list}");
+    let apt = |args: &[&str]| {
+        tool::run(
+            tool::command("apt-get")
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+                .args(args)
+                .stdin(std::process::Stdio::null()),
+        )
+    };
+    apt(&["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&missing);
+    apt(&install)
+}
