@@ -1,1 +1,28 @@
-//! e2e
+//! End-to-end tests: the real binary, a real store, real peers.
+//!
+//! One binary, one module a topic. Container tests run once for every [`context::Identity`] the
+//! machine offers: root, a user with subordinate ids, a user without. A test that cannot run
+//! here prints `skipped:` and why.
+
+#![allow(missing_docs, reason = "tests explain themselves by their names")]
+
+mod context;
+mod fixture;
+mod http;
+mod seeds;
+
+/// A module that was written but not declared would silently not run.
+#[test]
+fn every_file_is_a_module() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
+    let main = std::fs::read_to_string(dir.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") {
+            assert!(
+                main.contains(&format!("mod {module};")),
+                "`{name}` is not declared in main.rs"
+            );
+        }
+    }
+}
