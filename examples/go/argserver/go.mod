@@ -1,0 +1,3 @@
+module argserver
+
+go 1.19
