@@ -46,13 +46,22 @@ pub struct ImageConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct RunConfig {
     /// User (and group) to run as: `user`, `uid`, `user:group`, …
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub user: String,
     /// Ports the program listens on: `8080/tcp` → `{}`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// Environment, `NAME=value`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub env: Vec<String>,
     /// Arguments that start the program.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,13 +70,22 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Places that are to be volumes: path → `{}`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub volumes: BTreeMap<String, Empty>,
     /// The directory the program starts in.
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub working_dir: String,
     /// Free-form facts.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
+    )]
     pub labels: BTreeMap<String, String>,
     /// The signal that asks the program to stop: `SIGTERM`, `15`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,7 +188,10 @@ impl ImageConfig {
             os: platform.os.clone(),
             variant: platform.variant.clone(),
             config: RunConfig::default(),
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: Vec::new(),
+            },
             history: Vec::new(),
             extra: BTreeMap::new(),
         }

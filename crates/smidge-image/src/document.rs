@@ -174,7 +174,9 @@ impl Manifest {
 
     /// Sizes in bytes of the config and all layers as this manifest refers to them.
     pub fn blobs_size(&self) -> u64 {
-        self.layers.iter().fold(self.config.size, |sum, layer| sum.saturating_add(layer.size))
+        self.layers.iter().fold(self.config.size, |sum, layer| {
+            sum.saturating_add(layer.size)
+        })
     }
 }
 

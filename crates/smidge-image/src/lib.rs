@@ -23,13 +23,29 @@
 //! ```
 
 mod config;
+mod decompress;
 mod digest;
 mod document;
+mod gzip;
+mod layer;
+mod memory;
+mod path;
 mod platform;
 mod reference;
+mod tree;
+mod validate;
+mod whiteout;
 
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use decompress::{Limited, decompress, sniff};
 pub use digest::{DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use document::{Descriptor, Index, LayerKind, Manifest, MediaType, annotation, media_type};
+pub use gzip::{ENCODER, Effort, compress_gzip};
+pub use layer::{Entry, EntryKind, LayerError, LayerWriter, read_layer};
+pub use memory::MemoryTree;
+pub use path::{LayerPath, PathError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use tree::{Found, Node, NodeKind, ReadAt, Tree};
+pub use validate::{ValidateError, validate};
+pub use whiteout::Whiteout;

@@ -48,7 +48,10 @@ impl FromStr for Platform {
         let malformed = || PlatformError(text.to_owned());
         let parts: Vec<&str> = text.split('/').collect();
         let sound = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         if !parts.iter().all(sound) {
             return Err(malformed());
@@ -67,15 +70,23 @@ impl FromStr for Platform {
             "i386" => ("386", None),
             other => (other, None),
         };
-        let variant = variant.or(implied).filter(|v| !(architecture == "arm64" && *v == "v8"));
-        Ok(Self { os: os.to_owned(), variant: variant.map(str::to_owned), ..Self::linux(architecture) })
+        let variant = variant
+            .or(implied)
+            .filter(|v| !(architecture == "arm64" && *v == "v8"));
+        Ok(Self {
+            os: os.to_owned(),
+            variant: variant.map(str::to_owned),
+            ..Self::linux(architecture)
+        })
     }
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+        self.variant
+            .iter()
+            .try_for_each(|variant| write!(f, "/{variant}"))
     }
 }
 

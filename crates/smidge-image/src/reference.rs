@@ -79,12 +79,20 @@ impl Reference {
     /// [`ReferenceError::Format`] when `tag` is not `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         check_tag(tag, tag)?;
-        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+        Ok(Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
     }
 
     /// The same repository, pinned to a manifest.
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { tag: None, digest: Some(digest), ..self.clone() }
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 
     /// The repository without tag or digest, as people write it: `alpine`, `ghcr.io/a/b`.
@@ -157,7 +165,12 @@ impl FromStr for Reference {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self { domain, path, tag, digest })
+        Ok(Self {
+            domain,
+            path,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -170,7 +183,10 @@ fn split_digest(text: &str) -> Result<(&str, Option<Digest>), ReferenceError> {
         None => Ok((text, None)),
         Some((rest, digest)) => match digest.parse() {
             Ok(digest) => Ok((rest, Some(digest))),
-            Err(source) => Err(ReferenceError::Digest { text: text.to_owned(), source }),
+            Err(source) => Err(ReferenceError::Digest {
+                text: text.to_owned(),
+                source,
+            }),
         },
     }
 }
@@ -188,7 +204,11 @@ fn split_domain(name: &str) -> (String, String) {
         }
         _ => (DEFAULT_DOMAIN, name),
     };
-    let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
+    let domain = if domain == "index.docker.io" {
+        DEFAULT_DOMAIN
+    } else {
+        domain
+    };
     if domain == DEFAULT_DOMAIN && !path.contains('/') {
         return (domain.to_owned(), format!("{OFFICIAL}{path}"));
     }
@@ -200,7 +220,11 @@ fn check_tag(tag: &str, text: &str) -> Result<(), ReferenceError> {
     let sound = tag.len() <= 128
         && tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-');
-    format_rule(sound, text, "a tag is up to 128 of `A-Z a-z 0-9 _ . -` and starts with none of `.` `-`")
+    format_rule(
+        sound,
+        text,
+        "a tag is up to 128 of `A-Z a-z 0-9 _ . -` and starts with none of `.` `-`",
+    )
 }
 
 fn check_domain(domain: &str, text: &str) -> Result<(), ReferenceError> {
@@ -213,13 +237,19 @@ fn check_domain(domain: &str, text: &str) -> Result<(), ReferenceError> {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let host_sound = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(v6) => !v6.is_empty() && v6.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'),
         None => host.split('.').all(label),
     };
-    format_rule(port_sound && host_sound, text, "the registry must be HOST or HOST:PORT")
+    format_rule(
+        port_sound && host_sound,
+        text,
+        "the registry must be HOST or HOST:PORT",
+    )
 }
 
 fn check_path(path: &str, text: &str) -> Result<(), ReferenceError> {
@@ -238,7 +268,8 @@ fn check_path(path: &str, text: &str) -> Result<(), ReferenceError> {
 fn is_component(component: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
-    let ends_sound = bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric);
+    let ends_sound =
+        bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric);
     ends_sound
         && bytes.split(alphanumeric).all(|separator| {
             matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
@@ -249,7 +280,10 @@ fn format_rule(sound: bool, text: &str, why: &'static str) -> Result<(), Referen
     if sound {
         return Ok(());
     }
-    Err(ReferenceError::Format { text: text.to_owned(), why })
+    Err(ReferenceError::Format {
+        text: text.to_owned(),
+        why,
+    })
 }
 
 #[cfg(test)]
@@ -257,7 +291,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Option<String> {
-        text.parse::<Reference>().ok().map(|r| format!("{r} {}", r.familiar()))
+        text.parse::<Reference>()
+            .ok()
+            .map(|r| format!("{r} {}", r.familiar()))
     }
 
     #[test]
@@ -265,19 +301,50 @@ mod tests {
         let hex = "a".repeat(64);
         for (text, full, familiar) in [
             ("alpine", "docker.io/library/alpine:latest", "alpine:latest"),
-            ("adejonge/helloworld", "docker.io/adejonge/helloworld:latest", "adejonge/helloworld:latest"),
-            ("index.docker.io/a", "docker.io/library/a:latest", "a:latest"),
+            (
+                "adejonge/helloworld",
+                "docker.io/adejonge/helloworld:latest",
+                "adejonge/helloworld:latest",
+            ),
+            (
+                "index.docker.io/a",
+                "docker.io/library/a:latest",
+                "a:latest",
+            ),
             ("localhost/a:b", "localhost/a:b", "localhost/a:b"),
-            ("localhost:5000/a", "localhost:5000/a:latest", "localhost:5000/a:latest"),
-            ("ghcr.io/acme/api:1.4", "ghcr.io/acme/api:1.4", "ghcr.io/acme/api:1.4"),
-            ("[fc00::1]:5000/a", "[fc00::1]:5000/a:latest", "[fc00::1]:5000/a:latest"),
-            ("a__b/c--d/e.f", "docker.io/a__b/c--d/e.f:latest", "a__b/c--d/e.f:latest"),
-            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            (
+                "localhost:5000/a",
+                "localhost:5000/a:latest",
+                "localhost:5000/a:latest",
+            ),
+            (
+                "ghcr.io/acme/api:1.4",
+                "ghcr.io/acme/api:1.4",
+                "ghcr.io/acme/api:1.4",
+            ),
+            (
+                "[fc00::1]:5000/a",
+                "[fc00::1]:5000/a:latest",
+                "[fc00::1]:5000/a:latest",
+            ),
+            (
+                "a__b/c--d/e.f",
+                "docker.io/a__b/c--d/e.f:latest",
+                "a__b/c--d/e.f:latest",
+            ),
+            (
+                "docker.io/library/a/b",
+                "docker.io/library/a/b:latest",
+                "library/a/b:latest",
+            ),
         ] {
             assert_eq!(shown(text), Some(format!("{full} {familiar}")), "{text}");
         }
         let pinned = format!("a@sha256:{hex}");
-        assert_eq!(shown(&pinned), Some(format!("docker.io/library/{pinned} {pinned}")));
+        assert_eq!(
+            shown(&pinned),
+            Some(format!("docker.io/library/{pinned} {pinned}"))
+        );
     }
 
     #[test]
@@ -286,9 +353,31 @@ mod tests {
         let id = "f".repeat(64);
         let tag = format!("a:{}", "t".repeat(129));
         for text in [
-            "", ":", "a:", "a:-x", "A", "a/B", "a//b", "/a", "a/", "a_", "a___b", "a..b", "-a", "a b",
-            "a@", "a@sha256:12", "a@md5:12", "é", "host:port/a", "-h.x/a", "a:b:c", "aa/asdf$$^/aa",
-            &long, &id, &tag,
+            "",
+            ":",
+            "a:",
+            "a:-x",
+            "A",
+            "a/B",
+            "a//b",
+            "/a",
+            "a/",
+            "a_",
+            "a___b",
+            "a..b",
+            "-a",
+            "a b",
+            "a@",
+            "a@sha256:12",
+            "a@md5:12",
+            "é",
+            "host:port/a",
+            "-h.x/a",
+            "a:b:c",
+            "aa/asdf$$^/aa",
+            &long,
+            &id,
+            &tag,
         ] {
             assert_eq!(shown(text), None, "{text}");
         }

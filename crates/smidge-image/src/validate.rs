@@ -1,0 +1,82 @@
+//! Whether the documents of an image agree.
+
+use crate::{ImageConfig, LayerKind, Manifest, media_type};
+
+/// Why a manifest and a config do not make an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValidateError {
+    /// Version 1 manifests are a different format altogether.
+    #[error("manifest has schema version {0}: only version 2 is supported")]
+    SchemaVersion(u32),
+    /// A manifest of something that is no image, such as an index.
+    #[error("manifest has the media type `{0}`, which is not an image's")]
+    ManifestType(String),
+    /// A config of something that is no image, such as a Helm chart.
+    #[error("config has the media type `{0}`, which is not an image config's")]
+    ConfigType(String),
+    /// A layer that cannot be unpacked.
+    #[error("layer {number} has the media type `{media_type}`, which is not a layer's")]
+    LayerType {
+        /// The layer's number, from 1 at the bottom.
+        number: usize,
+        /// What the manifest says.
+        media_type: String,
+    },
+    /// The config's root file system is not made of layers.
+    #[error("config has the root file system type `{0}`: only `layers` is known")]
+    RootFsType(String),
+    /// The manifest and the config tell of different numbers of layers.
+    #[error("manifest has {manifest} layers, but config has {config}")]
+    LayerCount {
+        /// The number of the manifest's layers.
+        manifest: usize,
+        /// The number of the config's diff ids.
+        config: usize,
+    },
+}
+
+/// Checks that a manifest and its config describe one image, and one that smidge can unpack.
+///
+/// # Errors
+/// The first disagreement.
+pub fn validate(manifest: &Manifest, config: &ImageConfig) -> Result<(), ValidateError> {
+    if manifest.schema_version != 2 {
+        return Err(ValidateError::SchemaVersion(manifest.schema_version));
+    }
+    if let Some(kind) = &manifest.media_type
+        && !matches!(
+            kind.as_str(),
+            media_type::MANIFEST | media_type::DOCKER_MANIFEST
+        )
+    {
+        return Err(ValidateError::ManifestType(kind.clone()));
+    }
+    if !matches!(
+        manifest.config.media_type.as_str(),
+        media_type::CONFIG | media_type::DOCKER_CONFIG
+    ) {
+        return Err(ValidateError::ConfigType(
+            manifest.config.media_type.clone(),
+        ));
+    }
+    for (index, layer) in manifest.layers.iter().enumerate() {
+        if LayerKind::of(&layer.media_type).is_none() {
+            let media_type = layer.media_type.clone();
+            return Err(ValidateError::LayerType {
+                number: index + 1,
+                media_type,
+            });
+        }
+    }
+    if config.rootfs.kind != "layers" {
+        return Err(ValidateError::RootFsType(config.rootfs.kind.clone()));
+    }
+    let (in_manifest, in_config) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if in_manifest != in_config {
+        return Err(ValidateError::LayerCount {
+            manifest: in_manifest,
+            config: in_config,
+        });
+    }
+    Ok(())
+}
