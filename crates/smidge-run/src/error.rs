@@ -1,0 +1,219 @@
+//! What can go wrong between a [`Spec`](crate::Spec) and a running program.
+//!
+//! Most of it goes wrong in another process than the one that has to tell: inside the container, or
+//! in its supervisor. So an error can be written to a pipe and read back unchanged.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a container could not be started, looked at or removed.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum RunError {
+    /// The spec names no program.
+    #[error("container `{id}` has no program to run")]
+    NoProgram {
+        /// The container.
+        id: String,
+    },
+    /// A text of the spec cannot be handed to the kernel.
+    #[error("{field} `{value}` holds a NUL byte")]
+    Nul {
+        /// Which text: an argument, a variable, a path.
+        field: String,
+        /// The text.
+        value: String,
+    },
+    /// The kernel or the host's settings forbid the namespaces.
+    #[error("cannot create the namespaces of container `{id}`")]
+    Namespaces {
+        /// The container.
+        id: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The id map was refused.
+    #[error("cannot map the ids of container `{id}`: {detail}")]
+    IdMap {
+        /// The container.
+        id: String,
+        /// Which file or program, and what it said.
+        detail: String,
+    },
+    /// The user or a group is outside the id map.
+    #[error("{what} {number} is not mapped in the container: only {mapped} are")]
+    Unmapped {
+        /// `user` or `group`.
+        what: String,
+        /// The number that is not mapped.
+        number: u32,
+        /// The numbers that are, as text.
+        mapped: String,
+    },
+    /// The layers could not be joined to a root file system.
+    #[error("cannot mount the root file system from `{dir}`: {step}")]
+    RootFs {
+        /// The container's directory or the layer at fault.
+        dir: PathBuf,
+        /// What was being done.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// What should be mounted is not there or not accessible.
+    #[error("cannot open `{path}`, to be mounted in the container")]
+    MountSource {
+        /// The path on the host.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// Something could not be mounted inside.
+    #[error("cannot mount `{destination}` in the container")]
+    Mount {
+        /// The path inside.
+        destination: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// Another step of shutting the program in failed.
+    #[error("cannot {step} in the container")]
+    Setup {
+        /// The step, as an infinitive: `set the host name`.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The working directory is missing and cannot be made, or is not a directory.
+    #[error("cannot enter the working directory `{path}`")]
+    WorkingDirectory {
+        /// The path inside.
+        path: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// No directory of the container's `PATH` has such a program.
+    #[error("no program `{program}` in the container's PATH `{path}`")]
+    NotInPath {
+        /// The name that was looked up.
+        program: String,
+        /// The directories that were searched, separated by colons.
+        path: String,
+    },
+    /// The kernel refused to execute the program.
+    #[error("cannot execute `{program}` in the container")]
+    Exec {
+        /// The path that was given to `execve(2)`.
+        program: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The program, or its interpreter, is this very binary as seen through `/proc` (CVE-2019-5736).
+    #[error("refusing to execute `{program}`: it leads to the binary that starts the container")]
+    OwnBinary {
+        /// The path inside.
+        program: String,
+    },
+    /// The process that set the container up was killed before the program started.
+    #[error("the setup of container `{id}` died before its program started")]
+    Died {
+        /// The container.
+        id: String,
+    },
+    /// A file or directory could not be removed.
+    #[error("cannot remove `{path}`")]
+    Remove {
+        /// What could not be removed.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// A port of the host is taken.
+    #[error("`{address}` is already in use")]
+    PortInUse {
+        /// The address and port.
+        address: SocketAddr,
+    },
+}
+
+impl RunError {
+    /// The operating system's error number behind it, if there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        let mut error: &dyn std::error::Error = self;
+        while let Some(source) = error.source() {
+            error = source;
+        }
+        error.downcast_ref::<io::Error>()?.raw_os_error()
+    }
+
+    /// Turns a kernel's answer to a setup step into an error, for `map_err`.
+    pub(crate) fn setup<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Setup {
+            step: step.to_owned(),
+            source: error.into(),
+        }
+    }
+}
+
+/// An [`io::Error`] as it crosses a pipe: its number if it has one, else its text.
+pub(crate) mod os_error {
+    use std::io;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Wire {
+        Number(i32),
+        Text(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(error: &io::Error, to: S) -> Result<S::Ok, S::Error> {
+        match error.raw_os_error() {
+            Some(number) => Wire::Number(number),
+            None => Wire::Text(error.to_string()),
+        }
+        .serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<io::Error, D::Error> {
+        Ok(match Wire::deserialize(from)? {
+            Wire::Number(number) => io::Error::from_raw_os_error(number),
+            Wire::Text(text) => io::Error::other(text),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_survive_a_pipe() {
+        let error = RunError::Exec {
+            program: "/nope".to_owned(),
+            source: io::Error::from_raw_os_error(libc::ENOENT),
+        };
+        let read: RunError = serde_json::from_slice(&serde_json::to_vec(&error).unwrap()).unwrap();
+        assert_eq!(read.to_string(), "cannot execute `/nope` in the container");
+        assert_eq!(read.errno(), Some(libc::ENOENT));
+    }
+}

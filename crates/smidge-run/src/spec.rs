@@ -1,0 +1,142 @@
+//! What is to run, and how far it is shut in: a value that can be printed, stored and compared.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::idmap::IdMap;
+
+/// Everything that the sandbox has to know to start one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The container's id; names nothing in the kernel, but messages and the log carry it.
+    pub id: String,
+    /// The container's own directory: `upper/` and `work/` of its root file system, `state.json`,
+    /// the log, `attach.sock`. It must exist.
+    pub dir: PathBuf,
+    /// The root file system's read-only directories, top-most first; none means an empty one.
+    pub layers: Vec<PathBuf>,
+    /// The program and its arguments; the program is looked up in the container's `PATH` if it has
+    /// no slash.
+    pub args: Vec<String>,
+    /// The program's whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory inside; created if it is missing. Empty means `/`.
+    pub cwd: String,
+    /// Whom the program runs as, in the container's own numbers.
+    pub user: User,
+    /// The name that the container's UTS namespace gets.
+    pub hostname: String,
+    /// What is mounted over the root file system, in this order.
+    pub mounts: Vec<Mount>,
+    /// Whether the root file system can be written to.
+    pub read_only: bool,
+    /// Whether the program gets a terminal of its own.
+    pub tty: bool,
+    /// Whether the program's standard input is kept open when nobody is attached.
+    pub stdin: bool,
+    /// Whether PID 1 is a tiny process that reaps orphans and forwards signals to the program.
+    pub init: bool,
+    /// Which network the program sees.
+    pub network: Network,
+    /// Ports of the host that lead inside.
+    pub ports: Vec<Port>,
+    /// How the container's user and group ids appear on the host.
+    pub id_map: IdMap,
+    /// Capabilities that the program may hold, one bit each ([`crate::capability`]).
+    pub capabilities: u64,
+    /// Whether the system call filter is installed.
+    pub seccomp: bool,
+    /// Whether set-user-ID programs and file capabilities lose their effect.
+    pub no_new_privileges: bool,
+    /// What is removed from the host when the container has exited (`--rm`). A container that is
+    /// thrown away also need not survive a power cut, which makes its root file system faster.
+    pub cleanup: Vec<PathBuf>,
+    /// Whether the program's output is kept for `logs`.
+    pub log: bool,
+}
+
+/// Whom a program runs as, in the container's own numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The group id.
+    pub gid: u32,
+    /// Supplementary group ids. Not applied when the id map holds a single id: the kernel forbids it.
+    pub groups: Vec<u32>,
+}
+
+/// Something mounted over the container's root file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The file or directory on the host; not used by a [`MountKind::Tmpfs`].
+    pub source: PathBuf,
+    /// Where it appears inside; made if missing. Symbolic links are followed inside the container's root.
+    pub destination: String,
+    /// Whether it, and everything mounted below it, is read-only inside.
+    pub read_only: bool,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+/// What a [`Mount`] brings in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A file or directory of the host, with what is mounted below it.
+    Bind,
+    /// An empty file system in memory, gone with the container.
+    Tmpfs {
+        /// The most it may hold, in bytes; the kernel's default is half of the memory.
+        size: Option<u64>,
+        /// The permission bits of its root.
+        mode: u32,
+    },
+}
+
+/// Which network a container sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A network namespace of its own, with the loopback device up; published ports lead into it.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+    /// A network namespace of its own that nothing leads into.
+    None,
+}
+
+/// A port of the host that leads into the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Port {
+    /// The host's address to listen on.
+    pub host_ip: IpAddr,
+    /// The host's port; 0 lets the kernel choose one.
+    pub host_port: u16,
+    /// The port that the program listens on.
+    pub container_port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+}
+
+/// A transport that ports can be published for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
