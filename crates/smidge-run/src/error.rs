@@ -5,9 +5,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::spec::Protocol;
 
 /// Why a container could not be started, looked at or removed.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
@@ -151,6 +153,58 @@ pub enum RunError {
     PortInUse {
         /// The address and port.
         address: SocketAddr,
+        /// The transport.
+        protocol: Protocol,
+    },
+    /// The host does not let the caller listen on a port: a privileged one, or an address that is not its own.
+    #[error("cannot listen on `{address}/{protocol}`")]
+    PortRefused {
+        /// The address and port.
+        address: SocketAddr,
+        /// The transport.
+        protocol: Protocol,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The container runs already.
+    #[error("container `{id}` is running")]
+    AlreadyRunning {
+        /// The container.
+        id: String,
+    },
+    /// The container does not run.
+    #[error("container `{id}` is not running")]
+    NotRunning {
+        /// The container.
+        id: String,
+    },
+    /// A file of the container's directory cannot be used.
+    #[error("cannot use `{path}`")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// A step of watching over a container failed on the host's side.
+    #[error("cannot {step}")]
+    Supervise {
+        /// The step, as an infinitive: `start the supervisor`.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The process that watches over the container was killed.
+    #[error("the supervisor of container `{id}` was killed")]
+    Unsupervised {
+        /// The container.
+        id: String,
     },
 }
 
@@ -163,6 +217,22 @@ impl RunError {
             error = source;
         }
         error.downcast_ref::<io::Error>()?.raw_os_error()
+    }
+
+    /// Turns an answer to a step on the host's side into an error, for `map_err`.
+    pub(crate) fn supervise<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Supervise {
+            step: step.to_owned(),
+            source: error.into(),
+        }
+    }
+
+    /// Turns trouble with a file of the container's directory into an error, for `map_err`.
+    pub(crate) fn record<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
+        move |error| Self::Record {
+            path: path.to_owned(),
+            source: error.into(),
+        }
     }
 
     /// Turns a kernel's answer to a setup step into an error, for `map_err`.

@@ -1,0 +1,1 @@
+//! Terminals: the caller's, made raw, and the keys that detach from the program's.
