@@ -138,6 +138,11 @@ impl Context {
         Self { dir, identity }
     }
 
+    /// Who this context's commands run as.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The test's directory, which commands run in.
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
@@ -215,6 +220,11 @@ impl Context {
     /// `smidge` with the words of a line: no quoting.
     pub(crate) fn line(&self, line: &str) -> Ran {
         self.smidge(line.split_whitespace())
+    }
+
+    /// `smidge` with the words of a line, not yet started.
+    pub(crate) fn line_command(&self, line: &str) -> Command {
+        self.command(line.split_whitespace())
     }
 
     /// Runs a command to its end.

@@ -5,11 +5,23 @@
 //! here prints `skipped:` and why.
 
 #![allow(missing_docs, reason = "tests explain themselves by their names")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and says what it skips"
+)]
 
+mod binary;
 mod context;
+mod crash;
 mod fixture;
+mod hostile;
 mod http;
+mod peers;
+mod program;
+mod promise;
 mod seeds;
+mod store;
 
 /// A module that was written but not declared would silently not run.
 #[test]
