@@ -43,6 +43,7 @@ pub const BENCH: &[Needed] = &[
     needed("iptables", "iptables"),
     needed("openssl", "openssl"),
     needed("time", "time"),
+    needed("docker-registry", "docker-registry"),
 ];
 
 /// Installs what is missing when this process may, and otherwise says what to install.

@@ -1,5 +1,0 @@
-//! b
-use crate::tool::Outcome;
-pub fn run(_only: &[&str]) -> Outcome {
-    Ok(())
-}
