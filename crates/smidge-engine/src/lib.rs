@@ -1,1 +1,36 @@
-//! placeholder
+//! smidge's verbs as functions: plain requests in, plain responses out.
+//!
+//! **Does**: build, run, list, inspect, save, load, … on top of the crates that know images,
+//! Dockerfiles, programs, the store and the sandbox; drives the user's own compilers.
+//!
+//! **Does not** (invariants): print, parse flags, read `$HOME` or the environment, exit. What a
+//! verb needs to know of its surroundings comes in as a [`Host`]; what it wants to show while it
+//! works goes out through [`Progress`]; what went wrong is an [`Error`] that says by its [`Kind`]
+//! who can mend it.
+
+use smidge_store::Store;
+
+mod error;
+mod host;
+mod progress;
+
+pub mod build;
+pub mod container;
+pub mod image;
+pub mod ldd;
+
+pub use error::{Error, Kind, Note, Snippet};
+pub use host::Host;
+pub use progress::{Progress, Silent, Task};
+
+/// The result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What every verb works with: one store, one machine.
+#[derive(Debug)]
+pub struct Engine {
+    /// Where images and containers are kept.
+    pub store: Store,
+    /// The surroundings, as `main` found them.
+    pub host: Host,
+}
