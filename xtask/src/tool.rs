@@ -19,9 +19,15 @@ pub fn is_superuser() -> bool {
     read("id", ["-u"]).is_ok_and(|uid| uid.trim() == "0")
 }
 
+/// The environment is read in this one place.
+#[expect(clippy::disallowed_methods, reason = "xtask is a program of its own")]
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
 /// Whether a program can be found on PATH.
 pub fn found(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
@@ -73,7 +79,7 @@ pub fn smidge() -> Outcome<PathBuf> {
 
 /// Where cargo puts what it builds.
 pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    variable("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn shown(command: &Command) -> String {
