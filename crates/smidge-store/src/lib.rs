@@ -1,1 +1,70 @@
-//! placeholder
+//! The store: images, checked-out layers, containers' records and volumes, as files.
+//!
+//! **Does**: keep blobs and names ([`Store`]), unpack layers into the lower directories of overlays
+//! ([`Store::checkout`]), show an image or a directory as a [`Tree`](smidge_image::Tree), keep
+//! containers' records, move images in and out (docker-archive, OCI archive, OCI layout, plain tar).
+//!
+//! **Does not** (invariants): know registries or processes; start anything; hold a lock longer than it
+//! takes to rewrite one small file; return a byte of a blob's end before its digest is verified.
+//!
+//! # On disk
+//! ```text
+//! <root>/
+//!   oci-layout, index.json     an OCI image layout: skopeo and umoci read it in place
+//!   blobs/sha256/<hex>         manifests, configs, layers
+//!   layers/<diff-id-hex>/      layers unpacked, as overlayfs wants its lower directories
+//!   containers/<id>/           config.json and what the sandbox puts beside it
+//!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
+//!   volumes/<name>/_data/
+//!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
+//!   tmp/                       what is being made, locked by its maker
+//!   lock                       flock(2)ed while index.json is rewritten
+//!   gc.lock                    shared by those who add blobs, exclusive for who removes them
+//! ```
+//! Changing this is a format break. Every write is temporary file, fsync, rename: a crash leaves a
+//! store that opens and, at most, garbage that [`Store::prune`] removes.
+//!
+//! Specification: [OCI image layout](https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md).
+//!
+//! ```
+//! use smidge_image::{Descriptor, ImageConfig, Manifest, Platform, media_type};
+//! use smidge_store::Store;
+//!
+//! let directory = tempfile::tempdir()?;
+//! let store = Store::open(&directory.path().join("store"))?;
+//! let config = ImageConfig::new(&Platform::linux("amd64")).to_bytes();
+//! store.put(&config)?;
+//! let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), Vec::new());
+//! store.add_image(&manifest.to_bytes(), &["empty".parse()?])?;
+//! assert_eq!(store.image("empty")?.names[0].familiar(), "empty:latest");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod archive;
+mod blob;
+mod check;
+mod checkout;
+mod container;
+mod error;
+mod extract;
+mod garbage;
+mod image;
+mod index;
+mod layered;
+mod name;
+mod store;
+mod temp;
+mod transfer;
+mod tree;
+
+pub use blob::{BlobWriter, VerifiedReader};
+pub use check::Problem;
+pub use checkout::Ownership;
+pub use container::Container;
+pub use error::{Error, MemberFault};
+pub use garbage::{InUse, Pruned, Removed, Usage, Use};
+pub use image::Image;
+pub use layered::LayeredTree;
+pub use store::{Lock, Store};
+pub use transfer::{Transfer, TransferLayer};
+pub use tree::{DirTree, FileAt};

@@ -1,0 +1,1 @@
+//! Makes the files that a layer describes.

@@ -1,0 +1,1 @@
+//! Names for containers that nobody named.

@@ -1,0 +1,238 @@
+//! The store's root, its layout and its locks.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use smidge_image::{DiffId, Digest, Index};
+
+use crate::error::{Error, READ};
+
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT_VERSION: &str = "1.0.0";
+
+/// Everything that may stand in a store's root; `lost+found` when it is a file system's own.
+const ENTRIES: [&str; 11] = [
+    LAYOUT_FILE,
+    "index.json",
+    "blobs",
+    "layers",
+    "containers",
+    "volumes",
+    "cache",
+    "tmp",
+    "lock",
+    "gc.lock",
+    "lost+found",
+];
+
+/// A store on disk. Cheap to open; any number of processes may have the same one open.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    pins: Mutex<Pins>,
+}
+
+/// Blobs that were added (or found and relied upon), but that no image in the index refers to yet.
+/// While there are any, the shared lock keeps other processes from removing blobs.
+#[derive(Debug, Default)]
+struct Pins {
+    lock: Option<File>,
+    fresh: HashSet<Digest>,
+}
+
+/// The exclusive right to rewrite `index.json`, for as long as it lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
+
+impl Store {
+    /// Opens the store in `root`, which is made if it is missing or empty. A store that cannot be
+    /// written opens for reading.
+    ///
+    /// # Errors
+    /// When `root` holds something else, or a layout of another version; when it cannot be read, or
+    /// made.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let store = Self {
+            root: root.to_owned(),
+            pins: Mutex::default(),
+        };
+        let path = store.path(LAYOUT_FILE);
+        match fs::read(&path) {
+            Ok(text) => store.check_version(&path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => store.create()?,
+            Err(error) => return Err(store.io(READ, &path, error)),
+        }
+        Ok(store)
+    }
+
+    /// The directory that holds everything.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Waits for the right to rewrite `index.json`.
+    ///
+    /// Hold it briefly: every command that names an image waits.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let path = self.path("lock");
+        let file = self.open_lock(&path)?;
+        retry(|| file.lock()).map_err(|error| self.io("lock", &path, error))?;
+        Ok(Lock(file))
+    }
+
+    fn check_version(&self, path: &Path, text: &[u8]) -> Result<(), Error> {
+        let layout: Layout = serde_json::from_slice(text).map_err(|source| Error::Document {
+            what: path.display().to_string(),
+            kind: "OCI layout file",
+            source,
+        })?;
+        if layout.image_layout_version == LAYOUT_VERSION {
+            return Ok(());
+        }
+        Err(Error::LayoutVersion {
+            root: self.root.clone(),
+            found: layout.image_layout_version,
+        })
+    }
+
+    /// Makes an empty store. Others may be doing the same; the version file comes last, so that who
+    /// finds it finds a whole store.
+    fn create(&self) -> Result<(), Error> {
+        self.make_directory(&self.root, 0o700)?;
+        let entries = fs::read_dir(&self.root).map_err(|e| self.io(READ, &self.root, e))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| self.io(READ, &self.root, e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !ENTRIES.contains(&name.as_str()) {
+                return Err(Error::NotStore {
+                    root: self.root.clone(),
+                    found: name,
+                });
+            }
+        }
+        for directory in [
+            "tmp",
+            "blobs/sha256",
+            "layers",
+            "containers/names",
+            "volumes",
+            "cache",
+        ] {
+            self.make_directory(&self.path(directory), 0o755)?;
+        }
+        let _lock = self.lock()?;
+        if !self.path("index.json").exists() {
+            self.write_index(&Index::new(Vec::new()))?;
+        }
+        self.write_atomically(&self.path(LAYOUT_FILE), &layout_file())
+    }
+
+    pub(crate) fn make_directory(&self, path: &Path, mode: u32) -> Result<(), Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|error| self.io("create", path, error))
+    }
+
+    fn open_lock(&self, path: &Path) -> Result<File, Error> {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|error| self.io("open", path, error))
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path("blobs/sha256").join(digest.hex())
+    }
+
+    pub(crate) fn layer_path(&self, diff_id: &DiffId) -> PathBuf {
+        self.path("layers").join(diff_id.0.hex())
+    }
+
+    pub(crate) fn io(&self, action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::io(&self.root, action, path, source)
+    }
+
+    /// Keeps blobs from being removed, by whomever, until an image refers to them or the store is
+    /// closed.
+    pub(crate) fn pin(&self, digest: &Digest) -> Result<(), Error> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if pins.lock.is_none() {
+            let path = self.path("gc.lock");
+            let file = self.open_lock(&path)?;
+            retry(|| file.lock_shared()).map_err(|error| self.io("lock", &path, error))?;
+            pins.lock = Some(file);
+        }
+        pins.fresh.insert(*digest);
+        Ok(())
+    }
+
+    /// The counterpart of [`Store::pin`].
+    pub(crate) fn unpin<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        for digest in digests {
+            pins.fresh.remove(digest);
+        }
+        if pins.fresh.is_empty() {
+            pins.lock = None;
+        }
+    }
+
+    /// Calls `remove` with the blobs of this process that must stay, while no other process relies on
+    /// any blob that is not in the index. If one does, nothing happens, and the answer is `None`:
+    /// what is garbage now still is at the next occasion.
+    pub(crate) fn collect<T>(
+        &self,
+        remove: impl FnOnce(&HashSet<Digest>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path("gc.lock");
+        let file = self.open_lock(&path)?;
+        let shared = pins.lock.take();
+        drop(shared);
+        let outcome = match file.try_lock() {
+            Ok(()) => remove(&pins.fresh).map(Some),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(self.io("lock", &path, error)),
+        };
+        if !pins.fresh.is_empty() {
+            retry(|| file.lock_shared()).map_err(|error| self.io("lock", &path, error))?;
+            pins.lock = Some(file);
+        }
+        outcome
+    }
+}
+
+pub(crate) fn layout_file() -> Vec<u8> {
+    format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}").into_bytes()
+}
+
+fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}

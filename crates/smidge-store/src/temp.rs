@@ -1,0 +1,237 @@
+//! What is being made: files and directories in `tmp/` that become visible whole, or not at all.
+//!
+//! Their maker holds a flock(2) on each, which ends with the maker, however it ends. What is not
+//! locked is garbage.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::{Error, Store};
+
+/// A file in the making. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct TempFile {
+    pub(crate) file: File,
+    path: PathBuf,
+    persisted: bool,
+}
+
+/// A directory in the making. Dropping it removes it with all it holds.
+#[derive(Debug)]
+pub(crate) struct TempDir {
+    lock: File,
+    path: PathBuf,
+    persisted: bool,
+}
+
+impl Store {
+    /// Starts a file.
+    pub(crate) fn temp_file(&self) -> Result<TempFile, Error> {
+        let (file, path) = self.make_temp(|path| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(path)
+        })?;
+        Ok(TempFile {
+            file,
+            path,
+            persisted: false,
+        })
+    }
+
+    /// Starts a directory.
+    pub(crate) fn temp_dir(&self) -> Result<TempDir, Error> {
+        let (lock, path) = self.make_temp(|path| {
+            DirBuilder::new().mode(0o700).create(path)?;
+            File::open(path)
+        })?;
+        Ok(TempDir {
+            lock,
+            path,
+            persisted: false,
+        })
+    }
+
+    /// Makes something under a name that nobody has, and locks it. Between the two, a sweep may have
+    /// taken it for garbage: then its link count is 0 (a directory's is, too), and the next name is
+    /// tried.
+    fn make_temp(
+        &self,
+        make: impl Fn(&Path) -> io::Result<File>,
+    ) -> Result<(File, PathBuf), Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let directory = self.path("tmp");
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{}.{number}", process::id()));
+            let locked = make(&path).and_then(|file| {
+                file.lock()?;
+                let links = file.metadata()?.nlink();
+                Ok((file, links))
+            });
+            match locked {
+                Ok((_, 0)) => {}
+                Ok((file, _)) => return Ok((file, path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {
+                    self.make_directory(&directory, 0o755)?;
+                }
+                Err(error) => return Err(self.io("create", &path, error)),
+            }
+        }
+    }
+
+    /// Replaces a file: whoever reads it sees the old content or the new.
+    pub(crate) fn write_atomically(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let mut temp = self.temp_file()?;
+        temp.file
+            .write_all(content)
+            .map_err(|error| match self.io("write", path, error) {
+                Error::NoSpace { root, source, .. } => Error::NoSpace {
+                    root,
+                    needed: Some(content.len() as u64),
+                    source,
+                },
+                other => other,
+            })?;
+        temp.persist(self, path)
+    }
+
+    /// Removes what is left in `tmp/` of processes that are gone, and tells how many bytes it held.
+    pub(crate) fn sweep(&self) -> Result<u64, Error> {
+        let directory = self.path("tmp");
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(self.io(crate::error::READ, &directory, error)),
+        };
+        let mut bytes = 0;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(lock) = File::open(&path) else {
+                continue;
+            };
+            if lock.try_lock().is_ok() {
+                bytes += disk_usage(&path);
+                remove_tree(&path).map_err(|error| self.io("remove", &path, error))?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl TempFile {
+    /// Makes the content durable and the file visible as `path`.
+    pub(crate) fn persist(mut self, store: &Store, path: &Path) -> Result<(), Error> {
+        self.file
+            .sync_all()
+            .map_err(|error| store.io("write", path, error))?;
+        let renamed = fs::rename(&self.path, path).or_else(|error| {
+            let parent = path
+                .parent()
+                .filter(|p| error.kind() == io::ErrorKind::NotFound && !p.exists());
+            let Some(parent) = parent else {
+                return Err(error);
+            };
+            fs::create_dir_all(parent)?;
+            fs::rename(&self.path, path)
+        });
+        renamed.map_err(|error| store.io("create", path, error))?;
+        self.persisted = true;
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.persisted {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl TempDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn directory(&self) -> &File {
+        &self.lock
+    }
+
+    /// Makes the directory visible as `path`. If there is one already, that one stays: it was made by
+    /// somebody who did the same at the same time. The lock lasts as long as what is returned.
+    pub(crate) fn persist(mut self, store: &Store, path: &Path) -> Result<Self, Error> {
+        match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.persisted = true;
+                Ok(self)
+            }
+            Err(rustix::io::Errno::EXIST) => Ok(self),
+            Err(error) => Err(store.io("create", path, error.into())),
+        }
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if !self.persisted {
+            let _ = remove_tree(&self.path);
+        }
+    }
+}
+
+/// Removes a file or a directory with all it holds, even where the owner's permission bits are not
+/// set. What is gone already is no error.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let gone = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return gone(fs::remove_file(path)),
+        Err(error) => return gone(Err(error)),
+    }
+    match gone(fs::remove_dir_all(path)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            gone(fs::remove_dir_all(path))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Gives the owner every permission on a directory and all directories below.
+fn open_up(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of disk that a file or directory takes up, as far as it can be read. Hard links count
+/// once for every name.
+pub(crate) fn disk_usage(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return own;
+    }
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    own + below.map(|entry| disk_usage(&entry.path())).sum::<u64>()
+}
