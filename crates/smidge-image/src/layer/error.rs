@@ -66,3 +66,14 @@ pub enum LayerError {
         kind: u8,
     },
 }
+
+impl From<LayerError> for io::Error {
+    fn from(error: LayerError) -> Self {
+        let kind = match &error {
+            LayerError::Read { source, .. } => source.kind(),
+            LayerError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -3,7 +3,11 @@
 
 mod entry;
 mod error;
+mod header;
+mod pax;
 mod read;
+mod source;
+mod sparse;
 mod write;
 
 pub use entry::{Entry, EntryKind};
