@@ -137,6 +137,13 @@ rules! {
     WorkdirRelativePath,
 }
 
+impl Rule {
+    /// Tells whether the check is made only when `# check=experimental=…` asks for it.
+    pub fn is_experimental(self) -> bool {
+        self == Self::InvalidDefinitionDescription
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -43,6 +43,8 @@ impl Default for Directives {
 pub struct Check {
     /// Names of the checks to leave out; `all` leaves out every one.
     pub skip: Vec<String>,
+    /// Names of the experimental checks to make; `all` makes every one.
+    pub experimental: Vec<String>,
     /// Whether a warning fails the build.
     pub error: bool,
 }
@@ -61,6 +63,8 @@ pub struct StageSource {
 pub struct From {
     /// The whole instruction.
     pub span: Span,
+    /// The keyword as it was written.
+    pub keyword: Word,
     /// `--platform`.
     pub platform: Option<Word>,
     /// The base: an image, an earlier stage or `scratch`; variables not expanded.
@@ -190,7 +194,7 @@ pub struct Copy {
     /// What to copy.
     pub sources: Vec<Source>,
     /// Where to.
-    pub destination: Option<Word>,
+    pub destination: Word,
     /// `--from`.
     pub from: Option<Word>,
     /// `--chown`.
@@ -211,7 +215,7 @@ pub struct Add {
     /// What to add.
     pub sources: Vec<Source>,
     /// Where to.
-    pub destination: Option<Word>,
+    pub destination: Word,
     /// `--chown`.
     pub chown: Option<Word>,
     /// `--chmod`.
@@ -267,91 +271,22 @@ pub enum Security {
     Insecure,
 }
 
-/// `RUN --mount=…`. In an instruction its texts are as written; in a plan they are expanded.
+/// `RUN --mount=…`: its fields as written. What they mean is settled when they are expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The whole flag.
+    /// The value of the flag.
     pub span: Span,
-    /// What is mounted.
-    pub kind: MountKind,
-    /// Where, in the step's file system; nothing for a secret or agent at its default place.
-    pub target: Option<String>,
-    /// Whether writing is refused; `None` is the kind's default.
-    pub read_only: Option<bool>,
+    /// Its fields, in order.
+    pub fields: Vec<Field>,
 }
 
-/// The type of a mount and what belongs to it.
+/// One `key[=value]` of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MountKind {
-    /// `type=bind`: files of the context, a stage or an image.
-    Bind {
-        /// Stage, image or named context; nothing is the build context.
-        from: Option<String>,
-        /// Path in it.
-        source: Option<String>,
-    },
-    /// `type=cache`: a directory that outlives the build.
-    Cache {
-        /// Its identity; the target by default.
-        id: Option<String>,
-        /// What it starts from.
-        from: Option<String>,
-        /// Path in `from`.
-        source: Option<String>,
-        /// Who may use it at the same time.
-        sharing: Sharing,
-        /// Mode of a new directory, 0755 by default.
-        mode: Option<u32>,
-        /// Owner of a new directory.
-        uid: Option<u32>,
-        /// Group of a new directory.
-        gid: Option<u32>,
-    },
-    /// `type=tmpfs`.
-    Tmpfs {
-        /// Limit in bytes.
-        size: Option<u64>,
-    },
-    /// `type=secret`.
-    Secret {
-        /// Its name for `--secret`; the target's base name by default.
-        id: Option<String>,
-        /// Environment variable to hold it, in place of or beside a file.
-        env: Option<String>,
-        /// Whether its absence is an error.
-        required: bool,
-        /// Mode, 0400 by default.
-        mode: Option<u32>,
-        /// Owner.
-        uid: Option<u32>,
-        /// Group.
-        gid: Option<u32>,
-    },
-    /// `type=ssh`: an agent's socket.
-    Ssh {
-        /// Its name for `--ssh`, `default` by default.
-        id: Option<String>,
-        /// Whether its absence is an error.
-        required: bool,
-        /// Mode, 0600 by default.
-        mode: Option<u32>,
-        /// Owner.
-        uid: Option<u32>,
-        /// Group.
-        gid: Option<u32>,
-    },
-}
-
-/// `sharing=` of a cache mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sharing {
-    /// All at once.
-    #[default]
-    Shared,
-    /// Each user gets its own.
-    Private,
-    /// One after the other.
-    Locked,
+pub struct Field {
+    /// The key, in lower case.
+    pub key: String,
+    /// What stands behind the `=`.
+    pub value: Option<String>,
 }
 
 /// `HEALTHCHECK`.

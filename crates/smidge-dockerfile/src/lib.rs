@@ -1,15 +1,24 @@
 //! Dockerfile text in, a plan of stages out.
 
+mod check;
 mod diagnostic;
+mod duration;
 pub mod ignore;
 pub mod instruction;
+mod line;
+mod mount;
+mod parse;
 pub mod plan;
+mod reader;
 mod span;
+mod suggest;
 
 pub use diagnostic::{Diagnostic, Rule, Severity};
 pub use instruction::Dockerfile;
+pub use parse::parse;
 pub use plan::{Plan, PlanOptions, base_images, plan};
 pub use span::{Location, Span, Spanned, Word, source_line};
+pub use suggest::suggest;
 
 /// What parsing gives: always a Dockerfile, and everything there is to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +34,4 @@ impl Parsed {
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
-}
-
-/// Parses a Dockerfile. It never fails: what is wrong is in the diagnostics, all of it.
-pub fn parse(text: &str) -> Parsed {
-    let _ = text;
-    unimplemented!()
 }

@@ -51,7 +51,7 @@ impl From<Range<usize>> for Span {
 }
 
 /// A value and where it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// What was written.
     pub value: T,

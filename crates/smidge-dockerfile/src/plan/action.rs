@@ -1,6 +1,6 @@
 //! The steps of a plan, one type for each thing to do.
 
-use crate::instruction::{MountKind, Network, Security, Timing};
+use crate::instruction::{Network, Security, Timing};
 use crate::span::{Span, Word};
 
 /// What a step does. Every text is expanded.
@@ -150,6 +150,80 @@ pub struct RunAction {
     pub devices: Vec<String>,
 }
 
+/// The type of a mount and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// `type=bind`: files of the context, a stage or an image.
+    Bind {
+        /// Where its files come from.
+        from: From,
+        /// Path in it; nothing is its root.
+        source: Option<String>,
+    },
+    /// `type=cache`: a directory that outlives the build.
+    Cache {
+        /// Its identity; the target by default.
+        id: String,
+        /// What it starts from; nothing is an empty directory.
+        from: Option<From>,
+        /// Path in `from`.
+        source: Option<String>,
+        /// Who may use it at the same time.
+        sharing: Sharing,
+        /// Mode of a new directory, 0755 by default.
+        mode: Option<u32>,
+        /// Owner of a new directory.
+        uid: Option<u32>,
+        /// Group of a new directory.
+        gid: Option<u32>,
+    },
+    /// `type=tmpfs`.
+    Tmpfs {
+        /// Limit in bytes.
+        size: Option<u64>,
+    },
+    /// `type=secret`.
+    Secret {
+        /// Its name for `--secret`; the target's base name by default.
+        id: String,
+        /// Environment variable to hold it, in place of or beside a file.
+        env: Option<String>,
+        /// Whether its absence is an error.
+        required: bool,
+        /// Mode, 0400 by default.
+        mode: Option<u32>,
+        /// Owner.
+        uid: Option<u32>,
+        /// Group.
+        gid: Option<u32>,
+    },
+    /// `type=ssh`: an agent's socket.
+    Ssh {
+        /// Its name for `--ssh`.
+        id: String,
+        /// Whether its absence is an error.
+        required: bool,
+        /// Mode, 0600 by default.
+        mode: Option<u32>,
+        /// Owner.
+        uid: Option<u32>,
+        /// Group.
+        gid: Option<u32>,
+    },
+}
+
+/// `sharing=` of a cache mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// All at once.
+    #[default]
+    Shared,
+    /// Each user gets its own.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
 /// A mount of a `RUN` step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepMount {
@@ -157,9 +231,8 @@ pub struct StepMount {
     pub span: Span,
     /// What is mounted; texts are expanded.
     pub kind: MountKind,
-    /// Where its files come from, for `bind` and `cache`.
-    pub from: Option<From>,
-    /// Where, absolute; nothing for a secret that is an environment variable only.
+    /// Where, absolute; nothing for a secret that is an environment variable only, and for an
+    /// agent's socket whose place is free.
     pub target: Option<String>,
     /// Whether writing is refused.
     pub read_only: bool,
@@ -167,16 +240,11 @@ pub struct StepMount {
 
 /// `HEALTHCHECK`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HealthAction {
-    /// No probe, whatever the base has.
-    None,
-    /// A probe.
-    Check {
-        /// What to start; `test` in the config is `CMD` or `CMD-SHELL` and these.
-        command: CommandLine,
-        /// When and how often.
-        timing: Timing,
-    },
+pub struct HealthAction {
+    /// `Test` of the image's config: `["NONE"]`, or `CMD` or `CMD-SHELL` and the command.
+    pub test: Vec<String>,
+    /// When and how often.
+    pub timing: Timing,
 }
 
 /// One port of `EXPOSE`.

@@ -4,8 +4,8 @@ mod action;
 mod option;
 
 pub use action::{
-    Action, AddAction, CommandLine, CopyAction, CopySource, From, HealthAction, Inline, Port,
-    RunAction, StepMount,
+    Action, AddAction, CommandLine, CopyAction, CopySource, From, HealthAction, Inline, MountKind,
+    Port, RunAction, Sharing, StepMount,
 };
 pub use option::{BaseConfig, PlanOptions, Platform};
 
