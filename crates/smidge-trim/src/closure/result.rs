@@ -23,6 +23,8 @@ pub struct Closure {
     pub libraries: Vec<Library>,
     /// Symbol versions that a library should define, but does not.
     pub missing_versions: Vec<MissingVersion>,
+    /// The directories that the loader searches with nothing but itself in the image.
+    pub default_directories: Vec<String>,
     /// What was left out of account, as sentences without a full stop.
     pub notes: Vec<String>,
 }
@@ -117,11 +119,13 @@ pub enum ClosureError {
         /// Why.
         source: io::Error,
     },
-    /// It needs more libraries than any program does.
-    #[error("`{path}` needs more than {limit} libraries")]
+    /// It needs more than any program does.
+    #[error("too many {what} for `{path}`: at most {limit} are accepted")]
     TooMany {
-        /// Path of the program.
+        /// Path of the program, or the path that was one too many.
         path: String,
+        /// What there are too many of.
+        what: &'static str,
         /// The largest number accepted.
         limit: usize,
     },

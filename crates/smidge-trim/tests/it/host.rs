@@ -1,0 +1,198 @@
+//! The same answers as the machine's own `ldd`, for every program that it has.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use smidge_trim::{Closure, ClosureError, Elf, Linkage, Resolver, Search};
+
+use crate::dir_tree::DirTree;
+
+/// Every ELF file of the directories, each once.
+fn programs(directories: &[&str]) -> Vec<PathBuf> {
+    let entries = directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten();
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| fs::canonicalize(entry.ok()?.path()).ok())
+        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")))
+        .collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// What `ldd` says of each file: its lines, without addresses and without the kernel's vdso.
+fn ldd(files: &[PathBuf]) -> BTreeMap<PathBuf, Vec<String>> {
+    let output = Command::new("sh")
+        .args(["-c", r#"exec ldd "$@" 2>&1"#, "sh"])
+        .args(files)
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("LD_PRELOAD")
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    let mut said = BTreeMap::new();
+    let mut lines = &mut Vec::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        match line.strip_prefix('\t') {
+            None if line.starts_with('/') && line.ends_with(':') => {
+                lines = said
+                    .entry(PathBuf::from(line.trim_end_matches(':')))
+                    .or_default();
+            }
+            Some(line) if line.starts_with("linux-vdso.so.1") => {}
+            _ => {
+                let line = line.trim_start_matches('\t');
+                lines.push(line.split(" (0x").next().unwrap().to_owned());
+            }
+        }
+    }
+    said
+}
+
+/// The same from our own findings.
+fn lines(closure: &Result<Closure, ClosureError>) -> Vec<String> {
+    let Ok(closure) = closure else {
+        return vec![format!("{closure:?}")];
+    };
+    match closure.elf.linkage() {
+        Linkage::NotDynamic => return vec!["not a dynamic executable".to_owned()],
+        Linkage::Static => return vec!["statically linked".to_owned()],
+        Linkage::Dynamic => {}
+    }
+    let line = |library: &smidge_trim::Library| match &library.path {
+        None => format!("{} => not found", library.name),
+        Some(path) if *path == library.name => path.clone(),
+        Some(path) => format!("{} => {path}", library.name),
+    };
+    closure.libraries.iter().map(line).collect()
+}
+
+fn has_ldd() -> bool {
+    let version = Command::new("ldd")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    let present = version.is_ok_and(|status| status.success());
+    if !present {
+        println!("skipped: there is no ldd on this machine");
+    }
+    present
+}
+
+#[test]
+fn libraries_are_those_of_ldd_for_every_program_of_the_machine() {
+    if !has_ldd() {
+        return;
+    }
+    let files = programs(&["/usr/bin", "/usr/sbin"]);
+    let (left, right) = files.split_at(files.len() / 2);
+    let expected = std::thread::scope(|scope| {
+        let other = scope.spawn(|| ldd(right));
+        let mut all = ldd(left);
+        all.extend(other.join().unwrap());
+        all
+    });
+    let tree = DirTree("/".into());
+    let mut resolver = Resolver::new(&tree, &Search::default());
+    let mut differences = Vec::new();
+    for file in &files {
+        let closure = resolver.closure(file.as_os_str().as_bytes());
+        let (found, expected) = (lines(&closure), &expected[file]);
+        if found != *expected {
+            differences.push(format!("{file:?}: {found:#?} instead of {expected:#?}"));
+        }
+        for library in closure.iter().flat_map(|closure| &closure.libraries) {
+            let Some(path) = &library.path else { continue };
+            let real = fs::canonicalize(path).unwrap();
+            assert_eq!(
+                library.file.as_ref().unwrap().to_string(),
+                real.to_str().unwrap()
+            );
+        }
+        assert!(
+            closure
+                .iter()
+                .all(|closure| closure.missing_versions.is_empty()),
+            "{file:?}"
+        );
+    }
+    println!("{} programs compared", files.len());
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+#[test]
+fn facts_are_those_of_another_reader() {
+    use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
+    use object::{Endianness, elf};
+
+    fn check<H: FileHeader<Endian = Endianness>>(path: &Path, bytes: &[u8], ours: &Elf) {
+        let header = H::parse(bytes).unwrap();
+        let endian = header.endian().unwrap();
+        assert_eq!(header.e_machine(endian).0, ours.machine);
+        for segment in header.program_headers(endian, bytes).unwrap() {
+            if let Some(name) = segment.interpreter(endian, bytes).unwrap() {
+                assert_eq!(
+                    ours.interpreter.as_deref().unwrap().as_bytes(),
+                    name,
+                    "{path:?}"
+                );
+            }
+            if let Some(dynamic) = segment.dynamic(endian, bytes).unwrap() {
+                let tags = dynamic
+                    .iter()
+                    .take_while(|entry| entry.tag(endian) != elf::DT_NULL);
+                let needed = tags
+                    .filter(|entry| entry.tag(endian) == elf::DT_NEEDED)
+                    .count();
+                assert_eq!(ours.needed.len(), needed, "{path:?}");
+            }
+        }
+        let sections = header.sections(endian, bytes).unwrap();
+        if let Some((mut needs, strings)) = sections.gnu_verneed(endian, bytes).unwrap() {
+            let strings = sections.strings(endian, bytes, strings).unwrap();
+            let mut expected = Vec::new();
+            while let Some((need, mut versions)) = needs.next().unwrap() {
+                let file = need.file(endian, strings).unwrap();
+                while let Some(version) = versions.next().unwrap() {
+                    let name = version.name(endian, strings).unwrap();
+                    expected.push((file.to_vec(), name.to_vec()));
+                }
+            }
+            let flat = |need: &smidge_trim::VersionNeed| {
+                let file = need.file.clone().into_bytes();
+                let version = |name: &String| (file.clone(), name.clone().into_bytes());
+                need.versions.iter().map(version).collect::<Vec<_>>()
+            };
+            let found: Vec<_> = ours.version_needs.iter().flat_map(flat).collect();
+            assert_eq!(found, expected, "{path:?}");
+        }
+    }
+
+    let files = programs(&[
+        "/usr/bin",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/aarch64-linux-gnu/lib",
+    ]);
+    for path in files
+        .iter()
+        .filter(|path| fs::metadata(path).unwrap().len() < 4 << 20)
+    {
+        let bytes = fs::read(path).unwrap();
+        let elf = Elf::parse(&bytes).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        match elf.class {
+            smidge_trim::Class::Elf64 => check::<elf::FileHeader64<_>>(path, &bytes, &elf),
+            smidge_trim::Class::Elf32 => check::<elf::FileHeader32<_>>(path, &bytes, &elf),
+        }
+    }
+    println!("{} files compared", files.len());
+}
