@@ -194,39 +194,14 @@ mod tests {
     fn output_is_frozen() {
         assert_eq!(ENCODER, "smidge-gzip-1");
         for (length, effort, size, digest) in [
-            (
-                0,
-                Effort::Canonical,
-                23,
-                "10c2221846da8b4250e556aa520c86d6674614d7c5874d8b9cb7f26d62835036",
-            ),
-            (
-                100_000,
-                Effort::Canonical,
-                13368,
-                "85ea77ca14239519b9809b8241f1247d491cdf956332411f6f5ec6420472a18a",
-            ),
-            (
-                8 << 20,
-                Effort::Canonical,
-                794361,
-                "20bbd4b950be646f1a8fc7c8210da0d7f960b1779a9d16a9c415f39d508ea445",
-            ),
-            (
-                (8 << 20) + 1,
-                Effort::Canonical,
-                796041,
-                "d23cb4b59eb05c754f3cae29fec49bc3eaab2a1c11dc4dcc0f0c3ce0a563b32b",
-            ),
-            (
-                (8 << 20) + 1,
-                Effort::Smallest,
-                794385,
-                "48b29a20fa962c8e8c66ab5e22ae441da74d89b832cd01fec5c2b9ec04afd93b",
-            ),
+            (0, Effort::Canonical, 23, "10c2221846da"),
+            (100_000, Effort::Canonical, 13_368, "85ea77ca1423"),
+            (8 << 20, Effort::Canonical, 794_361, "20bbd4b950be"),
+            ((8 << 20) + 1, Effort::Canonical, 796_041, "d23cb4b59eb0"),
+            ((8 << 20) + 1, Effort::Smallest, 794_385, "48b29a20fa96"),
         ] {
             let output = compressed(&mut sample(length).as_slice(), effort, 2);
-            let stated = (output.len(), Digest::of(&output).hex());
+            let stated = (output.len(), Digest::of(&output).short());
             assert_eq!(
                 stated,
                 (size, digest.to_owned()),
