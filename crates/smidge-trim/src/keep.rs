@@ -1,9 +1,9 @@
 use std::fmt;
 
-use smidge_image::{LayerPath, Tree};
+use smidge_image::LayerPath;
 use thiserror::Error;
 
-use crate::Closure;
+use crate::{Closure, Library, PROGRAM, Rule};
 
 /// A file that an image needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +91,104 @@ impl fmt::Display for Reason {
 
 /// Says which files an image must hold beside a program, and where, so that its loader finds them
 /// there without a cache: the loader at the path that the program names, each library in a
-/// directory that the loader searches. All are to be stored as regular files.
+/// directory that the loader searches. All are to be stored as regular files. The program itself
+/// will be at `destination`: if that is not where it is now, `$ORIGIN` leads elsewhere, and what was
+/// found through it goes to a default directory.
 ///
 /// # Errors
 /// When something is missing, or two libraries would need the same place.
-pub fn keep_closure(_tree: &dyn Tree, _closure: &Closure) -> Result<Vec<Kept>, KeepError> {
-    unimplemented!()
+pub fn keep_closure(closure: &Closure, destination: &LayerPath) -> Result<Vec<Kept>, KeepError> {
+    let program = || closure.program.to_string();
+    let mut kept = Vec::new();
+    if let Some(loader) = &closure.loader {
+        let missing = || KeepError::NoLoader {
+            program: program(),
+            loader: loader.wanted.clone(),
+        };
+        let source = loader.found.clone().ok_or_else(missing)?;
+        let path = place(&loader.wanted);
+        kept.push(Kept {
+            path,
+            source,
+            reason: Reason::Loader { of: program() },
+        });
+    }
+    for library in &closure.libraries {
+        if library.rule == Some(Rule::Loader) {
+            continue;
+        }
+        let missing = || KeepError::NoLibrary {
+            program: program(),
+            name: library.name.clone(),
+        };
+        let source = library
+            .file
+            .clone()
+            .filter(|_| library.is_usable())
+            .ok_or_else(missing)?;
+        let path = place(&wanted_path(
+            closure,
+            library,
+            *destination == closure.program,
+        ));
+        let of = closure.path_of(library.needed_by.first().copied().unwrap_or(PROGRAM));
+        let reason = Reason::Library {
+            name: library.name.clone(),
+            of,
+        };
+        add(
+            &mut kept,
+            Kept {
+                path,
+                source,
+                reason,
+            },
+        )?;
+    }
+    Ok(kept)
+}
+
+/// Where a library must be: where it was found if the loader looks there in the image, or else in
+/// the first directory that it searches by default.
+fn wanted_path(closure: &Closure, library: &Library, in_place: bool) -> String {
+    let stays = match library.rule {
+        Some(Rule::Path) => true,
+        Some(Rule::Rpath | Rule::Runpath) if in_place => true,
+        _ => library.fixed || closure.elf.no_default_lib,
+    };
+    let found = library.path.clone().unwrap_or_default();
+    match closure.default_directories.first() {
+        Some(default) if !stays => format!("{default}/{}", library.name),
+        _ => found,
+    }
+}
+
+/// Turns a path into one of the image, which has none of the tree's symbolic links: `..` cancels
+/// what stands before it.
+fn place(path: &str) -> LayerPath {
+    let mut components: Vec<&str> = Vec::new();
+    for component in path.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => drop(components.pop()),
+            name => components.push(name),
+        }
+    }
+    LayerPath::parse(components.join("/").as_bytes()).unwrap_or_default()
+}
+
+fn add(kept: &mut Vec<Kept>, new: Kept) -> Result<(), KeepError> {
+    let Some(old) = kept.iter().find(|old| old.path == new.path) else {
+        kept.push(new);
+        return Ok(());
+    };
+    if old.source == new.source {
+        return Ok(());
+    }
+    let (path, first, second) = (new.path, old.source.clone(), new.source);
+    Err(KeepError::Clash {
+        path,
+        first,
+        second,
+    })
 }

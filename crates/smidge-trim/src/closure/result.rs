@@ -51,6 +51,9 @@ pub struct Library {
     pub needed_by: Vec<usize>,
     /// By which rule it was found.
     pub rule: Option<Rule>,
+    /// Whether the loader finds it at `path` in an image that holds no cache and no configuration,
+    /// wherever the program lies there.
+    pub fixed: bool,
     /// Why the file cannot be loaded, where one was found and the loader gives up on it.
     pub unusable: Option<String>,
 }

@@ -126,9 +126,9 @@ impl<'r, 't> Walk<'r, 't> {
             loader,
             libraries: self
                 .objects
-                .into_iter()
+                .iter()
                 .skip(1)
-                .map(Loaded::into_library)
+                .map(|loaded| self.library(loaded))
                 .collect(),
             missing_versions,
             default_directories: self.defaults.directories,
@@ -279,6 +279,42 @@ impl<'r, 't> Walk<'r, 't> {
         self.objects.len() - 1
     }
 
+    fn library(&self, loaded: &Loaded) -> Library {
+        let object = loaded.object.as_ref().map(|object| &object.file);
+        let unusable = loaded.unusable.as_ref();
+        Library {
+            name: loaded.names.first().cloned().unwrap_or_default(),
+            path: loaded.path.clone(),
+            file: object.or(unusable.map(|(file, _)| file)).cloned(),
+            needed_by: loaded.needed_by.clone(),
+            rule: loaded.rule,
+            fixed: self.is_fixed(loaded),
+            unusable: unusable.map(|(_, why)| why.to_string()),
+        }
+    }
+
+    /// A run path that is written out leads to the same place in any image, and so does a default
+    /// directory. `$ORIGIN` moves with the program; caches and path files stay behind.
+    fn is_fixed(&self, loaded: &Loaded) -> bool {
+        let directory = loaded.path.as_deref().map(directory_of).unwrap_or_default();
+        let is_here = |listed: &String| listed.trim_end_matches('/') == directory;
+        let written_out = || {
+            let objects = self
+                .objects
+                .iter()
+                .filter_map(|loaded| loaded.object.as_ref());
+            let mut listed =
+                objects.flat_map(|object| object.elf.rpath.iter().chain(&object.elf.runpath));
+            listed.any(is_here) && directory.starts_with('/') && !directory.contains("/..")
+        };
+        match loaded.rule {
+            None => false,
+            Some(Rule::Path | Rule::Loader) => true,
+            Some(Rule::Rpath | Rule::Runpath) => written_out(),
+            Some(_) => self.defaults.directories.iter().any(is_here),
+        }
+    }
+
     /// An object with its own search paths expanded.
     fn loaded(&self, path: String, object: Rc<Object>) -> Loaded {
         let absolute = self.resolver.absolute(&path);
@@ -374,22 +410,6 @@ impl Loaded {
             rule: None,
             rpath: Vec::new(),
             runpath: Vec::new(),
-        }
-    }
-
-    fn into_library(self) -> Library {
-        let (unusable_file, unusable) = self.unusable.unzip();
-        let file = self
-            .object
-            .map(|object| object.file.clone())
-            .or(unusable_file);
-        Library {
-            name: self.names.into_iter().next().unwrap_or_default(),
-            path: self.path,
-            file,
-            needed_by: self.needed_by,
-            rule: self.rule,
-            unusable: unusable.map(|why| why.to_string()),
         }
     }
 }

@@ -161,7 +161,7 @@ impl Elf {
 }
 
 impl ElfKind {
-    fn of(number: u16) -> Self {
+    pub(crate) fn of(number: u16) -> Self {
         match elf::FileType(number) {
             elf::ET_REL => Self::Relocatable,
             elf::ET_EXEC => Self::Executable,

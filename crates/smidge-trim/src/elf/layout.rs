@@ -113,6 +113,24 @@ impl Header {
         })
     }
 
+    /// Where the program headers end in the file.
+    pub(crate) fn program_headers_end(&self) -> u64 {
+        let len = u64::from(self.program_header_size) * u64::from(self.program_header_count);
+        self.program_headers
+            .saturating_add(len)
+            .max(self.layout.pick(52, 64))
+    }
+
+    /// What to write where so that the file says that it has no sections; nothing if it says so.
+    pub(crate) fn without_sections(&self) -> Vec<(u64, Vec<u8>)> {
+        let counts = [self.section_header_count, self.section_names];
+        if self.section_headers == 0 && counts == [0, 0] {
+            return Vec::new();
+        }
+        let table = (self.layout.pick(32, 40), vec![0; self.layout.pick(4, 8)]);
+        vec![table, (self.layout.pick(48, 60), vec![0; 4])]
+    }
+
     /// Reads the program headers; each segment that has bytes in the file is known to lie inside it.
     pub(crate) fn segments(&self, source: &mut Source<'_>) -> Result<Vec<Segment>, ElfError> {
         const WHAT: &str = "program header table";
