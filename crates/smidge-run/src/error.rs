@@ -46,6 +46,16 @@ pub enum RunError {
         /// Which file or program, and what it said.
         detail: String,
     },
+    /// A file that says which ids a user may use cannot be read.
+    #[error("cannot read `{path}`")]
+    IdFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
     /// The user or a group is outside the id map.
     #[error("{what} {number} is not mapped in the container: only {mapped} are")]
     Unmapped {
@@ -199,6 +209,12 @@ pub enum RunError {
         #[source]
         #[serde(with = "os_error")]
         source: io::Error,
+    },
+    /// A time was given in no form that is known.
+    #[error("`{text}` is not a time: use RFC 3339, or seconds since 1970")]
+    Time {
+        /// The text that was given.
+        text: String,
     },
     /// The process that watches over the container was killed.
     #[error("the supervisor of container `{id}` was killed")]

@@ -1,9 +1,15 @@
 //! From a [`Spec`] to a process: the seam between the sandbox and the supervisor.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use crate::channel::{Channel, Report};
 use crate::error::RunError;
-use crate::spec::Spec;
+use crate::idmap::IdMap;
+use crate::inside;
+use crate::spec::{Network, Spec};
+use crate::sys;
 
 /// Where the program's standard streams lead.
 #[derive(Debug)]
@@ -45,6 +51,74 @@ pub struct Launched {
 /// # Errors
 /// Everything that goes wrong until the kernel has accepted the program, here or inside.
 pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
-    let _ = (spec, stdio);
-    unimplemented!()
+    if spec.args.is_empty() {
+        return Err(RunError::NoProgram {
+            id: spec.id.clone(),
+        });
+    }
+    spec.id_map.check(&spec.user)?;
+    let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
+    let cloned = sys::clone_into(namespaces(spec)).map_err(|source| RunError::Namespaces {
+        id: spec.id.clone(),
+        source,
+    })?;
+    let Some((pid, pidfd)) = cloned else {
+        inside::run(spec, stdio, &inner);
+    };
+    drop((inner, stdio));
+    match follow(spec, pid, &outer) {
+        Ok(terminal) => Ok(Launched {
+            pid: pid.as_raw_nonzero().get().cast_unsigned(),
+            pidfd,
+            terminal,
+        }),
+        Err(error) => {
+            // It ends by itself after its report, and at the closed channel otherwise.
+            drop(outer);
+            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            Err(error)
+        }
+    }
+}
+
+fn namespaces(spec: &Spec) -> i32 {
+    let mut namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWCGROUP;
+    if spec.network != Network::Host {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    if spec.id_map != IdMap::None {
+        namespaces |= libc::CLONE_NEWUSER;
+    }
+    namespaces
+}
+
+/// Maps the ids and listens until the program runs; gives its terminal.
+fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Option<OwnedFd>, RunError> {
+    if spec.id_map != IdMap::None {
+        let unmapped = |detail| RunError::IdMap {
+            id: spec.id.clone(),
+            detail,
+        };
+        spec.id_map.apply(pid).map_err(unmapped)?;
+        channel.release().map_err(RunError::setup("go on"))?;
+    }
+    let mut terminal = None;
+    let mut ready = false;
+    loop {
+        match channel.receive() {
+            Report::Terminal(master) => terminal = Some(master),
+            Report::Ready => ready = true,
+            Report::Failed(error) => return Err(*error),
+            Report::End if ready => return Ok(terminal),
+            Report::End => {
+                return Err(RunError::Died {
+                    id: spec.id.clone(),
+                });
+            }
+        }
+    }
 }

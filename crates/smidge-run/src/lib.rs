@@ -9,6 +9,16 @@
 //! where the streams lead and watches the process; what is behind it shuts the process in.
 
 pub mod capability;
+mod channel;
+mod device;
+mod executable;
+mod identity;
+mod inside;
+mod kernel;
+mod mount;
+mod reaper;
+mod root;
+mod seccomp;
 mod error;
 mod idmap;
 mod launch;

@@ -1,16 +1,208 @@
 //! Removes trees that hold other users' files and the overlay's leavings.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::idmap::IdMap;
+use crate::{identity, sys};
+
+/// How many directories are open at once. What lies deeper is moved up, so that no tree is too deep.
+const DEPTH: u32 = 64;
 
 /// Removes `path` and everything below it, also what belongs to ids that only `map` can reach and
-/// directories without any permission. A path that does not exist is fine.
+/// directories without any permission. A path that does not exist is fine. Links are removed, never
+/// followed, whoever else changes the tree meanwhile.
 ///
 /// # Errors
-/// With the first path that could not be removed.
+/// When something could not be removed; the rest may be gone.
 pub fn remove_tree(map: &IdMap, path: &Path) -> Result<(), RunError> {
-    let _ = (map, path);
-    unimplemented!()
+    match remove(path) {
+        Ok(()) => Ok(()),
+        Err(Errno::ACCESS | Errno::PERM) if *map != IdMap::None => remove_mapped(map, path),
+        Err(errno) => Err(fault(path, errno)),
+    }
+}
+
+fn remove(path: &Path) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // The kernel's answer and POSIX's for a directory.
+        Err(Errno::ISDIR | Errno::PERM) => (),
+        Err(errno) => return Err(errno),
+    }
+    let top = open(CWD, path)?;
+    let mut moved = 0_u64;
+    loop {
+        let before = moved;
+        empty(top.as_fd(), top.as_fd(), DEPTH, &mut moved)?;
+        match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY) if moved > before => (),
+            removed => return removed,
+        }
+    }
+}
+
+/// Empties a directory; what lies `depth` levels below it is moved to `top` and counted.
+fn empty(
+    directory: BorrowedFd<'_>,
+    top: BorrowedFd<'_>,
+    depth: u32,
+    moved: &mut u64,
+) -> rustix::io::Result<()> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                // On a file system that does not say what its entries are.
+                Err(Errno::ISDIR) => (),
+                Err(errno) => return Err(errno),
+            }
+        }
+        if depth == 0 {
+            *moved += 1;
+            rustix::fs::renameat(directory, name, top, format!(".removed-{moved}"))?;
+            continue;
+        }
+        let child = open(directory, name)?;
+        empty(child.as_fd(), top, depth - 1, moved)?;
+        rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Opens a directory so that it can be emptied: the overlay's work directory has no permissions, and
+/// a container's user may have taken them from others.
+fn open<P: rustix::path::Arg + Copy>(parent: impl AsFd, name: P) -> rustix::io::Result<OwnedFd> {
+    let parent = parent.as_fd();
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+    let writable = |directory: &OwnedFd| {
+        rustix::fs::accessat(
+            directory,
+            ".",
+            rustix::fs::Access::WRITE_OK,
+            AtFlags::EACCESS,
+        )
+    };
+    match opened {
+        Ok(directory) if writable(&directory).is_ok() => return Ok(directory),
+        Ok(_) | Err(Errno::ACCESS) => (),
+        Err(errno) => return Err(errno),
+    }
+    // By descriptor, for a link in its place would be followed.
+    let place = rustix::fs::openat(parent, name, flags | OFlags::PATH, Mode::empty())?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), Mode::RWXU)?;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Does the same as the root of a user namespace, to whom all of the map's ids belong.
+fn remove_mapped(map: &IdMap, path: &Path) -> Result<(), RunError> {
+    let (outer, inner) = Channel::pair().map_err(|errno| fault(path, errno))?;
+    let forked = sys::fork().map_err(|source| RunError::Remove {
+        path: path.to_owned(),
+        source,
+    })?;
+    let Some(child) = forked else {
+        if let Err(error) = remove_inside(map, path, &inner) {
+            inner.report_failure(&error);
+        }
+        sys::exit(0);
+    };
+    drop(inner);
+    let removed = follow(map, path, child, &outer);
+    drop(outer);
+    let _ = waitpid(Some(child), WaitOptions::empty());
+    removed
+}
+
+fn remove_inside(map: &IdMap, path: &Path, channel: &Channel) -> Result<(), RunError> {
+    sys::enter_new_user_namespace().map_err(|source| RunError::Remove {
+        path: path.to_owned(),
+        source,
+    })?;
+    channel.report_ready();
+    channel.wait().map_err(|errno| fault(path, errno))?;
+    identity::become_root(map)?;
+    remove(path).map_err(|errno| fault(path, errno))
+}
+
+fn follow(map: &IdMap, path: &Path, child: Pid, channel: &Channel) -> Result<(), RunError> {
+    loop {
+        match channel.receive() {
+            Report::Ready => {
+                let unmapped = |detail| RunError::IdMap {
+                    id: path.display().to_string(),
+                    detail,
+                };
+                map.apply(child).map_err(unmapped)?;
+                channel.release().map_err(|errno| fault(path, errno))?;
+            }
+            Report::Failed(error) => return Err(*error),
+            Report::Terminal(_) => (),
+            Report::End => return Ok(()),
+        }
+    }
+}
+
+fn fault(path: &Path, errno: Errno) -> RunError {
+    RunError::Remove {
+        path: path.to_owned(),
+        source: errno.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn trees_are_removed_whatever_is_in_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        let tree = directory.path().join("tree");
+        fs::create_dir_all(tree.join("a/b/closed")).unwrap();
+        fs::write(tree.join("a/b/closed/file"), "").unwrap();
+        symlink(&outside, tree.join("a/link")).unwrap();
+        symlink("nowhere", tree.join("dangling")).unwrap();
+        let closed = fs::Permissions::from_mode(0);
+        fs::set_permissions(tree.join("a/b/closed"), closed).unwrap();
+        remove_tree(&IdMap::None, &tree).unwrap();
+        assert!(!tree.exists());
+        assert!(outside.join("kept").exists());
+        remove_tree(&IdMap::None, &tree).unwrap();
+        symlink(&outside, &tree).unwrap();
+        remove_tree(&IdMap::None, &tree).unwrap();
+        assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn no_tree_is_too_deep() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut here = fs::File::open(&tree).map(OwnedFd::from).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
+            here = rustix::fs::openat(&here, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(here);
+        remove_tree(&IdMap::None, &tree).unwrap();
+        assert!(!tree.exists());
+    }
 }

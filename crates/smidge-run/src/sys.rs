@@ -3,3 +3,118 @@
     unsafe_code,
     reason = "the one place where the kernel is called without a safe wrapper"
 )]
+
+mod sandbox;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::process::Pid;
+
+pub(crate) use sandbox::*;
+
+/// Forks the calling process, which must have one thread only. `None` in the child, which has to
+/// end with [`exit`], so that it neither runs its parent's destructors nor writes its buffers.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the child is a copy of a process without other threads, so no lock is held by one
+    // that does not exist there.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// Ends the process at once.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: takes no pointers and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes every descriptor but the standard ones and `keep`. For a forked process that takes over
+/// only some of its parent's: the owners of the others must never be dropped in it.
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = keep
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if fd > first {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: takes no pointers; by contract nobody uses the closed descriptors.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+}
+
+/// Sends a signal, real-time ones included, to the process that `pidfd` stands for.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the null pointer asks the kernel to fill in the sender itself.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            info,
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Blocks `signals` for the calling thread, and makes a descriptor that reports them instead.
+pub(crate) fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: a zeroed set is initialised by `sigemptyset` before use; all pointers are to it; the
+    // descriptor is new and owned by nobody else.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Unblocks `signals` for the calling thread.
+pub(crate) fn unblock_signals(signals: &[i32]) {
+    // SAFETY: as in `signal_fd`.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+/// The number of the next signal that `signal_fd` reports, if one is due.
+pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+    let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+    let length = rustix::io::read(fd, &mut record).ok()?;
+    let number = record.get(..length)?.first_chunk::<4>()?;
+    i32::try_from(u32::from_ne_bytes(*number)).ok()
+}
+
+/// Gives memory that the allocator holds but nobody uses back to the kernel.
+pub(crate) fn trim_heap() {
+    // SAFETY: the allocator is in a consistent state between two of its calls.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

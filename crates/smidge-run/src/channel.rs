@@ -1,0 +1,125 @@
+//! What the two sides of a launch say to each other: the launcher that the ids are mapped, the
+//! process inside what became of it. The program's start closes the inner end without a word.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use crate::error::RunError;
+
+/// The most that an error may weigh in JSON; a longer one is only known to have happened.
+const LIMIT: usize = 64 << 10;
+
+/// One end of a packet socket between a launcher and the process that it launches.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// What the process inside says.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The master side of the program's terminal.
+    Terminal(OwnedFd),
+    /// Everything is set up; if nothing follows, the program runs.
+    Ready,
+    /// The program cannot be run.
+    Failed(Box<RunError>),
+    /// The other end is closed.
+    End,
+}
+
+impl Channel {
+    /// Two connected ends, for two processes.
+    pub(crate) fn pair() -> rustix::io::Result<(Self, Self)> {
+        let (outer, inner) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Self(outer), Self(inner)))
+    }
+
+    /// Tells the process inside that it can go on.
+    pub(crate) fn release(&self) -> rustix::io::Result<()> {
+        rustix::net::send(&self.0, b"G", SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Waits for [`release`](Self::release).
+    pub(crate) fn wait(&self) -> rustix::io::Result<()> {
+        let mut byte = [0];
+        match rustix::net::recv(&self.0, &mut byte, RecvFlags::empty())? {
+            (1, _) => Ok(()),
+            _ => Err(Errno::PIPE),
+        }
+    }
+
+    /// Whether the launcher is still there.
+    pub(crate) fn is_connected(&self) -> bool {
+        let mut byte = [0];
+        let received = rustix::net::recv(&self.0, &mut byte, RecvFlags::DONTWAIT);
+        received == Err(Errno::AGAIN)
+    }
+
+    /// Reports that everything is set up.
+    pub(crate) fn report_ready(&self) {
+        // A launcher that is gone takes the process with it.
+        let _ = rustix::net::send(&self.0, b"R", SendFlags::NOSIGNAL);
+    }
+
+    /// Reports an error.
+    pub(crate) fn report_failure(&self, error: &RunError) {
+        let mut packet = vec![b'F'];
+        // Writing to memory fails for no error type of ours.
+        let _ = serde_json::to_writer(&mut packet, error);
+        let _ = rustix::net::send(&self.0, &packet, SendFlags::NOSIGNAL);
+    }
+
+    /// Hands the master side of a terminal over.
+    pub(crate) fn send_terminal(&self, master: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let files = [master];
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        let text = [IoSlice::new(b"T")];
+        rustix::net::sendmsg(&self.0, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Waits for the next report.
+    pub(crate) fn receive(&self) -> Report {
+        let mut packet = vec![0; LIMIT];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut parts = [IoSliceMut::new(&mut packet)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, flags) {
+                Err(Errno::INTR) => (),
+                received => break received,
+            }
+        };
+        let file = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+            _ => None,
+        });
+        let length = received.map_or(0, |RecvMsg { bytes, .. }| bytes);
+        match (packet.get(..length).and_then(<[u8]>::split_first), file) {
+            (Some((b'T', [])), Some(master)) => Report::Terminal(master),
+            (Some((b'R', [])), _) => Report::Ready,
+            (Some((b'F', text)), _) => serde_json::from_slice(text)
+                .map_or(Report::End, |error| Report::Failed(Box::new(error))),
+            _ => Report::End,
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

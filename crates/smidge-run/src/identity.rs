@@ -1,0 +1,87 @@
+//! Who the process is, and what it may do.
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::error::RunError;
+use crate::idmap::IdMap;
+use crate::spec::Spec;
+
+pub(crate) fn uid(number: u32) -> Uid {
+    Uid::from_raw(number)
+}
+
+fn gid(number: u32) -> Gid {
+    Gid::from_raw(number)
+}
+
+/// Becomes the user namespace's root, if it has one: the ids that the setup's files get.
+pub(crate) fn become_root(map: &IdMap) -> Result<(), RunError> {
+    if map.maps_group(0) {
+        set_group(0)?;
+    }
+    if map.maps_user(0) {
+        set_user(0)?;
+    }
+    Ok(())
+}
+
+/// Becomes the program's user with no more than the spec's capabilities. For root they are in effect
+/// at once; for others `execve(2)` would take them away, so they lose them here, and with them every
+/// right to execute what the user may not.
+pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
+    let capabilities = CapabilitySet::from_bits_retain(spec.capabilities);
+    bound(capabilities).map_err(RunError::setup("drop capabilities"))?;
+    if !matches!(spec.id_map, IdMap::Single { .. }) {
+        let groups: Vec<Gid> = spec.user.groups.iter().copied().map(gid).collect();
+        set_thread_groups(&groups).map_err(RunError::setup("set the supplementary groups"))?;
+    }
+    set_group(spec.user.gid)?;
+    set_user(spec.user.uid)?;
+    let held = if spec.user.uid == 0 {
+        capabilities
+    } else {
+        CapabilitySet::empty()
+    };
+    let sets = CapabilitySets {
+        effective: held,
+        permitted: held,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).map_err(RunError::setup("drop capabilities"))?;
+    if spec.no_new_privileges {
+        set_no_new_privs(true).map_err(RunError::setup("give up new privileges"))?;
+    }
+    Ok(())
+}
+
+/// Removes every other capability from the bounding set, those included that only the kernel knows.
+fn bound(capabilities: CapabilitySet) -> rustix::io::Result<()> {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if capabilities.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => (),
+            // The first number that this kernel has no capability for.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn set_user(number: u32) -> Result<(), RunError> {
+    let id = uid(number);
+    set_thread_res_uid(id, id, id).map_err(RunError::setup("set the user"))
+}
+
+fn set_group(number: u32) -> Result<(), RunError> {
+    let id = gid(number);
+    set_thread_res_gid(id, id, id).map_err(RunError::setup("set the group"))
+}

@@ -1,0 +1,233 @@
+//! The process inside, from the clone to the program: shuts itself in, step by step.
+//!
+//! The order matters. What needs the host (its files, its `/proc`) comes before the root is changed;
+//! what needs privileges before they are dropped; the filter while it can still be installed.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::Signal;
+use rustix::termios::Winsize;
+
+use crate::channel::Channel;
+use crate::device::{self, Devices};
+use crate::error::RunError;
+use crate::executable::{Executable, OwnBinary};
+use crate::idmap::IdMap;
+use crate::launch::Stdio;
+use crate::mount::{self, Depth, Kind};
+use crate::spec::{Mount, MountKind, Network, Spec};
+use crate::{identity, kernel, reaper, root, seccomp, sys};
+
+/// Turns the process into the program of `spec`, or reports why it cannot.
+pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
+    let error = become_program(spec, stdio, channel);
+    channel.report_failure(&error);
+    sys::exit(127)
+}
+
+fn become_program(spec: &Spec, stdio: Stdio, channel: &Channel) -> RunError {
+    let program = match shut_in(spec, stdio, channel) {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    if spec.init {
+        match reaper::split(spec.tty) {
+            Ok(()) => (),
+            Err(error) => return RunError::setup("start PID 1")(error),
+        }
+    }
+    sys::reset_signals();
+    channel.report_ready();
+    program.execute()
+}
+
+fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, RunError> {
+    let terminal = take_stdio(stdio, channel).map_err(RunError::setup("take the streams over"))?;
+    rustix::process::setsid().map_err(RunError::setup("open a session"))?;
+    rustix::process::umask(Mode::empty());
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).map_err(RunError::setup("own the mounts"))?;
+    set_names(spec)?;
+    if spec.id_map != IdMap::None {
+        channel
+            .wait()
+            .map_err(RunError::setup("wait for the id map"))?;
+        identity::become_root(&spec.id_map)?;
+    }
+    let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
+    let (cwd, devices) = build_root(spec)?;
+    if let Some(size) = terminal {
+        open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
+    }
+    drop(devices);
+    rustix::process::fchdir(&cwd).map_err(|errno| working_directory(spec, errno))?;
+    drop(cwd);
+    let program = Executable::find(spec, &own)?;
+    give_streams_away(spec);
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    if spec.seccomp {
+        seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
+    }
+    identity::drop_privileges(spec)?;
+    // After the identity has changed, which clears it; the launcher may be gone already.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(RunError::setup("tie the process to its supervisor"))?;
+    if !channel.is_connected() {
+        sys::exit(137);
+    }
+    Ok(program)
+}
+
+/// Puts the program's streams in their places and closes every other descriptor but the channel's,
+/// whoever opened it: nothing of the host stays within reach (CVE-2024-21626). A terminal's size
+/// comes back: it is made later, where the container can see it.
+fn take_stdio(stdio: Stdio, channel: &Channel) -> rustix::io::Result<Option<Winsize>> {
+    let size = match stdio {
+        Stdio::Files {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            place(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?;
+            // They are closed below, with everything else.
+            std::mem::forget((stdin, stdout, stderr));
+            None
+        }
+        Stdio::Terminal { rows, columns } => Some(Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }),
+    };
+    sys::close_all_but(&[channel.as_fd()]);
+    Ok(size)
+}
+
+/// Makes three files descriptors 0, 1 and 2, whatever numbers they have.
+fn place(
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+    stderr: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    // Out of the way first: one may already be where another belongs.
+    let [stdin, stdout, stderr] =
+        [stdin, stdout, stderr].map(|file| rustix::io::fcntl_dupfd_cloexec(file, 3));
+    rustix::stdio::dup2_stdin(stdin?)?;
+    rustix::stdio::dup2_stdout(stdout?)?;
+    rustix::stdio::dup2_stderr(stderr?)
+}
+
+/// What does not depend on the id map, and so can be done while it is being written.
+fn set_names(spec: &Spec) -> Result<(), RunError> {
+    if !spec.hostname.is_empty() {
+        rustix::system::sethostname(spec.hostname.as_bytes())
+            .map_err(RunError::setup("set the host name"))?;
+    }
+    if spec.network != Network::Host {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
+            .map_err(RunError::setup("open a socket"))?;
+        sys::loopback_up(socket.as_fd())
+            .map_err(RunError::setup("bring up the loopback device"))?;
+    }
+    Ok(())
+}
+
+/// Mounts everything and enters it; gives the working directory.
+fn build_root(spec: &Spec) -> Result<(OwnedFd, Devices), RunError> {
+    let root = root::mount(spec)?;
+    let devices = device::mount(spec, &root)?;
+    kernel::mount(spec, &root, &devices)?;
+    for mount in &spec.mounts {
+        bring_in(mount, root.as_fd())?;
+    }
+    let cwd = mount::point(root.as_fd(), &spec.cwd, Kind::Directory)
+        .map_err(|errno| working_directory(spec, errno))?;
+    if spec.read_only {
+        mount::make_read_only(&root, Depth::Flat)
+            .map_err(RunError::setup("make the root file system read-only"))?;
+    }
+    root::enter(&root).map_err(RunError::setup("change the root"))?;
+    Ok((cwd, devices))
+}
+
+fn bring_in(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), RunError> {
+    let fault = |errno: rustix::io::Errno| RunError::Mount {
+        destination: mount.destination.clone(),
+        source: errno.into(),
+    };
+    let tree = match mount.kind {
+        MountKind::Bind => mount::clone(CWD, &mount.source, Depth::Recursive).map_err(|errno| {
+            RunError::MountSource {
+                path: mount.source.clone(),
+                source: errno.into(),
+            }
+        })?,
+        MountKind::Tmpfs { size, mode } => new_tmpfs(size, mode).map_err(fault)?,
+    };
+    if mount.read_only {
+        mount::make_read_only(&tree, Depth::Recursive).map_err(fault)?;
+    }
+    let kind = Kind::of(&tree).map_err(fault)?;
+    let point = mount::point(root, &mount.destination, kind).map_err(fault)?;
+    mount::attach(&tree, &point, "").map_err(fault)
+}
+
+fn new_tmpfs(size: Option<u64>, mode: u32) -> rustix::io::Result<OwnedFd> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mode = format!("{mode:o}");
+    let size = size.map(|bytes| bytes.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    if let Some(size) = &size {
+        options.push(("size", size));
+    }
+    mount::new("tmpfs", &options, attributes)
+}
+
+/// Makes the program's terminal, its streams, and it the session's.
+fn open_terminal(
+    spec: &Spec,
+    devices: &Devices,
+    size: Winsize,
+    channel: &Channel,
+) -> rustix::io::Result<()> {
+    let (master, slave) = devices.open_terminal()?;
+    rustix::termios::tcsetwinsize(&slave, size)?;
+    rustix::fs::fchown(&slave, Some(identity::uid(spec.user.uid)), None)?;
+    place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
+    rustix::process::ioctl_tiocsctty(&slave)?;
+    channel.send_terminal(master.as_fd())
+}
+
+/// Lets another user than root open its own `/dev/stdout` again, as programs that log to it do. Only
+/// pipes: a file that the caller redirected to stays the caller's.
+fn give_streams_away(spec: &Spec) {
+    if spec.user.uid == 0 {
+        return;
+    }
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        let is_pipe = rustix::fs::fstat(stream)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe {
+            // Not ours, or an unmapped owner: then it stays as it is.
+            let _ = rustix::fs::fchown(stream, Some(identity::uid(spec.user.uid)), None);
+        }
+    }
+}
+
+fn working_directory(spec: &Spec, errno: rustix::io::Errno) -> RunError {
+    RunError::WorkingDirectory {
+        path: spec.cwd.clone(),
+        source: errno.into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! The kernel's own file systems, `/proc` and `/sys`, and what of them a container must not see or
+//! change: Docker's lists.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use crate::device::Devices;
+use crate::error::RunError;
+use crate::idmap::IdMap;
+use crate::mount::{self, Depth, Kind};
+use crate::spec::{Network, Spec};
+
+/// Files and directories of `/proc` that are hidden.
+const HIDDEN_PROC: [(&str, Kind); 10] = [
+    ("acpi", Kind::Directory),
+    ("asound", Kind::Directory),
+    ("interrupts", Kind::File),
+    ("kcore", Kind::File),
+    ("keys", Kind::File),
+    ("latency_stats", Kind::File),
+    ("sched_debug", Kind::File),
+    ("scsi", Kind::Directory),
+    ("timer_list", Kind::File),
+    ("timer_stats", Kind::File),
+];
+
+/// Directories of `/sys` that are hidden.
+const HIDDEN_SYS: [&str; 2] = ["devices/virtual/powercap", "firmware"];
+
+/// What of `/proc` can be read but not written.
+const READ_ONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Mounts `/proc` and `/sys` of the container's own namespaces.
+pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<(), RunError> {
+    let proc = mount_proc(root).map_err(fault("/proc"))?;
+    set_network_defaults(spec, &proc);
+    let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
+    // One empty file system stands for every hidden directory.
+    let read_only = CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let empty = mount::new("tmpfs", &[("mode", "0555")], read_only)
+        .map_err(fault("/proc"))?;
+    for (path, kind) in HIDDEN_PROC {
+        hide(&proc, path, || match kind {
+            Kind::Directory => mount::clone(&empty, "", Depth::Flat),
+            Kind::File => devices.null(),
+        })
+        .map_err(fault(path))?;
+    }
+    for path in HIDDEN_SYS {
+        hide(&sys, path, || mount::clone(&empty, "", Depth::Flat)).map_err(fault(path))?;
+    }
+    for path in READ_ONLY_PROC {
+        hide(&proc, path, || {
+            let mount = mount::clone(&proc, path, Depth::Recursive)?;
+            mount::make_read_only(&mount, Depth::Recursive)?;
+            Ok(mount)
+        })
+        .map_err(fault(path))?;
+    }
+    Ok(())
+}
+
+fn mount_proc(root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let point = mount::point(root.as_fd(), "proc", Kind::Directory)?;
+    let proc = mount::new("proc", &[], CLOSED)?;
+    mount::attach(&proc, &point, "")?;
+    Ok(proc)
+}
+
+/// The container's own view where it has a network namespace of its own; the kernel refuses to show
+/// the host's network anew in a user namespace, so there the host's `/sys` is shown.
+fn mount_sys(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let point = mount::point(root.as_fd(), "sys", Kind::Directory)?;
+    let borrowed = spec.network == Network::Host && spec.id_map != IdMap::None;
+    let sys = if borrowed {
+        let sys = mount::clone(CWD, "/sys", Depth::Recursive)?;
+        mount::make_read_only(&sys, Depth::Recursive)?;
+        sys
+    } else {
+        mount::new("sysfs", &[], CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+    };
+    mount::attach(&sys, &point, "")?;
+    Ok(sys)
+}
+
+/// Lays a mount over `path`, unless this kernel has no such file.
+fn hide(
+    directory: &OwnedFd,
+    path: &str,
+    cover: impl FnOnce() -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<()> {
+    match cover().and_then(|cover| mount::attach(&cover, directory, path)) {
+        Err(Errno::NOENT) => Ok(()),
+        covered => covered,
+    }
+}
+
+/// Lets every user of the container listen on every port and ping, as Docker does. Old kernels lack
+/// the files, and a group range may not be mapped; neither keeps a program from starting.
+fn set_network_defaults(spec: &Spec, proc: &OwnedFd) {
+    if spec.network == Network::Host {
+        return;
+    }
+    let groups = spec.id_map.mapped_groups();
+    let settings = [
+        ("sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        ("sys/net/ipv4/ping_group_range", groups.as_str()),
+    ];
+    for (path, value) in settings {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::openat(proc, path, flags, Mode::empty()) {
+            let _ = rustix::io::write(&file, value.as_bytes());
+        }
+    }
+}
+
+fn fault(path: &str) -> impl FnOnce(Errno) -> RunError {
+    move |errno| RunError::Mount {
+        destination: path.to_owned(),
+        source: io::Error::from(errno),
+    }
+}

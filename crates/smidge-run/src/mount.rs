@@ -1,0 +1,233 @@
+//! Mounts as file descriptors: made or cloned detached, configured, then attached to a place that
+//! was resolved inside the container's root and cannot be exchanged any more (CVE-2021-30465).
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::sys;
+
+/// How many symbolic links a path may lead through, as the kernel has it (`path_resolution(7)`).
+const LINKS: u32 = 40;
+
+/// A new file system, mounted nowhere yet.
+pub(crate) fn new(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What `mount` and `df` show in their first column.
+    fsconfig_set_string(&context, "source", kind)?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, *value)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A second mount of what `path` shows, mounted nowhere yet; an empty path means `directory` itself.
+pub(crate) fn clone<P: rustix::path::Arg>(
+    directory: impl AsFd,
+    path: P,
+    depth: Depth,
+) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if depth == Depth::Recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(directory, path, flags)
+}
+
+/// Whether mounts below a mount are meant too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The mount alone.
+    Flat,
+    /// With everything mounted below it.
+    Recursive,
+}
+
+/// Adds the read-only attribute.
+pub(crate) fn make_read_only(mount: &OwnedFd, depth: Depth) -> Result<()> {
+    sys::set_mount_read_only(mount.as_fd(), depth == Depth::Recursive)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// Attaches a detached mount over `path` below `directory`; an empty path means `directory` itself.
+/// A link at the end of the path is not followed.
+pub(crate) fn attach(mount: &OwnedFd, directory: impl AsFd, path: &str) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", directory, path, flags)
+}
+
+/// What has to be made where a mount point is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    File,
+}
+
+impl Kind {
+    /// What a mount has at its root.
+    pub(crate) fn of(mount: &OwnedFd) -> Result<Self> {
+        let mode = rustix::fs::fstat(mount)?.st_mode;
+        Ok(match FileType::from_raw_mode(mode) {
+            FileType::Directory => Self::Directory,
+            _ => Self::File,
+        })
+    }
+}
+
+/// The container's path `path`, found below `root` as the container will see it, and made where it
+/// is missing. The result names the place itself (`O_PATH`), however the tree changes afterwards.
+pub(crate) fn point(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
+        Err(Errno::NOENT) => make_point(root, OsStr::new(path), kind),
+        found => found,
+    }
+}
+
+/// Walks `path` one name at a time, so that what is missing can be made in between: also what a
+/// dangling link leads to.
+fn make_point(root: BorrowedFd<'_>, path: &OsStr, kind: Kind) -> Result<OwnedFd> {
+    let mut names = VecDeque::from(names_of(path));
+    let mut trail: Vec<OwnedFd> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        if name == ".." {
+            trail.pop();
+            continue;
+        }
+        let here = trail.last().map_or(root, AsFd::as_fd);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match rustix::fs::openat(here, &name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                make(
+                    here,
+                    &name,
+                    if names.is_empty() {
+                        kind
+                    } else {
+                        Kind::Directory
+                    },
+                )?;
+                rustix::fs::openat(here, &name, flags, Mode::empty())?
+            }
+            found => found?,
+        };
+        if !is_link(&found)? {
+            trail.push(found);
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(Errno::LOOP);
+        }
+        let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
+        if target.starts_with(b"/") {
+            trail.clear();
+        }
+        for name in names_of(OsStr::from_bytes(&target)).into_iter().rev() {
+            names.push_front(name);
+        }
+    }
+    match trail.pop() {
+        Some(found) => Ok(found),
+        None => rustix::io::fcntl_dupfd_cloexec(root, 0),
+    }
+}
+
+/// The names a path consists of, `..` included.
+fn names_of(path: &OsStr) -> Vec<OsString> {
+    path.as_bytes()
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .map(|name| OsString::from_vec(name.to_vec()))
+        .collect()
+}
+
+fn make(directory: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<()> {
+    let made = match kind {
+        Kind::Directory => rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
+            let mode = Mode::from_raw_mode(0o644);
+            rustix::fs::mknodat(directory, name, FileType::RegularFile, mode, 0)
+        }
+    };
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+fn is_link(file: &OwnedFd) -> Result<bool> {
+    let stat = rustix::fs::statat(file, "", AtFlags::EMPTY_PATH)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn made(root: &std::path::Path, path: &str, kind: Kind) -> String {
+        let directory = fs::File::open(root).unwrap();
+        match point(directory.as_fd(), path, kind) {
+            Ok(fd) => {
+                let at = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+                let place = fs::read_link(at).unwrap();
+                format!("/{}", place.strip_prefix(root).unwrap().display())
+            }
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn mount_points_stay_inside_the_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        fs::create_dir(root.join("etc")).unwrap();
+        symlink("/", root.join("top")).unwrap();
+        symlink("../../../../../outside", root.join("up")).unwrap();
+        symlink("/run/lock/x", root.join("dangling")).unwrap();
+        symlink("dangling", root.join("etc/chain")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        for (path, kind, expected) in [
+            ("/", Kind::Directory, "/"),
+            ("", Kind::Directory, "/"),
+            ("/etc/hosts", Kind::File, "/etc/hosts"),
+            ("/etc/./deep//er/", Kind::Directory, "/etc/deep/er"),
+            ("/../../a", Kind::Directory, "/a"),
+            ("/top/top/b", Kind::Directory, "/b"),
+            ("/up/c", Kind::Directory, "/outside/c"),
+            ("/dangling", Kind::File, "/run/lock/x"),
+            ("/etc/chain/../y", Kind::Directory, "/run/lock/y"),
+            ("/loop/d", Kind::Directory, "LOOP"),
+            ("/file/d", Kind::Directory, "NOTDIR"),
+            ("/proc/self/root", Kind::Directory, "/proc/self/root"),
+        ] {
+            let found = made(&root, path, kind);
+            assert_eq!(found, expected, "{path}");
+        }
+        assert!(root.join("run/lock/x").is_file());
+        assert!(!root.parent().unwrap().join("outside").exists());
+    }
+}

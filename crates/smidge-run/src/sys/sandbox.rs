@@ -1,0 +1,184 @@
+//! What shuts a process in: cloning, mount attributes, the filter, the program itself.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::process::Pid;
+
+/// Turns the kernel's `-1` into the error it stands for.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Forks into new namespaces (`CLONE_NEW*` in `namespaces`), `None` in the child. The same rules as
+/// for [`fork`](super::fork) hold; glibc's record of the thread's id is wrong in the child.
+pub(crate) fn clone_into(namespaces: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: all-zero is the valid empty value of this plain struct.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: the struct and the descriptor's place outlive the call; without CLONE_VM the child
+    // is a copy of a process that has no other threads.
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const arguments,
+            size_of::<libc::clone_args>(),
+        )
+    })?;
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    // SAFETY: the kernel has just made the descriptor for this call.
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+/// Makes a mount read-only, with `recursive` also those below it. Only adds the attribute, so flags
+/// that a user namespace may not clear stay (`mount_setattr(2)`).
+pub(crate) fn set_mount_read_only(mount: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    #[repr(C)]
+    struct MountAttributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    let attributes = MountAttributes {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path and the struct outlive the call, and the size is the struct's.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Brings the loopback device of the current network namespace up; any socket will do.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed() as c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: the request outlives the call, which only reads it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())
+        .map(drop)
+}
+
+/// One instruction of a classic BPF program, as `struct sock_filter` has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    pub(crate) code: u16,
+    pub(crate) if_true: u8,
+    pub(crate) if_false: u8,
+    pub(crate) operand: u32,
+}
+
+/// Installs a system call filter in the calling thread, which must hold `CAP_SYS_ADMIN` or have
+/// given up new privileges (`seccomp(2)`).
+pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const Instruction,
+    }
+    let length =
+        u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = Program {
+        length,
+        instructions: program.as_ptr(),
+    };
+    // SAFETY: the program points to `length` instructions, which outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const program,
+        )
+    })
+    .map(drop)
+}
+
+/// Gives every signal its default action and unblocks all: what a program may expect at its start,
+/// whatever its ancestors ignored.
+pub(crate) fn reset_signals() {
+    // SAFETY: a default action has no handler; the set is initialised before use. Numbers that
+    // cannot be changed are refused without harm.
+    unsafe {
+        for number in 1..=libc::SIGRTMAX() {
+            libc::signal(number, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Blocks every signal, for [`wait_for_signal`].
+pub(crate) fn block_signals() {
+    // SAFETY: the set is initialised before use.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Waits for any blocked signal and takes it.
+pub(crate) fn wait_for_signal() -> i32 {
+    // SAFETY: the set is initialised before use; no information about the signal is asked for.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigwaitinfo(&raw const all, std::ptr::null_mut())
+    }
+}
+
+/// Sends any signal, real-time ones included, to a child.
+pub(crate) fn kill(pid: Pid, signal: i32) {
+    // SAFETY: takes no pointers. A child that has just gone needs no signal.
+    unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+}
+
+/// Replaces the process by a program; returns only if the kernel refuses.
+pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<*const c_char> {
+        texts
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer, and they and their texts outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Moves the process, which must have one thread only, into a user namespace of its own.
+pub(crate) fn enter_new_user_namespace() -> io::Result<()> {
+    // SAFETY: takes no pointers, and only changes what a process with one thread is allowed to do.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
+}
