@@ -1,8 +1,21 @@
 //! Layers unpacked: the lower directories of overlays.
 
-use std::path::PathBuf;
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
-use crate::{Error, Image, LayeredTree, Store};
+use rustix::fs::lgetxattr;
+use smidge_image::{
+    Descriptor, DiffId, Digest, Entry, HashingReader, LayerError, LayerKind, LayerPath, decompress,
+    read_layer, sniff,
+};
+
+use crate::extract::{Extractor, Fault, Whiteouts};
+use crate::tree::OPAQUE;
+use crate::{DirTree, Error, Image, LayeredTree, Store};
+
+/// Bytes of a blob that are read at a time.
+const BUFFER: usize = 1 << 18;
 
 /// Who is to own the files of an unpacked layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,34 +28,51 @@ pub enum Ownership {
     Caller,
 }
 
+impl Ownership {
+    /// What this process can do: root keeps the layers' owners.
+    pub fn of_caller() -> Self {
+        match rustix::process::geteuid().is_root() {
+            true => Self::Layer,
+            false => Self::Caller,
+        }
+    }
+}
+
 impl Store {
     /// The image's layers as directories for overlayfs' `lowerdir`, the top one first, unpacked where
-    /// they are not yet.
+    /// they are not yet. An ordinary user owns all files; see [`Store::checkout_with`].
     ///
     /// # Errors
     /// When a layer is missing or corrupt, cannot be unpacked, or does not fit on the disk.
     pub fn checkout(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
-        let root = rustix::process::geteuid().is_root();
-        let ownership = if root {
-            Ownership::Layer
-        } else {
-            Ownership::Caller
-        };
-        self.checkout_with(image, ownership, &mut |_| {})
+        self.checkout_with(image, Ownership::of_caller(), &mut |_| {})
     }
 
     /// As [`Store::checkout`], told who is to own the files, and telling what could not be made as the
-    /// layer has it.
+    /// layer has it. May be called in a user namespace, where [`Ownership::Layer`] means its ids.
     ///
     /// # Errors
     /// As [`Store::checkout`].
     pub fn checkout_with(
         &self,
-        _image: &Image,
-        _ownership: Ownership,
-        _note: &mut dyn FnMut(String),
+        image: &Image,
+        ownership: Ownership,
+        note: &mut dyn FnMut(String),
     ) -> Result<Vec<PathBuf>, Error> {
-        unimplemented!()
+        let mut directories = Vec::with_capacity(image.manifest.layers.len());
+        let diff_ids = &image.config.rootfs.diff_ids;
+        for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids).rev() {
+            let path = self.layer_path(diff_id);
+            if !path.is_dir() {
+                self.unpack(layer, diff_id, ownership, note)?;
+            }
+            let opaque = is_opaque(&path);
+            directories.push(path);
+            if opaque {
+                break;
+            }
+        }
+        Ok(directories)
     }
 
     /// Whether every layer of the image is unpacked already.
@@ -59,7 +89,172 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::checkout`].
-    pub fn tree(&self, _image: &Image) -> Result<LayeredTree, Error> {
-        unimplemented!()
+    pub fn tree(&self, image: &Image) -> Result<LayeredTree, Error> {
+        let open = |path: PathBuf| {
+            DirTree::open(&path).map_err(|error| self.io(crate::error::READ, &path, error))
+        };
+        let layers: Result<_, _> = self.checkout(image)?.into_iter().map(open).collect();
+        Ok(LayeredTree::new(layers?))
     }
+
+    fn unpack(
+        &self,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+        ownership: Ownership,
+        note: &mut dyn FnMut(String),
+    ) -> Result<(), Error> {
+        let what = diff_id.to_string();
+        let temp = self.temp_dir()?;
+        let mut extractor = Extractor::new(
+            temp.directory().as_fd(),
+            ownership,
+            Whiteouts::Overlay,
+            note,
+        );
+        let mut budget = Budget::new(self, &what)?;
+        let reader = self.blob(layer)?;
+        let fault = |path: &LayerPath, fault: Fault| self.fault(&what, path, fault);
+        let received = walk_layer(reader, &layer.digest, &what, |entry, content| {
+            budget.spend(entry.size())?;
+            extractor
+                .extract(&entry, content)
+                .map_err(|error| fault(&entry.path, error))
+        })?;
+        check_diff_id(&what, diff_id, &received)?;
+        extractor
+            .finish()
+            .map_err(|(path, error)| fault(&path, error))?;
+        temp.persist(self, &self.layer_path(diff_id)).map(drop)
+    }
+
+    fn fault(&self, layer: &str, path: &LayerPath, fault: Fault) -> Error {
+        let entry = |why: String| Error::Entry {
+            layer: layer.to_owned(),
+            entry: path.to_string(),
+            why,
+        };
+        match fault {
+            Fault::Refused(why) => entry(why),
+            Fault::Content(error) => Error::carried(error, |error| entry(error.to_string())),
+            Fault::System(source) => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
+                    root: self.root().to_owned(),
+                    needed: None,
+                    source,
+                },
+                _ => entry(source.to_string()),
+            },
+        }
+    }
+}
+
+/// Whether a layer hides all below. Overlayfs does not look for the attribute on the roots of its
+/// layers, so whoever mounts must leave the others out.
+fn is_opaque(layer: &Path) -> bool {
+    OPAQUE
+        .iter()
+        .any(|name| lgetxattr(layer, *name, &mut [0_u8; 1][..]) == Ok(1))
+}
+
+pub(crate) fn check_diff_id(what: &str, expected: &DiffId, received: &DiffId) -> Result<(), Error> {
+    if received == expected {
+        return Ok(());
+    }
+    Err(Error::DiffId {
+        what: what.to_owned(),
+        expected: expected.0,
+        received: received.0,
+    })
+}
+
+/// Bytes that a layer may still unpack to: as many as are free on the disk.
+pub(crate) struct Budget<'a> {
+    what: &'a str,
+    available: u64,
+    left: u64,
+}
+
+impl<'a> Budget<'a> {
+    pub(crate) fn new(store: &Store, what: &'a str) -> Result<Self, Error> {
+        let disk = rustix::fs::statvfs(store.root())
+            .map_err(|error| store.io(crate::error::READ, store.root(), error.into()))?;
+        let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(Self {
+            what,
+            available,
+            left: available,
+        })
+    }
+
+    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), Error> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| Error::Bomb {
+            what: self.what.to_owned(),
+            available: self.available,
+        })?;
+        Ok(())
+    }
+}
+
+/// What stops the reading of a layer.
+enum Stop {
+    Layer(LayerError),
+    Visit(Error),
+}
+
+impl From<LayerError> for Stop {
+    fn from(error: LayerError) -> Self {
+        Self::Layer(error)
+    }
+}
+
+/// Reads a layer, compressed or not, to its end, and tells its diff id. `digest` is that of the bytes
+/// as they are read, which somebody else verifies: the diff id, if they are not compressed.
+pub(crate) fn walk_layer(
+    reader: impl Read,
+    digest: &Digest,
+    what: &str,
+    mut visit: impl FnMut(Entry, &mut dyn Read) -> Result<(), Error>,
+) -> Result<DiffId, Error> {
+    let visit = |entry: Entry, content: &mut dyn Read| visit(entry, content).map_err(Stop::Visit);
+    let (kind, unpacked) = unpacked(reader).map_err(|error| reading(what, error))?;
+    let outcome = if kind == LayerKind::Tar {
+        read_layer(unpacked, visit).map(|()| *digest)
+    } else {
+        let mut hashing = HashingReader::new(unpacked);
+        read_layer(&mut hashing, visit).map(|()| hashing.finish().1)
+    };
+    outcome.map(DiffId).map_err(|stop| match stop {
+        Stop::Visit(error) => error,
+        Stop::Layer(error) => layer_error(what, error),
+    })
+}
+
+/// Tells how a layer is packed from its first bytes, and unpacks it.
+pub(crate) fn unpacked<'r>(
+    mut reader: impl Read + 'r,
+) -> io::Result<(LayerKind, Box<dyn Read + 'r>)> {
+    let mut first = Vec::with_capacity(4);
+    (&mut reader).take(4).read_to_end(&mut first)?;
+    let kind = sniff(&first);
+    let whole = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(reader));
+    Ok((kind, decompress(kind, whole)?))
+}
+
+pub(crate) fn layer_error(what: &str, error: LayerError) -> Error {
+    match error {
+        LayerError::Read { offset, source } => Error::carried(source, |source| Error::Layer {
+            layer: what.to_owned(),
+            source: LayerError::Read { offset, source },
+        }),
+        source => Error::Layer {
+            layer: what.to_owned(),
+            source,
+        },
+    }
+}
+
+fn reading(what: &str, source: io::Error) -> Error {
+    layer_error(what, LayerError::Read { offset: 0, source })
 }

@@ -1,11 +1,20 @@
 //! Containers' records and names, and volumes.
+//!
+//! A container is there when its name is: `names/<name>` is a hard link to `<id>/name`, made last
+//! and removed first. What has an id but no name is in the making, or garbage.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Store};
+use crate::error::READ;
+use crate::image::parse;
+use crate::{Error, Store, name};
 
 /// A container's place in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,41 +27,161 @@ pub struct Container {
     pub dir: PathBuf,
 }
 
+/// The record's file in a container's directory.
+const RECORD: &str = "config.json";
+
+/// The file with the container's id and name.
+const NAME: &str = "name";
+
 impl Container {
     /// Reads the container's record.
     ///
     /// # Errors
     /// When it is gone, or is no `T`.
     pub fn record<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        unimplemented!()
+        let path = self.dir.join(RECORD);
+        match fs::read(&path) {
+            Ok(bytes) => parse(&path.display().to_string(), "container record", &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoSuchContainer(self.name.clone()))
+            }
+            Err(error) => Err(Error::io(self.root(), READ, &path, error)),
+        }
     }
 
-    /// Replaces the container's record.
+    /// Replaces the container's record. Whoever reads it sees the old one or the new.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn write_record<T: Serialize>(&self, _record: &T) -> Result<(), Error> {
-        unimplemented!()
+    pub fn write_record<T: Serialize>(&self, record: &T) -> Result<(), Error> {
+        let path = self.dir.join(RECORD);
+        let temp = self.dir.join(format!("{RECORD}.{}", process::id()));
+        let io = |error| Error::io(self.root(), "write", &path, error);
+        fs::write(&temp, to_json(&path, record)?)
+            .and_then(|()| fs::rename(&temp, &path))
+            .map_err(io)
     }
 
     /// The file that holds the container's name; once it is gone, the name is free.
     pub fn name_path(&self) -> PathBuf {
-        unimplemented!()
+        self.dir.with_file_name("names").join(&self.name)
     }
+
+    fn root(&self) -> &Path {
+        self.dir.ancestors().nth(2).unwrap_or(&self.dir)
+    }
+}
+
+fn to_json<T: Serialize>(path: &Path, record: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(record).map_err(|source| Error::Document {
+        what: path.display().to_string(),
+        kind: "container record",
+        source,
+    })
 }
 
 impl Store {
     /// Makes a container: an id, a name (a random one if none is given), a directory, and the record
     /// that `record` makes of id and name.
     ///
+    /// Records are not synced to disk: they outlive every process, but a container that was made in
+    /// the seconds before a power cut may be gone after it.
+    ///
     /// # Errors
     /// [`Error::NameInUse`], [`Error::BadName`], and when the store cannot be written.
     pub fn create_container<T: Serialize>(
         &self,
-        _name: Option<&str>,
-        _record: &dyn Fn(&str, &str) -> T,
+        name: Option<&str>,
+        record: &dyn Fn(&str, &str) -> T,
     ) -> Result<Container, Error> {
-        unimplemented!()
+        let Some(name) = name else {
+            loop {
+                let name = name::name(u64::from_ne_bytes(random()?));
+                match self.create_named(name, record) {
+                    Err(Error::NameInUse { .. }) => {}
+                    created => return created,
+                }
+            }
+        };
+        let name = name.strip_prefix('/').unwrap_or(name);
+        if !name::is_valid(name) {
+            return Err(Error::BadName {
+                kind: "container",
+                name: name.to_owned(),
+            });
+        }
+        self.create_named(name.to_owned(), record)
+    }
+
+    fn create_named<T: Serialize>(
+        &self,
+        name: String,
+        record: &dyn Fn(&str, &str) -> T,
+    ) -> Result<Container, Error> {
+        self.check_free(&name)?;
+        let bytes: [u8; 32] = random()?;
+        let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let dir = self.path("containers").join(&id);
+        let container = Container { id, name, dir };
+        let temp = self.temp_dir()?;
+        let json = to_json(&container.dir, &record(&container.id, &container.name))?;
+        fs::write(temp.path().join(RECORD), json)
+            .and_then(|()| {
+                let label = format!("{} {}\n", container.id, container.name);
+                fs::write(temp.path().join(NAME), label)
+            })
+            .map_err(|error| self.io("write", temp.path(), error))?;
+        // The lock on the directory says that it is no garbage while it has no name yet.
+        let _locked = temp.persist(self, &container.dir)?;
+        match fs::hard_link(container.dir.join(NAME), container.name_path()) {
+            Ok(()) => Ok(container),
+            Err(error) => {
+                self.discard(&container.dir)?;
+                self.check_free(&container.name)?;
+                Err(self.io("create", &container.name_path(), error))
+            }
+        }
+    }
+
+    /// Checks that nobody has a name. A name that outlived its container in a power cut is removed.
+    fn check_free(&self, name: &str) -> Result<(), Error> {
+        let path = self.path("containers/names").join(name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        match self.read_label(&path)? {
+            Some(holder) => Err(Error::NameInUse {
+                name: name.to_owned(),
+                by: holder.id,
+            }),
+            None if path.exists() => {
+                fs::remove_file(&path).map_err(|error| self.io("remove", &path, error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The container that a `name` file tells of, if it is there.
+    fn read_label(&self, path: &Path) -> Result<Option<Container>, Error> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io(READ, path, error)),
+        };
+        let Some((id, name)) = text.trim_end().split_once(' ') else {
+            return Ok(None);
+        };
+        if !is_id_prefix(id) || !name::is_valid(name) {
+            return Ok(None);
+        }
+        let dir = self.path("containers").join(id);
+        let container = Container {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            dir,
+        };
+        Ok(container.dir.is_dir().then_some(container))
     }
 
     /// All containers, in no particular order.
@@ -60,15 +189,44 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        unimplemented!()
+        let names = self.list(&self.path("containers/names"))?;
+        let labels = names.iter().map(|path| self.read_label(path));
+        labels.filter_map(Result::transpose).collect()
     }
 
     /// The container with a name, an id, or the beginning of an id.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`], [`Error::AmbiguousContainer`], and when the store cannot be read.
-    pub fn container(&self, _name: &str) -> Result<Container, Error> {
-        unimplemented!()
+    pub fn container(&self, name: &str) -> Result<Container, Error> {
+        let missing = || Error::NoSuchContainer(name.to_owned());
+        let wanted = name.strip_prefix('/').unwrap_or(name);
+        if name::is_valid(wanted)
+            && let Some(container) = self.read_label(&self.path("containers/names").join(wanted))?
+        {
+            return Ok(container);
+        }
+        if !is_id_prefix(wanted) {
+            return Err(missing());
+        }
+        let mut matches = Vec::new();
+        for path in self.list(&self.path("containers"))? {
+            let id = path.file_name().unwrap_or_default().to_string_lossy();
+            if id.starts_with(wanted)
+                && let Some(container) = self.read_label(&path.join(NAME))?
+                && container.name_path().exists()
+            {
+                matches.push(container);
+            }
+        }
+        match matches.len() {
+            0 => Err(missing()),
+            1 => matches.pop().ok_or_else(missing),
+            _ => Err(Error::AmbiguousContainer {
+                prefix: wanted.to_owned(),
+                ids: matches.into_iter().map(|container| container.id).collect(),
+            }),
+        }
     }
 
     /// Removes a container's name and directory. Whoever calls this has removed what belongs to ids of
@@ -77,15 +235,85 @@ impl Store {
     /// # Errors
     /// When the store cannot be written, and when something in the directory cannot be removed: the
     /// name is free then, and the directory is garbage.
-    pub fn remove_container(&self, _container: &Container) -> Result<(), Error> {
-        unimplemented!()
+    pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
+        let path = container.name_path();
+        let own = self
+            .read_label(&path)?
+            .is_some_and(|holder| holder.id == container.id);
+        if own {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.io("remove", &path, error));
+                }
+                _ => {}
+            }
+        }
+        self.discard(&container.dir).map(drop)
+    }
+
+    /// Containers' directories that have no name and no maker: what a killed process left.
+    pub(crate) fn orphans(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut orphans = Vec::new();
+        for path in self.list(&self.path("containers"))? {
+            if path.ends_with("names") || !path.is_dir() {
+                continue;
+            }
+            let in_making = || fs::File::open(&path).is_ok_and(|dir| dir.try_lock().is_err());
+            if in_making() {
+                continue;
+            }
+            let label = self.read_label(&path.join(NAME))?;
+            if !label.is_some_and(|container| container.name_path().exists()) {
+                orphans.push(path);
+            }
+        }
+        Ok(orphans)
     }
 
     /// The directory of a named volume, made if it is missing.
     ///
     /// # Errors
     /// [`Error::BadName`], and when the store cannot be written.
-    pub fn volume(&self, _name: &str) -> Result<PathBuf, Error> {
-        unimplemented!()
+    pub fn volume(&self, name: &str) -> Result<PathBuf, Error> {
+        if !name::is_valid(name) {
+            return Err(Error::BadName {
+                kind: "volume",
+                name: name.to_owned(),
+            });
+        }
+        let path = self.path("volumes").join(name).join("_data");
+        if !path.is_dir() {
+            self.make_directory(&path, 0o755)?;
+        }
+        Ok(path)
+    }
+
+    /// What is in a directory, sorted; nothing, if there is none.
+    pub(crate) fn list(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
+        let io = |error| self.io(READ, directory, error);
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io)?,
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(io)?;
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+fn is_id_prefix(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    match getrandom(&mut bytes, GetRandomFlags::empty()) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Error::Io {
+            action: READ,
+            path: PathBuf::from("/dev/urandom"),
+            source: error.into(),
+        }),
     }
 }

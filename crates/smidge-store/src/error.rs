@@ -26,6 +26,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Files cannot be removed, because they belong to ids of a user namespace.
+    #[error("cannot remove `{}`: it holds files of other users", .path.display())]
+    Undeletable {
+        /// The directory; nothing refers to it any more.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The disk that holds the store is full.
     #[error("no space left on the disk of the store `{}`{}", .root.display(), needed_bytes(.needed))]
     NoSpace {

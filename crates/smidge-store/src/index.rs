@@ -52,6 +52,14 @@ pub(crate) fn is_manifest(entry: &Descriptor) -> bool {
     )
 }
 
+/// Whether an entry is an index of several images.
+pub(crate) fn is_index(entry: &Descriptor) -> bool {
+    matches!(
+        entry.media_type.as_str(),
+        media_type::INDEX | media_type::DOCKER_MANIFEST_LIST
+    )
+}
+
 /// The name that an entry gives to its manifest, if it gives one that is valid.
 pub(crate) fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(annotation::REF_NAME)?.parse().ok()

@@ -1,28 +1,106 @@
 //! An image's files as one view over its unpacked layers.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use smidge_image::{LayerPath, Node, ReadAt, Tree};
 
 use crate::DirTree;
+use crate::tree::Overlaid;
 
 /// Unpacked layers, seen as overlayfs would show them.
 #[derive(Debug)]
 pub struct LayeredTree {
-    #[expect(dead_code, reason = "about to be used")]
+    /// The top one first.
     layers: Vec<DirTree>,
 }
 
+impl LayeredTree {
+    /// Layers for an overlay's `lowerdir`: the top one first.
+    pub(crate) fn new(layers: Vec<DirTree>) -> Self {
+        Self { layers }
+    }
+
+    pub(crate) fn layer(&self, number: usize) -> &DirTree {
+        &self.layers[number]
+    }
+
+    /// The layers that a path is in, by their numbers from the top: one for a file, all that merge for
+    /// a directory, none if there is nothing.
+    pub(crate) fn stack(&self, path: &LayerPath) -> io::Result<Vec<usize>> {
+        let mut stack: Vec<usize> = (0..self.layers.len()).collect();
+        for prefix in path.ancestors().chain([path.clone()]) {
+            let whole = prefix == *path;
+            let mut merged = Vec::with_capacity(stack.len());
+            for (position, &number) in stack.iter().enumerate() {
+                let layer = &self.layers[number];
+                match layer.overlaid(&prefix)? {
+                    None => continue,
+                    Some(Overlaid::Directory) => merged.push(number),
+                    Some(Overlaid::Other) if whole && merged.is_empty() => return Ok(vec![number]),
+                    Some(Overlaid::Other | Overlaid::Whiteout) => break,
+                }
+                if position + 1 < stack.len() && layer.is_opaque(&prefix)? {
+                    break;
+                }
+            }
+            stack = merged;
+        }
+        Ok(stack)
+    }
+
+    fn top(&self, path: &LayerPath) -> io::Result<Option<&DirTree>> {
+        Ok(self
+            .stack(path)?
+            .first()
+            .map(|number| &self.layers[*number]))
+    }
+}
+
 impl Tree for LayeredTree {
-    fn node(&self, _path: &LayerPath) -> io::Result<Option<Node>> {
-        unimplemented!()
+    fn node(&self, path: &LayerPath) -> io::Result<Option<Node>> {
+        match self.top(path)? {
+            Some(layer) => layer.node(path),
+            None if path.is_root() => Ok(Some(empty_root())),
+            None => Ok(None),
+        }
     }
 
-    fn open(&self, _path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
-        unimplemented!()
+    fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
+        let layer = self.top(path)?.ok_or(io::ErrorKind::NotFound)?;
+        Tree::open(layer, path)
     }
 
-    fn list(&self, _path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
-        unimplemented!()
+    fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
+        let stack = self.stack(path)?;
+        if stack.is_empty() && !path.is_root() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut names: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+        for number in stack {
+            let layer = &self.layers[number];
+            for name in layer.list(path)? {
+                if names.contains_key(&name) {
+                    continue;
+                }
+                let child = path.join(&name).map_err(io::Error::other)?;
+                let shown = layer.overlaid(&child)? != Some(Overlaid::Whiteout);
+                names.insert(name, shown);
+            }
+        }
+        Ok(names
+            .into_iter()
+            .filter_map(|(name, shown)| shown.then_some(name))
+            .collect())
+    }
+}
+
+/// The root directory of an image without layers.
+fn empty_root() -> Node {
+    Node {
+        kind: smidge_image::NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
     }
 }

@@ -67,11 +67,9 @@ impl Store {
         &self,
         make: impl Fn(&Path) -> io::Result<File>,
     ) -> Result<(File, PathBuf), Error> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let directory = self.path("tmp");
         loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = directory.join(format!("{}.{number}", process::id()));
+            let path = self.temp_name();
             let locked = make(&path).and_then(|file| {
                 file.lock()?;
                 let links = file.metadata()?.nlink();
@@ -105,26 +103,43 @@ impl Store {
         temp.persist(self, path)
     }
 
-    /// Removes what is left in `tmp/` of processes that are gone, and tells how many bytes it held.
-    pub(crate) fn sweep(&self) -> Result<u64, Error> {
-        let directory = self.path("tmp");
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(self.io(crate::error::READ, &directory, error)),
-        };
-        let mut bytes = 0;
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let Ok(lock) = File::open(&path) else {
-                continue;
-            };
-            if lock.try_lock().is_ok() {
-                bytes += disk_usage(&path);
-                remove_tree(&path).map_err(|error| self.io("remove", &path, error))?;
+    /// What is in `tmp/` of processes that are gone.
+    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
+        let unlocked = |path: &PathBuf| File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+        Ok(self
+            .list(&self.path("tmp"))?
+            .into_iter()
+            .filter(unlocked)
+            .collect())
+    }
+
+    /// Removes a file or a directory, and tells how many bytes of disk it took up. A directory leaves
+    /// its place at once and whole: half of it is never seen there.
+    pub(crate) fn discard(&self, path: &Path) -> Result<u64, Error> {
+        let bytes = disk_usage(path);
+        let mut doomed = path.to_owned();
+        if path.is_dir() && !path.is_symlink() {
+            doomed = self.temp_name();
+            match fs::rename(path, &doomed) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                renamed => renamed.map_err(|error| self.io("remove", path, error))?,
             }
         }
+        remove_tree(&doomed).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => Error::Undeletable {
+                path: doomed,
+                source,
+            },
+            _ => self.io("remove", &doomed, source),
+        })?;
         Ok(bytes)
+    }
+
+    /// A name in `tmp/` that this process has not used yet.
+    fn temp_name(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.path("tmp").join(format!("{}.{number}", process::id()))
     }
 }
 

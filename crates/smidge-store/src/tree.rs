@@ -1,17 +1,25 @@
 //! Directories of the machine as trees.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use smidge_image::{LayerPath, Node, ReadAt, Tree};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, major, minor,
+    openat, openat2, readlinkat, statat,
+};
+use rustix::io::Errno;
+use smidge_image::{LayerPath, Node, NodeKind, ReadAt, Tree};
 
 /// A directory and all below it, as if it were `/`: no symbolic link leads out of it.
+///
+/// Needs openat2(2), Linux 5.6.
 #[derive(Debug)]
 pub struct DirTree {
-    #[expect(dead_code, reason = "about to be used")]
     root: OwnedFd,
 }
 
@@ -21,6 +29,20 @@ pub struct FileAt {
     file: File,
     size: u64,
 }
+
+/// What overlayfs makes of a file in one of its lower directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overlaid {
+    /// It hides what is below.
+    Whiteout,
+    /// It merges with what is below, unless it is opaque.
+    Directory,
+    /// It replaces what is below.
+    Other,
+}
+
+/// The attributes that make a directory opaque, for mounts without and with `userxattr`.
+pub(crate) const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
 impl FileAt {
     /// Opens a file.
@@ -39,6 +61,11 @@ impl FileAt {
         let size = file.metadata()?.len();
         Ok(Self { file, size })
     }
+
+    /// The file, to be read from its beginning.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
 }
 
 impl ReadAt for FileAt {
@@ -56,21 +83,203 @@ impl DirTree {
     ///
     /// # Errors
     /// When it is none, or cannot be read.
-    pub fn open(_root: &Path) -> io::Result<Self> {
-        unimplemented!()
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            root: openat(CWD, root, flags, Mode::empty())?,
+        })
+    }
+
+    /// Opens what is at a path that does not lead through symbolic links; `None` if nothing is.
+    fn beneath(&self, path: &LayerPath, flags: OFlags) -> io::Result<Option<OwnedFd>> {
+        let name = if path.is_root() {
+            Path::new(".")
+        } else {
+            path.as_path()
+        };
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&self.root, name, flags, Mode::empty(), resolve) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn must<T>(found: Option<T>) -> io::Result<T> {
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(crate) fn stat(&self, path: &LayerPath) -> io::Result<Option<Stat>> {
+        match self.beneath(path, OFlags::PATH)? {
+            Some(fd) => Ok(Some(fstat(fd)?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn open_file(&self, path: &LayerPath) -> io::Result<FileAt> {
+        let stat = Self::must(self.stat(path)?)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "not a regular file",
+                ));
+            }
+        }
+        let fd = self.beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        FileAt::new(Self::must(fd)?.into())
+    }
+
+    fn open_directory(&self, path: &LayerPath) -> io::Result<OwnedFd> {
+        Self::must(self.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
+    }
+
+    pub(crate) fn overlaid(&self, path: &LayerPath) -> io::Result<Option<Overlaid>> {
+        Ok(self.stat(path)?.map(|stat| Overlaid::of(&stat)))
+    }
+
+    /// Whether a directory hides what lower layers have in it.
+    pub(crate) fn is_opaque(&self, path: &LayerPath) -> io::Result<bool> {
+        let directory = self.open_directory(path)?;
+        Ok(OPAQUE.iter().any(|name| {
+            let mut value = [0; 1];
+            fgetxattr(&directory, *name, &mut value[..]) == Ok(1) && value == *b"y"
+        }))
+    }
+}
+
+impl Overlaid {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Self::Directory,
+            FileType::CharacterDevice if (major(stat.st_rdev), minor(stat.st_rdev)) == (0, 0) => {
+                Self::Whiteout
+            }
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn at(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<Self> {
+        statat(
+            directory,
+            OsStr::from_bytes(name),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map(|stat| Self::of(&stat))
     }
 }
 
 impl Tree for DirTree {
-    fn node(&self, _path: &LayerPath) -> io::Result<Option<Node>> {
-        unimplemented!()
+    fn node(&self, path: &LayerPath) -> io::Result<Option<Node>> {
+        let Some(fd) = self.beneath(path, OFlags::PATH)? else {
+            return Ok(None);
+        };
+        let stat = fstat(&fd)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => NodeKind::File {
+                size: stat.st_size.try_into().unwrap_or(0),
+            },
+            FileType::Directory => NodeKind::Directory,
+            FileType::Symlink => NodeKind::Symlink {
+                target: readlinkat(&fd, "", Vec::new())?.into_bytes(),
+            },
+            _ => NodeKind::Other,
+        };
+        Ok(Some(Node {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        }))
     }
 
-    fn open(&self, _path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
-        unimplemented!()
+    fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
+        Ok(Box::new(self.open_file(path)?))
     }
 
-    fn list(&self, _path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
-        unimplemented!()
+    fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        for entry in Dir::new(self.open_directory(path)?)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn path(text: &str) -> LayerPath {
+        LayerPath::try_from(text).unwrap()
+    }
+
+    #[test]
+    fn a_directory_is_seen_as_a_tree_that_nothing_leads_out_of() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), "outside").unwrap();
+        let root = directory.path().join("root");
+        fs::create_dir_all(root.join("etc/conf.d")).unwrap();
+        fs::write(root.join("etc/passwd"), "root:x:0:0").unwrap();
+        symlink("../secret", root.join("up")).unwrap();
+        symlink(directory.path(), root.join("absolute")).unwrap();
+        symlink("etc", root.join("inside")).unwrap();
+        let tree = DirTree::open(&root).unwrap();
+
+        assert_eq!(
+            tree.list(&path("/")).unwrap(),
+            [&b"absolute"[..], b"etc", b"inside", b"up"]
+        );
+        assert_eq!(tree.read(&path("etc/passwd"), 100).unwrap(), b"root:x:0:0");
+        assert_eq!(
+            tree.resolve(b"inside/passwd").unwrap().unwrap().0,
+            path("etc/passwd")
+        );
+        assert_eq!(tree.resolve(b"up").unwrap(), None);
+        assert_eq!(tree.resolve(b"absolute/secret").unwrap(), None);
+        for bad in [
+            "up",
+            "absolute/secret",
+            "inside/passwd",
+            "etc",
+            "missing",
+            "etc/passwd/x",
+        ] {
+            assert!(tree.read(&path(bad), 100).is_err(), "{bad}");
+        }
+        assert_eq!(tree.node(&path("inside/passwd")).unwrap(), None);
+        assert!(matches!(
+            tree.node(&path("up")).unwrap().unwrap().kind,
+            NodeKind::Symlink { target } if target == b"../secret"
+        ));
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            directory.path().join("pipe"),
+            FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let tree = DirTree::open(directory.path()).unwrap();
+        assert_eq!(
+            tree.node(&path("pipe")).unwrap().unwrap().kind,
+            NodeKind::Other
+        );
+        assert!(Tree::open(&tree, &path("pipe")).is_err());
     }
 }
