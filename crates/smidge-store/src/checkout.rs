@@ -112,11 +112,11 @@ impl Store {
             Whiteouts::Overlay,
             note,
         );
-        let mut budget = Budget::new(self, &what)?;
+        let mut budget = Budget::new(self)?;
         let reader = self.blob(layer)?;
         let fault = |path: &LayerPath, fault: Fault| self.fault(&what, path, fault);
         let received = walk_layer(reader, &layer.digest, &what, |entry, content| {
-            budget.spend(entry.size())?;
+            budget.spend(entry.size(), &what)?;
             extractor
                 .extract(&entry, content)
                 .map_err(|error| fault(&entry.path, error))
@@ -128,7 +128,7 @@ impl Store {
         temp.persist(self, &self.layer_path(diff_id)).map(drop)
     }
 
-    fn fault(&self, layer: &str, path: &LayerPath, fault: Fault) -> Error {
+    pub(crate) fn fault(&self, layer: &str, path: &LayerPath, fault: Fault) -> Error {
         let entry = |why: String| Error::Entry {
             layer: layer.to_owned(),
             entry: path.to_string(),
@@ -168,31 +168,30 @@ pub(crate) fn check_diff_id(what: &str, expected: &DiffId, received: &DiffId) ->
     })
 }
 
-/// Bytes that a layer may still unpack to: as many as are free on the disk.
-pub(crate) struct Budget<'a> {
-    what: &'a str,
+/// Bytes that may still be unpacked: as many as are free on the disk.
+pub(crate) struct Budget {
     available: u64,
     left: u64,
 }
 
-impl<'a> Budget<'a> {
-    pub(crate) fn new(store: &Store, what: &'a str) -> Result<Self, Error> {
+impl Budget {
+    pub(crate) fn new(store: &Store) -> Result<Self, Error> {
         let disk = rustix::fs::statvfs(store.root())
             .map_err(|error| store.io(crate::error::READ, store.root(), error.into()))?;
         let available = disk.f_bavail.saturating_mul(disk.f_frsize);
         Ok(Self {
-            what,
             available,
             left: available,
         })
     }
 
-    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), Error> {
-        let left = self.left.checked_sub(bytes);
-        self.left = left.ok_or_else(|| Error::Bomb {
-            what: self.what.to_owned(),
+    /// Accounts for bytes that `what` unpacks to.
+    pub(crate) fn spend(&mut self, bytes: u64, what: &str) -> Result<(), Error> {
+        let bomb = || Error::Bomb {
+            what: what.to_owned(),
             available: self.available,
-        })?;
+        };
+        self.left = self.left.checked_sub(bytes).ok_or_else(bomb)?;
         Ok(())
     }
 }

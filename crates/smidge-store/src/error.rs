@@ -306,11 +306,6 @@ impl Error {
         }
     }
 
-    /// Wraps this error so that it can pass through `Read` and `Write`; see [`Error::carried`].
-    pub(crate) fn into_io(self) -> io::Error {
-        io::Error::other(self)
-    }
-
     fn is_carried(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }

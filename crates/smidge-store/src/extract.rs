@@ -77,10 +77,11 @@ impl<'a> Extractor<'a> {
         whiteouts: Whiteouts,
         note: &'a mut dyn FnMut(String),
     ) -> Self {
-        let directories = BTreeMap::from([(
-            LayerPath::root(),
-            Entry::new(LayerPath::root(), EntryKind::Directory),
-        )]);
+        let implied = Entry::new(LayerPath::root(), EntryKind::Directory);
+        let mut directories = BTreeMap::new();
+        if whiteouts == Whiteouts::Overlay {
+            directories.insert(LayerPath::root(), implied);
+        }
         Self {
             root,
             ownership,

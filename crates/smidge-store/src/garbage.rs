@@ -237,6 +237,7 @@ impl Store {
             }
             for layer in candidates.layers.difference(&needed.layers) {
                 self.discard(&self.path("layers").join(layer))?;
+                self.forget_transfer(layer)?;
             }
             Ok(())
         })?;

@@ -11,6 +11,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::{Error, Store};
 
@@ -117,14 +118,10 @@ impl Store {
     /// its place at once and whole: half of it is never seen there.
     pub(crate) fn discard(&self, path: &Path) -> Result<u64, Error> {
         let bytes = disk_usage(path);
-        let mut doomed = path.to_owned();
-        if path.is_dir() && !path.is_symlink() {
-            doomed = self.temp_name();
-            match fs::rename(path, &doomed) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-                renamed => renamed.map_err(|error| self.io("remove", path, error))?,
-            }
-        }
+        let doomed = match path.is_dir() && !path.is_symlink() {
+            true => self.move_away(path)?,
+            false => path.to_owned(),
+        };
         remove_tree(&doomed).map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => Error::Undeletable {
                 path: doomed,
@@ -133,6 +130,17 @@ impl Store {
             _ => self.io("remove", &doomed, source),
         })?;
         Ok(bytes)
+    }
+
+    fn move_away(&self, path: &Path) -> Result<PathBuf, Error> {
+        loop {
+            let name = self.temp_name();
+            match renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(name),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.io("remove", path, error.into())),
+            }
+        }
     }
 
     /// A name in `tmp/` that this process has not used yet.
@@ -190,7 +198,7 @@ impl TempDir {
                 self.persisted = true;
                 Ok(self)
             }
-            Err(rustix::io::Errno::EXIST) => Ok(self),
+            Err(Errno::EXIST) => Ok(self),
             Err(error) => Err(store.io("create", path, error.into())),
         }
     }

@@ -1,23 +1,67 @@
-//! Images become archives, layouts and root file systems.
+//! Images become archives and layouts.
 
-use std::io::Write;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process;
 
-use smidge_image::Reference;
+use smidge_image::{
+    Descriptor, Effort, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
+    annotation,
+};
 
-use crate::{Error, Image, Store};
+use super::document::{
+    DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, Repositories, blob_member,
+};
+use crate::error::READ;
+use crate::image::parse;
+use crate::index::{name_of, remove_name};
+use crate::store::layout_file;
+use crate::{Error, Image, Store, Transfer};
+
+const LAYOUT: &str = "oci-layout";
 
 impl Store {
-    /// Writes images as `docker save` does, layers as they are stored.
+    /// Writes images as `docker save` does since Docker 25, layers as they are stored: what comes out
+    /// is a docker-archive and an OCI archive at once.
     ///
     /// # Errors
     /// When a blob is missing or corrupt, when `output` cannot be written.
     pub fn save_docker_archive(
         &self,
-        _images: &[(Image, Vec<Reference>)],
-        _output: &mut dyn Write,
+        images: &[(Image, Vec<Reference>)],
+        output: &mut dyn Write,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let mut archive = Archive::new(output);
+        let mut index = Index::new(Vec::new());
+        let mut docker = Vec::new();
+        let mut repositories = Repositories::new();
+        archive.directories()?;
+        for (image, names) in images {
+            let (manifest, config) = self.documents(image)?;
+            archive.blob_bytes(&manifest)?;
+            archive.blob_bytes(&config)?;
+            for layer in &image.manifest.layers {
+                archive.blob(layer, &mut || Ok(Box::new(self.blob(layer)?)))?;
+            }
+            index
+                .manifests
+                .extend(entries(&image.descriptor(), names, |name| {
+                    name.tag().map(str::to_owned)
+                }));
+            let top = image.manifest.layers.last().map(|layer| layer.digest.hex());
+            for (name, tag) in names.iter().filter_map(|name| Some((name, name.tag()?))) {
+                let tags = repositories.entry(name.familiar_name()).or_default();
+                tags.insert(tag.to_owned(), top.clone().unwrap_or_default());
+            }
+            docker.push(docker_image(image, names));
+        }
+        archive.bytes(INDEX, &index.to_bytes())?;
+        archive.bytes(DOCKER_MANIFEST, &to_json(&docker)?)?;
+        archive.bytes(LAYOUT, &layout_file())?;
+        archive.bytes(REPOSITORIES, &to_json(&repositories)?)?;
+        archive.finish()
     }
 
     /// Writes images as a tar archive of an OCI layout, layers compressed.
@@ -26,10 +70,24 @@ impl Store {
     /// As [`Store::save_docker_archive`].
     pub fn save_oci_archive(
         &self,
-        _images: &[(Image, Vec<Reference>)],
-        _output: &mut dyn Write,
+        images: &[(Image, Vec<Reference>)],
+        output: &mut dyn Write,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let mut archive = Archive::new(output);
+        let mut index = Index::new(Vec::new());
+        archive.directories()?;
+        for (image, names) in images {
+            let transfer = self.transfer(image, Effort::Canonical)?;
+            archive.blob_bytes(&transfer.manifest)?;
+            archive.blob_bytes(&transfer.config)?;
+            for layer in &transfer.layers {
+                archive.blob(&layer.descriptor, &mut || Ok(Box::new(layer.open()?)))?;
+            }
+            index.manifests.extend(oci_entries(&transfer, names));
+        }
+        archive.bytes(INDEX, &index.to_bytes())?;
+        archive.bytes(LAYOUT, &layout_file())?;
+        archive.finish()
     }
 
     /// Writes images to a directory as an OCI layout, layers compressed. In a directory that is one
@@ -39,25 +97,189 @@ impl Store {
     /// As [`Store::save_docker_archive`].
     pub fn save_oci_layout(
         &self,
-        _images: &[(Image, Vec<Reference>)],
-        _directory: &Path,
+        images: &[(Image, Vec<Reference>)],
+        directory: &Path,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let blobs = directory.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(|source| writing(&blobs, source))?;
+        let mut index = layout_index(directory)?;
+        for (image, names) in images {
+            let transfer = self.transfer(image, Effort::Canonical)?;
+            for bytes in [&transfer.manifest, &transfer.config] {
+                let hex = smidge_image::Digest::of(bytes).hex();
+                write_file(&blobs.join(hex), &mut bytes.as_slice())?;
+            }
+            for layer in &transfer.layers {
+                write_file(
+                    &blobs.join(layer.descriptor.digest.hex()),
+                    &mut layer.open()?,
+                )?;
+            }
+            for name in names {
+                remove_name(&mut index, name, |_| true);
+            }
+            index
+                .manifests
+                .retain(|entry| entry.digest != transfer.digest() || name_of(entry).is_some());
+            index.manifests.extend(oci_entries(&transfer, names));
+        }
+        write_file(&directory.join(LAYOUT), &mut layout_file().as_slice())?;
+        write_file(&directory.join(INDEX), &mut index.to_bytes().as_slice())
+    }
+}
+
+/// The index of a layout that is there already.
+fn layout_index(directory: &Path) -> Result<Index, Error> {
+    let path = directory.join(INDEX);
+    match fs::read(&path) {
+        Ok(bytes) => parse(&path.display().to_string(), "image index", &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::new(Vec::new())),
+        Err(source) => Err(Error::Io {
+            action: READ,
+            path,
+            source,
+        }),
+    }
+}
+
+/// Writes a file under another name first, so that no one sees half of it.
+fn write_file(path: &Path, content: &mut dyn Read) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temp: PathBuf = path.with_file_name(format!(".{name}.{}", process::id()));
+    let written = File::create(&temp)
+        .and_then(|mut file| io::copy(content, &mut file))
+        .and_then(|_| fs::rename(&temp, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temp);
+        Error::carried(error, |source| writing(path, source))
+    })
+}
+
+fn writing(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
+    let layers = image.manifest.layers.iter();
+    let tags: Vec<_> = names
+        .iter()
+        .filter(|name| name.tag().is_some())
+        .map(Reference::familiar)
+        .collect();
+    DockerImage {
+        config: blob_member(&image.id.hex()),
+        repo_tags: (!tags.is_empty()).then_some(tags),
+        layers: Some(
+            layers
+                .map(|layer| blob_member(&layer.digest.hex()))
+                .collect(),
+        ),
+    }
+}
+
+fn oci_entries(transfer: &Transfer, names: &[Reference]) -> Vec<Descriptor> {
+    entries(&transfer.descriptor, names, |name| Some(name.to_string()))
+}
+
+/// One descriptor for each name, or one without. containerd reads the full name from its own
+/// annotation, all others from `ref.name`.
+fn entries(
+    manifest: &Descriptor,
+    names: &[Reference],
+    ref_name: impl Fn(&Reference) -> Option<String>,
+) -> Vec<Descriptor> {
+    if names.is_empty() {
+        return vec![manifest.clone()];
+    }
+    let named = |name: &Reference| {
+        let full = BTreeMap::from([(annotation::CONTAINERD_NAME.to_owned(), name.to_string())]);
+        let short = ref_name(name).map(|text| (annotation::REF_NAME.to_owned(), text));
+        Descriptor {
+            annotations: full.into_iter().chain(short).collect(),
+            ..manifest.clone()
+        }
+    };
+    names.iter().map(named).collect()
+}
+
+fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(document).map_err(|error| Error::Output(error.into()))
+}
+
+/// A tar archive of blobs and documents.
+struct Archive<'w> {
+    tar: LayerWriter<&'w mut dyn Write>,
+    members: BTreeSet<String>,
+}
+
+impl<'w> Archive<'w> {
+    fn new(output: &'w mut dyn Write) -> Self {
+        Self {
+            tar: LayerWriter::new(output),
+            members: BTreeSet::new(),
+        }
     }
 
-    /// Writes the image's files as one tar archive.
-    ///
-    /// # Errors
-    /// As [`Store::checkout`], and when `output` cannot be written.
-    pub fn save_rootfs(&self, _image: &Image, _output: &mut dyn Write) -> Result<(), Error> {
-        unimplemented!()
+    fn directories(&mut self) -> Result<(), Error> {
+        for path in ["blobs", "blobs/sha256"] {
+            self.append(path, EntryKind::Directory, &mut io::empty())?;
+        }
+        Ok(())
     }
 
-    /// Writes the image's files to a directory, which is made if it is missing.
-    ///
-    /// # Errors
-    /// As [`Store::checkout`], and when the directory cannot be written.
-    pub fn save_rootfs_directory(&self, _image: &Image, _directory: &Path) -> Result<(), Error> {
-        unimplemented!()
+    fn bytes(&mut self, member: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.append(
+            member,
+            EntryKind::File {
+                size: bytes.len() as u64,
+            },
+            &mut &*bytes,
+        )
+    }
+
+    fn blob_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let descriptor = Descriptor::of("", bytes);
+        self.blob(&descriptor, &mut || Ok(Box::new(bytes)))
+    }
+
+    /// Adds a blob, unless it is there already.
+    fn blob<'b>(
+        &mut self,
+        descriptor: &Descriptor,
+        open: &mut dyn FnMut() -> Result<Box<dyn Read + 'b>, Error>,
+    ) -> Result<(), Error> {
+        let member = blob_member(&descriptor.digest.hex());
+        if !self.members.insert(member.clone()) {
+            return Ok(());
+        }
+        self.append(
+            &member,
+            EntryKind::File {
+                size: descriptor.size,
+            },
+            &mut *open()?,
+        )
+    }
+
+    fn append(
+        &mut self,
+        member: &str,
+        kind: EntryKind,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
+        let path = LayerPath::try_from(member)
+            .map_err(|error: PathError| Error::Output(io::Error::other(error)))?;
+        self.tar
+            .append(&Entry::new(path, kind), content)
+            .map_err(|error| Error::carried(error, Error::Output))
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        let output = self.tar.finish().map_err(Error::Output)?;
+        output.flush().map_err(Error::Output)
     }
 }
