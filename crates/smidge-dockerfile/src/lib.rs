@@ -3,11 +3,13 @@
 mod check;
 mod diagnostic;
 mod duration;
+mod expand;
 pub mod ignore;
 pub mod instruction;
 mod line;
 mod mount;
-mod parse;
+pub(crate) mod parse;
+mod pattern;
 pub mod plan;
 mod reader;
 mod span;

@@ -133,6 +133,15 @@ fn mount(word: &Word, context: &mut Context<'_>) -> Option<Mount> {
             .as_ref()
             .is_some_and(|value| value.contains('$'))
     };
+    if mount
+        .fields
+        .iter()
+        .any(|field| field.key == "from" && variable(field))
+    {
+        let error = Diagnostic::error(word.span, "`from` of a mount cannot hold variables");
+        context.report(error.with_help("define a stage with `FROM $IMAGE AS name` and use that"));
+        return None;
+    }
     if !mount.fields.iter().any(variable)
         && let Err(error) = crate::mount::Settings::read(&mount.fields)
     {

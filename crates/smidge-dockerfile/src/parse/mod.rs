@@ -3,6 +3,7 @@
 mod arguments;
 mod command;
 mod files;
+pub(crate) use files::strip_tabs;
 mod flag;
 mod json;
 mod word;

@@ -30,7 +30,8 @@ pub enum Action {
     StopSignal(String),
     /// Sets the shell of later shell forms.
     Shell(Vec<String>),
-    /// Sets the entry point.
+    /// Sets the entry point. A default command that comes from the base image is dropped, one
+    /// that this stage has set stays.
     Entrypoint(CommandLine),
     /// Sets the default command or arguments.
     Cmd(CommandLine),

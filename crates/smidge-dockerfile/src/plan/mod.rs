@@ -1,7 +1,15 @@
 //! What a Dockerfile asks for: the stages that a target needs, every step expanded.
 
 mod action;
+mod config;
+mod copy;
+mod graph;
+mod history;
 mod option;
+mod port;
+mod run;
+mod stage;
+mod state;
 
 pub use action::{
     Action, AddAction, CommandLine, CopyAction, CopySource, From, HealthAction, Inline, MountKind,
@@ -9,9 +17,15 @@ pub use action::{
 };
 pub use option::{BaseConfig, PlanOptions, Platform};
 
+use std::collections::HashMap;
+
 use crate::diagnostic::Diagnostic;
+use crate::expand::Budget;
 use crate::instruction::Dockerfile;
 use crate::span::Span;
+use graph::Graph;
+use stage::Context;
+use state::State;
 
 /// The stages to build, each after what it needs; the last is the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +83,8 @@ pub enum Base {
 pub struct Step {
     /// What to do.
     pub action: Action,
-    /// The `created_by` text of the image's history, as BuildKit writes it.
+    /// The `created_by` text of the image's history, as BuildKit writes it. Empty for `ONBUILD`,
+    /// which leaves no entry.
     pub history: String,
     /// The instruction; for a base image's trigger, the `FROM`.
     pub span: Span,
@@ -93,16 +108,38 @@ struct Variable {
 }
 
 impl Stage {
-    /// Returns the variables that a step sees: the base's, `ENV` and `ARG` so far, in order of first definition.
+    /// Returns the variables that a step sees: the base's, then `ENV` and `ARG` so far, in order
+    /// of first definition.
     pub fn environment(&self, step: &Step) -> Vec<(String, String)> {
-        let _ = (
-            step.environment,
-            self.environment
-                .first()
-                .map(|v| (&v.name, &v.value, v.build_only)),
-        );
-        unimplemented!()
+        let seen = self
+            .environment
+            .get(..step.environment)
+            .unwrap_or(&self.environment);
+        fold(seen.iter())
     }
+
+    /// Returns `Env` of the stage's image: the base's and every `ENV`, but no `ARG`.
+    pub fn image_environment(&self) -> Vec<(String, String)> {
+        fold(
+            self.environment
+                .iter()
+                .filter(|variable| !variable.build_only),
+        )
+    }
+}
+
+/// Keeps the last value of each variable, at the place of its first.
+fn fold<'v>(variables: impl Iterator<Item = &'v Variable>) -> Vec<(String, String)> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut result: Vec<(String, String)> = Vec::new();
+    for Variable { name, value, .. } in variables {
+        let place = *places.entry(name).or_insert(result.len());
+        match result.get_mut(place) {
+            Some((_, old)) => old.clone_from(value),
+            None => result.push((name.clone(), value.clone())),
+        }
+    }
+    result
 }
 
 /// An image that must be known before the plan is complete.
@@ -117,7 +154,8 @@ pub struct BaseImage {
 }
 
 /// Lists the images that the target's stages start from, so that their configs can be looked up
-/// and handed to [`plan`] in [`PlanOptions::bases`].
+/// and handed to [`plan`] in [`PlanOptions::bases`]. A config may hold `ONBUILD` triggers that need
+/// more stages: ask again with the configs, until nothing new comes.
 ///
 /// # Errors
 /// Everything that is wrong with the stages and their bases.
@@ -125,15 +163,95 @@ pub fn base_images(
     dockerfile: &Dockerfile,
     options: &PlanOptions,
 ) -> Result<Vec<BaseImage>, Vec<Diagnostic>> {
-    let _ = (dockerfile, options);
-    unimplemented!()
+    let budget = Budget::default();
+    let graph = Graph::new(dockerfile, options, &budget);
+    if graph.diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(settle(dockerfile, graph.diagnostics));
+    }
+    let mut images: Vec<BaseImage> = Vec::new();
+    for node in graph.nodes.iter().filter(|node| node.needed) {
+        let Base::Image(name) = &node.base else {
+            continue;
+        };
+        let image = BaseImage {
+            name: name.clone(),
+            platform: node.platform.clone(),
+            span: node.source.from.image.span,
+        };
+        let known = |other: &BaseImage| other.name == *name && other.platform == image.platform;
+        if !images.iter().any(known) {
+            images.push(image);
+        }
+    }
+    Ok(images)
 }
 
 /// Works out the stages and steps for a target.
 ///
+/// ```
+/// use smidge_dockerfile::{PlanOptions, parse, plan};
+///
+/// let parsed = parse("ARG V=3\nFROM alpine:$V\nENV A=1\nCMD [\"/bin/x\"]\n");
+/// let plan = plan(&parsed.dockerfile, &PlanOptions::default()).unwrap();
+/// let history: Vec<_> = plan.stages[0].steps.iter().map(|step| step.history.as_str()).collect();
+/// assert_eq!(history, ["ENV A=1", "CMD [\"/bin/x\"]"]);
+/// ```
+///
 /// # Errors
-/// Every fault that expansion brings to light, in the order of the Dockerfile.
+/// Every fault that expansion brings to light, and the warnings, in the order of the Dockerfile.
 pub fn plan(dockerfile: &Dockerfile, options: &PlanOptions) -> Result<Plan, Vec<Diagnostic>> {
-    let _ = (dockerfile, options);
-    unimplemented!()
+    let budget = Budget::default();
+    let mut graph = Graph::new(dockerfile, options, &budget);
+    let mut diagnostics = std::mem::take(&mut graph.diagnostics);
+    let mut states: Vec<Option<State>> = Vec::new();
+    let mut stages = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if !node.needed {
+            states.push(None);
+            continue;
+        }
+        let context = Context {
+            dockerfile,
+            options,
+            graph: &graph,
+            budget: &budget,
+            index,
+        };
+        let (stage, state) = stage::run(context, node, &states, &mut diagnostics);
+        stages.push(stage);
+        states.push(Some(state));
+    }
+    let warnings = settle(dockerfile, diagnostics);
+    if warnings.iter().any(Diagnostic::is_error) {
+        return Err(warnings);
+    }
+    Ok(Plan {
+        stages,
+        warnings,
+        proxy: proxy(options),
+    })
+}
+
+/// Applies `# check=` and puts the findings in order.
+fn settle(dockerfile: &Dockerfile, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    dockerfile.directives.check.apply(&mut diagnostics);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+    diagnostics.dedup();
+    diagnostics
+}
+
+/// Picks the proxy settings, which need no `ARG`.
+fn proxy(options: &PlanOptions) -> Vec<(String, String)> {
+    const NAMES: &[&str] = &[
+        "all_proxy",
+        "ftp_proxy",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ];
+    let is_proxy = |name: &str| NAMES.contains(&name.to_ascii_lowercase().as_str());
+    let given = options.build_args.iter().filter(|(name, _)| is_proxy(name));
+    given
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }

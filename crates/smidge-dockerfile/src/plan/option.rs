@@ -44,6 +44,69 @@ impl Default for Platform {
     }
 }
 
+impl Platform {
+    /// Reads `os`, `architecture`, `os/architecture` or `os/architecture/variant`, taking the
+    /// other names of architectures too (`x86_64`, `aarch64`, `armhf`, …). What is not named is
+    /// taken from `host`.
+    pub fn parse(text: &str, host: &Self) -> Option<Self> {
+        const SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd"];
+        let lower = text.to_ascii_lowercase();
+        let parts: Vec<&str> = lower.split('/').collect();
+        let named = |part: &&str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        };
+        if !parts.iter().all(named) {
+            return None;
+        }
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os] if SYSTEMS.contains(os) => {
+                return Some(Self {
+                    os: (*os).to_owned(),
+                    ..host.clone()
+                });
+            }
+            [architecture] => ("linux", *architecture, None),
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some(*variant)),
+            _ => return None,
+        };
+        let (architecture, variant) = normalise(architecture, variant);
+        if parts.len() == 1 && !KNOWN.contains(&architecture) {
+            return None;
+        }
+        Some(Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
+    }
+}
+
+/// Architectures in OCI's (that is, Go's) words.
+const KNOWN: &[&str] = &[
+    "386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm",
+];
+
+fn normalise<'p>(architecture: &'p str, variant: Option<&'p str>) -> (&'p str, Option<&'p str>) {
+    match (architecture, variant) {
+        ("x86_64" | "x86-64" | "amd64", Some("v1")) => ("amd64", None),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("i386", _) => ("386", None),
+        ("aarch64" | "arm64", None | Some("8" | "v8")) => ("arm64", None),
+        ("aarch64", variant) => ("arm64", variant),
+        ("armhf", _) => ("arm", Some("v7")),
+        ("armel", _) => ("arm", Some("v6")),
+        ("arm", None | Some("7")) => ("arm", Some("v7")),
+        ("arm", Some("6")) => ("arm", Some("v6")),
+        ("arm", Some("5")) => ("arm", Some("v5")),
+        other => other,
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
