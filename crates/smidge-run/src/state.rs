@@ -1,12 +1,26 @@
 //! What has become of a container: `state.json` in its directory, and the processes it names.
+//!
+//! ```text
+//! DIR/               locked (flock) by the supervisor for as long as the container runs
+//! ├── state.json     replaced as a whole when the program starts and when it has ended
+//! └── attach.sock    where the supervisor listens while the program runs
+//! ```
 
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::error::RunError;
+use crate::session;
 use crate::spec::Port;
+use crate::sys;
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +44,44 @@ pub struct Process {
     pub start_time: u64,
 }
 
+impl Process {
+    /// The process that now has the number `pid`.
+    pub(crate) fn of(pid: u32) -> Self {
+        let start_time = fs::read(format!("/proc/{pid}/stat"))
+            .ok()
+            .and_then(|stat| parse_stat(&stat))
+            .map_or(0, |(_, start_time)| start_time);
+        Self { pid, start_time }
+    }
+
+    /// Whether it still runs. One that waits to be reaped does not.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        fs::read(format!("/proc/{}/stat", self.pid))
+            .ok()
+            .and_then(|stat| parse_stat(&stat))
+            .is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
+    }
+
+    /// A handle that stays this process's.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // The number may have passed to another process before, but not after, the handle was made.
+        self.is_alive().then_some(pidfd)
+    }
+}
+
+/// The state letter and start time in `/proc/PID/stat`. The name, in parentheses, may hold anything.
+fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let text = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some((state, start_time))
+}
+
 /// What has become of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,7 +96,7 @@ pub struct State {
     pub started_at: String,
     /// When the program last ended; empty if never.
     pub finished_at: String,
-    /// Why it could not be started or watched, if so.
+    /// Why it could not be watched to its end, if so.
     pub error: String,
     /// The published ports, with the host ports that were drawn.
     pub ports: Vec<Port>,
@@ -61,18 +113,102 @@ impl State {
     /// # Errors
     /// When the state cannot be read, or is damaged. A missing one is `Created`.
     pub fn read(dir: &Path) -> Result<Self, RunError> {
-        let _ = dir;
-        unimplemented!()
+        let state = Self::load(dir)?;
+        if state.status != Status::Running || state.supervisor.is_alive() {
+            return Ok(state);
+        }
+        // Under the lock nobody can be starting it anew meanwhile.
+        let Some(_lock) = lock(dir)? else {
+            return Self::load(dir);
+        };
+        let mut state = Self::load(dir)?;
+        if state.status == Status::Running {
+            "its supervisor was killed".clone_into(&mut state.error);
+            state.finish(128 + libc::SIGKILL);
+            state.write(dir)?;
+        }
+        Ok(state)
+    }
+
+    /// The state of a program that has just been executed.
+    pub(crate) fn running(pid: u32, ports: Vec<Port>) -> Self {
+        Self {
+            status: Status::Running,
+            pid,
+            started_at: clock::now(),
+            ports,
+            program: Process::of(pid),
+            supervisor: Process::of(std::process::id()),
+            ..Self::default()
+        }
+    }
+
+    /// Notes that the program has ended.
+    pub(crate) fn finish(&mut self, exit_code: i32) {
+        self.status = Status::Exited;
+        self.pid = 0;
+        self.exit_code = Some(exit_code);
+        self.finished_at = clock::now();
+        self.program = Process::default();
+        self.supervisor = Process::default();
+    }
+
+    /// Replaces the state in `dir` as a whole. Not flushed to the disk: after a power cut no
+    /// container runs, and whatever is left is read as such.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), RunError> {
+        let path = dir.join("state.json");
+        let temporary = dir.join(format!("state.json.{}", std::process::id()));
+        let write = || {
+            fs::write(&temporary, serde_json::to_vec(self)?)?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(RunError::record(&path))
+    }
+
+    fn load(dir: &Path) -> Result<Self, RunError> {
+        let path = dir.join("state.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(RunError::record(&path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(RunError::record(&path)(error)),
+        }
     }
 }
 
+/// Locks the container's directory: held by its supervisor for as long as it has one. `None` if
+/// another process holds it.
+pub(crate) fn lock(dir: &Path) -> Result<Option<File>, RunError> {
+    let file = File::open(dir).map_err(RunError::record(dir))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(RunError::record(dir)(error)),
+    }
+}
+
+/// Signals that ask a program to end, whoever it is.
+pub(crate) const ASKS_TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 /// Sends `signal` to the program of the container in `dir`.
+///
+/// A signal that asks a program to end (`HUP`, `INT`, `QUIT`, `TERM`) ends one that has made no
+/// arrangements for it, as it would outside of a container, where the kernel does not shield the
+/// first process of a PID namespace (pid_namespaces(7)).
 ///
 /// # Errors
 /// `NotRunning`, or the kernel's refusal.
 pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
-    let _ = (dir, signal);
-    unimplemented!()
+    let state = State::read(dir)?;
+    let program = (state.status == Status::Running)
+        .then(|| state.program.open())
+        .flatten();
+    let Some(program) = program else {
+        return Err(RunError::NotRunning { id: id(dir) });
+    };
+    if ASKS_TO_END.contains(&signal) && session::signal(dir, signal).is_ok() {
+        return Ok(());
+    }
+    sys::send_signal(program.as_fd(), signal).map_err(RunError::supervise("send the signal"))
 }
 
 /// Waits until the container in `dir` has exited and everything it held is released; tells its exit
@@ -81,6 +217,18 @@ pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
 /// # Errors
 /// When the state cannot be read.
 pub fn wait(dir: &Path, timeout: Option<Duration>) -> Result<Option<i32>, RunError> {
-    let _ = (dir, timeout);
-    unimplemented!()
+    match session::watch(dir, timeout) {
+        Some(outcome) => Ok(outcome),
+        None => {
+            let state = State::read(dir)?;
+            Ok(Some(state.exit_code.unwrap_or(0)))
+        }
+    }
+}
+
+/// A container's id is the name of its directory.
+pub(crate) fn id(dir: &Path) -> String {
+    dir.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

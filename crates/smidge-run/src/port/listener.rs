@@ -61,6 +61,10 @@ impl Listeners {
         self.listeners.iter().map(|listener| &listener.socket)
     }
 
+    pub(super) fn into_listeners(self) -> Vec<Listener> {
+        self.listeners
+    }
+
     fn bind_group(&mut self, group: &[Port]) -> Result<(), RunError> {
         let mut draw = 1;
         loop {

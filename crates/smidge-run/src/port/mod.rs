@@ -1,8 +1,15 @@
 //! Published ports: listeners outside, connections made inside, bytes spliced between them.
 //!
-//! No privilege and no helper program: sockets bound on the host stay the host's wherever their
-//! process goes, so the proxy binds first and then enters the container's network namespace.
+//! No privilege and no helper program: a socket stays in the network namespace that it was made
+//! in, wherever its process goes. So the listeners are made first; then one process takes them
+//! along into the container's network namespace and makes its connections there.
 
+mod connection;
+mod datagram;
 mod listener;
+mod pipe;
+mod proxy;
+mod relay;
 
 pub use listener::Listeners;
+pub use proxy::Proxy;

@@ -1,0 +1,104 @@
+//! The process that holds the listeners and is in the container's network namespace.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    self, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, setrlimit,
+};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use super::Listeners;
+use super::relay::Relay;
+use crate::error::RunError;
+use crate::sys;
+
+/// How long answers that are on their way may take when the container has ended.
+const GRACE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// A running proxy, a child of the process that forked it, with which it dies.
+#[derive(Debug)]
+pub struct Proxy {
+    pidfd: OwnedFd,
+}
+
+impl Proxy {
+    /// Forks a process that carries everything that arrives at `listeners` into the network
+    /// namespace of `program`. The caller must have one thread only.
+    ///
+    /// # Errors
+    /// When there can be no such process, or it may not enter.
+    pub fn fork(listeners: Listeners, program: BorrowedFd<'_>) -> Result<Self, RunError> {
+        let parent = process::getpid();
+        let fork = sys::fork().map_err(RunError::supervise("start the port proxy"))?;
+        let Some(pid) = fork else {
+            let _ = serve(listeners, program, parent);
+            sys::exit(1);
+        };
+        let pidfd = process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(RunError::supervise("watch the port proxy"))?;
+        Ok(Self { pidfd })
+    }
+
+    /// Ends it: its listeners close at once, answers that are on their way get a moment.
+    pub fn stop(self) {
+        let _ = process::pidfd_send_signal(&self.pidfd, Signal::TERM);
+        let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&GRACE));
+        if !matches!(ended, Ok(1)) {
+            let _ = process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+        let _ = process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+/// The life of the proxy's process.
+fn serve(listeners: Listeners, program: BorrowedFd<'_>, parent: Pid) -> std::io::Result<()> {
+    let mut keep: Vec<BorrowedFd<'_>> = listeners.sockets().map(AsFd::as_fd).collect();
+    keep.push(program);
+    sys::close_all_but(&keep);
+    let _ = rustix::thread::set_name(c"smidge-ports");
+    let stop = sys::signal_fd(&[libc::SIGTERM])?;
+    enter(program)?;
+    // Only now: changing the user namespace takes the wish back (prctl(2)).
+    process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if process::getppid() != Some(parent) {
+        return Ok(());
+    }
+    let limit = raise_file_limit();
+    Relay::new(listeners, stop, limit)?.run()?;
+    sys::exit(0);
+}
+
+/// Enters the network namespace of `program`, for which its user namespace must be entered too, if
+/// it has one of its own.
+fn enter(program: BorrowedFd<'_>) -> std::io::Result<()> {
+    let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
+    match move_into_thread_name_spaces(program, both) {
+        // It has none (setns(2)).
+        Err(rustix::io::Errno::INVAL) => Ok(move_into_thread_name_spaces(
+            program,
+            ThreadNameSpaceType::NETWORK,
+        )?),
+        result => Ok(result?),
+    }
+}
+
+/// Raises the number of descriptors that the process may have to what it is allowed, and tells it.
+fn raise_file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() {
+        raised
+    } else {
+        limit
+    };
+    limit.current.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
+}

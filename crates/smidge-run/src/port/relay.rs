@@ -1,0 +1,476 @@
+//! The proxy's loop: one thread, edge-triggered, everything at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, SocketFlags, SocketType, sockopt};
+
+use super::Listeners;
+use super::connection::{Connection, Scratch, Side, Stage, Turn};
+use super::datagram::Datagrams;
+use super::listener::Listener;
+use super::pipe;
+use crate::Protocol;
+
+/// Where the program may listen, in the order in which it is tried.
+pub(super) const INSIDE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// How long until a port that nobody listens on is tried again, the first time and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// How long a client that has sent everything may wait for the program to listen. Most of those
+/// have given up, which TCP does not tell from waiting for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long accepting pauses when the host runs out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections accepted before others have their turn.
+const ACCEPTED: usize = 64;
+
+/// Descriptors for everything but connections.
+const RESERVE: usize = 64 + 2 * pipe::LIMIT + super::datagram::LIMIT;
+
+const EVENTS: usize = 256;
+
+/// What an event is about, as the poll carries it along.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Token {
+    Stop,
+    Listener(u32),
+    Outside(u32),
+    Inside(u32),
+    Datagram(u32),
+}
+
+impl Token {
+    pub(super) fn data(self) -> epoll::EventData {
+        let (kind, index) = match self {
+            Self::Stop => (0, 0),
+            Self::Listener(index) => (1, index),
+            Self::Outside(index) => (2, index),
+            Self::Inside(index) => (3, index),
+            Self::Datagram(index) => (4, index),
+        };
+        epoll::EventData::new_u64(kind << 32 | u64::from(index))
+    }
+
+    fn of(data: epoll::EventData) -> Self {
+        let (kind, index) = (data.u64() >> 32, data.u64() as u32);
+        match kind {
+            1 => Self::Listener(index),
+            2 => Self::Outside(index),
+            3 => Self::Inside(index),
+            4 => Self::Datagram(index),
+            _ => Self::Stop,
+        }
+    }
+}
+
+/// Connections to a port that nobody listens on.
+struct Queue {
+    waiting: VecDeque<u32>,
+    delay: Duration,
+    due: Instant,
+}
+
+/// All listeners and connections.
+pub(super) struct Relay {
+    epoll: OwnedFd,
+    stop: OwnedFd,
+    listeners: Vec<Listener>,
+    datagrams: Datagrams,
+    connections: Vec<Option<Connection>>,
+    free: Vec<u32>,
+    /// Connections that have had their share but could go on.
+    busy: Vec<u32>,
+    queues: BTreeMap<u16, Queue>,
+    scratch: Scratch,
+    /// How many connections there may be.
+    limit: usize,
+    accepting: bool,
+    /// When to accept again.
+    paused: Option<Instant>,
+    stopping: bool,
+}
+
+impl Relay {
+    /// A relay that may use `files` descriptors and ends some time after `stop` is readable.
+    pub(super) fn new(listeners: Listeners, stop: OwnedFd, files: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &stop, Token::Stop.data(), EventFlags::IN)?;
+        let mut relay = Self {
+            epoll,
+            stop,
+            listeners: listeners.into_listeners(),
+            datagrams: Datagrams::default(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            busy: Vec::new(),
+            queues: BTreeMap::new(),
+            scratch: Scratch::new(),
+            limit: (files.saturating_sub(RESERVE) / 2).max(1),
+            accepting: false,
+            paused: None,
+            stopping: false,
+        };
+        relay.listen(true);
+        Ok(relay)
+    }
+
+    /// Relays until it is to stop and all answers have been passed on.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        while !(self.stopping && self.count() == 0) {
+            let timeout = self.timeout();
+            events.clear();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                self.serve(Token::of(event.data), event.flags);
+            }
+            for index in std::mem::take(&mut self.busy) {
+                self.advance(index);
+            }
+            self.keep_time();
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, token: Token, flags: epoll::EventFlags) {
+        match token {
+            Token::Stop => self.wind_up(),
+            Token::Listener(index) => match self.listeners.get(index as usize) {
+                Some(Listener {
+                    protocol: Protocol::Tcp,
+                    ..
+                }) => self.accept(index as usize),
+                Some(listener) => {
+                    self.datagrams
+                        .take_in(index, listener, &self.epoll, self.scratch.buffer());
+                }
+                None => {}
+            },
+            Token::Outside(index) | Token::Inside(index) => {
+                let outside = matches!(token, Token::Outside(_));
+                self.note(index, outside, flags);
+            }
+            Token::Datagram(index) => {
+                let buffer = self.scratch.buffer();
+                self.datagrams
+                    .give_back(index, &self.listeners, &self.epoll, buffer);
+            }
+        }
+    }
+
+    /// Notes what the poll says about one side of a connection, and goes on with it.
+    fn note(&mut self, index: u32, is_outside: bool, flags: EventFlags) {
+        let Some(connection) = self.connection(index) else {
+            return;
+        };
+        match &mut connection.inside {
+            Some(inside) if !is_outside => inside.note(flags),
+            _ => connection.outside.note(flags),
+        }
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match connection.stage {
+            Stage::Relaying => self.advance(index),
+            Stage::Connecting(family) if !is_outside => self.conclude(index, family),
+            // Gone for good, not only silent.
+            _ if broken => self.remove(index),
+            _ if connection.outside.hung_up && connection.silent.is_none() => {
+                connection.silent = Some(Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTED {
+            if self.count() >= self.limit {
+                self.listen(false);
+                return;
+            }
+            let Some(Listener { socket, target, .. }) = self.listeners.get(listener) else {
+                return;
+            };
+            match net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => {
+                    let connection = Connection::new(socket, *target);
+                    self.enter(connection);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.listen(false);
+                    self.paused = Some(Instant::now() + PAUSE);
+                    return;
+                }
+                // That connection is lost (accept(2)), others are not.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes a new connection in.
+    fn enter(&mut self, connection: Connection) {
+        let target = connection.target;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            u32::try_from(self.connections.len() - 1).unwrap_or(u32::MAX)
+        });
+        if register(
+            &self.epoll,
+            &connection.outside.socket,
+            Token::Outside(index),
+        )
+        .is_err()
+        {
+            self.free.push(index);
+            return;
+        }
+        self.connections[index as usize] = Some(connection);
+        // Others wait already: no need to find out again.
+        if self.queues.contains_key(&target) || !self.dial(index, 0) {
+            self.queue(index, target);
+        }
+    }
+
+    /// Puts a connection in the queue of those whose port nobody listens on.
+    fn queue(&mut self, index: u32, target: u16) {
+        let (delay, _) = RETRY;
+        let queue = self.queues.entry(target).or_insert_with(|| Queue {
+            waiting: VecDeque::new(),
+            delay,
+            due: Instant::now() + delay,
+        });
+        queue.waiting.push_back(index);
+    }
+
+    /// Connects to the program, at its addresses from `first` on; false if it does not listen.
+    fn dial(&mut self, index: u32, first: usize) -> bool {
+        for (family, address) in INSIDE.iter().enumerate().skip(first) {
+            let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
+                return true;
+            };
+            connection.inside = None;
+            connection.stage = Stage::Waiting;
+            let Ok(socket) = connect(SocketAddr::new(*address, connection.target)) else {
+                continue;
+            };
+            let handshake = handshake(&socket);
+            if handshake == Handshake::Refused
+                || register(&self.epoll, &socket, Token::Inside(index)).is_err()
+            {
+                continue;
+            }
+            connection.inside = Some(Side::new(socket));
+            connection.stage = Stage::Connecting(family);
+            if handshake == Handshake::Done {
+                connection.stage = Stage::Relaying;
+                self.advance(index);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Looks how a handshake that took a while went.
+    fn conclude(&mut self, index: u32, family: usize) {
+        let Some(connection) = self.connection(index) else {
+            return;
+        };
+        let Some(inside) = &connection.inside else {
+            return;
+        };
+        match handshake(&inside.socket) {
+            Handshake::Pending => {}
+            Handshake::Done => {
+                connection.stage = Stage::Relaying;
+                self.advance(index);
+            }
+            Handshake::Refused => {
+                let target = connection.target;
+                if !self.dial(index, family + 1) {
+                    self.queue(index, target);
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, index: u32) {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
+            return;
+        };
+        match connection.advance(&mut self.scratch) {
+            Turn::Finished => self.remove(index),
+            Turn::Again => self.busy.push(index),
+            Turn::Idle if self.stopping && connection.has_answered() => self.remove(index),
+            Turn::Idle => {}
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        let Some(mut connection) = self
+            .connections
+            .get_mut(index as usize)
+            .and_then(Option::take)
+        else {
+            return;
+        };
+        connection.abandon(&mut self.scratch);
+        if connection.stage == Stage::Waiting
+            && let Some(queue) = self.queues.get_mut(&connection.target)
+        {
+            queue.waiting.retain(|waiting| *waiting != index);
+        }
+        self.free.push(index);
+        if !self.accepting && self.paused.is_none() && !self.stopping {
+            self.listen(true);
+        }
+    }
+
+    fn connection(&mut self, index: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(index as usize)?.as_mut()
+    }
+
+    fn count(&self) -> usize {
+        self.connections.len() - self.free.len()
+    }
+
+    /// Starts or stops to accept.
+    fn listen(&mut self, accepting: bool) {
+        self.accepting = accepting;
+        for (index, listener) in (0..).zip(&self.listeners) {
+            let token = Token::Listener(index).data();
+            let _ = match accepting {
+                true => epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN),
+                false => epoll::delete(&self.epoll, &listener.socket),
+            };
+        }
+    }
+
+    /// The program has ended: nothing new is let in, but what it has said is still passed on.
+    fn wind_up(&mut self) {
+        self.stopping = true;
+        self.listen(false);
+        let _ = epoll::delete(&self.epoll, &self.stop);
+        self.listeners.clear();
+        self.datagrams = Datagrams::default();
+        self.queues.clear();
+        for index in (0..).take(self.connections.len()) {
+            match self.connection(index).map(|connection| connection.stage) {
+                Some(Stage::Relaying) => self.advance(index),
+                Some(_) => self.remove(index),
+                None => {}
+            }
+        }
+    }
+
+    /// How long the poll may wait.
+    fn timeout(&self) -> Option<Timespec> {
+        if !self.busy.is_empty() {
+            return Some(Timespec::default());
+        }
+        let queues = self.queues.values().map(|queue| queue.due);
+        let due = queues
+            .chain(self.paused)
+            .chain(self.datagrams.due())
+            .min()?;
+        Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// Does what is due.
+    fn keep_time(&mut self) {
+        if self.queues.is_empty() && self.paused.is_none() && self.datagrams.due().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if self.paused.is_some_and(|paused| paused <= now) {
+            self.paused = None;
+            self.listen(true);
+        }
+        self.datagrams.expire(now);
+        let due = self.queues.iter().filter(|(_, queue)| queue.due <= now);
+        for target in due.map(|(target, _)| *target).collect::<Vec<_>>() {
+            self.retry(target, now);
+        }
+    }
+
+    /// Tries the first of a queue, and if it gets through, all others.
+    fn retry(&mut self, target: u16, now: Instant) {
+        let Some(mut queue) = self.queues.remove(&target) else {
+            return;
+        };
+        let (_, slowest) = RETRY;
+        let mut given_up = Vec::new();
+        queue.waiting.retain(|index| {
+            let connection = self
+                .connections
+                .get(*index as usize)
+                .and_then(Option::as_ref);
+            let silent = connection.and_then(|connection| connection.silent);
+            let stays = silent.is_none_or(|silent| now < silent + PATIENCE);
+            if !stays {
+                given_up.push(*index);
+            }
+            stays
+        });
+        given_up.into_iter().for_each(|index| self.remove(index));
+        while let Some(index) = queue.waiting.front() {
+            if !self.dial(*index, 0) {
+                queue.delay = (queue.delay * 2).min(slowest);
+                queue.due = now + queue.delay;
+                self.queues.insert(target, queue);
+                return;
+            }
+            queue.waiting.pop_front();
+        }
+    }
+}
+
+/// How a connection to the program is getting on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    Pending,
+    Done,
+    Refused,
+}
+
+fn handshake(socket: &OwnedFd) -> Handshake {
+    match sockopt::socket_error(socket) {
+        Ok(Ok(())) if net::getpeername(socket).is_ok() => Handshake::Done,
+        Ok(Ok(())) => Handshake::Pending,
+        _ => Handshake::Refused,
+    }
+}
+
+/// Begins a connection to `address`.
+fn connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let socket = super::datagram::socket(address, SocketType::STREAM)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// Watches both directions of a connection, once and for all.
+fn register(epoll: &OwnedFd, socket: &OwnedFd, token: Token) -> rustix::io::Result<()> {
+    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    epoll::add(epoll, socket, token.data(), flags)
+}

@@ -1,0 +1,239 @@
+//! The program as its supervisor sees it: a process, its output, its input.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{self, Errno};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::termios::{self, LocalModes, SpecialCodeIndex};
+
+use crate::error::RunError;
+use crate::launch::{Launched, Stdio, launch};
+use crate::log::Stream;
+use crate::spec::Spec;
+use crate::state::ASKS_TO_END;
+use crate::sys;
+use crate::terminal::Size;
+
+/// A running program. Nothing here blocks.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    /// The other end of its terminal, for both directions; or else the three pipes.
+    terminal: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// Input that it has had no room for yet.
+    pending: Vec<u8>,
+    /// Whether its input is to end once that is written.
+    input_ends: bool,
+    /// The signal that it would have died of, were it not the first of its namespace.
+    ended_by: Option<i32>,
+}
+
+impl Program {
+    /// Launches the program of `spec` with pipes, or with a terminal of `size`.
+    pub(crate) fn launch(spec: &Spec, size: Size) -> Result<Self, RunError> {
+        if spec.tty {
+            let Size { rows, columns } = size;
+            let launched = launch(spec, Stdio::Terminal { rows, columns })?;
+            return Self::new(launched, [None, None, None]);
+        }
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(RunError::supervise("make a pipe"));
+        let (stdin, input) = if spec.stdin {
+            let (read, write) = pipe()?;
+            (read, Some(write))
+        } else {
+            let null =
+                fs::File::open("/dev/null").map_err(RunError::supervise("open /dev/null"))?;
+            (null.into(), None)
+        };
+        let (output, stdout) = pipe()?;
+        let (errors, stderr) = pipe()?;
+        let launched = launch(
+            spec,
+            Stdio::Files {
+                stdin,
+                stdout,
+                stderr,
+            },
+        )?;
+        Self::new(launched, [input, Some(output), Some(errors)])
+    }
+
+    fn new(launched: Launched, pipes: [Option<OwnedFd>; 3]) -> Result<Self, RunError> {
+        let Launched {
+            pid,
+            pidfd,
+            terminal,
+        } = launched;
+        for fd in pipes.iter().chain([&terminal]).flatten() {
+            let flags = fcntl_getfl(fd).map_err(RunError::supervise("set up a stream"))?;
+            fcntl_setfl(fd, flags | OFlags::NONBLOCK)
+                .map_err(RunError::supervise("set up a stream"))?;
+        }
+        let [stdin, stdout, stderr] = pipes;
+        Ok(Self {
+            pid,
+            pidfd,
+            terminal,
+            stdin,
+            stdout,
+            stderr,
+            pending: Vec::new(),
+            input_ends: false,
+            ended_by: None,
+        })
+    }
+
+    /// Where output may come from.
+    pub(crate) fn output(&self, stream: Stream) -> Option<BorrowedFd<'_>> {
+        match stream {
+            Stream::Stdout => self.terminal.as_ref().or(self.stdout.as_ref()),
+            Stream::Stderr => self.stderr.as_ref(),
+        }
+        .map(AsFd::as_fd)
+    }
+
+    /// Reads output, if there is any.
+    pub(crate) fn read(&mut self, stream: Stream, buffer: &mut [u8]) -> Option<usize> {
+        match io::read(self.output(stream)?, &mut *buffer) {
+            Ok(length) if length > 0 => return Some(length),
+            Err(Errno::AGAIN | Errno::INTR) => return None,
+            // The end; a terminal that nobody has open any more answers EIO.
+            _ => {}
+        }
+        match stream {
+            Stream::Stdout => (self.terminal, self.stdout) = (None, None),
+            Stream::Stderr => self.stderr = None,
+        }
+        None
+    }
+
+    /// Where input goes.
+    pub(crate) fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal
+            .as_ref()
+            .or(self.stdin.as_ref())
+            .map(AsFd::as_fd)
+    }
+
+    /// Writes input; what there is no room for is written by [`Program::flush`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.flush();
+        self.heed_typed_signals(bytes);
+    }
+
+    /// Writes input that waits, as far as there is room.
+    pub(crate) fn flush(&mut self) {
+        while let Some(fd) = self.input()
+            && !self.pending.is_empty()
+        {
+            match io::write(fd, &self.pending) {
+                Ok(length) => drop(self.pending.drain(..length)),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.stdin = None;
+                    break;
+                }
+            }
+        }
+        self.pending = Vec::new();
+        if self.input_ends {
+            self.stdin = None;
+        }
+    }
+
+    /// Whether input waits for room.
+    pub(crate) fn lags(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Ends the input, after what waits. A terminal's has no end.
+    pub(crate) fn end_input(&mut self) {
+        self.input_ends = true;
+        if self.pending.is_empty() {
+            self.stdin = None;
+        }
+    }
+
+    /// Changes the size of its terminal.
+    pub(crate) fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.terminal {
+            let _ = termios::tcsetwinsize(terminal, size.winsize());
+        }
+    }
+
+    /// Sends it a signal. One that asks it to end ends it, if it has made no arrangements: for the
+    /// first process of a PID namespace the kernel would drop such a signal.
+    pub(crate) fn deliver(&mut self, signal: i32) {
+        if ASKS_TO_END.contains(&signal) && self.is_indifferent(signal) {
+            self.ended_by = Some(signal);
+            let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        } else {
+            let _ = sys::send_signal(self.pidfd.as_fd(), signal);
+        }
+    }
+
+    /// Whether it neither catches, ignores nor blocks `signal` (proc_pid_status(5)).
+    fn is_indifferent(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let masks = ["SigBlk:", "SigIgn:", "SigCgt:"];
+        let known: Vec<u64> = status
+            .lines()
+            .filter_map(|line| masks.iter().find_map(|mask| line.strip_prefix(mask)))
+            .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .collect();
+        known.len() == masks.len() && known.iter().all(|mask| mask & (1 << (signal - 1)) == 0)
+    }
+
+    /// A terminal turns Ctrl-C into a signal by itself, but the kernel drops it as it does others.
+    fn heed_typed_signals(&mut self, typed: &[u8]) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let Ok(modes) = termios::tcgetattr(terminal) else {
+            return;
+        };
+        let foreground = termios::tcgetpgrp(terminal);
+        let is_foreground =
+            foreground.is_ok_and(|group| group.as_raw_nonzero().get().unsigned_abs() == self.pid);
+        if !modes.local_modes.contains(LocalModes::ISIG) || !is_foreground {
+            return;
+        }
+        let keys = [
+            (SpecialCodeIndex::VINTR, libc::SIGINT),
+            (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
+        ];
+        for (key, signal) in keys {
+            if typed.contains(&modes.special_codes[key]) && self.is_indifferent(signal) {
+                self.deliver(signal);
+            }
+        }
+    }
+
+    /// Its exit status, or 128 + the signal that killed it. Only to be asked when it has ended.
+    pub(crate) fn reap(&self) -> i32 {
+        let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let Ok(Some(status)) = ended else {
+            return 128 + libc::SIGKILL;
+        };
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => code,
+            (None, Some(libc::SIGKILL)) => 128 + self.ended_by.unwrap_or(libc::SIGKILL),
+            (None, signal) => 128 + signal.unwrap_or(libc::SIGKILL),
+        }
+    }
+
+    /// Ends it, because its supervisor cannot go on.
+    pub(crate) fn kill(&self) {
+        let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        self.reap();
+    }
+}
