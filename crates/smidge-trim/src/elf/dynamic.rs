@@ -138,8 +138,8 @@ impl Tables<'_, '_> {
             None => {}
         }
         let mut facts = Dynamic {
-            no_default_lib: tags.flags & u64::from(elf::DF_1_NODEFLIB.0) != 0,
-            pie: tags.flags & u64::from(elf::DF_1_PIE.0) != 0,
+            no_default_lib: tags.flags & elf::DF_1_NODEFLIB.0 != 0,
+            pie: tags.flags & elf::DF_1_PIE.0 != 0,
             ..Dynamic::default()
         };
         for &name in &tags.needed {

@@ -1,8 +1,9 @@
+use std::fmt;
 use std::io;
 
 use thiserror::Error;
 
-use crate::{ElfError, MissingVersion};
+use crate::{ClosureError, ElfError, MissingVersion};
 
 /// A place in the first line of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum Fault {
         program: String,
         /// The directories.
         searched: Vec<String>,
+        /// Files that may have been meant, each with why it is not taken.
+        near_misses: Vec<String>,
     },
     /// The shell form is used, but the image has no shell.
     #[error("`{command}` cannot start: the shell form needs `{shell}`, which is not in the image")]
@@ -93,7 +96,7 @@ pub enum Fault {
         /// Path of the program.
         program: String,
         /// Its first line, or the beginning of it.
-        line: ScriptSpan,
+        line: Box<ScriptSpan>,
     },
     /// The program is neither an ELF file nor a script.
     #[error("`{program}` cannot start: it is neither a program nor a script")]
@@ -122,17 +125,17 @@ pub enum Fault {
         limit: usize,
     },
     /// The interpreter that a script names is not in the image.
-    #[error("`{script}` cannot start: its interpreter `{}` is not in the image", .interpreter.escape_default())]
+    #[error("`{script}` cannot start: its interpreter `{}` is not in the image", .interpreter.escape_debug())]
     NoInterpreter {
         /// Path of the script.
         script: String,
         /// The interpreter as the kernel reads it: a line end of Windows stays part of it.
         interpreter: String,
         /// Where the script names it.
-        span: ScriptSpan,
+        span: Box<ScriptSpan>,
     },
     /// A script asks `env` for an interpreter that is in no directory of `$PATH`.
-    #[error("`{script}` cannot start: its interpreter `{}` is in no directory of $PATH", .interpreter.escape_default())]
+    #[error("`{script}` cannot start: its interpreter `{}` is in no directory of $PATH", .interpreter.escape_debug())]
     NoEnvTarget {
         /// Path of the script.
         script: String,
@@ -141,15 +144,17 @@ pub enum Fault {
         /// The directories.
         searched: Vec<String>,
         /// Where the script names it.
-        span: ScriptSpan,
+        span: Box<ScriptSpan>,
     },
     /// The interpreter is there, but cannot start itself.
-    #[error("`{script}` cannot start: its interpreter cannot")]
+    #[error("`{script}` cannot start: its interpreter `{interpreter}` cannot start either")]
     Interpreter {
         /// Path of the script.
         script: String,
+        /// Path of the interpreter.
+        interpreter: String,
         /// Where the script names it.
-        span: ScriptSpan,
+        span: Box<ScriptSpan>,
         /// Why.
         source: Box<Fault>,
     },
@@ -196,17 +201,17 @@ pub enum Fault {
         libraries: Vec<MissingLibrary>,
     },
     /// The loader is there, but cannot be started.
-    #[error("`{program}` cannot start: its loader `{loader}` {problem}")]
+    #[error("`{program}` cannot start: its loader `{loader}` is of no use: {problem}")]
     BadLoader {
         /// Path of the program.
         program: String,
         /// The loader that it names.
         loader: String,
-        /// What is wrong with it: `is not executable`.
+        /// What is wrong with it: `it is not executable`.
         problem: String,
     },
     /// Libraries are not in the image, or cannot be loaded.
-    #[error("`{program}` cannot start: {} not in the image", libraries_are(.libraries))]
+    #[error("`{program}` cannot start: {}", libraries_are(.libraries))]
     NoLibraries {
         /// Path of the program.
         program: String,
@@ -225,6 +230,14 @@ pub enum Fault {
         /// The versions that are missing.
         versions: Vec<MissingVersion>,
     },
+    /// What the program needs cannot be determined.
+    #[error("`{program}` cannot be proved to start")]
+    Undetermined {
+        /// Path of the program.
+        program: String,
+        /// Why.
+        source: ClosureError,
+    },
     /// The tree could not be read.
     #[error("cannot read `{path}`")]
     Io {
@@ -239,28 +252,185 @@ impl Fault {
     /// The status with which Docker reports the fault: 127 for what is not there, 126 for what is
     /// there and cannot be executed.
     pub fn exit_code(&self) -> u8 {
-        unimplemented!()
+        match self {
+            Self::NothingToRun
+            | Self::NotFound { .. }
+            | Self::NotInPath { .. }
+            | Self::NoShell { .. }
+            | Self::NoInterpreter { .. }
+            | Self::NoEnvTarget { .. }
+            | Self::NoLoader { .. }
+            | Self::NoLibraries { .. }
+            | Self::NoVersions { .. } => 127,
+            Self::Interpreter { source, .. } => source.exit_code(),
+            Self::Directory { .. }
+            | Self::NotAFile { .. }
+            | Self::NotExecutable { .. }
+            | Self::Empty { .. }
+            | Self::NoShebang { .. }
+            | Self::UnknownFormat { .. }
+            | Self::ShebangTooLong { .. }
+            | Self::ShebangTooDeep { .. }
+            | Self::WrongArchitecture { .. }
+            | Self::NotAProgram { .. }
+            | Self::Damaged { .. }
+            | Self::BadLoader { .. }
+            | Self::Undetermined { .. }
+            | Self::Io { .. } => 126,
+        }
     }
 
-    /// What is known about the fault, one line each.
+    /// What is known about the fault beyond its text and label, one line each.
     pub fn facts(&self) -> Vec<String> {
-        unimplemented!()
+        match self {
+            Self::NotInPath {
+                searched,
+                near_misses,
+                ..
+            } => [vec![path_is(searched)], near_misses.clone()].concat(),
+            Self::NoEnvTarget { searched, .. } => vec![path_is(searched)],
+            Self::NoLoader { libraries, .. } | Self::NoLibraries { libraries, .. } => {
+                libraries.iter().map(MissingLibrary::to_string).collect()
+            }
+            Self::NoVersions { versions, .. } => {
+                versions.iter().map(MissingVersion::to_string).collect()
+            }
+            Self::Interpreter { source, .. } => {
+                source.label().into_iter().chain(source.facts()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    /// Text for the caret that points at the instruction, or at the script if there is a [`Fault::span`].
+    /// Text for the caret that points at the instruction, or at the script if there is a
+    /// [`Fault::span`].
     pub fn label(&self) -> Option<String> {
-        unimplemented!()
+        Some(match self {
+            Self::NothingToRun | Self::Undetermined { .. } | Self::Io { .. } => return None,
+            Self::NotFound { dangling: Some((link, target)), .. } => {
+                format!("`{link}` is a symbolic link to `{target}`, which is not in the image")
+            }
+            Self::NotFound { .. } => "no such file in the image".to_owned(),
+            Self::NotInPath { .. } | Self::NoEnvTarget { .. } => "no such file in $PATH".to_owned(),
+            Self::NoShell { shell, .. } => format!("runs as `{shell} -c …`"),
+            Self::Directory { .. } => "a directory".to_owned(),
+            Self::NotAFile { .. } => "a device, pipe or socket".to_owned(),
+            Self::NotExecutable { mode, .. } => format!("its mode is {mode:04o}, without any `x`"),
+            Self::Empty { .. } => "0 bytes".to_owned(),
+            Self::NoShebang { line, .. } if line.source_line.starts_with("\u{feff}#!") => {
+                "a byte order mark stands before `#!`".to_owned()
+            }
+            Self::NoShebang { .. } => "no interpreter, such as `#!/bin/sh`".to_owned(),
+            Self::UnknownFormat { .. } => "neither ELF nor `#!`".to_owned(),
+            Self::ShebangTooLong { limit, .. } => format!("longer than {limit} bytes"),
+            Self::ShebangTooDeep { .. } => "a script for a script for a script …".to_owned(),
+            Self::NoInterpreter { interpreter, .. } if interpreter.ends_with('\r') => {
+                "the line ends with a carriage return, as on Windows, which counts as part of the name"
+                    .to_owned()
+            }
+            Self::NoInterpreter { .. } => "no such file in the image".to_owned(),
+            Self::Interpreter { source, .. } => source.problem(),
+            Self::WrongArchitecture { found, wanted, .. } => {
+                format!("{found}, in an image for {wanted}")
+            }
+            Self::NotAProgram { found, .. } => (*found).to_owned(),
+            Self::Damaged { source, .. } => source.to_string(),
+            Self::NoLoader { machine, loader, libraries, .. } if libraries.is_empty() => {
+                format!("{machine}, wants `{loader}`")
+            }
+            Self::NoLoader { machine, loader, libraries, .. } => {
+                format!("{machine}, wants `{loader}` and {}", names(libraries))
+            }
+            Self::BadLoader { loader, problem, .. } => format!("its loader is `{loader}`: {problem}"),
+            Self::NoLibraries { machine, libraries, .. } => {
+                format!("{machine}, wants {}", names(libraries))
+            }
+            Self::NoVersions { machine, versions, .. } => {
+                let names: Vec<_> = versions.iter().map(|missing| missing.version.as_str()).collect();
+                format!("{machine}, wants {}", names.join(", "))
+            }
+        })
     }
 
     /// The place in a script that is at fault, if it is one.
     pub fn span(&self) -> Option<&ScriptSpan> {
-        unimplemented!()
+        match self {
+            Self::NoInterpreter { span, .. }
+            | Self::NoEnvTarget { span, .. }
+            | Self::Interpreter { span, .. }
+            | Self::NoShebang { line: span, .. } => Some(span),
+            _ => None,
+        }
+    }
+
+    /// Makes the fault of an interpreter one of the script that names it.
+    pub(super) fn of_interpreter(
+        self,
+        script: &str,
+        interpreter: String,
+        span: Box<ScriptSpan>,
+    ) -> Self {
+        match self {
+            // The kernel counts from the first script, whichever it was.
+            Self::ShebangTooDeep { limit, .. } => Self::ShebangTooDeep {
+                script: script.to_owned(),
+                limit,
+            },
+            fault => Self::Interpreter {
+                script: script.to_owned(),
+                interpreter,
+                span,
+                source: Box::new(fault),
+            },
+        }
+    }
+
+    /// The text without the program's name: `it is a directory`.
+    pub(super) fn problem(&self) -> String {
+        let text = self.to_string();
+        match text.split_once(" cannot start: ") {
+            Some((_, problem)) => problem.to_owned(),
+            None => text,
+        }
     }
 }
 
+impl fmt::Display for MissingLibrary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let users: Vec<_> = self
+            .needed_by
+            .iter()
+            .map(|user| format!("`{user}`"))
+            .collect();
+        write!(f, "{}: needed by {}", self.name, users.join(", "))?;
+        match &self.unusable {
+            Some(why) => write!(f, "; the file found is unusable: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn path_is(directories: &[String]) -> String {
+    format!("$PATH: {}", directories.join(":"))
+}
+
+fn names(libraries: &[MissingLibrary]) -> String {
+    let names: Vec<_> = libraries
+        .iter()
+        .map(|library| library.name.as_str())
+        .collect();
+    names.join(", ")
+}
+
 fn libraries_are(libraries: &[MissingLibrary]) -> String {
-    match libraries {
-        [one] => format!("its library `{}` is", one.name),
-        many => format!("{} of its libraries are", many.len()),
+    let unusable = libraries.iter().any(|library| library.unusable.is_some());
+    match (libraries, unusable) {
+        ([one], false) => format!("its library `{}` is not in the image", one.name),
+        ([one], true) => format!("its library `{}` cannot be loaded", one.name),
+        (many, false) => format!("{} of its libraries are not in the image", many.len()),
+        (many, true) => format!(
+            "{} of its libraries are missing or cannot be loaded",
+            many.len()
+        ),
     }
 }

@@ -4,7 +4,10 @@
 //! `fs/binfmt_elf.c`) and of the loader in their order, and stops at the first that would fail.
 
 mod fault;
+mod lookup;
 mod proof;
+mod prover;
+mod shebang;
 
 pub use fault::{Fault, MissingLibrary, ScriptSpan};
 pub use proof::{Program, Proof, prove};

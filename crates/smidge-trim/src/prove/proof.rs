@@ -1,6 +1,7 @@
 use smidge_image::Tree;
 
 use super::Fault;
+use super::prover::Prover;
 use crate::Kept;
 
 /// What will be started: the arguments as Docker computes them, and what bears on finding it.
@@ -32,11 +33,11 @@ impl Program {
 }
 
 /// That a program can start, and what it takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proof {
     /// What was checked, one sentence without a full stop each.
     pub steps: Vec<String>,
-    /// The files that starting takes.
+    /// The files that starting takes, each where it is: paths and sources are the same.
     pub files: Vec<Kept>,
 }
 
@@ -44,6 +45,6 @@ pub struct Proof {
 ///
 /// # Errors
 /// The reason why it cannot.
-pub fn prove(_tree: &dyn Tree, _program: &Program) -> Result<Proof, Fault> {
-    unimplemented!()
+pub fn prove(tree: &dyn Tree, program: &Program) -> Result<Proof, Fault> {
+    Prover::new(tree, program).run()
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use smidge_trim::{Closure, ClosureError, Elf, Linkage, Resolver, Search};
+use smidge_trim::{Closure, ClosureError, Library, Linkage, Resolver, Search};
 
 use crate::dir_tree::DirTree;
 
 /// Every ELF file of the directories, each once.
-fn programs(directories: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn programs(directories: &[&str]) -> Vec<PathBuf> {
     let entries = directories
         .iter()
         .filter_map(|directory| fs::read_dir(directory).ok())
@@ -64,7 +64,7 @@ fn lines(closure: &Result<Closure, ClosureError>) -> Vec<String> {
         Linkage::Static => return vec!["statically linked".to_owned()],
         Linkage::Dynamic => {}
     }
-    let line = |library: &smidge_trim::Library| match &library.path {
+    let line = |library: &Library| match &library.path {
         None => format!("{} => not found", library.name),
         Some(path) if *path == library.name => path.clone(),
         Some(path) => format!("{} => {path}", library.name),
@@ -128,71 +128,4 @@ fn libraries_are_those_of_ldd_for_every_program_of_the_machine() {
         differences.len(),
         differences.join("\n")
     );
-}
-
-#[test]
-fn facts_are_those_of_another_reader() {
-    use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
-    use object::{Endianness, elf};
-
-    fn check<H: FileHeader<Endian = Endianness>>(path: &Path, bytes: &[u8], ours: &Elf) {
-        let header = H::parse(bytes).unwrap();
-        let endian = header.endian().unwrap();
-        assert_eq!(header.e_machine(endian).0, ours.machine);
-        for segment in header.program_headers(endian, bytes).unwrap() {
-            if let Some(name) = segment.interpreter(endian, bytes).unwrap() {
-                assert_eq!(
-                    ours.interpreter.as_deref().unwrap().as_bytes(),
-                    name,
-                    "{path:?}"
-                );
-            }
-            if let Some(dynamic) = segment.dynamic(endian, bytes).unwrap() {
-                let tags = dynamic
-                    .iter()
-                    .take_while(|entry| entry.tag(endian) != elf::DT_NULL);
-                let needed = tags
-                    .filter(|entry| entry.tag(endian) == elf::DT_NEEDED)
-                    .count();
-                assert_eq!(ours.needed.len(), needed, "{path:?}");
-            }
-        }
-        let sections = header.sections(endian, bytes).unwrap();
-        if let Some((mut needs, strings)) = sections.gnu_verneed(endian, bytes).unwrap() {
-            let strings = sections.strings(endian, bytes, strings).unwrap();
-            let mut expected = Vec::new();
-            while let Some((need, mut versions)) = needs.next().unwrap() {
-                let file = need.file(endian, strings).unwrap();
-                while let Some(version) = versions.next().unwrap() {
-                    let name = version.name(endian, strings).unwrap();
-                    expected.push((file.to_vec(), name.to_vec()));
-                }
-            }
-            let flat = |need: &smidge_trim::VersionNeed| {
-                let file = need.file.clone().into_bytes();
-                let version = |name: &String| (file.clone(), name.clone().into_bytes());
-                need.versions.iter().map(version).collect::<Vec<_>>()
-            };
-            let found: Vec<_> = ours.version_needs.iter().flat_map(flat).collect();
-            assert_eq!(found, expected, "{path:?}");
-        }
-    }
-
-    let files = programs(&[
-        "/usr/bin",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/aarch64-linux-gnu/lib",
-    ]);
-    for path in files
-        .iter()
-        .filter(|path| fs::metadata(path).unwrap().len() < 4 << 20)
-    {
-        let bytes = fs::read(path).unwrap();
-        let elf = Elf::parse(&bytes).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        match elf.class {
-            smidge_trim::Class::Elf64 => check::<elf::FileHeader64<_>>(path, &bytes, &elf),
-            smidge_trim::Class::Elf32 => check::<elf::FileHeader32<_>>(path, &bytes, &elf),
-        }
-    }
-    println!("{} files compared", files.len());
 }

@@ -1,4 +1,8 @@
 //! Tests against real programs: the machine's own, and what its compilers make.
 
+#[cfg(test)]
 mod dir_tree;
+#[cfg(test)]
+mod facts;
+#[cfg(test)]
 mod host;
