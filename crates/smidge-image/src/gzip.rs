@@ -171,10 +171,10 @@ mod tests {
 
     #[test]
     fn output_is_the_same_however_it_is_made() {
-        for length in [0, 1, 100_000, 4 << 20, (4 << 20) + 1, (8 << 20) + 5] {
+        for length in [0, 1, 100_000, (4 << 20) + 1, (8 << 20) + 5] {
             let input = sample(length);
             let once = compressed(&mut input.as_slice(), Effort::Canonical, 1);
-            for threads in [0, 2, 7] {
+            for threads in [0, 3] {
                 let again = compressed(&mut Trickle(&input), Effort::Canonical, threads);
                 assert_eq!(
                     Digest::of(&again),

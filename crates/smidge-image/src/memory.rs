@@ -128,3 +128,45 @@ impl Tree for MemoryTree {
 fn error(kind: io::ErrorKind, path: &LayerPath, what: &str) -> io::Error {
     io::Error::new(kind, format!("`{path}` {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_exist_for_what_is_below() {
+        let path = |text: &str| LayerPath::try_from(text).unwrap();
+        let file = EntryKind::File { size: 0 };
+        let mut tree = MemoryTree::new();
+        for name in ["a/b/c", "a/b", "a-b", "a/b.d", "z"] {
+            let kind = if name == "a/b" {
+                EntryKind::Directory
+            } else {
+                file.clone()
+            };
+            tree.insert(
+                Entry {
+                    mode: 0o700,
+                    ..Entry::new(path(name), kind)
+                },
+                vec![1],
+            );
+        }
+        let mode = |name: &str| tree.node(&path(name)).unwrap().map(|node| node.mode);
+        assert_eq!(mode("a"), Some(0o755));
+        assert_eq!(mode("a/b"), Some(0o700));
+        assert_eq!(mode("a/x"), None);
+        let list = |name: &str| tree.list(&path(name)).map(|names| names.join(&b' '));
+        assert_eq!(list("").unwrap(), b"a a-b z");
+        assert_eq!(list("a").unwrap(), b"b b.d");
+        assert_eq!(list("a/b").unwrap(), b"c");
+        assert_eq!(list("z").unwrap_err().to_string(), "`/z` is no directory");
+        assert_eq!(list("x").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            MemoryTree::new().list(&LayerPath::root()).unwrap(),
+            Vec::<Vec<u8>>::new()
+        );
+        let size = tree.node(&path("z")).unwrap().map(|node| node.kind);
+        assert_eq!(size, Some(NodeKind::File { size: 1 }));
+    }
+}

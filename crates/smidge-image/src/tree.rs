@@ -226,3 +226,123 @@ fn too_many_links(path: &[u8]) -> io::Error {
         "`{path}` leads through more than {MAX_LINKS} symbolic links"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, EntryKind, MemoryTree};
+
+    fn tree(files: &[(&str, &str)]) -> MemoryTree {
+        let mut tree = MemoryTree::new();
+        for (name, content) in files {
+            let kind = match content.strip_prefix("-> ") {
+                Some(target) => EntryKind::Symlink {
+                    target: target.into(),
+                },
+                None => EntryKind::File {
+                    size: content.len() as u64,
+                },
+            };
+            tree.insert(
+                Entry::new(LayerPath::try_from(*name).unwrap(), kind),
+                (*content).into(),
+            );
+        }
+        tree
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_tree() {
+        let tree = tree(&[
+            ("usr/lib/libc.so.6", "ELF"),
+            ("usr/lib/libc.so", "-> libc.so.6"),
+            ("lib", "-> usr/lib"),
+            ("lib64", "-> /lib"),
+            ("up", "-> ../../../usr"),
+            ("usr/up", "-> .."),
+            ("dangling", "-> /nowhere"),
+            ("slash", "-> /"),
+        ]);
+        for (given, expected, links) in [
+            ("/usr/lib/libc.so.6", "usr/lib/libc.so.6", &[][..]),
+            (
+                "usr//lib/./libc.so",
+                "usr/lib/libc.so.6",
+                &["usr/lib/libc.so"],
+            ),
+            (
+                "/lib64/libc.so",
+                "usr/lib/libc.so.6",
+                &["lib64", "lib", "usr/lib/libc.so"],
+            ),
+            ("/../../lib/../lib/libc.so.6", "usr/lib/libc.so.6", &["lib"]),
+            ("/up/lib", "usr/lib", &["up"]),
+            ("/usr/up/usr", "usr", &["usr/up"]),
+            ("/slash/usr", "usr", &["slash"]),
+            ("/", "", &[]),
+            ("", "", &[]),
+        ] {
+            let found = tree.find(given.as_bytes()).unwrap().expect(given);
+            assert_eq!(found.path.as_bytes(), expected.as_bytes(), "{given}");
+            let followed: Vec<_> = found.links.iter().map(LayerPath::to_string_lossy).collect();
+            assert_eq!(followed, links, "{given}");
+        }
+        for nowhere in [
+            "/nowhere",
+            "/dangling",
+            "/usr/lib/libc.so.6/x",
+            "/lib/\0",
+            "/nowhere/..",
+        ] {
+            assert_eq!(tree.resolve(nowhere.as_bytes()).unwrap(), None, "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn circles_and_long_chains_of_links_end() {
+        let chain: Vec<_> = (0..41)
+            .map(|n| (n.to_string(), format!("-> {}", n + 1)))
+            .collect();
+        let mut files: Vec<_> = chain
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
+        files.extend([("41", "end"), ("a", "-> b"), ("b", "-> a/x")]);
+        let tree = tree(&files);
+        assert_eq!(tree.find(b"1").unwrap().unwrap().links.len(), 40);
+        for endless in ["0", "a"] {
+            let error = tree.find(endless.as_bytes()).unwrap_err();
+            let expected = format!("`{endless}` leads through more than 40 symbolic links");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn contents_are_read_up_to_a_limit() {
+        let tree = tree(&[("a", "12345"), ("l", "-> a")]);
+        let path = |text: &str| LayerPath::try_from(text).unwrap();
+        assert_eq!(tree.read(&path("a"), 5).unwrap(), b"12345");
+        assert_eq!(
+            tree.read(&path("a"), 4).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        assert_eq!(
+            tree.read(&path("b"), 4).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert!(tree.read(&path("l"), 4).is_err());
+    }
+
+    #[test]
+    fn bytes_are_read_from_anywhere() {
+        let bytes = b"12345".to_vec();
+        let mut buffer = [0; 3];
+        for (offset, expected) in [(0, 3), (3, 2), (5, 0), (6, 0), (u64::MAX, 0)] {
+            assert_eq!(bytes.read_at(offset, &mut buffer).unwrap(), expected);
+        }
+        bytes.read_exact_at(2, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"345");
+        let error = bytes.read_exact_at(3, &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

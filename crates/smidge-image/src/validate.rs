@@ -80,3 +80,61 @@ pub fn validate(manifest: &Manifest, config: &ImageConfig) -> Result<(), Validat
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Descriptor, DiffId, Digest, Platform};
+
+    fn image() -> (Manifest, ImageConfig) {
+        let mut config = ImageConfig::new(&Platform::linux("amd64"));
+        config.rootfs.diff_ids.push(DiffId(Digest::of(b"layer")));
+        let layer = Descriptor::of(media_type::LAYER, b"layer");
+        let document = Descriptor::of(media_type::CONFIG, &config.to_bytes());
+        (Manifest::new(document, vec![layer]), config)
+    }
+
+    #[test]
+    fn disagreements_are_named() {
+        type Change = fn(&mut Manifest, &mut ImageConfig);
+        let cases: [(Change, &str); 6] = [
+            (|m, _| m.schema_version = 1, "schema version 1"),
+            (
+                |m, _| m.media_type = Some(media_type::INDEX.into()),
+                "which is not an image's",
+            ),
+            (
+                |m, _| m.config.media_type = "text/plain".into(),
+                "not an image config's",
+            ),
+            (
+                |m, _| m.layers[0].media_type = "text/plain".into(),
+                "layer 1 has the media type",
+            ),
+            (
+                |_, c| c.rootfs.kind = "windows".into(),
+                "root file system type `windows`",
+            ),
+            (
+                |_, c| c.rootfs.diff_ids.clear(),
+                "manifest has 1 layers, but config has 0",
+            ),
+        ];
+        for (change, expected) in cases {
+            let (mut manifest, mut config) = image();
+            assert_eq!(validate(&manifest, &config), Ok(()));
+            change(&mut manifest, &mut config);
+            let message = validate(&manifest, &config).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn dockers_own_types_are_an_image_too() {
+        let (mut manifest, config) = image();
+        manifest.media_type = None;
+        manifest.config.media_type = media_type::DOCKER_CONFIG.into();
+        manifest.layers[0].media_type = media_type::DOCKER_LAYER_GZIP.into();
+        assert_eq!(validate(&manifest, &config), Ok(()));
+    }
+}
