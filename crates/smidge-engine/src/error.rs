@@ -27,6 +27,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Who can mend what the system refused.
+    pub(crate) fn of_io(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::NotFound,
+            std::io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Host,
+        }
+    }
+
     /// The exit code of a command that fails like this.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -65,6 +74,13 @@ impl Snippet {
     pub fn new(file: &str, text: &str, start: usize, end: usize) -> Self {
         let start = text.floor_char_boundary(start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        // A byte order mark is no character that a reader sees.
+        let mark = if line_start == 0 && text.starts_with('\u{feff}') {
+            3
+        } else {
+            0
+        };
+        let (line_start, start) = (line_start + mark, start.max(mark));
         let line_end = text[start..]
             .find('\n')
             .map_or(text.len(), |length| start + length);
@@ -122,7 +138,18 @@ struct Inner {
     facts: Vec<String>,
     hints: Vec<String>,
     related: Vec<Error>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Cause>,
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where the chain of causes goes on.
+#[derive(Debug)]
+enum Cause {
+    /// With this error.
+    By(AnyError),
+    /// With the cause of this error, whose own text is the message already.
+    Below(AnyError),
 }
 
 impl Error {
@@ -135,19 +162,21 @@ impl Error {
             facts: Vec::new(),
             hints: Vec::new(),
             related: Vec::new(),
-            source: None,
+            cause: None,
         }))
+    }
+
+    /// Takes over an error of another crate: its text becomes the first line, its causes stay.
+    pub fn of(kind: Kind, error: impl Into<AnyError>) -> Self {
+        let error = error.into();
+        let mut this = Self::new(kind, error.to_string());
+        this.0.cause = Some(Cause::Below(error));
+        this
     }
 
     /// An operation on a file failed: `message` says what was tried, with the path.
     pub fn io(message: impl Into<String>, source: std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        let kind = match source.kind() {
-            ErrorKind::NotFound => Kind::NotFound,
-            ErrorKind::PermissionDenied => Kind::Denied,
-            _ => Kind::Host,
-        };
-        Self::new(kind, message).caused_by(source)
+        Self::new(Kind::of_io(&source), message).caused_by(source)
     }
 
     /// Shows the place in a file.
@@ -180,11 +209,8 @@ impl Error {
 
     /// Names the underlying fault.
     #[must_use]
-    pub fn caused_by(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        self.0.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<AnyError>) -> Self {
+        self.0.cause = Some(Cause::By(source.into()));
         self
     }
 
@@ -227,7 +253,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        match self.0.cause.as_ref()? {
+            Cause::By(error) => Some(error.as_ref()),
+            Cause::Below(error) => error.source(),
+        }
     }
 }
 

@@ -1,44 +1,33 @@
 //! `smidge build`: a program or a Dockerfile becomes an image.
+//!
+//! What is to be built is detected ([`SourceKind`]), compiled if it is source, and drafted: files,
+//! settings and history, with contents left where they are. The draft is proved to be able to
+//! start, and only then written to the store, each byte read once.
 
+mod assembly;
+mod cargo;
+mod compiler;
+mod config;
+mod content;
+mod detect;
+mod dockerfile;
+mod draft;
+mod go;
+mod include;
+mod layer;
+mod library;
+mod plan;
+mod program;
+mod prove;
 mod request;
 mod response;
+mod scratch;
+mod size;
+mod user;
+mod verb;
 
 pub use request::{
     BuildRequest, CargoOptions, ConfigOptions, Include, Output, OutputError, OutputFormat, Sink,
     SourceKind,
 };
 pub use response::{BuildPlan, Built, Content, Sizes, Stripped, Transfer};
-
-use std::io::Write;
-
-use crate::{Engine, Error, Kind, Progress, Result};
-
-impl Engine {
-    /// Says what a build would do, without doing it.
-    ///
-    /// # Errors
-    /// When what is to be built cannot be made out.
-    pub fn plan_build(&self, request: &BuildRequest) -> Result<BuildPlan> {
-        Err(Error::new(
-            Kind::Bug,
-            format!("cannot plan `{}` yet", request.path.display()),
-        ))
-    }
-
-    /// Builds an image. An output that goes to standard output is written to `stdout`.
-    ///
-    /// # Errors
-    /// [`Kind::Compile`] when a compiler fails (it has said why), [`Kind::CannotRun`] when the
-    /// image could not start, and whatever else a file, a Dockerfile or the store may hold.
-    pub fn build(
-        &self,
-        request: &BuildRequest,
-        _progress: &dyn Progress,
-        _stdout: &mut dyn Write,
-    ) -> Result<Built> {
-        Err(Error::new(
-            Kind::Bug,
-            format!("cannot build `{}` yet", request.path.display()),
-        ))
-    }
-}

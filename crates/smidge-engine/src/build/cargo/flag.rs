@@ -1,0 +1,225 @@
+//! The compiler flags of a build, added to the user's own.
+//!
+//! Cargo takes flags from one place only: `CARGO_ENCODED_RUSTFLAGS`, else `RUSTFLAGS`, else all of
+//! `target.*.rustflags` that match, else `build.rustflags`
+//! (<https://doc.rust-lang.org/cargo/reference/config.html#buildrustflags>). So flags of ours go
+//! where the user's are: into the variable if there is one, else into `target.TRIPLE.rustflags` by
+//! `--config`, which Cargo joins to what files say; and there the user's `build.rustflags` would be
+//! lost if nothing carried them over.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::build::compiler::Compiler;
+use crate::{Host, Result};
+
+/// What separates flags in `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: &str = "\x1f";
+
+/// What the flags depend on.
+pub(super) struct Setting<'s> {
+    /// The target triple.
+    pub(super) triple: &'s str,
+    /// Directories whose names must not get into the program, and what to call them instead.
+    pub(super) remap: Vec<(PathBuf, String)>,
+    /// Whether size is all that counts.
+    pub(super) small: bool,
+}
+
+impl Setting<'_> {
+    /// The flags of ours.
+    pub(super) fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        let mut codegen = |option: &str| flags.extend(["-C".to_owned(), option.to_owned()]);
+        // Part of every musl target; what a library compiled for itself must know as well.
+        if !self.triple.contains("musl") {
+            codegen("target-feature=+crt-static");
+        }
+        // An id that nothing reads, and page-sized gaps between segments.
+        codegen("link-arg=-Wl,--build-id=none");
+        codegen("link-arg=-Wl,-z,noseparate-code");
+        if self.small {
+            // At a fixed address no table of relocations is needed: 45 kB of 1.3 MB. The price is
+            // address space randomisation of the program itself, so it is not the default.
+            codegen("relocation-model=static");
+        }
+        for (from, to) in &self.remap {
+            flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+        }
+        flags
+    }
+}
+
+/// How flags are handed to Cargo: an environment variable or an argument.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Handover {
+    /// `CARGO_ENCODED_RUSTFLAGS`.
+    Variable(String),
+    /// The value of `--config`.
+    Config(String),
+}
+
+/// Works out how our flags get to the compiler without the user's being lost.
+pub(super) fn handover(
+    cargo: &Compiler<'_>,
+    directory: &Path,
+    setting: &Setting<'_>,
+    host: &Host,
+) -> Result<Handover> {
+    if let Some(variable) = in_environment(host, &setting.flags()) {
+        return Ok(Handover::Variable(variable));
+    }
+    // Only nightly Cargo answers this without the variable; for a question that changes nothing it
+    // is safe to insist. One that cannot be asked leaves `build.rustflags` out.
+    let question = ["-Zunstable-options", "config", "get", "--format=json"];
+    let mut command = cargo.command(directory, question);
+    command.env("RUSTC_BOOTSTRAP", "1");
+    let answer = cargo.ask(command)?;
+    let config = answer
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    Ok(Handover::Config(as_config(&config, setting)))
+}
+
+/// The flags that the environment has, with ours; `None` if it has none.
+fn in_environment(host: &Host, ours: &[String]) -> Option<String> {
+    let encoded = host.env.get("CARGO_ENCODED_RUSTFLAGS");
+    let theirs = match encoded {
+        Some(flags) => flags
+            .split(SEPARATOR)
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+        None => host
+            .env
+            .get("RUSTFLAGS")?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    };
+    let theirs = theirs.into_iter().filter(|flag| !flag.is_empty());
+    Some(
+        theirs
+            .chain(ours.iter().cloned())
+            .collect::<Vec<_>>()
+            .join(SEPARATOR),
+    )
+}
+
+/// Cargo's configuration, as far as it matters here.
+#[derive(Default, Deserialize)]
+struct CargoConfig {
+    #[serde(default)]
+    build: BuildTable,
+    #[serde(default)]
+    target: Value,
+}
+
+#[derive(Default, Deserialize)]
+struct BuildTable {
+    rustflags: Option<Words>,
+}
+
+/// Flags as a list or as one text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words {
+    List(Vec<String>),
+    Text(String),
+}
+
+fn as_config(config: &CargoConfig, setting: &Setting<'_>) -> String {
+    // Flags for this very target are what Cargo would use alone. Flags for a `cfg(…)` may or may not
+    // match; a flag too many is better than one too few.
+    let has_own = config
+        .target
+        .get(setting.triple)
+        .is_some_and(|t| t.get("rustflags").is_some());
+    let theirs = match &config.build.rustflags {
+        Some(Words::List(flags)) if !has_own => flags.clone(),
+        Some(Words::Text(text)) if !has_own => text.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    // A list of JSON strings is a list of TOML strings.
+    let flags = Value::from([theirs, setting.flags()].concat());
+    format!("target.{}.rustflags={flags}", setting.triple)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTING: Setting<'static> = Setting {
+        triple: "x86_64-unknown-linux-musl",
+        remap: Vec::new(),
+        small: false,
+    };
+    const OURS: &str =
+        r#""-C","link-arg=-Wl,--build-id=none","-C","link-arg=-Wl,-z,noseparate-code""#;
+
+    #[test]
+    fn flags_of_the_configuration_are_kept() {
+        let cases = [
+            ("{}", String::new()),
+            (
+                r#"{"build":{"rustflags":["-C","a b"]}}"#,
+                r#""-C","a b","#.to_owned(),
+            ),
+            (
+                r#"{"build":{"rustflags":"-C  a"}}"#,
+                r#""-C","a","#.to_owned(),
+            ),
+            (
+                r#"{"build":{"rustflags":["-D"]},"target":{"x86_64-unknown-linux-musl":{"rustflags":["-E"]}}}"#,
+                String::new(),
+            ),
+            (
+                r#"{"build":{"rustflags":["-D"]},"target":{"cfg(unix)":{"rustflags":["-E"]}}}"#,
+                r#""-D","#.to_owned(),
+            ),
+        ];
+        for (config, theirs) in cases {
+            let expected = format!("target.x86_64-unknown-linux-musl.rustflags=[{theirs}{OURS}]");
+            let config = serde_json::from_str(config).unwrap();
+            assert_eq!(as_config(&config, &SETTING), expected);
+        }
+    }
+
+    #[test]
+    fn flags_of_the_environment_are_kept() {
+        let mut host = crate::host::test_host("/".as_ref());
+        let ours = ["-C".to_owned(), "x".to_owned()];
+        assert_eq!(in_environment(&host, &ours), None);
+        host.env.insert("RUSTFLAGS".into(), " -C  a ".into());
+        assert_eq!(
+            in_environment(&host, &ours).as_deref(),
+            Some("-C\x1fa\x1f-C\x1fx")
+        );
+        host.env
+            .insert("CARGO_ENCODED_RUSTFLAGS".into(), "-C\x1fa b".into());
+        assert_eq!(
+            in_environment(&host, &ours).as_deref(),
+            Some("-C\x1fa b\x1f-C\x1fx")
+        );
+    }
+
+    #[test]
+    fn the_target_and_the_paths_decide_the_flags() {
+        let setting = Setting {
+            triple: "x86_64-unknown-linux-gnu",
+            remap: vec![("/home/me/app".into(), ".".into())],
+            small: true,
+        };
+        let flags = setting.flags();
+        assert!(flags.contains(&"target-feature=+crt-static".to_owned()));
+        assert!(flags.contains(&"relocation-model=static".to_owned()));
+        assert!(flags.contains(&"--remap-path-prefix=/home/me/app=.".to_owned()));
+        assert!(
+            !SETTING
+                .flags()
+                .iter()
+                .any(|flag| flag.contains("crt-static"))
+        );
+    }
+}

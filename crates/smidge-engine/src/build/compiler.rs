@@ -1,0 +1,182 @@
+//! Running the user's own compilers.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::{Error, Host, Kind, Progress, Result};
+
+/// A compiler of the user's, and how it is started: in the user's environment, not in smidge's.
+pub(super) struct Compiler<'h> {
+    path: PathBuf,
+    name: &'static str,
+    host: &'h Host,
+}
+
+impl<'h> Compiler<'h> {
+    /// Finds a compiler on the `PATH`.
+    pub(super) fn find(name: &'static str, source: &str, host: &'h Host) -> Result<Self> {
+        let path = host.find_program(name).ok_or_else(|| {
+            let message = format!("cannot compile the {source}: there is no `{name}` on the PATH");
+            Error::new(Kind::NotFound, message).with_hint(format!(
+                "install {name}, or compile elsewhere and name the program: `smidge build ./PROGRAM`"
+            ))
+        })?;
+        Ok(Self { path, name, host })
+    }
+
+    /// A command line of it, in a directory.
+    pub(super) fn command<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(args).current_dir(directory);
+        command
+            .env_clear()
+            .envs(&self.host.env)
+            .env("PATH", &self.host.path);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Asks it something, and returns what it prints; `None` if it fails.
+    pub(super) fn ask(&self, mut command: Command) -> Result<Option<String>> {
+        let output = command
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|e| self.not_started(e))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(output.status.success().then_some(text))
+    }
+
+    /// Runs it. Its errors and warnings go to the user as they are; `line` gets what it prints.
+    pub(super) fn run(
+        &self,
+        mut command: Command,
+        progress: &dyn Progress,
+        mut line: impl FnMut(&str),
+    ) -> Result<()> {
+        command.stdout(Stdio::piped());
+        command.stderr(if progress.inherit_stderr() {
+            Stdio::inherit()
+        } else {
+            Stdio::piped()
+        });
+        let mut child = command.spawn().map_err(|e| self.not_started(e))?;
+        let status = std::thread::scope(|scope| {
+            let stderr = child.stderr.take();
+            scope.spawn(move || {
+                let lines = stderr
+                    .into_iter()
+                    .flat_map(|pipe| BufReader::new(pipe).lines());
+                lines
+                    .map_while(std::result::Result::ok)
+                    .for_each(|text| progress.line(&text));
+            });
+            forward(&mut child, &mut line);
+            child.wait()
+        });
+        let status = status.map_err(|e| self.not_started(e))?;
+        if status.success() {
+            return Ok(());
+        }
+        let message = format!("`{}` failed; its messages are above", self.name);
+        Err(Error::new(Kind::Compile, message).with_fact(status.to_string()))
+    }
+
+    fn not_started(&self, source: std::io::Error) -> Error {
+        Error::io(format!("cannot run `{}`", self.path.display()), source)
+    }
+}
+
+fn forward(child: &mut Child, line: &mut impl FnMut(&str)) {
+    let lines = child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|pipe| BufReader::new(pipe).lines());
+    lines
+        .map_while(std::result::Result::ok)
+        .for_each(|text| line(&text));
+}
+
+/// A command line as one could type it.
+pub(super) fn shown(command: &Command) -> String {
+    let word = |word: &OsStr| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{Silent, Task};
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Progress for Lines {
+        fn task(&self, _: &str, _: Option<u64>) -> Box<dyn Task + '_> {
+            Box::new(Silent)
+        }
+        fn line(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+        fn inherit_stderr(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn messages_pass_through_and_failure_is_the_users() {
+        let host = crate::host::test_host("/".as_ref());
+        let sh = Compiler::find("sh", "test", &host).unwrap();
+        let lines = Lines::default();
+        let mut printed = Vec::new();
+        let script = "echo out; echo 'error: no' >&2; echo more; exit 4";
+        let command = sh.command("/".as_ref(), ["-c", script]);
+        assert_eq!(
+            shown(&command),
+            "sh -c 'echo out; echo '\\''error: no'\\'' >&2; echo more; exit 4'"
+        );
+        let error = sh
+            .run(command, &lines, |line| printed.push(line.to_owned()))
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Compile);
+        assert_eq!(error.facts(), ["exit status: 4"]);
+        assert_eq!(printed, ["out", "more"]);
+        assert_eq!(*lines.0.lock().unwrap(), ["error: no"]);
+    }
+
+    #[test]
+    fn a_missing_compiler_is_named() {
+        let mut host = crate::host::test_host("/".as_ref());
+        host.path = "/nowhere".into();
+        let error = Compiler::find("cargo", "Cargo package", &host)
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.message(),
+            "cannot compile the Cargo package: there is no `cargo` on the PATH"
+        );
+    }
+}

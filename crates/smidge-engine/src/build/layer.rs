@@ -1,0 +1,457 @@
+//! A layer in the making, and the files of an image as its layers so far make them up.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use smidge_image::{
+    DiffId, Entry, EntryKind, LayerPath, LayerWriter, Node, NodeKind, ReadAt, Tree,
+};
+use smidge_store::Store;
+
+use super::content::{Content, Stream};
+use super::response;
+use crate::{Error, Kind, Progress, Result};
+
+/// A file that goes into an image.
+#[derive(Clone)]
+pub(super) struct Member {
+    /// What the layer says about it.
+    pub(super) entry: Entry,
+    /// Its bytes; none for what is not a regular file.
+    pub(super) content: Option<Content>,
+    /// Why it is there.
+    pub(super) reason: String,
+}
+
+impl Member {
+    /// A regular file that belongs to root.
+    pub(super) fn file(path: LayerPath, mode: u32, content: Content, reason: &str) -> Self {
+        let kind = EntryKind::File {
+            size: content.size(),
+        };
+        let entry = Entry {
+            mode,
+            ..Entry::new(path, kind)
+        };
+        Self {
+            entry,
+            content: Some(content),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Anything that has no content.
+    pub(super) fn bare(entry: Entry, reason: &str) -> Self {
+        Self {
+            entry,
+            content: None,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// A layer in the making: what it will say about each path.
+#[derive(Clone, Default)]
+pub(super) struct Layer {
+    members: BTreeMap<LayerPath, Member>,
+}
+
+impl Layer {
+    /// Puts a file in, in place of what the layer said about its path, and about paths below it
+    /// unless it is a directory.
+    pub(super) fn insert(&mut self, member: Member) {
+        let path = member.entry.path.clone();
+        self.release(&path);
+        if member.entry.kind != EntryKind::Directory {
+            let below: Vec<_> = below(&self.members, &path).cloned().collect();
+            for path in below {
+                self.release(&path);
+                self.members.remove(&path);
+            }
+        }
+        self.members.insert(path, member);
+    }
+
+    /// Makes hard links to a file independent of it, because it is about to be replaced.
+    fn release(&mut self, path: &LayerPath) {
+        let Some(old) = self
+            .members
+            .get(path)
+            .filter(|old| old.content.is_some())
+            .cloned()
+        else {
+            return;
+        };
+        for member in self.members.values_mut() {
+            if matches!(&member.entry.kind, EntryKind::Hardlink { target } if target == path) {
+                member.entry.kind = old.entry.kind.clone();
+                member.content.clone_from(&old.content);
+            }
+        }
+    }
+
+    /// Leaves out directories that whoever unpacks the layer makes anyway: those above other files,
+    /// with the usual owner and mode, that are not in the image below. Docker, containerd and podman
+    /// all make missing parents so, root's and 0755.
+    pub(super) fn leave_out_implied(&mut self, lower: &RootFs) {
+        let implied = |member: &Member| {
+            let Entry {
+                path,
+                kind,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                xattrs,
+                ..
+            } = &member.entry
+            else {
+                return false;
+            };
+            *kind == EntryKind::Directory
+                && xattrs.is_empty()
+                && below(&self.members, path).next().is_some()
+                && !matches!(lower.node(path), Ok(Some(_)))
+        };
+        let implied: Vec<_> = self
+            .members()
+            .filter(|m| implied(m))
+            .map(|m| m.entry.path.clone())
+            .collect();
+        implied
+            .iter()
+            .for_each(|path| drop(self.members.remove(path)));
+    }
+
+    /// Gives every file the same time.
+    pub(super) fn set_times(&mut self, mtime: i64) {
+        self.members
+            .values_mut()
+            .for_each(|member| member.entry.mtime = mtime);
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Everything in it, in order of paths.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Bytes of all contents.
+    pub(super) fn size(&self) -> u64 {
+        self.members()
+            .filter_map(|member| member.content.as_ref())
+            .map(Content::size)
+            .sum()
+    }
+
+    /// Writes the layer into the store. Returns its name and size in bytes.
+    pub(super) fn write(&self, store: &Store, progress: &dyn Progress) -> Result<(DiffId, u64)> {
+        let task = progress.task("packing", Some(self.size()));
+        let mut writer = LayerWriter::new(store.blob_writer()?);
+        // Hard links can only name what came before them.
+        let is_link = |m: &&Member| matches!(m.entry.kind, EntryKind::Hardlink { .. });
+        let links = self.members().filter(is_link);
+        for member in self
+            .members()
+            .filter(|member| !is_link(member))
+            .chain(links)
+        {
+            append(&mut writer, member).map_err(|source| {
+                let message = format!("cannot put `{}` into the image", member.entry.path);
+                Error::io(message, source)
+            })?;
+            task.advance(member.entry.size());
+        }
+        let blob = writer
+            .finish()
+            .map_err(|source| Error::io("cannot write the layer", source))?;
+        let (digest, size) = blob.commit()?;
+        task.finish();
+        Ok((DiffId(digest), size))
+    }
+}
+
+fn append<W: io::Write>(writer: &mut LayerWriter<W>, member: &Member) -> io::Result<()> {
+    match &member.content {
+        Some(content) => writer.append(&member.entry, &mut Stream::new(&*content.open()?)),
+        None => writer.append(&member.entry, &mut io::empty()),
+    }
+}
+
+/// The files of an image so far.
+///
+/// Directories that no layer mentions exist if something is below them: 0755, root's.
+#[derive(Clone, Default)]
+pub(super) struct RootFs {
+    members: BTreeMap<LayerPath, Member>,
+}
+
+impl RootFs {
+    /// Lays a layer over what is there.
+    pub(super) fn apply(&mut self, layer: &Layer) {
+        for member in layer.members() {
+            let mut member = member.clone();
+            if let EntryKind::Hardlink { target } = &member.entry.kind {
+                // In the layer or, as far as it was there before, below it.
+                let Some(file) = layer
+                    .members
+                    .get(target)
+                    .or_else(|| self.members.get(target))
+                else {
+                    continue;
+                };
+                member.entry.kind = file.entry.kind.clone();
+                member.content.clone_from(&file.content);
+            }
+            self.insert(member);
+        }
+    }
+
+    /// Puts one file in, in place of what was at its path. It must not be a hard link.
+    pub(super) fn insert(&mut self, member: Member) {
+        let path = member.entry.path.clone();
+        if member.entry.kind != EntryKind::Directory {
+            let below: Vec<_> = below(&self.members, &path).cloned().collect();
+            below
+                .iter()
+                .for_each(|path| drop(self.members.remove(path)));
+        }
+        self.members.insert(path, member);
+    }
+
+    /// The regular file at a path, links followed.
+    pub(super) fn file(&self, path: &str) -> io::Result<Option<&Member>> {
+        let found = self.resolve(path.as_bytes())?;
+        let member = found.and_then(|(path, _)| self.members.get(&path));
+        Ok(member.filter(|member| member.content.is_some()))
+    }
+
+    /// The files that have content, and links, for the summary.
+    pub(super) fn contents(&self) -> Vec<response::Content> {
+        let described = |member: &Member| response::Content {
+            path: member.entry.path.to_string(),
+            size: member.entry.size(),
+            reason: member.reason.clone(),
+        };
+        let told = |member: &&Member| member.entry.kind != EntryKind::Directory;
+        self.members.values().filter(told).map(described).collect()
+    }
+
+    /// Where a new file of this name ends up: its directory's links are followed as far as the
+    /// directory exists; below that, the path is taken as it stands.
+    pub(super) fn place(&self, path: &LayerPath) -> Result<LayerPath> {
+        let failed = |source| Error::io(format!("cannot look up `{path}` in the image"), source);
+        let mut here = LayerPath::root();
+        let mut components = path.components().peekable();
+        while let Some(name) = components.next() {
+            let next = here.join(name).map_err(|e| Error::of(Kind::Input, e))?;
+            let last = components.peek().is_none();
+            here = match self.node(&next).map_err(failed)?.map(|node| node.kind) {
+                Some(NodeKind::Symlink { .. }) if !last => {
+                    match self.resolve(next.as_bytes()).map_err(failed)? {
+                        Some((
+                            path,
+                            Node {
+                                kind: NodeKind::Directory,
+                                ..
+                            },
+                        )) => path,
+                        _ => return Err(not_a_directory(&next)),
+                    }
+                }
+                Some(NodeKind::Directory) | None => next,
+                Some(_) if last => next,
+                Some(_) => return Err(not_a_directory(&next)),
+            };
+        }
+        Ok(here)
+    }
+}
+
+fn not_a_directory(path: &LayerPath) -> Error {
+    Error::new(
+        Kind::Input,
+        format!("`{path}` in the image is not a directory"),
+    )
+}
+
+impl Tree for RootFs {
+    fn node(&self, path: &LayerPath) -> io::Result<Option<Node>> {
+        if let Some(Member { entry, .. }) = self.members.get(path) {
+            let kind = match &entry.kind {
+                EntryKind::File { size } => NodeKind::File { size: *size },
+                EntryKind::Directory => NodeKind::Directory,
+                EntryKind::Symlink { target } => NodeKind::Symlink {
+                    target: target.clone(),
+                },
+                _ => NodeKind::Other,
+            };
+            return Ok(Some(Node {
+                kind,
+                mode: entry.mode,
+                uid: entry.uid,
+                gid: entry.gid,
+            }));
+        }
+        let implied = path.is_root() || below(&self.members, path).next().is_some();
+        let directory = Node {
+            kind: NodeKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
+        Ok(implied.then_some(directory))
+    }
+
+    fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
+        match self
+            .members
+            .get(path)
+            .and_then(|member| member.content.as_ref())
+        {
+            Some(content) => content.open(),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("`{path}` is no file"),
+            )),
+        }
+    }
+
+    fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
+        let depth = path.components().count();
+        let mut names: Vec<_> = below(&self.members, path)
+            .filter_map(|file| file.components().nth(depth).map(<[u8]>::to_vec))
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+/// The paths below a path, in order.
+fn below<'m>(
+    members: &'m BTreeMap<LayerPath, Member>,
+    path: &'m LayerPath,
+) -> impl Iterator<Item = &'m LayerPath> {
+    // Between a directory and what is in it, `a!` may come between `a` and `a/b`.
+    members
+        .range(path..)
+        .map(|(below, _)| below)
+        .take_while(|below| below.as_bytes().starts_with(path.as_bytes()))
+        .filter(move |below| *below != path && below.starts_with(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Silent;
+
+    fn path(text: &str) -> LayerPath {
+        LayerPath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn file(at: &str, text: &str) -> Member {
+        Member::file(path(at), 0o644, Content::memory(text.as_bytes()), "test")
+    }
+
+    fn link(at: &str, kind: EntryKind) -> Member {
+        Member::bare(Entry::new(path(at), kind), "test")
+    }
+
+    fn text(rootfs: &RootFs, at: &str) -> Option<String> {
+        let member = rootfs.file(at).unwrap()?;
+        let head = member.content.as_ref()?.head(100).unwrap();
+        Some(String::from_utf8(head).unwrap())
+    }
+
+    #[test]
+    fn later_layers_cover_earlier_ones() {
+        let mut rootfs = RootFs::default();
+        let mut layer = Layer::default();
+        layer.insert(file("a/b", "1"));
+        layer.insert(file("a!", "2"));
+        layer.insert(link(
+            "s",
+            EntryKind::Symlink {
+                target: b"a".to_vec(),
+            },
+        ));
+        rootfs.apply(&layer);
+        assert_eq!(text(&rootfs, "/s/b").as_deref(), Some("1"));
+        assert_eq!(
+            rootfs.list(&LayerPath::root()).unwrap(),
+            [&b"a"[..], b"a!", b"s"]
+        );
+        assert_eq!(rootfs.node(&path("a")).unwrap().unwrap().mode, 0o755);
+
+        let mut layer = Layer::default();
+        layer.insert(file("a", "3"));
+        rootfs.apply(&layer);
+        assert_eq!(text(&rootfs, "/a/b"), None);
+        assert_eq!(text(&rootfs, "/s").as_deref(), Some("3"));
+        assert_eq!(text(&rootfs, "/a!").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn hard_links_survive_the_replacement_of_their_target() {
+        let mut layer = Layer::default();
+        layer.insert(file("z", "old"));
+        layer.insert(link("a", EntryKind::Hardlink { target: path("z") }));
+        let mut rootfs = RootFs::default();
+        rootfs.apply(&layer);
+        assert_eq!(text(&rootfs, "/a").as_deref(), Some("old"));
+        layer.insert(file("z", "new"));
+        rootfs.apply(&layer);
+        assert_eq!(text(&rootfs, "/a").as_deref(), Some("old"));
+        assert_eq!(text(&rootfs, "/z").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn places_follow_the_links_of_directories() {
+        let mut layer = Layer::default();
+        layer.insert(link(
+            "lib",
+            EntryKind::Symlink {
+                target: b"usr/lib".to_vec(),
+            },
+        ));
+        layer.insert(link(
+            "gone",
+            EntryKind::Symlink {
+                target: b"nowhere".to_vec(),
+            },
+        ));
+        layer.insert(file("usr/lib/x", ""));
+        let mut rootfs = RootFs::default();
+        rootfs.apply(&layer);
+        let place = |at: &str| rootfs.place(&path(at)).map(|p| p.to_string()).ok();
+        assert_eq!(place("lib/y/z").as_deref(), Some("/usr/lib/y/z"));
+        assert_eq!(place("lib").as_deref(), Some("/lib"));
+        assert_eq!(place("new/dir/f").as_deref(), Some("/new/dir/f"));
+        assert_eq!(place("usr/lib/x/below"), None);
+        assert_eq!(place("gone/f"), None);
+    }
+
+    #[test]
+    fn hard_links_come_after_their_targets() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let mut layer = Layer::default();
+        layer.insert(file("z", "text"));
+        layer.insert(link("a", EntryKind::Hardlink { target: path("z") }));
+        let (id, size) = layer.write(&store, &Silent).unwrap();
+        let blob = smidge_image::Descriptor::new("", id.0, size);
+        let mut seen = Vec::new();
+        let visit = |entry: Entry,
+                     _: &mut dyn io::Read|
+         -> std::result::Result<(), smidge_image::LayerError> {
+            seen.push(entry.path.to_string());
+            Ok(())
+        };
+        smidge_image::read_layer(store.blob(&blob).unwrap(), visit).unwrap();
+        assert_eq!(seen, ["/z", "/a"]);
+    }
+}

@@ -1,0 +1,181 @@
+//! `--with-libs`: the loader and libraries of a dynamic program, taken from the machine.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use smidge_image::{LayerPath, Node, NodeKind, ReadAt, Tree};
+use smidge_store::DirTree;
+use smidge_trim::{Reason, Search};
+
+use super::content::Content;
+use super::draft::{Draft, build_time};
+use super::layer::{Layer, Member, RootFs};
+use crate::{Error, Host, Kind, Result};
+
+/// What a program needs beside what is in its image.
+pub(super) struct Needed {
+    layer: Layer,
+    loader: bool,
+    libraries: usize,
+}
+
+impl Needed {
+    /// What there is, in words: `the loader and 2 libraries`.
+    pub(super) fn describe(&self) -> String {
+        let libraries = match self.libraries {
+            1 => "1 library".to_owned(),
+            count => format!("{count} libraries"),
+        };
+        match (self.loader, self.libraries) {
+            (true, 0) => "the loader".to_owned(),
+            (true, _) => format!("the loader and {libraries}"),
+            (false, _) => libraries,
+        }
+    }
+
+    /// Bytes of it all.
+    pub(super) fn size(&self) -> u64 {
+        self.layer.size()
+    }
+}
+
+/// Adds what the image's program needs to the draft.
+pub(super) fn add(draft: &mut Draft, rootfs: &mut RootFs, host: &Host) -> Result<()> {
+    let Some(program) = draft.program() else {
+        return Ok(());
+    };
+    // Whether the program is there at all is for the proof to say.
+    if rootfs.file(&program).ok().flatten().is_none() {
+        return Ok(());
+    }
+    let mut needed = needed(rootfs, &program)?;
+    needed.layer.set_times(build_time(host));
+    if needed.layer.is_empty() {
+        return Ok(());
+    }
+    rootfs.apply(&needed.layer);
+    // A program that is packed alone shares its layer with its libraries.
+    match draft
+        .steps
+        .iter_mut()
+        .rev()
+        .find_map(|step| step.layer.as_mut())
+    {
+        Some(layer) if draft.origin.is_none() => {
+            needed
+                .layer
+                .members()
+                .for_each(|member| layer.insert(member.clone()));
+        }
+        _ => draft.push("smidge build --with-libs", Some(needed.layer)),
+    }
+    Ok(())
+}
+
+/// Finds what a program in an image needs and the image lacks.
+pub(super) fn needed(rootfs: &RootFs, program: &str) -> Result<Needed> {
+    let failed = |error| {
+        Error::of(Kind::Input, error)
+            .with_hint(format!("see what it needs: `smidge ldd {program}`"))
+    };
+    let machine = DirTree::open(Path::new("/"))
+        .map_err(|source| Error::io("cannot read the machine's libraries", source))?;
+    let overlay = Overlay {
+        image: rootfs,
+        machine: Rc::new(machine),
+    };
+    let closure = smidge_trim::closure(&overlay, program.as_bytes(), &Search::default())
+        .map_err(|error| Error::of(Kind::Input, error))?;
+    let kept = smidge_trim::keep_closure(&closure, &closure.program).map_err(failed)?;
+    let mut needed = Needed {
+        layer: Layer::default(),
+        loader: false,
+        libraries: 0,
+    };
+    for file in kept {
+        if overlay.in_image(&file.path) {
+            continue;
+        }
+        match file.reason {
+            Reason::Loader { .. } => needed.loader = true,
+            Reason::Library { .. } => needed.libraries += 1,
+            _ => {}
+        }
+        let member = overlay.member(file.path, &file.source, &file.reason.to_string());
+        needed.layer.insert(member.map_err(|source| {
+            Error::io(format!("cannot read the library `{}`", file.source), source)
+        })?);
+    }
+    Ok(needed)
+}
+
+/// The image's files over the machine's.
+struct Overlay<'r> {
+    image: &'r RootFs,
+    machine: Rc<DirTree>,
+}
+
+impl Overlay<'_> {
+    fn in_image(&self, path: &LayerPath) -> bool {
+        matches!(self.image.node(path), Ok(Some(_)))
+    }
+
+    /// A file at `source` as a member at `path`.
+    fn member(&self, path: LayerPath, source: &LayerPath, reason: &str) -> io::Result<Member> {
+        let Some(Node {
+            kind: NodeKind::File { size },
+            mode,
+            ..
+        }) = self.node(source)?
+        else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let content = match self.image.file(&format!("/{}", source.to_string_lossy()))? {
+            Some(Member {
+                content: Some(content),
+                ..
+            }) => content.clone(),
+            _ => Content::tree(self.machine.clone(), source.clone(), size),
+        };
+        let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+        Ok(Member::file(path, mode, content, reason))
+    }
+}
+
+impl Tree for Overlay<'_> {
+    fn node(&self, path: &LayerPath) -> io::Result<Option<Node>> {
+        match self.image.node(path)? {
+            // What the image does not say about a directory, the machine may: `/lib` is often a link.
+            Some(Node {
+                kind: NodeKind::Directory,
+                ..
+            })
+            | None => {
+                let machine = self.machine.node(path)?;
+                if machine.is_some() {
+                    Ok(machine)
+                } else {
+                    self.image.node(path)
+                }
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
+        if self.in_image(path) {
+            self.image.open(path)
+        } else {
+            self.machine.open(path)
+        }
+    }
+
+    fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = self.image.list(path)?;
+        names.extend(self.machine.list(path).unwrap_or_default());
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}

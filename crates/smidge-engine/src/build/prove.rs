@@ -1,0 +1,138 @@
+//! Proof that what was drafted can start; and, if not, what to do about it.
+
+use std::io::Read as _;
+
+use smidge_image::Tree as _;
+use smidge_trim::{Fault, Program};
+
+use super::content::Stream;
+use super::draft::Draft;
+use super::layer::RootFs;
+use super::library;
+use super::request::BuildRequest;
+use crate::{Error, Kind, Result, Snippet};
+
+/// Proves that the image's program can start. An image without one cannot be started at all, and
+/// need not be: its user may say what to run.
+pub(super) fn prove(draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Result<()> {
+    let argv = draft.argv();
+    if argv.is_empty() {
+        return Ok(());
+    }
+    let program = Program {
+        argv,
+        env: draft.config.env.clone(),
+        working_dir: draft.config.working_dir.clone(),
+        architecture: draft.platform.architecture.clone(),
+        shell_form: draft
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.shell_form),
+    };
+    match smidge_trim::prove(rootfs, &program) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(error(fault, draft, rootfs, request)),
+    }
+}
+
+/// The fault as an error of the build: with its place, and ways out.
+fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Error {
+    let hints = hints(&fault, rootfs, request);
+    let (label, facts) = (fault.label(), fault.facts());
+    let script = fault.span().map(|span| Snippet {
+        file: span.path.clone(),
+        line: 1,
+        column: span.column,
+        source_line: span.source_line.clone(),
+        length: span.length,
+        label: None,
+    });
+    let place = script.or_else(|| draft.origin.as_ref().map(|origin| origin.snippet.clone()));
+    // `docker build` fails with 1 whatever is wrong; 126 and 127 are for running.
+    let mut error = Error::of(Kind::Input, fault);
+    error = match (place, label) {
+        (Some(place), label) => error.with_snippet(Snippet { label, ..place }),
+        (None, Some(label)) => error.with_fact(label),
+        (None, None) => error,
+    };
+    let error = facts.into_iter().fold(error, Error::with_fact);
+    hints.into_iter().fold(error, Error::with_hint)
+}
+
+fn hints(fault: &Fault, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> {
+    let path = request.path.display();
+    match fault {
+        Fault::NoLoader { program, .. } | Fault::NoLibraries { program, .. } => {
+            let found = library::needed(rootfs, program).ok();
+            let add = match found.filter(|_| !request.with_libs) {
+                Some(found) => Some(format!(
+                    "let smidge add {} (+{}): `smidge build --with-libs {path}`",
+                    found.describe(),
+                    mebibytes(found.size()),
+                )),
+                None => None,
+            };
+            add.into_iter()
+                .chain([static_link(rootfs, program)])
+                .collect()
+        }
+        Fault::NoShell { .. } => {
+            vec!["name the program and its arguments as a JSON array: `[\"/program\", \"argument\"]`".to_owned()]
+        }
+        Fault::NotExecutable { program, .. } => {
+            vec![format!(
+                "make it executable before the build: `chmod +x {}`",
+                program.trim_start_matches('/')
+            )]
+        }
+        Fault::WrongArchitecture { found, .. } => {
+            vec![format!(
+                "build for the program's own machine, {found}: see `smidge build --platform`"
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// How to link the program statically, in the words of its language.
+fn static_link(rootfs: &RootFs, program: &str) -> String {
+    let command = match language(rootfs, program) {
+        Some(Language::Go) => "`CGO_ENABLED=0 go build`",
+        Some(Language::Rust) => "`cargo build --release --target x86_64-unknown-linux-musl`",
+        None => {
+            "`cc -static` (C), `CGO_ENABLED=0 go build` (Go), `cargo build --release --target x86_64-unknown-linux-musl` (Rust)"
+        }
+    };
+    format!("or link it statically: {command}")
+}
+
+enum Language {
+    Go,
+    Rust,
+}
+
+/// What a program was written in, judged by what its compiler leaves in it.
+fn language(rootfs: &RootFs, program: &str) -> Option<Language> {
+    let (path, _) = rootfs.resolve(program.as_bytes()).ok()??;
+    let file = rootfs.open(&path).ok()?;
+    let mut bytes = Vec::new();
+    Stream::new(&*file)
+        .take(16 << 20)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let holds = |mark: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+    // debug/buildinfo in Go's standard library; the paths of Rust's in panic messages.
+    if holds(b"\xff Go buildinf:") {
+        Some(Language::Go)
+    } else if holds(b"/rustc/") || holds(b"rustc version") {
+        Some(Language::Rust)
+    } else {
+        None
+    }
+}
+
+/// A size in the words of the error: `2.1 MiB`.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10).div_ceil(1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}

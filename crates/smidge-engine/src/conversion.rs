@@ -1,0 +1,95 @@
+//! How the errors of the crates below become the engine's: every variant gets its kind here.
+
+use smidge_run::RunError;
+use smidge_store::Error as StoreError;
+
+use crate::{Error, Kind};
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        use StoreError as E;
+        let kind = match &error {
+            E::Io { source, .. } | E::Undeletable { source, .. } => Kind::of_io(source),
+            E::ReadOnly { .. } => Kind::Denied,
+            E::NoSuchImage(_) | E::NoSuchContainer(_) => Kind::NotFound,
+            E::ManyNames { .. } | E::ImageInUse { .. } | E::NameInUse { .. } => Kind::Conflict,
+            E::NoSpace { .. }
+            | E::Corrupt { .. }
+            | E::MissingBlob { .. }
+            | E::Input(_)
+            | E::Output(_) => Kind::Host,
+            E::NotStore { .. }
+            | E::LayoutVersion { .. }
+            | E::Document { .. }
+            | E::TooLarge { .. }
+            | E::Invalid { .. }
+            | E::AmbiguousImage { .. }
+            | E::AmbiguousContainer { .. }
+            | E::Reference { .. }
+            | E::Layer { .. }
+            | E::Entry { .. }
+            | E::DiffId { .. }
+            | E::Bomb { .. }
+            | E::NotArchive { .. }
+            | E::Member { .. }
+            | E::Archive(_)
+            | E::BadName { .. } => Kind::Input,
+        };
+        let hint = advice(&error);
+        hint.into_iter()
+            .fold(Self::of(kind, error), Self::with_hint)
+    }
+}
+
+/// What to do about a store's error.
+fn advice(error: &StoreError) -> Option<String> {
+    Some(match error {
+        StoreError::ReadOnly { .. } => "use a store of your own: `smidge --root DIR …`".to_owned(),
+        StoreError::NoSpace { .. } => "remove what no image needs: `smidge prune`".to_owned(),
+        StoreError::ManyNames { id, .. } => {
+            format!("remove all its names: `smidge rmi -f {}`", id.short())
+        }
+        StoreError::ImageInUse { container, .. } => {
+            format!("remove the container first: `smidge rm -f {container}`")
+        }
+        StoreError::NameInUse { name, .. } => {
+            format!("remove that container first: `smidge rm -f {name}`")
+        }
+        _ => return None,
+    })
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        use RunError as E;
+        let kind = match &error {
+            E::NotInPath { .. } => Kind::CannotRun(127),
+            E::Exec { source, .. } | E::WorkingDirectory { source, .. } => {
+                Kind::CannotRun(if source.kind() == std::io::ErrorKind::NotFound {
+                    127
+                } else {
+                    126
+                })
+            }
+            E::OwnBinary { .. } => Kind::CannotRun(126),
+            E::NoProgram { .. } | E::Nul { .. } | E::Unmapped { .. } | E::Time { .. } => {
+                Kind::Input
+            }
+            E::MountSource { source, .. } | E::Record { source, .. } | E::IdFile { source, .. } => {
+                Kind::of_io(source)
+            }
+            E::PortRefused { .. } => Kind::Denied,
+            E::PortInUse { .. } | E::AlreadyRunning { .. } | E::NotRunning { .. } => Kind::Conflict,
+            E::Namespaces { .. }
+            | E::IdMap { .. }
+            | E::RootFs { .. }
+            | E::Mount { .. }
+            | E::Setup { .. }
+            | E::Died { .. }
+            | E::Remove { .. }
+            | E::Supervise { .. }
+            | E::Unsupervised { .. } => Kind::Host,
+        };
+        Self::of(kind, error)
+    }
+}
