@@ -45,8 +45,7 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<()
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
     // One empty file system stands for every hidden directory.
     let read_only = CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let empty = mount::new("tmpfs", &[("mode", "0555")], read_only)
-        .map_err(fault("/proc"))?;
+    let empty = mount::new("tmpfs", &[("mode", "0555")], read_only).map_err(fault("/proc"))?;
     for (path, kind) in HIDDEN_PROC {
         hide(&proc, path, || match kind {
             Kind::Directory => mount::clone(&empty, "", Depth::Flat),

@@ -180,7 +180,7 @@ mod tests {
         fs::write(tree.join("a/b/closed/file"), "").unwrap();
         symlink(&outside, tree.join("a/link")).unwrap();
         symlink("nowhere", tree.join("dangling")).unwrap();
-        let closed = fs::Permissions::from_mode(0);
+        let closed = fs::Permissions::from_mode(0o0);
         fs::set_permissions(tree.join("a/b/closed"), closed).unwrap();
         remove_tree(&IdMap::None, &tree).unwrap();
         assert!(!tree.exists());

@@ -1,0 +1,96 @@
+//! When a system call is allowed, and what that comes to for a set of capabilities.
+
+use rustix::thread::CapabilitySet;
+
+/// The condition under which Docker's default profile allows a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// None.
+    Always,
+    /// The program may hold one of these capabilities.
+    Capability(u64),
+    /// `socket(2)`: depends on the address family.
+    Socket,
+    /// `personality(2)`: depends on the persona.
+    Personality,
+    /// `clone(2)`: no new namespaces without `CAP_SYS_ADMIN`.
+    Clone,
+    /// `clone3(2)`: its flags lie in memory, where no filter sees them. It appears not to exist, so
+    /// that programs fall back to `clone(2)`.
+    Clone3,
+}
+
+/// What the filter does about a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Lets it pass.
+    Allow,
+    /// Fails it with an error number.
+    Refuse(u16),
+    /// Looks for its first argument in ranges that say what to do.
+    ByValue(&'static [(u32, Action)]),
+    /// Lets it pass if its first argument has none of these bits.
+    WithoutBits(u32),
+}
+
+/// Refused as the profile refuses by default.
+pub(super) const DENY: Action = Action::Refuse(libc::EPERM as u16);
+
+/// Refused as a kernel refuses what it does not know.
+pub(super) const UNKNOWN: Action = Action::Refuse(libc::ENOSYS as u16);
+
+/// The flags of `clone(2)` that make namespaces: `NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`,
+/// `NEWUSER`, `NEWPID` and `NEWNET`.
+const NAMESPACES: u32 = 0x7e02_0000;
+
+/// Address families, each range up to the next one's start. Left out are those that current kernels
+/// no longer have, `AF_ALG` (38; the kernel's cryptography, CVE-2026-31431) and `AF_VSOCK` (40; the
+/// hypervisor, not divided by network namespaces).
+const FAMILIES: &[(u32, Action)] = &[
+    (0, Action::Allow),
+    (12, DENY),
+    (13, Action::Allow),
+    (19, DENY),
+    (21, Action::Allow),
+    (23, DENY),
+    (24, Action::Allow),
+    (25, DENY),
+    (26, Action::Allow),
+    (34, DENY),
+    (35, Action::Allow),
+    (37, DENY),
+    (39, Action::Allow),
+    (40, DENY),
+    (41, Action::Allow),
+    (46, DENY),
+];
+
+/// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which one it is.
+const PERSONAS: &[(u32, Action)] = &[
+    (0, Action::Allow),
+    (0x1, DENY),
+    (0x8, Action::Allow),
+    (0x9, DENY),
+    (0x2_0000, Action::Allow),
+    (0x2_0001, DENY),
+    (0x2_0008, Action::Allow),
+    (0x2_0009, DENY),
+    (u32::MAX, Action::Allow),
+];
+
+impl Rule {
+    /// What it comes to for a program that may hold `capabilities`.
+    pub(super) fn action(self, capabilities: u64) -> Action {
+        let admin = capabilities & CapabilitySet::SYS_ADMIN.bits() != 0;
+        match self {
+            Self::Always => Action::Allow,
+            Self::Capability(any) if capabilities & any != 0 => Action::Allow,
+            Self::Capability(_) => DENY,
+            Self::Socket => Action::ByValue(FAMILIES),
+            Self::Personality => Action::ByValue(PERSONAS),
+            Self::Clone | Self::Clone3 if admin => Action::Allow,
+            Self::Clone => Action::WithoutBits(NAMESPACES),
+            Self::Clone3 => UNKNOWN,
+        }
+    }
+}
