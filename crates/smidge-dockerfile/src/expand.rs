@@ -249,8 +249,14 @@ impl<'l> Lexer<'l> {
         }
     }
 
-    /// Replaces what follows a `$`.
+    /// Replaces what follows a `$`, and pays for it.
     fn dollar(&mut self) -> Result<String, ExpandError> {
+        let value = self.substitution()?;
+        self.expander.budget.spend(value.len())?;
+        Ok(value)
+    }
+
+    fn substitution(&mut self) -> Result<String, ExpandError> {
         if !self.eat('{') {
             let name = self.name();
             return Ok(match name.is_empty() {

@@ -1,13 +1,13 @@
 //! `COPY` and `ADD` with everything expanded.
 
 use super::action::{Action, AddAction, CopyAction, CopySource, From, Inline};
-use super::stage::{Planner, position};
+use super::stage::Planner;
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Add, Copy, Source};
 use crate::span::{Span, Word};
 
 impl Planner<'_> {
-    pub(super) fn copy(&mut self, copy: &Copy, span: Span) -> Option<(Action, String)> {
+    pub(super) fn copy(&mut self, copy: &Copy) -> Option<(Action, String)> {
         let from = match &copy.from {
             None => From::Context,
             Some(from) => self.from(&from.value, from.span)?,
@@ -34,11 +34,10 @@ impl Planner<'_> {
         }
         describe(&mut history, &action.chown, &action.chmod, &action.sources);
         history.push_str(&format!(" {} # buildkit", action.destination.value));
-        let _ = span;
         Some((Action::Copy(Box::new(action)), history))
     }
 
-    pub(super) fn add(&mut self, add: &Add, span: Span) -> Option<(Action, String)> {
+    pub(super) fn add(&mut self, add: &Add) -> Option<(Action, String)> {
         let sources = self.sources(&add.sources, "ADD");
         let destination = self.destination(&add.destination, add.sources.len(), "ADD");
         let chown = self.optional(add.chown.as_ref());
@@ -63,7 +62,6 @@ impl Planner<'_> {
         let mut history = String::from("ADD");
         describe(&mut history, &action.chown, &action.chmod, &action.sources);
         history.push_str(&format!(" {} # buildkit", action.destination.value));
-        let _ = span;
         Some((Action::Add(Box::new(action)), history))
     }
 
@@ -76,7 +74,7 @@ impl Planner<'_> {
             .source(name, span, self.context.index)
             .ok()?
         {
-            From::Stage(index) => Some(From::Stage(position(self.context.graph, index))),
+            From::Stage(index) => Some(From::Stage(self.context.graph.positions[index])),
             other => Some(other),
         }
     }

@@ -12,12 +12,17 @@ use crate::parse;
 use crate::span::{Span, Word};
 use crate::suggest::suggest;
 
+/// With more names than this nobody looks for the nearest one.
+pub(super) const MOST_CANDIDATES: usize = 500;
+
 /// All stages and the variables that stand above them.
 pub(super) struct Graph<'d> {
     pub(super) nodes: Vec<Node<'d>>,
     /// Values of the global arguments and of the predefined ones.
     pub(super) globals: HashMap<String, String>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// The place of each stage in the plan, where it is needed.
+    pub(super) positions: Vec<usize>,
     /// Stages by name, in order.
     names: HashMap<&'d str, Vec<usize>>,
     contexts: &'d std::collections::BTreeSet<String>,
@@ -50,6 +55,7 @@ impl<'d> Graph<'d> {
             nodes: Vec::new(),
             globals: HashMap::new(),
             diagnostics: Vec::new(),
+            positions: Vec::new(),
             names: HashMap::new(),
             contexts: &options.contexts,
         };
@@ -67,6 +73,11 @@ impl<'d> Graph<'d> {
             graph.nodes.push(node);
         }
         graph.mark(target, options.all_stages);
+        let mut place = 0;
+        for node in &graph.nodes {
+            graph.positions.push(place);
+            place += usize::from(node.needed);
+        }
         graph
     }
 
@@ -249,7 +260,7 @@ impl<'d> Graph<'d> {
             Some(name) => self.base(&name),
         };
         let platform = self.platform(from, escape, options, budget);
-        let triggers = self.triggers(&base, from.span, escape, options);
+        let triggers = self.triggers(&base, source, escape, (options, budget));
         Node {
             source,
             base,
@@ -265,7 +276,13 @@ impl<'d> Graph<'d> {
             let message = format!("`FROM` argument `{name}` is not declared");
             let warning =
                 Diagnostic::warning(Rule::UndefinedArgInFrom, variable_span(word, name), message);
-            let near = suggest(name, self.globals.keys().map(String::as_str));
+            let near = suggest(
+                name,
+                self.globals
+                    .keys()
+                    .map(String::as_str)
+                    .take(MOST_CANDIDATES),
+            );
             let label = near.map(|name| format!("did you mean `{name}`?"));
             self.diagnostics.push(Diagnostic { label, ..warning });
         }
@@ -325,10 +342,11 @@ impl<'d> Graph<'d> {
     fn triggers(
         &mut self,
         base: &Base,
-        span: Span,
+        source: &StageSource,
         escape: char,
-        options: &PlanOptions,
+        (options, budget): (&PlanOptions, &Budget),
     ) -> Vec<Instruction> {
+        let span = source.from.span;
         let texts: Vec<String> = match base {
             Base::Image(name) | Base::Context(name) => options
                 .bases
@@ -346,6 +364,12 @@ impl<'d> Graph<'d> {
                 .collect(),
             Base::Scratch => Vec::new(),
         };
+        // Each stage repeats them all: that must not grow without bound.
+        if let Err(error) = budget.spend(texts.iter().map(|text| 64 + text.len()).sum()) {
+            self.diagnostics
+                .push(Diagnostic::error(span, error.to_string()));
+            return Vec::new();
+        }
         let read = |text: &String| parse::trigger(text, span, escape, &mut self.diagnostics);
         texts.iter().filter_map(read).collect()
     }

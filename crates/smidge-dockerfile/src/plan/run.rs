@@ -15,7 +15,7 @@ use crate::span::{Span, Word};
 const SCRIPTS: &str = "/dev/pipes/";
 
 impl Planner<'_> {
-    pub(super) fn run(&mut self, run: &Run, span: Span) -> Option<(Action, String)> {
+    pub(super) fn run(&mut self, run: &Run) -> Option<(Action, String)> {
         let (command, script) = match (&run.command, run.heredocs.as_slice()) {
             (Command::Shell(text), heredocs @ [first, ..]) => {
                 self.heredoc_command(text, first, heredocs)
@@ -28,7 +28,7 @@ impl Planner<'_> {
             .iter()
             .map(|device| self.expand(device))
             .collect();
-        let history = self.run_history(&command, span)?;
+        let history = self.run_history(&command);
         let action = RunAction {
             command,
             script,
@@ -75,7 +75,7 @@ impl Planner<'_> {
     }
 
     /// Writes `RUN |2 A=1 B=2 /bin/sh -c …`: the build arguments are part of the entry.
-    fn run_history(&mut self, command: &CommandLine, span: Span) -> Option<String> {
+    fn run_history(&self, command: &CommandLine) -> String {
         let state = &self.state;
         let arguments = state.arguments.iter().map(|(name, declared)| {
             (
@@ -83,14 +83,6 @@ impl Planner<'_> {
                 state.variables.get(name).unwrap_or(declared).as_str(),
             )
         });
-        // Each entry repeats all arguments: that must not grow without bound.
-        let size: usize = arguments
-            .clone()
-            .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        if let Err(error) = self.context.budget.spend(size) {
-            return self.fail(span, error.to_string());
-        }
         let mut words = vec!["RUN".to_owned()];
         if !state.arguments.is_empty() {
             words.push(format!("|{}", state.arguments.len()));
@@ -98,7 +90,7 @@ impl Planner<'_> {
         }
         words.extend(command.argv.iter().cloned());
         words.push("# buildkit".to_owned());
-        Some(words.join(" "))
+        words.join(" ")
     }
 
     fn mount(&mut self, mount: &Mount) -> Option<StepMount> {

@@ -1,7 +1,7 @@
 //! One stage: its instructions are gone through in order, each seeing what those above it did.
 
 use super::action::Action;
-use super::graph::{Graph, Node, variable_span};
+use super::graph::{Graph, MOST_CANDIDATES, Node, variable_span};
 use super::option::PlanOptions;
 use super::state::State;
 use super::{Base, Stage, Step};
@@ -53,7 +53,7 @@ pub(super) fn run(
         name: from.name.as_ref().map(|name| name.value.clone()),
         index: context.index,
         base: match &node.base {
-            Base::Stage(index) => Base::Stage(position(context.graph, *index)),
+            Base::Stage(index) => Base::Stage(context.graph.positions[*index]),
             other => other.clone(),
         },
         platform: node.platform.clone(),
@@ -63,16 +63,6 @@ pub(super) fn run(
         environment: state.log.clone(),
     };
     (stage, state)
-}
-
-/// Turns a stage's number in the Dockerfile into its place in the plan.
-pub(super) fn position(graph: &Graph<'_>, index: usize) -> usize {
-    graph
-        .nodes
-        .iter()
-        .take(index)
-        .filter(|node| node.needed)
-        .count()
 }
 
 /// A stage in the making.
@@ -92,9 +82,7 @@ impl Planner<'_> {
         let Some((action, history)) = self.action(instruction) else {
             return;
         };
-        if let Err(error) = self.context.budget.spend(history.len()) {
-            self.report(Diagnostic::error(instruction.span, error.to_string()));
-            self.exhausted = true;
+        if self.spend(history.len(), instruction.span).is_none() {
             return;
         }
         let (workdir, user, shell) = before;
@@ -112,14 +100,14 @@ impl Planner<'_> {
 
     fn action(&mut self, instruction: &Instruction) -> Option<(Action, String)> {
         match &instruction.kind {
-            Kind::Add(add) => self.add(add, instruction.span),
+            Kind::Add(add) => self.add(add),
             Kind::Arg(arguments) => self.arg(arguments),
             Kind::Cmd(command) => {
                 let line = self.start(command, "CMD");
                 let history = format!("CMD {}", super::history::quoted(&line.argv));
                 Some((Action::Cmd(line), history))
             }
-            Kind::Copy(copy) => self.copy(copy, instruction.span),
+            Kind::Copy(copy) => self.copy(copy),
             Kind::Entrypoint(command) => {
                 let line = self.start(command, "ENTRYPOINT");
                 let history = format!("ENTRYPOINT {}", super::history::quoted(&line.argv));
@@ -137,7 +125,7 @@ impl Planner<'_> {
                 self.state.triggers.push(trigger.value.clone());
                 Some((Action::OnBuild(trigger.value.clone()), String::new()))
             }
-            Kind::Run(run) => self.run(run, instruction.span),
+            Kind::Run(run) => self.run(run),
             Kind::Shell(words) => Some(self.shell(words)),
             Kind::StopSignal(signal) => self.stop_signal(signal),
             Kind::User(user) => self.user(user),
@@ -153,6 +141,15 @@ impl Planner<'_> {
     pub(super) fn fail<T>(&mut self, span: Span, message: impl Into<String>) -> Option<T> {
         self.report(Diagnostic::error(span, message));
         None
+    }
+
+    /// Pays for text that an instruction makes; when all is spent, planning ends.
+    pub(super) fn spend(&mut self, bytes: usize, span: Span) -> Option<()> {
+        let Err(error) = self.context.budget.spend(bytes) else {
+            return Some(());
+        };
+        self.exhausted = true;
+        self.fail(span, error.to_string())
     }
 
     /// Expands a word; what is wrong is reported.
@@ -205,7 +202,7 @@ impl Planner<'_> {
             let message = format!("usage of undefined variable `${name}`");
             let span = variable_span(word, name);
             let warning = Diagnostic::warning(Rule::UndefinedVar, span, message);
-            let near = suggest(name, self.state.variables.keys().map(String::as_str));
+            let near = suggest(name, self.state.names().take(MOST_CANDIDATES));
             let label = near.map(|name| format!("did you mean `${name}`?"));
             self.report(Diagnostic { label, ..warning });
         }

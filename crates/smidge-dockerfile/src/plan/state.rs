@@ -50,7 +50,7 @@ impl State {
                     ..parent.clone()
                 });
             }
-            Base::Scratch => Some(&BaseConfig::default()).cloned(),
+            Base::Scratch => Some(BaseConfig::default()),
             Base::Image(name) | Base::Context(name) => options.bases.get(name).cloned(),
         };
         let mut state = Self {
@@ -96,6 +96,11 @@ impl State {
     /// Tells whether a build argument is declared, be it without a value.
     pub(super) fn is_declared(&self, name: &str) -> bool {
         self.argument_places.contains_key(name)
+    }
+
+    /// Lists the names of all variables, each perhaps more than once.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.log.iter().map(|variable| variable.name.as_str())
     }
 
     /// Returns the shell that runs shell forms.
