@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -153,25 +153,46 @@ impl State {
         self.supervisor = Process::default();
     }
 
-    /// Replaces the state in `dir` as a whole. Not flushed to the disk: after a power cut no
-    /// container runs, and whatever is left is read as such.
+    /// Replaces the state in `dir` as a whole; the caller holds its lock. Not flushed to the disk:
+    /// after a power cut no container runs, whatever the file says.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), RunError> {
         let path = dir.join("state.json");
-        let temporary = dir.join(format!("state.json.{}", std::process::id()));
+        let temporary = dir.join("state.json.new");
         let write = || {
             fs::write(&temporary, serde_json::to_vec(self)?)?;
-            fs::rename(&temporary, &path)
+            replace(&temporary, &path)
         };
         write().map_err(RunError::record(&path))
+    }
+
+    fn lost() -> Self {
+        let mut state = Self {
+            error: "its state was lost".to_owned(),
+            ..Self::default()
+        };
+        state.finish(128 + libc::SIGKILL);
+        state
     }
 
     fn load(dir: &Path) -> Result<Self, RunError> {
         let path = dir.join("state.json");
         match fs::read(&path) {
+            // What a power cut may leave of a file that was never flushed.
+            Ok(bytes) if bytes.is_empty() => Ok(Self::lost()),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(RunError::record(&path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(RunError::record(&path)(error)),
         }
+    }
+}
+
+/// Puts `new` in the place of `old`, which may be missing. By exchanging them if it can: a rename
+/// that replaces a file makes ext4 write it to the disk first (`auto_da_alloc`, ext4(5)), which takes
+/// longer than starting the container.
+fn replace(new: &Path, old: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => fs::remove_file(new),
+        Err(_) => fs::rename(new, old),
     }
 }
 
@@ -231,4 +252,82 @@ pub(crate) fn id(dir: &Path) -> String {
     dir.file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_process_are_found_behind_any_name() {
+        let rest = "S 1 2 3 0 -1 4194560 28 0 0 0 0 1 0 0 20 0 1 0 341290 2183168 47";
+        for name in ["sh", "a b", ") R 1 (", ""] {
+            let stat = format!("8419 ({name}) {rest}");
+            assert_eq!(parse_stat(stat.as_bytes()), Some((b'S', 341_290)), "{name}");
+        }
+        for stat in ["", "1 (sh", "1 (sh)", "1 (sh) S 1 2"] {
+            assert_eq!(parse_stat(stat.as_bytes()), None, "{stat}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_told_from_a_later_one() {
+        let own = Process::of(std::process::id());
+        assert!(own.is_alive());
+        assert!(own.open().is_some());
+        let later = Process {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        assert!(!later.is_alive());
+        assert!(later.open().is_none());
+        assert!(Process::default().open().is_none());
+    }
+
+    #[test]
+    fn a_container_whose_supervisor_was_killed_has_exited() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || State::read(dir.path()).unwrap();
+        assert_eq!(read(), State::default());
+        let mut state = State::running(std::process::id(), Vec::new());
+        state.write(dir.path()).unwrap();
+        assert_eq!(read(), state);
+        state.supervisor.start_time += 1;
+        state.write(dir.path()).unwrap();
+        let repaired = read();
+        assert_eq!(
+            (repaired.status, repaired.exit_code),
+            (Status::Exited, Some(137))
+        );
+        assert!(repaired.finished_at >= repaired.started_at);
+        assert_eq!(read(), repaired);
+        assert!(matches!(
+            signal(dir.path(), 15),
+            Err(RunError::NotRunning { .. })
+        ));
+        assert_eq!(wait(dir.path(), None).unwrap(), Some(137));
+    }
+
+    #[test]
+    fn nothing_is_repaired_while_somebody_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::running(std::process::id(), Vec::new());
+        state.supervisor.start_time += 1;
+        state.write(dir.path()).unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(held.is_some());
+        assert_eq!(State::read(dir.path()).unwrap(), state);
+    }
+
+    #[test]
+    fn a_state_that_a_power_cut_has_emptied_is_an_exit() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), "").unwrap();
+        assert_eq!(State::read(dir.path()).unwrap().exit_code, Some(137));
+        fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert!(matches!(
+            State::read(dir.path()),
+            Err(RunError::Record { .. })
+        ));
+    }
 }
