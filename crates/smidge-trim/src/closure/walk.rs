@@ -43,6 +43,7 @@ pub(super) struct Loaded {
     pub(super) unusable: Option<(smidge_image::LayerPath, Rc<str>)>,
     /// Position of what loaded it first; the program's is its own.
     pub(super) loaded_by: usize,
+    /// Positions of what needs it.
     needed_by: Vec<usize>,
     rule: Option<Rule>,
     /// The search paths that it brings, expanded.
@@ -107,6 +108,7 @@ impl<'r, 't> Walk<'r, 't> {
                 next += 1;
             }
         }
+        self.place_loader();
         let missing_versions = match self.dialect {
             Dialect::Glibc => version::missing(&self),
             // musl reads versions, but never insists on one.
@@ -148,7 +150,7 @@ impl<'r, 't> Walk<'r, 't> {
             self.defaults = Defaults::musl();
             // musl's own ldd lists the loader first, and again under each name that it stands for.
             let position = self.push_loader(&path, 0);
-            self.objects[position].needed_by.push(PROGRAM);
+            self.objects[position].needed_by.push(0);
             return Ok(());
         }
         let built_in = self.loader.object.clone();
@@ -175,9 +177,7 @@ impl<'r, 't> Walk<'r, 't> {
             Some(position) => position,
             None => self.load(name, by)?,
         };
-        // The program may be needed by its own libraries; nobody asks who needs the program.
         let needed_by = &mut self.objects[position].needed_by;
-        let by = by.checked_sub(1).unwrap_or(PROGRAM);
         if !needed_by.contains(&by) {
             needed_by.push(by);
         }
@@ -279,14 +279,42 @@ impl<'r, 't> Walk<'r, 't> {
         self.objects.len() - 1
     }
 
+    /// Moves glibc's loader to where `ldd` lists it: not where it is needed first, but right behind
+    /// the last library before that which was found (`rtld_setup_main_map` in `elf/rtld.c`).
+    fn place_loader(&mut self) {
+        let is_loader = |loaded: &Loaded| loaded.rule == Some(Rule::Loader);
+        let Some(last) = self.objects.iter().position(is_loader) else {
+            return;
+        };
+        let found = |loaded: &Loaded| loaded.path.is_some();
+        let first = self.objects[..last]
+            .iter()
+            .rposition(found)
+            .map_or(last, |found| found + 1);
+        self.objects[first..=last].rotate_right(1);
+        // Users are counted from the first library, not from the program.
+        for user in self
+            .objects
+            .iter_mut()
+            .flat_map(|loaded| &mut loaded.needed_by)
+        {
+            if *user + 1 == last {
+                *user = first - 1;
+            } else if (first..last).contains(&(*user + 1)) {
+                *user += 1;
+            }
+        }
+    }
+
     fn library(&self, loaded: &Loaded) -> Library {
         let object = loaded.object.as_ref().map(|object| &object.file);
         let unusable = loaded.unusable.as_ref();
+        let user = |&by: &usize| by.checked_sub(1).unwrap_or(PROGRAM);
         Library {
             name: loaded.names.first().cloned().unwrap_or_default(),
             path: loaded.path.clone(),
             file: object.or(unusable.map(|(file, _)| file)).cloned(),
-            needed_by: loaded.needed_by.clone(),
+            needed_by: loaded.needed_by.iter().map(user).collect(),
             rule: loaded.rule,
             fixed: self.is_fixed(loaded),
             unusable: unusable.map(|(_, why)| why.to_string()),

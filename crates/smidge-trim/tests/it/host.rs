@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use smidge_trim::{Closure, ClosureError, Library, Linkage, Resolver, Search};
 
 use crate::dir_tree::DirTree;
+use crate::lab::has;
 
 /// Every ELF file of the directories, each once.
 pub(crate) fn programs(directories: &[&str]) -> Vec<PathBuf> {
@@ -44,18 +45,21 @@ fn ldd(files: &[PathBuf]) -> BTreeMap<PathBuf, Vec<String>> {
                     .entry(PathBuf::from(line.trim_end_matches(':')))
                     .or_default();
             }
-            Some(line) if line.starts_with("linux-vdso.so.1") => {}
-            _ => {
-                let line = line.trim_start_matches('\t');
-                lines.push(line.split(" (0x").next().unwrap().to_owned());
-            }
+            _ => lines.extend(without_address(line)),
         }
     }
     said
 }
 
+/// A line of `ldd` without the address; none for the kernel's vdso.
+pub(crate) fn without_address(line: &str) -> Option<String> {
+    let line = line.trim_start_matches('\t');
+    let line = line.split(" (0x").next().unwrap();
+    (line != "linux-vdso.so.1").then(|| line.to_owned())
+}
+
 /// The same from our own findings.
-fn lines(closure: &Result<Closure, ClosureError>) -> Vec<String> {
+pub(crate) fn lines(closure: &Result<Closure, ClosureError>) -> Vec<String> {
     let Ok(closure) = closure else {
         return vec![format!("{closure:?}")];
     };
@@ -72,21 +76,9 @@ fn lines(closure: &Result<Closure, ClosureError>) -> Vec<String> {
     closure.libraries.iter().map(line).collect()
 }
 
-fn has_ldd() -> bool {
-    let version = Command::new("ldd")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    let present = version.is_ok_and(|status| status.success());
-    if !present {
-        println!("skipped: there is no ldd on this machine");
-    }
-    present
-}
-
 #[test]
 fn libraries_are_those_of_ldd_for_every_program_of_the_machine() {
-    if !has_ldd() {
+    if !has("ldd", "--version") {
         return;
     }
     let files = programs(&["/usr/bin", "/usr/sbin"]);

@@ -6,3 +6,7 @@ mod dir_tree;
 mod facts;
 #[cfg(test)]
 mod host;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod linked;
