@@ -1,0 +1,179 @@
+//! Containers' records and names.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+use smidge_store::{Error, Store};
+
+use crate::fixture::fixture;
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Record {
+    id: String,
+    name: String,
+    note: u32,
+}
+
+fn record(id: &str, name: &str) -> Record {
+    Record {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        note: 1,
+    }
+}
+
+#[test]
+fn a_container_is_found_by_name_and_id() {
+    let fixture = fixture();
+    let web = fixture
+        .store
+        .create_container(Some("web"), &record)
+        .unwrap();
+    let other = fixture.store.create_container(None, &record).unwrap();
+    assert_eq!(web.id.len(), 64);
+    assert_eq!(web.record::<Record>().unwrap(), record(&web.id, "web"));
+    for wanted in ["web", "/web", &web.id, &web.id[..12]] {
+        assert_eq!(fixture.store.container(wanted).unwrap(), web, "{wanted}");
+    }
+    assert_eq!(fixture.store.container(&other.name).unwrap(), other);
+    let all: BTreeSet<_> = fixture
+        .store
+        .containers()
+        .unwrap()
+        .into_iter()
+        .map(|c| c.id)
+        .collect();
+    assert_eq!(all, BTreeSet::from([web.id.clone(), other.id.clone()]));
+    for missing in ["nobody", "", "../etc", "0", &"f".repeat(64)] {
+        let found = fixture.store.container(missing);
+        if ![&web.id, &other.id]
+            .iter()
+            .any(|id| !missing.is_empty() && id.starts_with(missing))
+        {
+            assert!(
+                matches!(found, Err(Error::NoSuchContainer(_))),
+                "{missing}: {found:?}"
+            );
+        }
+    }
+
+    let changed = Record {
+        note: 2,
+        ..record(&web.id, "web")
+    };
+    web.write_record(&changed).unwrap();
+    assert_eq!(
+        fixture
+            .store
+            .container("web")
+            .unwrap()
+            .record::<Record>()
+            .unwrap(),
+        changed
+    );
+
+    fixture.store.remove_container(&web).unwrap();
+    assert!(matches!(
+        fixture.store.container("web"),
+        Err(Error::NoSuchContainer(_))
+    ));
+    assert!(matches!(
+        web.record::<Record>(),
+        Err(Error::NoSuchContainer(_))
+    ));
+    assert!(!web.dir.exists());
+    fixture
+        .store
+        .create_container(Some("web"), &record)
+        .unwrap();
+    assert_eq!(fixture.temporary().len(), 0);
+}
+
+#[test]
+fn a_name_is_taken_by_one() {
+    let fixture = fixture();
+    let web = fixture
+        .store
+        .create_container(Some("web"), &record)
+        .unwrap();
+    let error = fixture
+        .store
+        .create_container(Some("/web"), &record)
+        .unwrap_err();
+    assert!(matches!(&error, Error::NameInUse { name, by } if name == "web" && *by == web.id));
+    for bad in ["", "a", "-web", "we b", "a/b", ".."] {
+        let refused = fixture.store.create_container(Some(bad), &record);
+        assert!(matches!(refused, Err(Error::BadName { .. })), "{bad}");
+    }
+    assert_eq!(fixture.store.containers().unwrap().len(), 1);
+}
+
+#[test]
+fn of_many_that_want_a_name_one_gets_it() {
+    let fixture = fixture();
+    let root = fixture.store.root();
+    let created: usize = std::thread::scope(|scope| {
+        let create = || {
+            let store = Store::open(root).unwrap();
+            (0..20)
+                .filter(|n| {
+                    store
+                        .create_container(Some(&format!("name{n}")), &record)
+                        .is_ok()
+                })
+                .count()
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(created, 20);
+    assert_eq!(fixture.store.containers().unwrap().len(), 20);
+    // The losers leave nothing.
+    assert_eq!(crate::fixture::entries(&root.join("containers")).len(), 21);
+}
+
+#[test]
+fn what_a_killed_maker_or_a_power_cut_left_is_garbage() {
+    let fixture = fixture();
+    let web = fixture
+        .store
+        .create_container(Some("web"), &record)
+        .unwrap();
+    // Killed before the name was linked.
+    fs::remove_file(web.name_path()).unwrap();
+    assert!(fixture.store.containers().unwrap().is_empty());
+    assert!(matches!(
+        fixture.store.container(&web.id),
+        Err(Error::NoSuchContainer(_))
+    ));
+    let pruned = fixture.store.prune(false, &|_| None).unwrap();
+    assert!(!web.dir.exists() && pruned.bytes > 0);
+    // The directory did not reach the disk, its name did.
+    let db = fixture.store.create_container(Some("db"), &record).unwrap();
+    fs::remove_dir_all(&db.dir).unwrap();
+    assert!(fixture.store.containers().unwrap().is_empty());
+    fixture.store.create_container(Some("db"), &record).unwrap();
+    fs::write(fixture.store.root().join("containers/names/torn"), "").unwrap();
+    fixture
+        .store
+        .create_container(Some("torn"), &record)
+        .unwrap();
+    assert_eq!(fixture.store.containers().unwrap().len(), 2);
+}
+
+#[test]
+fn a_volume_is_made_once() {
+    let fixture = fixture();
+    let data = fixture.store.volume("data").unwrap();
+    fs::write(data.join("kept"), "").unwrap();
+    assert_eq!(fixture.store.volume("data").unwrap(), data);
+    assert!(data.join("kept").exists());
+    assert!(matches!(
+        fixture.store.volume("../data"),
+        Err(Error::BadName { kind: "volume", .. })
+    ));
+}
