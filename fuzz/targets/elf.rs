@@ -9,10 +9,12 @@ use smidge_trim::{Elf, Program, Search, closure, prove, strip};
 
 fuzz_target!(|bytes: &[u8]| {
     let bytes = bytes.to_vec();
-    if let Ok(plan) = strip(&bytes) {
-        let before = Elf::parse(&bytes).expect("what can be stripped can be parsed");
+    if let (Ok(plan), Ok(before)) = (strip(&bytes), Elf::parse(&bytes)) {
         let after = Elf::parse(&stripped(&bytes, &plan)).expect("what was stripped can be parsed");
-        assert_eq!((after.interpreter, after.needed), (before.interpreter, before.needed));
+        assert_eq!(
+            (after.interpreter, after.needed),
+            (before.interpreter, before.needed)
+        );
     }
     let tree = tree(&bytes);
     let _ = closure(&tree, b"/program", &Search::default());
@@ -42,8 +44,16 @@ fn tree(bytes: &[u8]) -> MemoryTree {
         "etc/ld-musl-x86_64.path",
     ] {
         let path = LayerPath::parse(name.as_bytes()).expect("a path");
-        let kind = EntryKind::File { size: bytes.len() as u64 };
-        tree.insert(Entry { mode: 0o755, ..Entry::new(path, kind) }, bytes.to_vec());
+        let kind = EntryKind::File {
+            size: bytes.len() as u64,
+        };
+        tree.insert(
+            Entry {
+                mode: 0o755,
+                ..Entry::new(path, kind)
+            },
+            bytes.to_vec(),
+        );
     }
     tree
 }

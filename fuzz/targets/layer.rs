@@ -11,13 +11,17 @@ use smidge_image::{Entry, LayerWriter, Limited, decompress, read_layer, sniff};
 const LIMIT: u64 = 1 << 20;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = decompress(sniff(bytes), bytes)
-        .and_then(|reader| read(Limited::new(reader, LIMIT)));
+    let _ = decompress(sniff(bytes), bytes).and_then(|reader| read(Limited::new(reader, LIMIT)));
     let mut archive = bytes.to_vec();
     archive.chunks_exact_mut(512).for_each(seal);
-    let Ok(entries) = read(archive.as_slice()) else { return };
+    let Ok(entries) = read(archive.as_slice()) else {
+        return;
+    };
     if let Ok(again) = write(&entries) {
-        assert_eq!(read(again.as_slice()).expect("what was written is read"), entries);
+        assert_eq!(
+            read(again.as_slice()).expect("what was written is read"),
+            entries
+        );
     }
 });
 
