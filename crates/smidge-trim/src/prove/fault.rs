@@ -184,7 +184,7 @@ pub enum Fault {
         /// Path of the program.
         program: String,
         /// What is wrong with it.
-        source: ElfError,
+        problem: ElfError,
     },
     /// The loader that the program names is not in the image.
     #[error(
@@ -289,15 +289,23 @@ impl Fault {
                 ..
             } => [vec![path_is(searched)], near_misses.clone()].concat(),
             Self::NoEnvTarget { searched, .. } => vec![path_is(searched)],
-            Self::NoLoader { libraries, .. } | Self::NoLibraries { libraries, .. } => {
-                libraries.iter().map(MissingLibrary::to_string).collect()
+            Self::NoLoader {
+                program, libraries, ..
+            }
+            | Self::NoLibraries {
+                program, libraries, ..
+            } => {
+                // What the program itself needs is in the label.
+                let is_plain = |library: &&MissingLibrary| {
+                    library.unusable.is_none() && library.needed_by == [program.as_str()]
+                };
+                let notable = libraries.iter().filter(|library| !is_plain(library));
+                notable.map(MissingLibrary::to_string).collect()
             }
             Self::NoVersions { versions, .. } => {
                 versions.iter().map(MissingVersion::to_string).collect()
             }
-            Self::Interpreter { source, .. } => {
-                source.label().into_iter().chain(source.facts()).collect()
-            }
+            Self::Interpreter { source, .. } => source.facts(),
             _ => Vec::new(),
         }
     }
@@ -311,7 +319,7 @@ impl Fault {
                 format!("`{link}` is a symbolic link to `{target}`, which is not in the image")
             }
             Self::NotFound { .. } => "no such file in the image".to_owned(),
-            Self::NotInPath { .. } | Self::NoEnvTarget { .. } => "no such file in $PATH".to_owned(),
+            Self::NotInPath { .. } => "no such file in $PATH".to_owned(),
             Self::NoShell { shell, .. } => format!("runs as `{shell} -c …`"),
             Self::Directory { .. } => "a directory".to_owned(),
             Self::NotAFile { .. } => "a device, pipe or socket".to_owned(),
@@ -324,24 +332,30 @@ impl Fault {
             Self::UnknownFormat { .. } => "neither ELF nor `#!`".to_owned(),
             Self::ShebangTooLong { limit, .. } => format!("longer than {limit} bytes"),
             Self::ShebangTooDeep { .. } => "a script for a script for a script …".to_owned(),
-            Self::NoInterpreter { interpreter, .. } if interpreter.ends_with('\r') => {
+            Self::NoInterpreter { interpreter, .. } | Self::NoEnvTarget { interpreter, .. }
+                if interpreter.ends_with('\r') =>
+            {
                 "the line ends with a carriage return, as on Windows, which counts as part of the name"
                     .to_owned()
             }
+            Self::NoEnvTarget { interpreter, .. } if interpreter.contains([' ', '\t']) => {
+                "`env` takes all of this as one name: `env -S` splits it".to_owned()
+            }
             Self::NoInterpreter { .. } => "no such file in the image".to_owned(),
-            Self::Interpreter { source, .. } => source.problem(),
+            Self::NoEnvTarget { .. } => "no such file in $PATH".to_owned(),
+            Self::Interpreter { source, .. } => return source.label(),
             Self::WrongArchitecture { found, wanted, .. } => {
                 format!("{found}, in an image for {wanted}")
             }
             Self::NotAProgram { found, .. } => (*found).to_owned(),
-            Self::Damaged { source, .. } => source.to_string(),
+            Self::Damaged { problem, .. } => problem.to_string(),
             Self::NoLoader { machine, loader, libraries, .. } if libraries.is_empty() => {
                 format!("{machine}, wants `{loader}`")
             }
             Self::NoLoader { machine, loader, libraries, .. } => {
                 format!("{machine}, wants `{loader}` and {}", names(libraries))
             }
-            Self::BadLoader { loader, problem, .. } => format!("its loader is `{loader}`: {problem}"),
+            Self::BadLoader { loader, .. } => format!("wants `{loader}`"),
             Self::NoLibraries { machine, libraries, .. } => {
                 format!("{machine}, wants {}", names(libraries))
             }

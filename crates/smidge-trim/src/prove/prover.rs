@@ -7,7 +7,8 @@ use super::lookup::{Lookup, variable};
 use super::shebang::{HEAD, NoName, Shebang, span};
 use super::{Fault, Program, Proof, ScriptSpan};
 use crate::{
-    Closure, ClosureError, Elf, ElfError, ElfKind, Kept, Library, Reason, Resolver, Rule, Search,
+    Closure, ClosureError, Elf, ElfError, ElfKind, Kept, Library, PROGRAM, Reason, Resolver, Rule,
+    Search,
 };
 
 /// Scripts whose interpreters are scripts: as many as the kernel follows (execve(2)).
@@ -226,9 +227,9 @@ impl<'t> Prover<'t> {
         let file = file.map_err(|source| unreadable(program, source))?;
         Elf::parse(&*file).map_err(|error| match error {
             ElfError::Io(source) => unreadable(program, source),
-            source => Fault::Damaged {
+            problem => Fault::Damaged {
                 program: program.to_owned(),
-                source,
+                problem,
             },
         })
     }
@@ -245,7 +246,7 @@ impl<'t> Prover<'t> {
                 program: program.to_owned(),
                 machine: closure.elf.machine_name(),
                 loader: wanted.clone(),
-                libraries: missing(closure),
+                libraries: missing(closure, program),
             });
         };
         let bad = |problem: String| Fault::BadLoader {
@@ -275,7 +276,7 @@ impl<'t> Prover<'t> {
     /// Checks that the loader finds all libraries and versions.
     fn libraries(&mut self, program: String, closure: &Closure) -> Result<(), Fault> {
         let machine = closure.elf.machine_name();
-        let libraries = missing(closure);
+        let libraries = missing(closure, &program);
         if !libraries.is_empty() {
             return Err(Fault::NoLibraries {
                 program,
@@ -295,8 +296,7 @@ impl<'t> Prover<'t> {
         for (library, path) in closure.libraries.iter().filter_map(with_path) {
             let found = self.lookup.find(path.as_bytes());
             if let Some(found) = found.map_err(|source| unreadable(path, source))? {
-                let of =
-                    closure.path_of(library.needed_by.first().copied().unwrap_or(crate::PROGRAM));
+                let of = closure.path_of(library.needed_by.first().copied().unwrap_or(PROGRAM));
                 self.keep(
                     &found,
                     Reason::Library {
@@ -358,13 +358,17 @@ fn runs_on(elf: &Elf, wanted: &str) -> bool {
 }
 
 /// What the loader misses, each library once.
-fn missing(closure: &Closure) -> Vec<MissingLibrary> {
+fn missing(closure: &Closure, program: &str) -> Vec<MissingLibrary> {
     let mut all: Vec<MissingLibrary> = Vec::new();
     let libraries = closure
         .missing()
         .filter(|library| library.rule != Some(Rule::Loader));
     for library in libraries {
-        let users = library.needed_by.iter().map(|&user| closure.path_of(user));
+        let user = |&position: &usize| match position {
+            PROGRAM => program.to_owned(),
+            library => closure.path_of(library),
+        };
+        let users = library.needed_by.iter().map(user);
         match all.iter_mut().find(|known| known.name == library.name) {
             Some(known) => known.needed_by.extend(users),
             None => all.push(MissingLibrary {

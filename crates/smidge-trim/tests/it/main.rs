@@ -5,8 +5,14 @@ mod dir_tree;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]
+mod handmade;
+#[cfg(test)]
 mod host;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod linked;
+#[cfg(test)]
+mod proved;
