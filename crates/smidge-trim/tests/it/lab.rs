@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -11,6 +11,11 @@ use crate::dir_tree::DirTree;
 pub(crate) struct Lab {
     directory: TempDir,
     compiler: &'static str,
+}
+
+/// Starts a program and waits for its end.
+pub(crate) fn start(program: &Path, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).output().unwrap()
 }
 
 /// Whether a program is there; says so if not, because a test is skipped then.
@@ -49,6 +54,19 @@ impl Lab {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Puts a program in. It is written by another process: while one of this process' threads
+    /// writes a program, a child of another may hold it open, and then it cannot be started.
+    pub(crate) fn install(&self, name: &str, content: &[u8]) -> PathBuf {
+        let source = self.write("content", content);
+        let path = self.path(name.trim_start_matches('/'));
+        let install = Command::new("install")
+            .args(["-D", "-m", "755"])
+            .args([&source, &path])
+            .status();
+        assert!(install.unwrap().success());
         path
     }
 

@@ -11,8 +11,12 @@ mod host;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod linked;
 #[cfg(test)]
 mod proved;
+#[cfg(test)]
+mod stripped;
