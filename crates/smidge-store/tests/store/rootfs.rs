@@ -1,1 +1,145 @@
-//! To come.
+//! Images as root file systems.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use smidge_image::{Entry, EntryKind, LayerError, read_layer};
+use smidge_store::Store;
+
+use crate::fixture::{
+    add, directory, file, fixture, hardlink, is_root, path, special, symlink, tar,
+};
+
+fn image(store: &Store) -> smidge_store::Image {
+    let mut tmp = directory("tmp");
+    tmp.0.mode = 0o1777;
+    let mut owned = file("home/owned", "mine");
+    (owned.0.uid, owned.0.gid, owned.0.mtime) = (1000, 1001, 77);
+    let lower = tar(&[
+        tmp,
+        owned,
+        file("z-first", "content"),
+        hardlink("a-second", "z-first"),
+        hardlink("m-third", "a-second"),
+        file("etc/gone", ""),
+        special("dev/null", EntryKind::CharDevice { major: 1, minor: 3 }),
+        directory("usr/lib"),
+        symlink("lib", "usr/lib"),
+        file("lib/through", "link"),
+    ]);
+    let upper = tar(&[
+        file("etc/.wh.gone", ""),
+        file("tmp/new", "n"),
+        file("z-first", "replaced"),
+    ]);
+    add(store, &["image"], &[lower, upper])
+}
+
+fn listing(archive: &[u8]) -> Vec<(Entry, String)> {
+    let mut entries = Vec::new();
+    read_layer(archive, |entry, content| {
+        let bytes = crate::fixture::read(content).unwrap();
+        entries.push((entry, String::from_utf8(bytes).unwrap()));
+        Ok::<_, LayerError>(())
+    })
+    .unwrap();
+    entries
+}
+
+#[test]
+fn a_flattened_archive_has_each_file_once_and_true() {
+    let fixture = fixture();
+    let image = image(&fixture.store);
+    let mut archive = Vec::new();
+    fixture.store.save_rootfs(&image, &mut archive).unwrap();
+    let entries = listing(&archive);
+    let names: Vec<_> = entries
+        .iter()
+        .map(|(entry, _)| entry.path.to_string())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "/a-second",
+            "/dev",
+            "/dev/null",
+            "/etc",
+            "/home",
+            "/home/owned",
+            "/lib",
+            "/m-third",
+            "/tmp",
+            "/tmp/new",
+            "/usr",
+            "/usr/lib",
+            "/usr/lib/through",
+            "/z-first",
+        ]
+    );
+    let find = |name: &str| {
+        entries
+            .iter()
+            .find(|(entry, _)| entry.path == path(name))
+            .unwrap()
+    };
+    assert_eq!(find("a-second").1, "content");
+    assert_eq!(
+        find("m-third").0.kind,
+        EntryKind::Hardlink {
+            target: path("a-second")
+        }
+    );
+    assert_eq!(find("z-first").1, "replaced");
+    assert_eq!(find("tmp").0.mode, 0o1777);
+    assert_eq!(
+        find("dev/null").0.kind,
+        EntryKind::CharDevice { major: 1, minor: 3 }
+    );
+    let owned = &find("home/owned").0;
+    assert_eq!((owned.uid, owned.gid, owned.mtime), (1000, 1001, 77));
+
+    // Whoever unpacked the layers, and whenever.
+    let other = Store::open(&fixture.path("other")).unwrap();
+    let image = self::image(&other);
+    other
+        .checkout_with(&image, smidge_store::Ownership::Caller, &mut |_| {})
+        .unwrap();
+    let mut again = Vec::new();
+    other.save_rootfs(&image, &mut again).unwrap();
+    assert!(archive == again);
+}
+
+#[test]
+fn a_directory_gets_the_same_files() {
+    let fixture = fixture();
+    let image = image(&fixture.store);
+    let target = fixture.path("rootfs");
+    fixture
+        .store
+        .save_rootfs_directory(&image, &target)
+        .unwrap();
+    assert_eq!(
+        fs::read_to_string(target.join("usr/lib/through")).unwrap(),
+        "link"
+    );
+    assert_eq!(
+        fs::read_to_string(target.join("lib/through")).unwrap(),
+        "link"
+    );
+    assert!(!target.join("etc/gone").exists() && target.join("etc").is_dir());
+    let inode = |name: &str| fs::metadata(target.join(name)).unwrap().ino();
+    assert_eq!(inode("a-second"), inode("m-third"));
+    assert_ne!(inode("a-second"), inode("z-first"));
+    assert_eq!(
+        fs::metadata(target.join("tmp")).unwrap().mode() & 0o7777,
+        0o1777
+    );
+    if is_root() {
+        assert_eq!(fs::metadata(target.join("home/owned")).unwrap().uid(), 1000);
+    }
+    // Once more over it.
+    fixture
+        .store
+        .save_rootfs_directory(&image, &target)
+        .unwrap();
+}
