@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use smidge_image::LayerPath;
-use smidge_trim::{Kept, Program, Reason, Search, closure, keep_closure, prove};
+use smidge_trim::{Fault, Kept, Program, Reason, Search, closure, keep_closure, prove};
 
 use crate::dir_tree::DirTree;
 use crate::lab::{Lab, has, start};
@@ -130,33 +130,20 @@ fn kept_files_suffice_for_musl() {
     assert_eq!(paths(&kept), ["/lib/ld-musl-x86_64.so.1", "/lib/liba.so"]);
 }
 
-#[test]
-fn the_kernel_refuses_what_is_proved_impossible() {
-    let Some(lab) = lab() else { return };
-    let exits = lab.program("static", &["-static"]);
-    let bytes = fs::read(&exits).unwrap();
+/// Files to start, with whatever can be wrong with them.
+fn candidates(lab: &Lab) -> Vec<(String, Vec<u8>)> {
+    let sound = fs::read(lab.program("static", &["-static"])).unwrap();
     let dynamic = fs::read(lab.program("dynamic", &[])).unwrap();
-    let mut other = bytes.clone();
+    let object = fs::read(lab.program("object.o", &["-c"])).unwrap();
+    let mut other = sound.clone();
     other[18..20].copy_from_slice(&183_u16.to_le_bytes());
-    let scripts = (1..=6).map(|depth| {
-        let interpreter = if depth == 1 {
-            "/ok".to_owned()
-        } else {
-            format!("/deep{}", depth - 1)
-        };
-        (
-            format!("/deep{depth}"),
-            format!("#!{interpreter}\n").into_bytes(),
-        )
-    });
     let long = format!("#!/{}\n", "x".repeat(400));
-    let mut files: Vec<(String, Vec<u8>)> = scripts.collect();
-    for (name, content) in [
-        ("/ok", bytes.as_slice()),
+    let files: [(&str, &[u8]); 19] = [
+        ("/ok", &sound),
         ("/dynamic", &dynamic),
         ("/other", &other),
-        ("/object", &lab_object(&lab)),
-        ("/cut", &bytes[..40]),
+        ("/object", &object),
+        ("/cut", &sound[..40]),
         ("/empty", b""),
         ("/text", b"echo hello\n"),
         ("/bare", b"#!\n"),
@@ -171,16 +158,28 @@ fn the_kernel_refuses_what_is_proved_impossible() {
         ("/needs", b"#!/dynamic\n"),
         ("/long", long.as_bytes()),
         ("/etc/file", b"#!/ok\n"),
-    ] {
-        files.push((name.to_owned(), content.to_vec()));
+    ];
+    let mut files = files
+        .map(|(name, content)| (name.to_owned(), content.to_vec()))
+        .to_vec();
+    let mut interpreter = "/ok".to_owned();
+    for depth in 1..=6 {
+        let name = format!("/deep{depth}");
+        files.push((name.clone(), format!("#!{interpreter}\n").into_bytes()));
+        interpreter = name;
     }
+    files
+}
+
+#[test]
+fn the_kernel_refuses_what_is_proved_impossible() {
+    let Some(lab) = lab() else { return };
+    let files = candidates(&lab);
     for (name, content) in &files {
         lab.install(&format!("root{name}"), content);
     }
-    let set_mode = |name: &str, mode| {
-        fs::set_permissions(lab.path(name), fs::Permissions::from_mode(mode)).unwrap();
-    };
-    set_mode("root/etc/file", 0o644);
+    let plain = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(lab.path("root/etc/file"), plain).unwrap();
     symlink("/ok", lab.path("root/link")).unwrap();
     symlink("/absent", lab.path("root/dangling")).unwrap();
     symlink("cycle", lab.path("root/cycle")).unwrap();
@@ -188,17 +187,11 @@ fn the_kernel_refuses_what_is_proved_impossible() {
     let tree = DirTree(lab.path("root"));
     for name in files.into_iter().map(|(name, _)| name).chain(extra) {
         let proved = prove(&tree, &Program::new([name.as_str()], "amd64"));
-        let expected = proved
-            .as_ref()
-            .map_or_else(|fault| fault.exit_code(), |_| 7);
+        let expected = proved.as_ref().map_or_else(Fault::exit_code, |_| 7);
         assert_eq!(
             run_in(&lab, "root", &name),
             Some(expected.into()),
             "{name}: {proved:?}"
         );
     }
-}
-
-fn lab_object(lab: &Lab) -> Vec<u8> {
-    fs::read(lab.program("object.o", &["-c"])).unwrap()
 }
