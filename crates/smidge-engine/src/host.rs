@@ -108,7 +108,8 @@ mod tests {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, "").unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).unwrap();
         }
         assert_eq!(host.find_program("go"), Some(dir.path().join("tools/go")));
         assert_eq!(host.find_program("sub"), None);

@@ -116,9 +116,16 @@ fn candidates<'m>(
         }
         return Ok(found);
     }
+    // Cargo may have gone through other links than the user.
+    let real = manifest
+        .canonicalize()
+        .unwrap_or_else(|_| manifest.to_owned());
     let same = |package: &&Package| {
         package.manifest_path == manifest
-            || package.manifest_path.canonicalize().ok() == manifest.canonicalize().ok()
+            || package
+                .manifest_path
+                .canonicalize()
+                .is_ok_and(|path| path == real)
     };
     if let Some(package) = metadata.packages.iter().find(same) {
         return Ok(vec![package]);

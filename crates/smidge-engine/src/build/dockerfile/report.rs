@@ -17,6 +17,17 @@ impl Text {
         Snippet::new(&self.name, &self.text, span.start, span.end)
     }
 
+    /// The span with the quotes around it, if there are any: a JSON string as it is written.
+    pub(super) fn quoted(&self, span: Span) -> Span {
+        let bytes = self.text.as_bytes();
+        let quote = |at: Option<usize>| at.and_then(|at| bytes.get(at)) == Some(&b'"');
+        if quote(span.start.checked_sub(1)) && quote(Some(span.end)) {
+            Span::new(span.start - 1, span.end + 1)
+        } else {
+            span
+        }
+    }
+
     /// An error at a place.
     pub(super) fn error(&self, span: Span, message: impl Into<String>) -> Error {
         Error::new(Kind::Input, message).with_snippet(self.snippet(span))

@@ -395,7 +395,7 @@ impl State {
             .first()
             .copied()
             .unwrap_or_else(|| Span::new(0, 0));
-        let snippet = text.snippet(place);
+        let snippet = text.snippet(text.quoted(place));
         self.draft.origin = Some(Origin {
             snippet,
             shell_form: command.shell_form,
