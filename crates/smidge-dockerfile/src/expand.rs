@@ -434,9 +434,16 @@ mod tests {
         .expand(word)
     }
 
+    fn check(cases: &[(&str, &str)]) {
+        for (word, expected) in cases {
+            let found = expand(word, '\\', true).map(|expansion| expansion.text);
+            assert_eq!(found.as_deref(), Ok(*expected), "{word}");
+        }
+    }
+
     #[test]
-    fn words_expand() {
-        let cases = [
+    fn variables_and_quotes_are_replaced() {
+        check(&[
             ("", ""),
             ("plain", "plain"),
             ("$a", "alpha"),
@@ -475,7 +482,12 @@ mod tests {
             ("\\'x", "'x"),
             ("x\\", "x"),
             ("\\${a}", "${a}"),
-            // Defaults and alternatives.
+        ]);
+    }
+
+    #[test]
+    fn defaults_and_alternatives_are_chosen() {
+        check(&[
             ("${a-x}", "alpha"),
             ("${a:-x}", "alpha"),
             ("${none-x}", "x"),
@@ -500,6 +512,12 @@ mod tests {
             ("${none:-a b}", "a b"),
             ("${none:--}", "-"),
             ("\"${none:-x}\"", "x"),
+        ]);
+    }
+
+    #[test]
+    fn patterns_trim_and_replace() {
+        check(&[
             // Prefixes and suffixes.
             ("${path#/}", "usr/local/lib/x.tar.gz"),
             ("${path#*/}", "usr/local/lib/x.tar.gz"),
@@ -537,11 +555,7 @@ mod tests {
             ("${a//./x}", "alpha"),
             ("${none/a/b}", ""),
             ("${a//[/x}", "alpha"),
-        ];
-        for (word, expected) in cases {
-            let found = expand(word, '\\', true).map(|expansion| expansion.text);
-            assert_eq!(found.as_deref(), Ok(expected), "{word}");
-        }
+        ]);
     }
 
     #[test]

@@ -191,17 +191,16 @@ impl Pattern {
     }
 
     /// Enters a state and those that follow it without a character.
-    fn enter(&self, states: &mut [bool], state: usize) {
-        if std::mem::replace(&mut states[state], true) {
-            return;
-        }
-        match self.tokens.get(state) {
-            Some(Token::Star | Token::Rest) => self.enter(states, state + 1),
-            Some(Token::Optional) => {
-                self.enter(states, state + 1);
-                self.enter(states, state + 2);
+    fn enter(&self, states: &mut [bool], mut state: usize) {
+        while !std::mem::replace(&mut states[state], true) {
+            match self.tokens.get(state) {
+                Some(Token::Star | Token::Rest) => state += 1,
+                Some(Token::Optional) => {
+                    states[state + 1] = true;
+                    state += 2;
+                }
+                _ => return,
             }
-            _ => {}
         }
     }
 }
@@ -240,7 +239,7 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
                 // `**.go` means any path that ends so, because it is plain behind the stars.
                 if rest.is_empty() || (first && deep.is_none() && is_plain(rest)) {
                     tokens.push(Token::Rest);
-                } else {
+                } else if tokens.last() != Some(&Token::Directories) {
                     tokens.extend([Token::Optional, Token::Directories]);
                 }
             }

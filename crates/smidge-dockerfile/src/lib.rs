@@ -1,4 +1,29 @@
-//! Dockerfile text in, a plan of stages out.
+//! Dockerfile text in, instructions with spans and a plan of stages out.
+//!
+//! **Does:** lexing and parsing as BuildKit does ([`parse`]), build checks, expansion of variables,
+//! the stages and steps that a target needs ([`plan`](plan::plan)), matching of `.dockerignore`
+//! ([`ignore`]).
+//!
+//! **Does not:**
+//! - *Invariant:* touch disk, network, clock or environment. What a plan depends on beside the text
+//!   comes in [`PlanOptions`].
+//! - *Invariant:* fail on the first fault. Parsing always gives a [`Dockerfile`] and every
+//!   [`Diagnostic`]; each diagnostic has a [`Span`] in the text that was given.
+//! - *Invariant:* panic, or grow without bound, whatever the text is.
+//!
+//! ```
+//! use smidge_dockerfile::{PlanOptions, parse, plan};
+//!
+//! let text = "FROM golang AS build\nRUN make\nFROM scratch\nCOPY --from=build /app /\n";
+//! let parsed = parse(text);
+//! assert!(parsed.diagnostics.is_empty());
+//! let plan = plan(&parsed.dockerfile, &PlanOptions::default()).unwrap();
+//! assert_eq!(plan.stages.len(), 2);
+//! assert_eq!(plan.target().unwrap().steps[0].history, "COPY /app / # buildkit");
+//! ```
+//!
+//! The language: <https://docs.docker.com/reference/dockerfile/>. The checks:
+//! <https://docs.docker.com/reference/build-checks/>.
 
 mod check;
 mod diagnostic;
@@ -8,7 +33,7 @@ pub mod ignore;
 pub mod instruction;
 mod line;
 mod mount;
-pub(crate) mod parse;
+mod parse;
 mod pattern;
 pub mod plan;
 mod reader;

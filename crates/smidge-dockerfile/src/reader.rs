@@ -389,7 +389,8 @@ mod tests {
 
     #[test]
     fn heredoc_markers_are_found() {
-        let cases: &[(&str, &[(&str, bool, bool)])] = &[
+        type Expected<'e> = (&'e str, bool, bool);
+        let cases: &[(&str, &[Expected])] = &[
             ("RUN <<EOF", &[("EOF", true, false)]),
             ("RUN <<-EOF", &[("EOF", true, true)]),
             ("RUN <<'EOF'", &[("EOF", false, false)]),

@@ -129,8 +129,8 @@ fn describe_diagnostics(output: &mut String, text: &str, found: &[Diagnostic]) {
         let Location { line, column } = Location::of(text, span.start);
         let severity = format!("{severity:?}").to_lowercase();
         let rule = rule.map(|rule| format!("[{rule}]")).unwrap_or_default();
-        writeln!(output, "{severity}{rule}: {message}").unwrap();
-        writeln!(output, "  --> {line}:{column}").unwrap();
+        writeln!(output, "{severity}{rule}: {message}").expect("a string");
+        writeln!(output, "  --> {line}:{column}").expect("a string");
         let source = source_line(text, span.start);
         let width = span
             .text(text)
@@ -145,17 +145,17 @@ fn describe_diagnostics(output: &mut String, text: &str, found: &[Diagnostic]) {
             .as_ref()
             .map(|label| format!(" {label}"))
             .unwrap_or_default();
-        writeln!(output, "  | {}", source.replace('\t', " ")).unwrap();
-        writeln!(output, "  | {caret}{label}").unwrap();
+        writeln!(output, "  | {}", source.replace('\t', " ")).expect("a string");
+        writeln!(output, "  | {caret}{label}").expect("a string");
         if let Some(help) = help {
-            writeln!(output, "  help: {help}").unwrap();
+            writeln!(output, "  help: {help}").expect("a string");
         }
     }
 }
 
 fn describe_plan(output: &mut String, text: &str, plan: &Plan) {
     for (name, value) in &plan.proxy {
-        writeln!(output, "proxy {name}={value}").unwrap();
+        writeln!(output, "proxy {name}={value}").expect("a string");
     }
     for (place, stage) in plan.stages.iter().enumerate() {
         let base = match &stage.base {
@@ -175,11 +175,11 @@ fn describe_plan(output: &mut String, text: &str, plan: &Plan) {
             "stage {place} (#{}) {name}: {base}{platform}",
             stage.index
         )
-        .unwrap();
+        .expect("a string");
         for step in &stage.steps {
             let at = Location::of(text, step.span.start).line;
             let trigger = if step.trigger { " (trigger)" } else { "" };
-            writeln!(output, "  {at}: {}{trigger}", step.history.escape_debug()).unwrap();
+            writeln!(output, "  {at}: {}{trigger}", step.history.escape_debug()).expect("a string");
             describe_step(output, text, step);
             if matches!(step.action, Action::Run(_)) {
                 let environment = stage.environment(step);
@@ -192,7 +192,7 @@ fn describe_plan(output: &mut String, text: &str, plan: &Plan) {
                     "     in {} as {:?} with {pairs:?}",
                     step.workdir, step.user
                 )
-                .unwrap();
+                .expect("a string");
             }
         }
         let environment = stage.image_environment();
@@ -200,12 +200,12 @@ fn describe_plan(output: &mut String, text: &str, plan: &Plan) {
             .iter()
             .map(|(k, v)| format!("{k}={v}"))
             .collect();
-        writeln!(output, "  env {pairs:?}").unwrap();
+        writeln!(output, "  env {pairs:?}").expect("a string");
     }
 }
 
 fn describe_step(output: &mut String, text: &str, step: &Step) {
-    let mut line = |what: String| writeln!(output, "     {what}").unwrap();
+    let mut line = |what: String| writeln!(output, "     {what}").expect("a string");
     match &step.action {
         Action::Copy(copy) => {
             line(format!(

@@ -1,10 +1,12 @@
 //! `COPY` and `ADD`.
 
+use std::collections::VecDeque;
+
+use super::Context;
 use super::arguments::list;
 use super::flag::Flags;
-use super::{Context, take_heredoc};
 use crate::diagnostic::Diagnostic;
-use crate::instruction::{Add, Copy, Kind, Source};
+use crate::instruction::{Add, Copy, Heredoc, Kind, Source};
 use crate::line::{Line, Slice};
 use crate::reader::marker;
 use crate::span::Word;
@@ -93,7 +95,7 @@ fn sources(rest: Slice<'_>, context: &mut Context<'_>) -> Option<(Vec<Source>, W
         let message = format!("`{keyword}` cannot accept a heredoc as a destination");
         return context.fail(destination.span, message);
     }
-    let mut heredocs = std::mem::take(&mut context.heredocs);
+    let mut heredocs = VecDeque::from(std::mem::take(&mut context.heredocs));
     let mut sources = Vec::new();
     for word in words {
         let line = Line::elsewhere(&word.value, word.span);
@@ -110,6 +112,15 @@ fn sources(rest: Slice<'_>, context: &mut Context<'_>) -> Option<(Vec<Source>, W
         });
     }
     Some((sources, destination))
+}
+
+/// Takes the heredoc that a source word stands for, if it is one.
+fn take_heredoc(word: Slice<'_>, heredocs: &mut VecDeque<Heredoc>) -> Option<Heredoc> {
+    let found = marker(word)?;
+    let at = heredocs
+        .iter()
+        .position(|heredoc| heredoc.name == found.name)?;
+    heredocs.remove(at)
 }
 
 fn is_marker(word: &Word) -> bool {

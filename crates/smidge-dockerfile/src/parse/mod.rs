@@ -10,10 +10,10 @@ mod word;
 
 use crate::Parsed;
 use crate::check;
-use crate::diagnostic::{Diagnostic, Rule};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::instruction::{Dockerfile, From, Heredoc, Instruction, Kind, StageSource};
 use crate::line::{Line, Slice};
-use crate::reader::{Reader, keyword, marker, markers};
+use crate::reader::{Reader, keyword, markers};
 use crate::span::{Span, Word};
 use crate::suggest::suggest;
 
@@ -49,10 +49,7 @@ const KEYWORDS: &[&str] = &[
 /// assert_eq!(error.span.text("FROM scratch\nCOYP a /a\n"), "COYP");
 /// ```
 pub fn parse(text: &str) -> Parsed {
-    let mut file = File {
-        reader: Reader::new(text),
-        ..File::default_for(text)
-    };
+    let mut file = File::new(text);
     while let Some(statement) = file.reader.statement() {
         file.add(&statement.line, statement.comment);
     }
@@ -106,9 +103,9 @@ struct File<'t> {
 }
 
 impl<'t> File<'t> {
-    fn default_for(text: &'t str) -> Self {
+    fn new(text: &'t str) -> Self {
         Self {
-            reader: Reader::new(""),
+            reader: Reader::new(text),
             dockerfile: Dockerfile {
                 len: text.len(),
                 ..Dockerfile::default()
@@ -251,15 +248,18 @@ pub(crate) fn trigger(
 
 /// Tells whether `<<` in an instruction announces a heredoc.
 fn takes_heredocs(line: Slice<'_>) -> bool {
-    let (word, rest) = keyword(line);
-    match word.text().to_ascii_uppercase().as_str() {
-        "ADD" | "COPY" | "RUN" => {
-            let (_, rest) = word::split_flags(rest);
-            !rest.text().starts_with('[') || !matches!(json::parse(rest), json::Json::Words(_))
-        }
-        "ONBUILD" => takes_heredocs(rest),
-        _ => false,
+    let (mut word, mut rest) = keyword(line);
+    if word.text().eq_ignore_ascii_case("ONBUILD") {
+        (word, rest) = keyword(rest);
     }
+    let takes = ["ADD", "COPY", "RUN"]
+        .iter()
+        .any(|name| word.text().eq_ignore_ascii_case(name));
+    if !takes {
+        return false;
+    }
+    let (_, rest) = word::split_flags(rest);
+    !rest.text().starts_with('[') || !matches!(json::parse(rest), json::Json::Words(_))
 }
 
 fn statement(
@@ -356,22 +356,14 @@ fn unknown(word: Slice<'_>) -> Diagnostic {
     }
 }
 
-/// Takes the heredoc that a source word stands for, if it is one.
-fn take_heredoc(word: Slice<'_>, heredocs: &mut Vec<Heredoc>) -> Option<Heredoc> {
-    let found = marker(word)?;
-    let at = heredocs
-        .iter()
-        .position(|heredoc| heredoc.name == found.name)?;
-    Some(heredocs.remove(at))
-}
-
 /// Makes the warning for a text that looks like an exec form but is none.
 fn not_json(slice: Slice<'_>, offset: usize, consequence: &str) -> Diagnostic {
     let trimmed = slice.trim();
     let place = trimmed.from(offset.min(trimmed.text().len()));
     let width = place.text().chars().next().map_or(0, char::len_utf8);
     let message = format!("this looks like a JSON array, but is not one: {consequence}");
-    let mut warning = Diagnostic::warning(Rule::JSONArgsRecommended, slice.span(), message);
+    let mut warning = Diagnostic::error(slice.span(), message);
+    warning.severity = Severity::Warning;
     if width > 0 {
         warning.span = place.part(0..width).span();
         warning.label = Some("JSON ends here".to_owned());

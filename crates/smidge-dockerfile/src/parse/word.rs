@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn flags_come_first() {
-        let cases: &[(&str, &[(&str, Option<&str>)], &str)] = &[
+        type Expected<'e> = (&'e str, Option<&'e str>);
+        let cases: &[(&str, &[Expected], &str)] = &[
             ("a --b", &[], "a --b"),
             ("--a b", &[("a", None)], "b"),
             (

@@ -109,8 +109,10 @@ impl Planner<'_> {
 
     /// `CMD` and `ENTRYPOINT`: no variables are expanded, the shell will do that.
     pub(super) fn start(&mut self, command: &Command, keyword: &str) -> CommandLine {
+        // What was meant as an array has been reported as that.
         if let Command::Shell(text) = command
             && self.state.shell.is_empty()
+            && !text.value.starts_with('[')
         {
             let message = format!(
                 "JSON arguments recommended for `{keyword}` to prevent unintended behavior related \

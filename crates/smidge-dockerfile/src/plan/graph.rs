@@ -1,6 +1,6 @@
 //! The stages, what each starts from and which of them a target needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Base;
 use super::action::From;
@@ -15,17 +15,22 @@ use crate::suggest::suggest;
 /// With more names than this nobody looks for the nearest one.
 pub(super) const MOST_CANDIDATES: usize = 500;
 
+/// What a trigger costs beside its text, in bytes of output.
+const TRIGGER: usize = 512;
+
 /// All stages and the variables that stand above them.
 pub(super) struct Graph<'d> {
     pub(super) nodes: Vec<Node<'d>>,
     /// Values of the global arguments and of the predefined ones.
     pub(super) globals: HashMap<String, String>,
+    /// Global arguments, be they without a value.
+    declared: HashSet<String>,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// The place of each stage in the plan, where it is needed.
     pub(super) positions: Vec<usize>,
     /// Stages by name, in order.
     names: HashMap<&'d str, Vec<usize>>,
-    contexts: &'d std::collections::BTreeSet<String>,
+    contexts: &'d BTreeSet<String>,
 }
 
 /// A stage before its steps are known.
@@ -54,6 +59,7 @@ impl<'d> Graph<'d> {
         let mut graph = Self {
             nodes: Vec::new(),
             globals: HashMap::new(),
+            declared: HashSet::new(),
             diagnostics: Vec::new(),
             positions: Vec::new(),
             names: HashMap::new(),
@@ -163,6 +169,7 @@ impl<'d> Graph<'d> {
                         Some(expansion.text)
                     }),
                 };
+                self.declared.insert(argument.name.value.clone());
                 if let Some(value) = value {
                     self.globals.insert(argument.name.value.clone(), value);
                 }
@@ -272,7 +279,11 @@ impl<'d> Graph<'d> {
 
     fn expand_in_from(&mut self, word: &Word, escape: char, budget: &Budget) -> Option<String> {
         let expansion = self.expand(word, escape, budget)?;
-        for name in &expansion.unmatched {
+        for name in expansion
+            .unmatched
+            .iter()
+            .filter(|name| !self.declared.contains(*name))
+        {
             let message = format!("`FROM` argument `{name}` is not declared");
             let warning =
                 Diagnostic::warning(Rule::UndefinedArgInFrom, variable_span(word, name), message);
@@ -314,6 +325,11 @@ impl<'d> Graph<'d> {
     ) -> Option<Platform> {
         let word = from.platform.as_ref()?;
         let text = self.expand_in_from(word, escape, budget)?;
+        if text.is_empty() {
+            let message = format!("empty platform value from `{}`", word.value);
+            self.diagnostics.push(Diagnostic::error(word.span, message));
+            return None;
+        }
         let Some(platform) = Platform::parse(&text, &options.build_platform) else {
             let message = format!("invalid platform `{text}`");
             let error = Diagnostic::error(word.span, message);
@@ -365,7 +381,7 @@ impl<'d> Graph<'d> {
             Base::Scratch => Vec::new(),
         };
         // Each stage repeats them all: that must not grow without bound.
-        if let Err(error) = budget.spend(texts.iter().map(|text| 64 + text.len()).sum()) {
+        if let Err(error) = budget.spend(texts.iter().map(|text| TRIGGER + text.len()).sum()) {
             self.diagnostics
                 .push(Diagnostic::error(span, error.to_string()));
             return Vec::new();

@@ -9,7 +9,7 @@ use crate::line::Line;
 use crate::mount::{Settings, Type};
 use crate::parse::strip_tabs;
 use crate::reader::marker;
-use crate::span::{Span, Word};
+use crate::span::Word;
 
 /// Where scripts of heredocs are mounted, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes/";
@@ -120,7 +120,11 @@ impl Planner<'_> {
         }
         let read_only = !matches!(settings.kind, Type::Cache | Type::Tmpfs);
         let read_only = settings.read_only.unwrap_or(read_only);
-        let (kind, target) = self.mount_kind(settings, target, mount.span)?;
+        let from = match &settings.from {
+            Some(name) => Some(self.from(name, mount.span)?),
+            None => None,
+        };
+        let (kind, target) = mount_kind(settings, from, target);
         Some(StepMount {
             span: mount.span,
             kind,
@@ -128,94 +132,101 @@ impl Planner<'_> {
             read_only,
         })
     }
+}
 
-    fn mount_kind(
-        &mut self,
-        settings: Settings,
-        target: Option<String>,
-        span: Span,
-    ) -> Option<(MountKind, Option<String>)> {
-        let Settings {
-            source,
+/// Fills in what the fields leave open; a secret that is a variable needs no place.
+fn mount_kind(
+    settings: Settings,
+    from: Option<From>,
+    target: Option<String>,
+) -> (MountKind, Option<String>) {
+    let kind = match settings.kind {
+        Type::Bind => {
+            let from = from.unwrap_or(From::Context);
+            MountKind::Bind {
+                from,
+                source: settings.source,
+            }
+        }
+        Type::Cache => cache(settings, from, target.as_deref()),
+        Type::Tmpfs => MountKind::Tmpfs {
+            size: settings.size,
+        },
+        Type::Secret => return secret(settings, target),
+        Type::Ssh => {
+            let Settings {
+                source,
+                id,
+                mode,
+                uid,
+                gid,
+                required,
+                ..
+            } = settings;
+            let id = source.or(id).unwrap_or_else(|| "default".to_owned());
+            MountKind::Ssh {
+                id,
+                required,
+                mode,
+                uid,
+                gid,
+            }
+        }
+    };
+    (kind, target)
+}
+
+fn cache(settings: Settings, from: Option<From>, target: Option<&str>) -> MountKind {
+    let Settings {
+        source,
+        id,
+        sharing,
+        mode,
+        uid,
+        gid,
+        ..
+    } = settings;
+    let id = id.unwrap_or_else(|| target.unwrap_or_default().to_owned());
+    let sharing = sharing.unwrap_or_default();
+    MountKind::Cache {
+        id,
+        from,
+        source,
+        sharing,
+        mode,
+        uid,
+        gid,
+    }
+}
+
+fn secret(settings: Settings, target: Option<String>) -> (MountKind, Option<String>) {
+    let Settings {
+        source,
+        id,
+        env,
+        mode,
+        uid,
+        gid,
+        required,
+        ..
+    } = settings;
+    let id = source
+        .or(id)
+        .or_else(|| target.as_deref().map(base_name))
+        .unwrap_or_default();
+    let file = format!("/run/secrets/{}", base_name(&id));
+    let target = target.or_else(|| env.is_none().then_some(file));
+    (
+        MountKind::Secret {
+            id,
+            env,
+            required,
             mode,
             uid,
             gid,
-            required,
-            ..
-        } = settings;
-        let from = match &settings.from {
-            Some(name) => Some(self.from(name, span)?),
-            None => None,
-        };
-        Some(match settings.kind {
-            Type::Bind => (
-                MountKind::Bind {
-                    from: from.unwrap_or(From::Context),
-                    source,
-                },
-                target,
-            ),
-            Type::Cache => {
-                let id = settings.id.or_else(|| target.clone()).unwrap_or_default();
-                let sharing = settings.sharing.unwrap_or_default();
-                (
-                    MountKind::Cache {
-                        id,
-                        from,
-                        source,
-                        sharing,
-                        mode,
-                        uid,
-                        gid,
-                    },
-                    target,
-                )
-            }
-            Type::Tmpfs => (
-                MountKind::Tmpfs {
-                    size: settings.size,
-                },
-                target,
-            ),
-            Type::Secret => {
-                let id = source
-                    .or(settings.id)
-                    .or_else(|| target.as_deref().map(base_name));
-                let id = id.unwrap_or_default();
-                let target = match (target, &settings.env) {
-                    (None, None) => Some(format!("/run/secrets/{}", base_name(&id))),
-                    (target, _) => target,
-                };
-                let env = settings.env;
-                (
-                    MountKind::Secret {
-                        id,
-                        env,
-                        required,
-                        mode,
-                        uid,
-                        gid,
-                    },
-                    target,
-                )
-            }
-            Type::Ssh => {
-                let id = source
-                    .or(settings.id)
-                    .unwrap_or_else(|| "default".to_owned());
-                (
-                    MountKind::Ssh {
-                        id,
-                        required,
-                        mode,
-                        uid,
-                        gid,
-                    },
-                    target,
-                )
-            }
-        })
-    }
+        },
+        target,
+    )
 }
 
 fn base_name(path: &str) -> String {
