@@ -14,18 +14,18 @@ use crate::idmap::IdMap;
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Network, Spec};
 
-/// Files and directories of `/proc` that are hidden.
-const HIDDEN_PROC: [(&str, Kind); 10] = [
-    ("acpi", Kind::Directory),
-    ("asound", Kind::Directory),
-    ("interrupts", Kind::File),
-    ("kcore", Kind::File),
-    ("keys", Kind::File),
-    ("latency_stats", Kind::File),
-    ("sched_debug", Kind::File),
-    ("scsi", Kind::Directory),
-    ("timer_list", Kind::File),
-    ("timer_stats", Kind::File),
+/// Directories of `/proc` that are hidden.
+const HIDDEN_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
+
+/// Files of `/proc` that are hidden.
+const HIDDEN_FILES: [&str; 7] = [
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "timer_list",
+    "timer_stats",
 ];
 
 /// Directories of `/sys` that are hidden.
@@ -43,28 +43,42 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<()
     let proc = mount_proc(root).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
-    // One empty file system stands for every hidden directory.
-    let read_only = CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let empty = mount::new("tmpfs", &[("mode", "0555")], read_only).map_err(fault("/proc"))?;
-    for (path, kind) in HIDDEN_PROC {
-        hide(&proc, path, || match kind {
-            Kind::Directory => mount::clone(&empty, "", Depth::Flat),
-            Kind::File => devices.null(),
-        })
-        .map_err(fault(path))?;
+    let mut empty = EmptyDirectory::default();
+    for path in HIDDEN_DIRECTORIES {
+        cover(&proc, path, |_| empty.mount()).map_err(fault(path))?;
     }
     for path in HIDDEN_SYS {
-        hide(&sys, path, || mount::clone(&empty, "", Depth::Flat)).map_err(fault(path))?;
+        cover(&sys, path, |_| empty.mount()).map_err(fault(path))?;
+    }
+    for path in HIDDEN_FILES {
+        cover(&proc, path, |_| devices.null()).map_err(fault(path))?;
     }
     for path in READ_ONLY_PROC {
-        hide(&proc, path, || {
-            let mount = mount::clone(&proc, path, Depth::Recursive)?;
+        cover(&proc, path, |place| {
+            let mount = mount::clone(place, "", Depth::Recursive)?;
             mount::make_read_only(&mount, Depth::Recursive)?;
             Ok(mount)
         })
         .map_err(fault(path))?;
     }
     Ok(())
+}
+
+/// One empty, read-only file system that stands for every hidden directory.
+#[derive(Default)]
+struct EmptyDirectory(Option<OwnedFd>);
+
+impl EmptyDirectory {
+    /// The file system itself at first, then clones of it.
+    fn mount(&mut self) -> rustix::io::Result<OwnedFd> {
+        if let Some(first) = &self.0 {
+            return mount::clone(first, "", Depth::Flat);
+        }
+        let attributes = CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let first = mount::new("tmpfs", &[("mode", "0555")], attributes)?;
+        self.0 = Some(rustix::io::fcntl_dupfd_cloexec(&first, 0)?);
+        Ok(first)
+    }
 }
 
 fn mount_proc(root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
@@ -90,15 +104,18 @@ fn mount_sys(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     Ok(sys)
 }
 
-/// Lays a mount over `path`, unless this kernel has no such file.
-fn hide(
+/// Lays a mount over `path`, unless this kernel has no such file. Looks first: to make a mount and
+/// throw it away costs more than everything else here, as the kernel waits for all its readers.
+fn cover(
     directory: &OwnedFd,
     path: &str,
-    cover: impl FnOnce() -> rustix::io::Result<OwnedFd>,
+    mount: impl FnOnce(&OwnedFd) -> rustix::io::Result<OwnedFd>,
 ) -> rustix::io::Result<()> {
-    match cover().and_then(|cover| mount::attach(&cover, directory, path)) {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, path, flags, Mode::empty()) {
+        Ok(place) => mount::attach(&mount(&place)?, &place, ""),
         Err(Errno::NOENT) => Ok(()),
-        covered => covered,
+        Err(errno) => Err(errno),
     }
 }
 

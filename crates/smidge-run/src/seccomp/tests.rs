@@ -218,7 +218,7 @@ fn the_filter_is_small_and_its_paths_are_short() {
         })
         .map(|call| execute(&program, call).1)
         .max();
-    assert!(program.len() < 512, "{}", program.len());
+    assert!(program.len() < 256, "{}", program.len());
     assert!(longest < Some(20), "{longest:?}");
 }
 
