@@ -123,7 +123,7 @@ impl<'t> File<'t> {
         let place = word.span();
         let upper = word.text().to_ascii_uppercase();
         self.staged |= upper == "FROM";
-        let heredocs = self.read_heredocs(line);
+        let heredocs = heredocs(&mut self.reader, line);
         let escape = self.reader.directives.escape;
         let parsed = statement(line.all(), escape, heredocs, &mut self.reader.diagnostics);
         match parsed {
@@ -160,31 +160,6 @@ impl<'t> File<'t> {
         }
     }
 
-    fn read_heredocs(&mut self, line: &Line) -> Vec<Heredoc> {
-        if !takes_heredocs(line.all()) {
-            return Vec::new();
-        }
-        let mut heredocs = Vec::new();
-        for marker in markers(line.all()) {
-            let Some((content, span)) = self.reader.heredoc(&marker.name, marker.strip_tabs) else {
-                let message = format!("unterminated heredoc `{}`", marker.name);
-                let help = format!("end it with a line that holds `{}` alone", marker.name);
-                let error = Diagnostic::error(marker.span, message).with_help(help);
-                self.reader.diagnostics.push(error);
-                break;
-            };
-            heredocs.push(Heredoc {
-                name: marker.name,
-                content: content.to_owned(),
-                expand: marker.expand,
-                strip_tabs: marker.strip_tabs,
-                span,
-                marker: marker.span,
-            });
-        }
-        heredocs
-    }
-
     fn finish(mut self) -> Parsed {
         self.dockerfile.directives = self.reader.directives;
         let mut diagnostics = self.reader.diagnostics;
@@ -210,6 +185,33 @@ impl<'t> File<'t> {
     }
 }
 
+/// Reads the heredocs that an instruction announces; one without an end is reported.
+fn heredocs(reader: &mut Reader<'_>, line: &Line) -> Vec<Heredoc> {
+    if !takes_heredocs(line.all()) {
+        return Vec::new();
+    }
+    let mut heredocs = Vec::new();
+    for marker in markers(line.all()) {
+        let Some((content, span)) = reader.heredoc(&marker.name, marker.strip_tabs) else {
+            let message = format!("unterminated heredoc `{}`", marker.name);
+            let help = format!("end it with a line that holds `{}` alone", marker.name);
+            reader
+                .diagnostics
+                .push(Diagnostic::error(marker.span, message).with_help(help));
+            break;
+        };
+        heredocs.push(Heredoc {
+            name: marker.name,
+            content: content.to_owned(),
+            expand: marker.expand,
+            strip_tabs: marker.strip_tabs,
+            span,
+            marker: marker.span,
+        });
+    }
+    heredocs
+}
+
 /// Parses a trigger that a base image's `ONBUILD` has left. All of it is shown at one place.
 pub(crate) fn trigger(
     text: &str,
@@ -222,20 +224,14 @@ pub(crate) fn trigger(
     reader.directives.escape = escape;
     let first = reader.statement()?;
     let line = Line::elsewhere(first.line.all().text(), span);
-    let mut heredocs = Vec::new();
-    if takes_heredocs(line.all()) {
-        for marker in markers(line.all()) {
-            let (content, _) = reader.heredoc(&marker.name, marker.strip_tabs)?;
-            heredocs.push(Heredoc {
-                name: marker.name,
-                content: content.to_owned(),
-                expand: marker.expand,
-                strip_tabs: marker.strip_tabs,
-                span,
-                marker: span,
-            });
-        }
-    }
+    let mut heredocs = heredocs(&mut reader, &line);
+    heredocs.iter_mut().for_each(|heredoc| heredoc.span = span);
+    diagnostics.extend(
+        reader
+            .diagnostics
+            .into_iter()
+            .map(|found| Diagnostic { span, ..found }),
+    );
     match statement(line.all(), escape, heredocs, diagnostics)? {
         Statement::Other(instruction) => Some(instruction),
         Statement::From(_) => {

@@ -33,6 +33,20 @@ pub(super) struct Graph<'d> {
     contexts: &'d BTreeSet<String>,
 }
 
+/// What stages are sorted by.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'d> {
+    pub(super) dockerfile: &'d Dockerfile,
+    pub(super) options: &'d PlanOptions,
+    pub(super) budget: &'d Budget,
+}
+
+impl Inputs<'_> {
+    fn escape(self) -> char {
+        self.dockerfile.directives.escape
+    }
+}
+
 /// A stage before its steps are known.
 pub(super) struct Node<'d> {
     pub(super) source: &'d StageSource,
@@ -51,11 +65,12 @@ impl Node<'_> {
 }
 
 impl<'d> Graph<'d> {
-    pub(super) fn new(
-        dockerfile: &'d Dockerfile,
-        options: &'d PlanOptions,
-        budget: &Budget,
-    ) -> Self {
+    pub(super) fn new(inputs: Inputs<'d>) -> Self {
+        let Inputs {
+            dockerfile,
+            options,
+            ..
+        } = inputs;
         let mut graph = Self {
             nodes: Vec::new(),
             globals: HashMap::new(),
@@ -66,9 +81,9 @@ impl<'d> Graph<'d> {
             contexts: &options.contexts,
         };
         let target = graph.target(dockerfile, options);
-        graph.declare_globals(dockerfile, options, target, budget);
+        graph.declare_globals(inputs, target);
         for source in &dockerfile.stages {
-            let node = graph.node(dockerfile, source, options, budget);
+            let node = graph.node(source, inputs);
             if let Some(name) = &source.from.name {
                 graph
                     .names
@@ -118,13 +133,12 @@ impl<'d> Graph<'d> {
     }
 
     /// Sets the predefined arguments and those above the first stage.
-    fn declare_globals(
-        &mut self,
-        dockerfile: &Dockerfile,
-        options: &PlanOptions,
-        target: Option<usize>,
-        budget: &Budget,
-    ) {
+    fn declare_globals(&mut self, inputs: Inputs<'_>, target: Option<usize>) {
+        let Inputs {
+            dockerfile,
+            options,
+            ..
+        } = inputs;
         let stage = target.and_then(|index| dockerfile.stages.get(index));
         let stage = stage.and_then(|stage| stage.from.name.as_ref());
         let stage = stage.map_or("default", |name| name.value.as_str());
@@ -146,26 +160,20 @@ impl<'d> Graph<'d> {
             }
         }
         let defaults = self.globals.clone();
-        self.declare_file_globals(dockerfile, options, budget);
-        self.check_defaults(dockerfile, defaults, budget);
+        self.declare_file_globals(inputs);
+        self.check_defaults(inputs, defaults);
     }
 
-    fn declare_file_globals(
-        &mut self,
-        dockerfile: &Dockerfile,
-        options: &PlanOptions,
-        budget: &Budget,
-    ) {
-        let escape = dockerfile.directives.escape;
-        for instruction in &dockerfile.global_args {
+    fn declare_file_globals(&mut self, inputs: Inputs<'_>) {
+        for instruction in &inputs.dockerfile.global_args {
             let Kind::Arg(arguments) = &instruction.kind else {
                 continue;
             };
             for argument in arguments {
-                let value = match options.build_args.get(&argument.name.value) {
+                let value = match inputs.options.build_args.get(&argument.name.value) {
                     Some(value) => Some(value.clone()),
                     None => argument.default.as_ref().and_then(|default| {
-                        let expansion = self.expand(default, escape, budget)?;
+                        let expansion = self.expand(default, inputs)?;
                         Some(expansion.text)
                     }),
                 };
@@ -178,14 +186,9 @@ impl<'d> Graph<'d> {
     }
 
     /// Warns of a base that is no image's name unless a build argument is given.
-    fn check_defaults(
-        &mut self,
-        dockerfile: &Dockerfile,
-        mut variables: HashMap<String, String>,
-        budget: &Budget,
-    ) {
-        let escape = dockerfile.directives.escape;
-        for instruction in &dockerfile.global_args {
+    fn check_defaults(&mut self, inputs: Inputs<'_>, mut variables: HashMap<String, String>) {
+        let (escape, budget) = (inputs.escape(), inputs.budget);
+        for instruction in &inputs.dockerfile.global_args {
             let Kind::Arg(arguments) = &instruction.kind else {
                 continue;
             };
@@ -205,8 +208,12 @@ impl<'d> Graph<'d> {
                 variables.insert(argument.name.value.clone(), expansion.text);
             }
         }
-        for stage in &dockerfile.stages {
-            let image = &stage.from.image;
+        let images = inputs
+            .dockerfile
+            .stages
+            .iter()
+            .map(|stage| &stage.from.image);
+        for image in images.filter(|image| image.value.contains('$')) {
             let expander = Expander {
                 escape,
                 quotes: true,
@@ -227,7 +234,8 @@ impl<'d> Graph<'d> {
         }
     }
 
-    fn expand(&mut self, word: &Word, escape: char, budget: &Budget) -> Option<Expansion> {
+    fn expand(&mut self, word: &Word, inputs: Inputs<'_>) -> Option<Expansion> {
+        let (escape, budget) = (inputs.escape(), inputs.budget);
         let expander = Expander {
             escape,
             quotes: true,
@@ -245,16 +253,9 @@ impl<'d> Graph<'d> {
         }
     }
 
-    fn node(
-        &mut self,
-        dockerfile: &Dockerfile,
-        source: &'d StageSource,
-        options: &PlanOptions,
-        budget: &Budget,
-    ) -> Node<'d> {
-        let escape = dockerfile.directives.escape;
+    fn node(&mut self, source: &'d StageSource, inputs: Inputs<'_>) -> Node<'d> {
         let from = &source.from;
-        let image = self.expand_in_from(&from.image, escape, budget);
+        let image = self.expand_in_from(&from.image, inputs);
         let base = match image {
             // The fault is reported already; the stage must be something.
             None => Base::Scratch,
@@ -266,8 +267,8 @@ impl<'d> Graph<'d> {
             }
             Some(name) => self.base(&name),
         };
-        let platform = self.platform(from, escape, options, budget);
-        let triggers = self.triggers(&base, source, escape, (options, budget));
+        let platform = self.platform(from, inputs);
+        let triggers = self.triggers(&base, source, inputs);
         Node {
             source,
             base,
@@ -277,8 +278,8 @@ impl<'d> Graph<'d> {
         }
     }
 
-    fn expand_in_from(&mut self, word: &Word, escape: char, budget: &Budget) -> Option<String> {
-        let expansion = self.expand(word, escape, budget)?;
+    fn expand_in_from(&mut self, word: &Word, inputs: Inputs<'_>) -> Option<String> {
+        let expansion = self.expand(word, inputs)?;
         for name in expansion
             .unmatched
             .iter()
@@ -287,17 +288,21 @@ impl<'d> Graph<'d> {
             let message = format!("`FROM` argument `{name}` is not declared");
             let warning =
                 Diagnostic::warning(Rule::UndefinedArgInFrom, variable_span(word, name), message);
-            let near = suggest(
-                name,
-                self.globals
-                    .keys()
-                    .map(String::as_str)
-                    .take(MOST_CANDIDATES),
-            );
+            let near = suggest(name, self.global_names());
             let label = near.map(|name| format!("did you mean `{name}`?"));
             self.diagnostics.push(Diagnostic { label, ..warning });
         }
         Some(expansion.text)
+    }
+
+    /// Lists the names of the globals in order, unless there are too many to look through.
+    fn global_names(&self) -> Vec<&str> {
+        if self.globals.len() > MOST_CANDIDATES {
+            return Vec::new();
+        }
+        let mut names: Vec<_> = self.globals.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
     }
 
     fn base(&self, name: &str) -> Base {
@@ -319,18 +324,16 @@ impl<'d> Graph<'d> {
     fn platform(
         &mut self,
         from: &crate::instruction::From,
-        escape: char,
-        options: &PlanOptions,
-        budget: &Budget,
+        inputs: Inputs<'_>,
     ) -> Option<Platform> {
         let word = from.platform.as_ref()?;
-        let text = self.expand_in_from(word, escape, budget)?;
+        let text = self.expand_in_from(word, inputs)?;
         if text.is_empty() {
             let message = format!("empty platform value from `{}`", word.value);
             self.diagnostics.push(Diagnostic::error(word.span, message));
             return None;
         }
-        let Some(platform) = Platform::parse(&text, &options.build_platform) else {
+        let Some(platform) = Platform::parse(&text, &inputs.options.build_platform) else {
             let message = format!("invalid platform `{text}`");
             let error = Diagnostic::error(word.span, message);
             self.diagnostics
@@ -359,12 +362,12 @@ impl<'d> Graph<'d> {
         &mut self,
         base: &Base,
         source: &StageSource,
-        escape: char,
-        (options, budget): (&PlanOptions, &Budget),
+        inputs: Inputs<'_>,
     ) -> Vec<Instruction> {
         let span = source.from.span;
         let texts: Vec<String> = match base {
-            Base::Image(name) | Base::Context(name) => options
+            Base::Image(name) | Base::Context(name) => inputs
+                .options
                 .bases
                 .get(name)
                 .map(|config| config.on_build.clone())
@@ -381,12 +384,16 @@ impl<'d> Graph<'d> {
             Base::Scratch => Vec::new(),
         };
         // Each stage repeats them all: that must not grow without bound.
-        if let Err(error) = budget.spend(texts.iter().map(|text| TRIGGER + text.len()).sum()) {
+        if let Err(error) = inputs
+            .budget
+            .spend(texts.iter().map(|text| TRIGGER + text.len()).sum())
+        {
             self.diagnostics
                 .push(Diagnostic::error(span, error.to_string()));
             return Vec::new();
         }
-        let read = |text: &String| parse::trigger(text, span, escape, &mut self.diagnostics);
+        let read =
+            |text: &String| parse::trigger(text, span, inputs.escape(), &mut self.diagnostics);
         texts.iter().filter_map(read).collect()
     }
 

@@ -23,7 +23,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Budget;
 use crate::instruction::Dockerfile;
 use crate::span::Span;
-use graph::Graph;
+use graph::{Graph, Inputs};
 use stage::Context;
 use state::State;
 
@@ -164,7 +164,11 @@ pub fn base_images(
     options: &PlanOptions,
 ) -> Result<Vec<BaseImage>, Vec<Diagnostic>> {
     let budget = Budget::default();
-    let graph = Graph::new(dockerfile, options, &budget);
+    let graph = Graph::new(Inputs {
+        dockerfile,
+        options,
+        budget: &budget,
+    });
     if graph.diagnostics.iter().any(Diagnostic::is_error) {
         return Err(settle(dockerfile, graph.diagnostics));
     }
@@ -201,7 +205,11 @@ pub fn base_images(
 /// Every fault that expansion brings to light, and the warnings, in the order of the Dockerfile.
 pub fn plan(dockerfile: &Dockerfile, options: &PlanOptions) -> Result<Plan, Vec<Diagnostic>> {
     let budget = Budget::default();
-    let mut graph = Graph::new(dockerfile, options, &budget);
+    let mut graph = Graph::new(Inputs {
+        dockerfile,
+        options,
+        budget: &budget,
+    });
     let mut diagnostics = std::mem::take(&mut graph.diagnostics);
     let mut states: Vec<Option<State>> = Vec::new();
     let mut stages = Vec::new();
