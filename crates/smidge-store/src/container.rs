@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Serialize;
@@ -55,7 +56,11 @@ impl Container {
     /// When the store cannot be written.
     pub fn write_record<T: Serialize>(&self, record: &T) -> Result<(), Error> {
         let path = self.dir.join(RECORD);
-        let temp = self.dir.join(format!("{RECORD}.{}", process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temp = self
+            .dir
+            .join(format!("{RECORD}.{}.{number}", process::id()));
         let io = |error| Error::io(self.root(), "write", &path, error);
         fs::write(&temp, to_json(&path, record)?)
             .and_then(|()| fs::rename(&temp, &path))

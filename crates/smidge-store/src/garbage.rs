@@ -20,6 +20,8 @@ pub struct Use {
 }
 
 /// Tells whether a container was made from the image with an id; a running one goes first.
+///
+/// Called while the index is locked: it may read the store, but must not write it.
 pub type InUse<'a> = &'a dyn Fn(&Digest) -> Option<Use>;
 
 /// What [`Store::remove`] did.

@@ -570,7 +570,7 @@ fn as_user_in(directory: &Path) {
     assert_eq!(all_in(&store.tree(&stacked).unwrap()), seen());
 
     // Whatever somebody did to the permissions since.
-    fs::set_permissions(layers[1].join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(layers[1].join("locked"), fs::Permissions::from_mode(0o0)).unwrap();
     let pruned = store.prune(true, &|_| None).unwrap();
     assert_eq!(pruned.left, Vec::<PathBuf>::new());
     assert_eq!(

@@ -45,7 +45,10 @@ fn an_image_is_found_by_all_its_names_and_ids() {
         let found = fixture.store.image(broken);
         assert!(matches!(found, Err(Error::Reference { .. })), "{broken}");
     }
-    assert_eq!(fixture.store.images().unwrap(), [image.clone()]);
+    assert_eq!(
+        fixture.store.images().unwrap(),
+        std::slice::from_ref(&image)
+    );
     assert_eq!(image.names, [name("hello"), name("ghcr.io/acme/hello:1.0")]);
     assert_eq!(
         image.size(),
