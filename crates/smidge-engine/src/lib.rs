@@ -35,3 +35,16 @@ pub struct Engine {
     /// The surroundings, as `main` found them.
     pub host: Host,
 }
+
+impl Engine {
+    /// Opens the store in `root`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the directory holds something else, cannot be read, or cannot be made.
+    pub fn open(root: &std::path::Path, host: Host) -> Result<Self> {
+        Ok(Self {
+            store: Store::open(root)?,
+            host,
+        })
+    }
+}

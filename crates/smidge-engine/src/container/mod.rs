@@ -1,1 +1,25 @@
 //! The verbs on containers.
+
+mod create;
+pub(crate) mod env;
+mod inspect;
+mod lifecycle;
+mod list;
+mod logs;
+mod port;
+mod record;
+mod start;
+mod user;
+mod volume;
+
+pub use create::{CreateRequest, PullPolicy};
+pub use inspect::ContainerInspect;
+pub use lifecycle::StopRequest;
+pub use list::{ContainerQuery, Row, status_word};
+pub use logs::LogRequest;
+pub use port::parse_publish;
+pub use record::{HostOptions, Known, MountPoint, Record};
+pub use start::{End, Running, Streams};
+pub use volume::{Volume, VolumeSource, parse_volume};
+
+pub use smidge_run::{Network, State, Status, log::Stream};

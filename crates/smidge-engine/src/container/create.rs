@@ -1,0 +1,519 @@
+//! From an image and options to a container that can be started.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use smidge_image::{Digest, Empty, RunConfig, Tree};
+use smidge_run::{IdMap, Mount, MountKind, Network, Port, Spec, capability};
+use smidge_store::{Container, Image};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::env;
+use super::port::{parse_exposed, parse_publish};
+use super::record::{HostOptions, MountPoint, Record};
+use super::user::{self, Account};
+use super::volume::{VolumeSource, clean_destination, parse_volume};
+use crate::image::similar_names;
+use crate::{Engine, Error, Kind, Result};
+
+/// A container, as it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct CreateRequest {
+    /// The image's name or id.
+    pub image: String,
+    /// Arguments in place of the image's own.
+    pub args: Vec<String>,
+    /// `--name`; a random one otherwise.
+    pub name: Option<String>,
+    /// `--pull`.
+    pub pull: PullPolicy,
+    /// Whether the program has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is kept open.
+    pub stdin: bool,
+    /// Whether the caller stays with it.
+    pub attached: bool,
+    /// Whether it is removed when it has exited.
+    pub remove: bool,
+    /// `--publish`.
+    pub publish: Vec<String>,
+    /// `--publish-all`.
+    pub publish_all: bool,
+    /// `--expose`.
+    pub expose: Vec<String>,
+    /// `--volume`.
+    pub volumes: Vec<String>,
+    /// `--tmpfs PATH`.
+    pub tmpfs: Vec<String>,
+    /// `--env`.
+    pub env: Vec<String>,
+    /// `--env-file`.
+    pub env_files: Vec<PathBuf>,
+    /// `--label`.
+    pub labels: Vec<String>,
+    /// `--workdir`.
+    pub workdir: Option<String>,
+    /// `--user`.
+    pub user: Option<String>,
+    /// `--entrypoint`; the empty text means none.
+    pub entrypoint: Option<String>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--network`.
+    pub network: Network,
+    /// `--read-only`.
+    pub read_only: bool,
+    /// `--init`.
+    pub init: bool,
+    /// `--stop-signal`.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout`, in seconds.
+    pub stop_timeout: Option<i64>,
+}
+
+/// When to look for an image elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Only if it is not in the store.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+    /// Every time.
+    Always,
+}
+
+/// What is settled about a container before it has an id.
+struct Draft<'r> {
+    request: &'r CreateRequest,
+    image: Image,
+    layers: Vec<PathBuf>,
+    config: RunConfig,
+    argv: Vec<String>,
+    account: Account,
+    ports: Vec<Port>,
+    mounts: Vec<(VolumeSource, MountPoint)>,
+    id_map: IdMap,
+}
+
+impl Engine {
+    /// Makes a container. Nothing is left behind when that fails.
+    ///
+    /// # Errors
+    /// When the image is not there, when an option cannot be understood or met, when the name is
+    /// taken.
+    pub fn create(&self, request: &CreateRequest) -> Result<Container> {
+        let image = self.image_to_run(request)?;
+        let draft = self.draft(request, image)?;
+        let created = now();
+        let container = self
+            .store
+            .create_container(request.name.as_deref(), &|id, name| {
+                self.record(&draft, (id, name), &created)
+            })?;
+        let furnished = self.furnish(&container, &draft);
+        if let Err(fault) = furnished {
+            // The first fault is the one worth telling.
+            let _ = self.store.remove_container(&container);
+            return Err(fault);
+        }
+        Ok(container)
+    }
+
+    fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
+        if request.pull == PullPolicy::Always && request.image != "scratch" {
+            return Err(crate::image::registries_not_supported(&request.image));
+        }
+        self.store.image(&request.image).map_err(|fault| match fault {
+            smidge_store::Error::NoSuchImage(name) => {
+                let mut error = Error::new(Kind::NotFound, format!("no such image: `{name}`"));
+                let similar = similar_names(self, &name);
+                if !similar.is_empty() {
+                    error = error.with_hint(format!("there is {}", similar.join(", ")));
+                }
+                error = error.with_hint("make it from a program: `smidge build -t NAME PATH`");
+                if request.pull != PullPolicy::Never {
+                    error = error.with_fact("registries are not supported yet: it was looked for in the store alone");
+                }
+                error
+            }
+            other => other.into(),
+        })
+    }
+
+    fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
+        let layers = self.store.checkout(&image)?;
+        let tree = self.store.tree(&image)?;
+        let mut config = merged(&image.config.config, request)?;
+        let argv = argv(&config, request)?;
+        let account = user::find(&tree, &config.user)?;
+        let id_map = IdMap::for_host(&account.user)?;
+        let asked = env::requested(&request.env, &request.env_files, &self.host)?;
+        for pair in &asked {
+            env::set(&mut config.env, pair);
+        }
+        let ports = ports(request, &mut config)?;
+        let mounts = self.mounts(request, &config, &tree)?;
+        Ok(Draft {
+            request,
+            image,
+            layers,
+            config,
+            argv,
+            account,
+            ports,
+            mounts,
+            id_map,
+        })
+    }
+
+    /// What `--volume` asks for, and the image where no option covers it.
+    fn mounts(
+        &self,
+        request: &CreateRequest,
+        config: &RunConfig,
+        tree: &dyn Tree,
+    ) -> Result<Vec<(VolumeSource, MountPoint)>> {
+        let mut taken = BTreeSet::new();
+        let mut mounts = Vec::new();
+        for text in &request.volumes {
+            let volume = parse_volume(text, &self.host)?;
+            if !taken.insert(volume.destination.clone()) {
+                let fault = format!("two volumes for `{}` in the container", volume.destination);
+                return Err(Error::new(Kind::Input, fault));
+            }
+            let point = MountPoint {
+                name: String::new(),
+                source: PathBuf::new(),
+                destination: volume.destination,
+                read_only: volume.read_only,
+                anonymous: volume.source == VolumeSource::Anonymous,
+            };
+            mounts.push((volume.source, point));
+        }
+        for destination in config.volumes.keys() {
+            let destination = clean_destination(destination)
+                .map_err(|why| Error::new(Kind::Input, format!("volume of the image: {why}")))?;
+            // A symbolic link in the image may lead two names to one place.
+            let resolved = tree.resolve(destination.as_bytes()).ok().flatten();
+            let place = resolved.map_or_else(|| destination.clone(), |(path, _)| path.to_string());
+            if taken.contains(&place) || !taken.insert(destination.clone()) {
+                continue;
+            }
+            let point = MountPoint {
+                name: String::new(),
+                source: PathBuf::new(),
+                destination,
+                read_only: false,
+                anonymous: true,
+            };
+            mounts.push((VolumeSource::Anonymous, point));
+        }
+        Ok(mounts)
+    }
+
+    /// The record of a container whose id is known.
+    fn record(&self, draft: &Draft<'_>, (id, name): (&str, &str), created: &str) -> Record {
+        let request = draft.request;
+        let hostname = hostname(request, id, &self.host);
+        let mut config = draft.config.clone();
+        config
+            .extra
+            .insert("Hostname".to_owned(), hostname.clone().into());
+        let mounts: Vec<MountPoint> = draft
+            .mounts
+            .iter()
+            .map(|(source, point)| self.placed(id, source, point))
+            .collect();
+        let host = HostOptions {
+            binds: request.volumes.clone(),
+            ports: draft.ports.clone(),
+            publish_all: request.publish_all,
+            auto_remove: request.remove,
+            stop_timeout: request.stop_timeout,
+            attached: request.attached,
+        };
+        let mut spec = self.spec(draft, id, &hostname, &mounts);
+        if request.remove {
+            spec.cleanup = self.leavings(&spec.dir, name, &mounts);
+        }
+        Record {
+            created: created.to_owned(),
+            image: request.image.clone(),
+            image_id: draft.image.id,
+            architecture: draft.image.config.architecture.clone(),
+            config,
+            host,
+            mounts,
+            spec,
+        }
+    }
+
+    fn spec(&self, draft: &Draft<'_>, id: &str, hostname: &str, mounts: &[MountPoint]) -> Spec {
+        let request = draft.request;
+        let dir = self.store.root().join("containers").join(id);
+        let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| Mount {
+            source: dir.join("etc").join(name),
+            destination: format!("/etc/{name}"),
+            read_only: false,
+            kind: MountKind::Bind,
+        });
+        let volumes = mounts.iter().map(|mount| Mount {
+            source: mount.source.clone(),
+            destination: mount.destination.clone(),
+            read_only: mount.read_only,
+            kind: MountKind::Bind,
+        });
+        let tmpfs = request.tmpfs.iter().map(|option| Mount {
+            source: PathBuf::new(),
+            destination: option.split(':').next().unwrap_or(option).to_owned(),
+            read_only: false,
+            kind: MountKind::Tmpfs {
+                size: None,
+                mode: 0o1777,
+            },
+        });
+        Spec {
+            id: id.to_owned(),
+            layers: draft.layers.clone(),
+            args: draft.argv.clone(),
+            env: environment(draft, hostname),
+            cwd: match draft.config.working_dir.as_str() {
+                "" => "/".to_owned(),
+                dir => dir.to_owned(),
+            },
+            user: draft.account.user.clone(),
+            hostname: hostname.to_owned(),
+            mounts: supplied.into_iter().chain(tmpfs).chain(volumes).collect(),
+            read_only: request.read_only,
+            tty: request.tty,
+            stdin: request.stdin,
+            init: request.init,
+            network: request.network,
+            ports: draft.ports.clone(),
+            id_map: draft.id_map.clone(),
+            capabilities: capability::DEFAULT,
+            seccomp: true,
+            no_new_privileges: true,
+            cleanup: Vec::new(),
+            log: true,
+            dir,
+        }
+    }
+
+    /// Everything that a container leaves on the disk.
+    fn leavings(&self, dir: &Path, name: &str, mounts: &[MountPoint]) -> Vec<PathBuf> {
+        let volumes = mounts.iter().filter(|mount| mount.anonymous);
+        let name = self.store.root().join("containers/names").join(name);
+        volumes
+            .filter_map(|mount| mount.source.parent().map(Path::to_path_buf))
+            .chain([dir.to_path_buf(), name])
+            .collect()
+    }
+
+    /// A mount with its place on the host. The name of an anonymous volume follows from the container.
+    fn placed(&self, id: &str, source: &VolumeSource, point: &MountPoint) -> MountPoint {
+        let (name, source) = match source {
+            VolumeSource::Bind(path) => (String::new(), path.clone()),
+            VolumeSource::Named(name) => (name.clone(), self.volume_path(name)),
+            VolumeSource::Anonymous => {
+                let name = Digest::of(format!("{id}{}", point.destination).as_bytes()).hex();
+                let path = self.volume_path(&name);
+                (name, path)
+            }
+        };
+        MountPoint {
+            name,
+            source,
+            ..point.clone()
+        }
+    }
+
+    fn volume_path(&self, name: &str) -> PathBuf {
+        self.store.root().join("volumes").join(name).join("_data")
+    }
+
+    /// Makes what the container's mounts lead to: volumes, missing directories of the host, and the
+    /// files that every container has in `/etc`.
+    fn furnish(&self, container: &Container, draft: &Draft<'_>) -> Result<()> {
+        let record: Record = container.record()?;
+        for mount in &record.mounts {
+            if mount.name.is_empty() {
+                make_source(&mount.source)?;
+            } else {
+                self.store.volume(&mount.name)?;
+            }
+        }
+        let etc = container.dir.join("etc");
+        let write = |name: &str, text: &str| {
+            let path = etc.join(name);
+            std::fs::write(&path, text)
+                .map_err(|source| Error::io(format!("cannot write `{}`", path.display()), source))
+        };
+        std::fs::create_dir_all(&etc)
+            .map_err(|source| Error::io(format!("cannot create `{}`", etc.display()), source))?;
+        let hostname = &record.spec.hostname;
+        let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolver = if resolver.is_empty() {
+            "# the host has none\n"
+        } else {
+            &resolver
+        };
+        write("hostname", &format!("{hostname}\n"))?;
+        write("hosts", &hosts(hostname, draft.request.network))?;
+        write("resolv.conf", resolver)
+    }
+}
+
+/// The time, as records have it.
+pub(crate) fn now() -> String {
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
+
+/// The image's config with what the options change, environment aside.
+fn merged(image: &RunConfig, request: &CreateRequest) -> Result<RunConfig> {
+    let mut config = image.clone();
+    if let Some(user) = &request.user {
+        config.user.clone_from(user);
+    }
+    if let Some(dir) = &request.workdir {
+        if !dir.starts_with('/') {
+            let fault = format!("the working directory `{dir}` is invalid: it must be absolute");
+            return Err(Error::new(Kind::Input, fault));
+        }
+        config.working_dir.clone_from(dir);
+    }
+    if let Some(signal) = &request.stop_signal {
+        super::lifecycle::signal_number(signal)?;
+        config.stop_signal = Some(signal.clone());
+    }
+    if let Some(entrypoint) = &request.entrypoint {
+        config.entrypoint = (!entrypoint.is_empty()).then(|| vec![entrypoint.clone()]);
+        // The image's arguments were meant for the image's entry point.
+        config.cmd = None;
+    }
+    if !request.args.is_empty() {
+        config.cmd = Some(request.args.clone());
+    }
+    config.labels.extend(env::labels(&request.labels)?);
+    Ok(config)
+}
+
+fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
+    let parts = [&config.entrypoint, &config.cmd];
+    let argv: Vec<String> = parts.into_iter().flatten().flatten().cloned().collect();
+    if argv.is_empty() {
+        return Err(Error::new(
+            Kind::Input,
+            format!(
+                "no command specified: the image `{0}` has none of its own",
+                request.image
+            ),
+        )
+        .with_hint(format!(
+            "name the program: `smidge run {0} /PROGRAM`",
+            request.image
+        )));
+    }
+    Ok(argv)
+}
+
+/// What the program finds in its environment: Docker's additions do not override the image.
+fn environment(draft: &Draft<'_>, hostname: &str) -> Vec<String> {
+    let mut env = vec![env::DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if draft.request.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    for pair in &draft.config.env {
+        env::set(&mut env, pair);
+    }
+    if env::value(&env, "HOME").is_none_or(str::is_empty) {
+        env::set(&mut env, &format!("HOME={}", draft.account.home));
+    }
+    env
+}
+
+fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
+    for text in &request.expose {
+        let (range, protocol) = parse_exposed(text).ok_or_else(|| {
+            Error::new(Kind::Input, format!("invalid port to expose: `{text}`"))
+                .with_hint("write a port, or a port and its protocol: `--expose 8080/udp`")
+        })?;
+        for port in range {
+            config
+                .exposed_ports
+                .insert(format!("{port}/{protocol}"), Empty {});
+        }
+    }
+    let mut ports: Vec<Port> = Vec::new();
+    for text in &request.publish {
+        ports.extend(parse_publish(text)?);
+    }
+    if request.publish_all {
+        for text in config.exposed_ports.keys() {
+            ports.extend(parse_publish(text)?);
+        }
+    }
+    for port in &ports {
+        let exposed = format!("{}/{}", port.container_port, port.protocol);
+        config.exposed_ports.insert(exposed, Empty {});
+    }
+    let published = !ports.is_empty();
+    if published && request.network == Network::None {
+        return Err(Error::new(
+            Kind::Input,
+            "no port can be published with `--network none`",
+        ));
+    }
+    // On the host's network, the program's own ports are the host's.
+    Ok(if request.network == Network::Host {
+        Vec::new()
+    } else {
+        ports
+    })
+}
+
+fn hostname(request: &CreateRequest, id: &str, host: &crate::Host) -> String {
+    match (&request.hostname, request.network) {
+        (Some(name), _) => name.clone(),
+        (None, Network::Host) => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .ok()
+            .or_else(|| host.env.get("HOSTNAME").cloned())
+            .unwrap_or_else(|| id[..12].to_owned()),
+        (None, _) => id[..12].to_owned(),
+    }
+}
+
+/// `/etc/hosts` of a container that has no address but the loopback's.
+fn hosts(hostname: &str, network: Network) -> String {
+    if network == Network::Host
+        && let Ok(hosts) = std::fs::read_to_string("/etc/hosts")
+    {
+        return hosts;
+    }
+    format!(
+        "127.0.0.1\tlocalhost {hostname}\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n"
+    )
+}
+
+/// As Docker does for `--volume`: a directory that is missing is made.
+fn make_source(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).map_err(|source| {
+        Error::io(
+            format!("cannot create `{}`, to be mounted", path.display()),
+            source,
+        )
+    })
+}

@@ -1,0 +1,164 @@
+//! A container's environment and labels, from every place they can come from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{Error, Host, Kind, Result};
+
+/// What Docker gives a program that has no `PATH` of its own.
+pub(crate) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Sets `NAME=value` in a list, in place of an older value.
+pub(crate) fn set(env: &mut Vec<String>, pair: &str) {
+    let name = name(pair);
+    match env.iter_mut().find(|known| self::name(known) == name) {
+        Some(known) => pair.clone_into(known),
+        None => env.push(pair.to_owned()),
+    }
+}
+
+/// The value of a variable in a list.
+pub(crate) fn value<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
+    let pair = env.iter().find(|pair| self::name(pair) == name)?;
+    pair.split_once('=').map(|(_, value)| value)
+}
+
+fn name(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+/// What `--env` and `--env-file` ask for, as `NAME=value`; a bare name takes the caller's value, and
+/// is left out if the caller has none. What `--env` says wins.
+pub(crate) fn requested(
+    options: &[String],
+    files: &[impl AsRef<Path>],
+    host: &Host,
+) -> Result<Vec<String>> {
+    let mut env = Vec::new();
+    let take = |env: &mut Vec<String>, pair: &str| match pair.contains('=') {
+        true => set(env, pair),
+        false => {
+            if let Some(value) = host.env.get(pair) {
+                set(env, &format!("{pair}={value}"));
+            }
+        }
+    };
+    for file in files {
+        for pair in read_file(file.as_ref(), host)? {
+            take(&mut env, &pair);
+        }
+    }
+    for pair in options {
+        if pair.is_empty() || pair.starts_with('=') {
+            let fault = format!("invalid environment variable `{pair}`: the name is missing");
+            return Err(Error::new(Kind::Input, fault));
+        }
+        take(&mut env, pair);
+    }
+    Ok(env)
+}
+
+/// Labels from `KEY=value` options; a bare key has an empty value.
+pub(crate) fn labels(options: &[String]) -> Result<BTreeMap<String, String>> {
+    options
+        .iter()
+        .map(
+            |option| match option.split_once('=').unwrap_or((option, "")) {
+                ("", _) => {
+                    let fault = format!("invalid label `{option}`: the key is missing");
+                    Err(Error::new(Kind::Input, fault))
+                }
+                (key, value) => Ok((key.to_owned(), value.to_owned())),
+            },
+        )
+        .collect()
+}
+
+/// The lines of an environment file: Docker takes them as they are, without quotes or escapes.
+fn read_file(path: &Path, host: &Host) -> Result<Vec<String>> {
+    let shown = path.display();
+    let bytes = std::fs::read(host.absolute(path)).map_err(|source| {
+        Error::io(
+            format!("cannot read the environment file `{shown}`"),
+            source,
+        )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Error::new(
+            Kind::Input,
+            format!("the environment file `{shown}` is not UTF-8"),
+        )
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut pairs = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = name(line);
+        if name.is_empty() || name.contains([' ', '\t']) {
+            let fault = format!(
+                "the environment file `{shown}` is invalid in line {}: `{name}` is not a name",
+                number + 1
+            );
+            return Err(Error::new(Kind::Input, fault));
+        }
+        pairs.push(line.to_owned());
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::test_host;
+
+    #[test]
+    fn options_win_over_files_and_bare_names_take_the_callers_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            "\u{feff}# comment\n\n  A=file\nB=two words \nC=\"quoted\"\nFROM_HOST\nNOT_SET\n";
+        std::fs::write(dir.path().join("env"), text).unwrap();
+        let mut host = test_host(dir.path());
+        host.env = [("FROM_HOST".to_owned(), "yes".to_owned())].into();
+        let options = ["A=option", "D=", "NOT_SET", "FROM_HOST"].map(str::to_owned);
+        assert_eq!(
+            requested(&options, &["env"], &host).unwrap(),
+            [
+                "A=option",
+                "B=two words ",
+                "C=\"quoted\"",
+                "FROM_HOST=yes",
+                "D="
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = test_host(dir.path());
+        std::fs::write(dir.path().join("bad"), "A=1\nb c=2\n").unwrap();
+        std::fs::write(dir.path().join("binary"), [0xff, 0xfe]).unwrap();
+        for (options, file, expected) in [
+            (vec!["=x".to_owned()], None, "the name is missing"),
+            (vec![], Some("bad"), "in line 2: `b c` is not a name"),
+            (vec![], Some("binary"), "is not UTF-8"),
+            (
+                vec![],
+                Some("none"),
+                "cannot read the environment file `none`",
+            ),
+        ] {
+            let files: Vec<&str> = file.into_iter().collect();
+            let fault = requested(&options, &files, &host).unwrap_err();
+            assert!(fault.to_string().contains(expected), "{fault}");
+        }
+        assert!(labels(&["=x".to_owned()]).is_err());
+        let labels = labels(&["a=b=c".to_owned(), "d".to_owned()]).unwrap();
+        assert_eq!(labels["a"], "b=c");
+        assert_eq!(labels["d"], "");
+    }
+}

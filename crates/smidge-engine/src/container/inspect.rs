@@ -1,0 +1,261 @@
+//! `inspect` of a container, in the shape of Docker's API.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use smidge_run::{Network, Port, Status};
+
+use super::list::status_word;
+use super::record::{Known, MountPoint, Record};
+use crate::{Engine, Result};
+
+/// What Docker writes for "never".
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Docker's `ContainerInspect`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ContainerInspect {
+    /// The container's id.
+    pub id: String,
+    /// When it was made.
+    pub created: String,
+    /// The program.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What has become of it.
+    pub state: Value,
+    /// The image's id.
+    pub image: String,
+    /// Its `/etc/resolv.conf` on the host.
+    pub resolv_conf_path: String,
+    /// Its `/etc/hostname` on the host.
+    pub hostname_path: String,
+    /// Its `/etc/hosts` on the host.
+    pub hosts_path: String,
+    /// Its log.
+    pub log_path: String,
+    /// Its name, with the slash that Docker puts before it.
+    pub name: String,
+    /// How often it was started again by itself.
+    pub restart_count: u32,
+    /// How its layers are joined.
+    pub driver: &'static str,
+    /// What it runs on.
+    pub platform: &'static str,
+    /// What was asked of the host.
+    pub host_config: Value,
+    /// Where its files are.
+    pub graph_driver: Value,
+    /// What is mounted in it.
+    pub mounts: Vec<Value>,
+    /// What the program was told.
+    pub config: Value,
+    /// How it can be reached.
+    pub network_settings: Value,
+}
+
+impl Engine {
+    /// Everything about a container.
+    ///
+    /// # Errors
+    /// When there is no such container, or its record cannot be read.
+    pub fn inspect_container(&self, name: &str) -> Result<ContainerInspect> {
+        Ok(inspected(&self.container(name)?))
+    }
+}
+
+fn inspected(known: &Known) -> ContainerInspect {
+    let Known {
+        container, record, ..
+    } = known;
+    let below = |name: &str| container.dir.join(name).display().to_string();
+    let (path, args) = match record.spec.args.split_first() {
+        Some((path, args)) => (path.clone(), args.to_vec()),
+        None => (String::new(), Vec::new()),
+    };
+    ContainerInspect {
+        id: container.id.clone(),
+        created: record.created.clone(),
+        path,
+        args,
+        state: state(known),
+        image: record.image_id.to_string(),
+        resolv_conf_path: below("etc/resolv.conf"),
+        hostname_path: below("etc/hostname"),
+        hosts_path: below("etc/hosts"),
+        log_path: below(&format!("{}-json.log", container.id)),
+        name: format!("/{}", container.name),
+        restart_count: 0,
+        driver: "overlay",
+        platform: "linux",
+        host_config: host_config(record),
+        graph_driver: graph_driver(known),
+        mounts: record.mounts.iter().map(mount).collect(),
+        config: config(record),
+        network_settings: network_settings(known),
+    }
+}
+
+fn state(known: &Known) -> Value {
+    let state = &known.state;
+    let time = |text: &str| {
+        if text.is_empty() {
+            NEVER.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    json!({
+        "Status": status_word(state.status),
+        "Running": state.status == Status::Running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code.unwrap_or(0),
+        "Error": state.error,
+        "StartedAt": time(&state.started_at),
+        "FinishedAt": time(&state.finished_at),
+    })
+}
+
+fn host_config(record: &Record) -> Value {
+    let spec = &record.spec;
+    json!({
+        "Binds": record.host.binds,
+        "NetworkMode": network_mode(spec.network),
+        "PortBindings": bindings(&record.host.ports, true),
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": record.host.auto_remove,
+        "PublishAllPorts": record.host.publish_all,
+        "ReadonlyRootfs": spec.read_only,
+        "Privileged": false,
+        "Init": spec.init,
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "SecurityOpt": match spec.no_new_privileges {
+            true => json!(["no-new-privileges"]),
+            false => json!([]),
+        },
+    })
+}
+
+/// As Docker calls the network of a container's own.
+fn network_mode(network: Network) -> &'static str {
+    match network {
+        Network::Private => "bridge",
+        Network::Host => "host",
+        Network::None => "none",
+    }
+}
+
+fn graph_driver(known: &Known) -> Value {
+    let layers = known
+        .record
+        .spec
+        .layers
+        .iter()
+        .map(|layer| layer.display().to_string());
+    let below = |name: &str| known.container.dir.join(name).display().to_string();
+    json!({
+        "Name": "overlay",
+        "Data": {
+            "LowerDir": layers.collect::<Vec<_>>().join(":"),
+            "UpperDir": below("upper"),
+            "WorkDir": below("work"),
+        },
+    })
+}
+
+fn mount(mount: &MountPoint) -> Value {
+    let mut value = json!({
+        "Type": if mount.name.is_empty() { "bind" } else { "volume" },
+        "Source": mount.source.display().to_string(),
+        "Destination": mount.destination,
+        "Mode": if mount.read_only { "ro" } else { "" },
+        "RW": !mount.read_only,
+        "Propagation": "rprivate",
+    });
+    if !mount.name.is_empty()
+        && let Value::Object(fields) = &mut value
+    {
+        fields.insert("Name".to_owned(), mount.name.clone().into());
+        fields.insert("Driver".to_owned(), "local".into());
+    }
+    value
+}
+
+fn config(record: &Record) -> Value {
+    let (spec, config) = (&record.spec, &record.config);
+    let attached = record.host.attached;
+    json!({
+        "Hostname": spec.hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": attached && spec.stdin,
+        "AttachStdout": attached,
+        "AttachStderr": attached,
+        "ExposedPorts": config.exposed_ports,
+        "Tty": spec.tty,
+        "OpenStdin": spec.stdin,
+        "StdinOnce": attached && spec.stdin,
+        "Env": spec.env,
+        "Cmd": config.cmd,
+        "Image": record.image,
+        "Volumes": config.volumes,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": config.entrypoint,
+        "OnBuild": config.on_build,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal.as_deref().unwrap_or("SIGTERM"),
+        "StopTimeout": record.host.stop_timeout,
+    })
+}
+
+fn network_settings(known: &Known) -> Value {
+    let mode = network_mode(known.record.spec.network);
+    let ports = match known.state.status {
+        Status::Running => {
+            let mut ports = match bindings(&known.state.ports, false) {
+                Value::Object(ports) => ports,
+                _ => Map::new(),
+            };
+            for exposed in known.record.config.exposed_ports.keys() {
+                ports.entry(exposed.clone()).or_insert(Value::Null);
+            }
+            Value::Object(ports)
+        }
+        Status::Created | Status::Exited => json!({}),
+    };
+    json!({
+        "SandboxID": known.container.id,
+        "Ports": ports,
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "MacAddress": "",
+        "Networks": {mode: {"IPAddress": "", "Gateway": "", "MacAddress": ""}},
+    })
+}
+
+/// Ports of the host by the container's. A port that the kernel is to choose was asked for as ``.
+fn bindings(ports: &[Port], asked: bool) -> Value {
+    let mut all = Map::new();
+    for port in ports {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        let host_port = match port.host_port {
+            0 if asked => String::new(),
+            number => number.to_string(),
+        };
+        let host_ip = match port.host_ip.is_unspecified() && asked {
+            true => String::new(),
+            false => port.host_ip.to_string(),
+        };
+        let binding = json!({"HostIp": host_ip, "HostPort": host_port});
+        if let Value::Array(list) = all.entry(key).or_insert_with(|| json!([])) {
+            list.push(binding);
+        }
+    }
+    Value::Object(all)
+}

@@ -1,0 +1,186 @@
+//! stop, kill, wait, rm: a container's end.
+
+use std::time::Duration;
+
+use smidge_run::{RunError, State, Status};
+
+use super::record::Known;
+use crate::{Engine, Error, Kind, Result};
+
+/// Seconds that `stop` waits before it kills.
+const GRACE: i64 = 10;
+
+/// How `stop` ends a program.
+#[derive(Clone, Debug, Default)]
+pub struct StopRequest {
+    /// The signal to send first, if not the container's own.
+    pub signal: Option<String>,
+    /// Seconds to wait for the program to end by itself; negative waits for ever.
+    pub timeout: Option<i64>,
+}
+
+/// A signal by name or number.
+///
+/// # Errors
+/// [`Kind::Input`] when there is no such signal.
+pub(crate) fn signal_number(text: &str) -> Result<i32> {
+    smidge_run::signal_number(text).ok_or_else(|| {
+        Error::new(Kind::Input, format!("there is no signal `{text}`"))
+            .with_hint("signals go by name or number: `smidge kill -s HUP CONTAINER`")
+    })
+}
+
+impl Engine {
+    /// Asks a container's program to end, and kills it when it does not. One that does not run is fine.
+    ///
+    /// # Errors
+    /// When there is no such container or signal, or it cannot be sent.
+    pub fn stop(&self, name: &str, request: &StopRequest) -> Result<()> {
+        let known = self.container(name)?;
+        let signal = request
+            .signal
+            .as_ref()
+            .or(known.record.config.stop_signal.as_ref());
+        let signal = signal.map_or(Ok(15), |signal| signal_number(signal))?;
+        if known.state.status != Status::Running {
+            return Ok(());
+        }
+        let dir = &known.container.dir;
+        let timeout = request
+            .timeout
+            .or(known.record.host.stop_timeout)
+            .unwrap_or(GRACE);
+        let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
+        if gone(smidge_run::signal(dir, signal))? || ended(smidge_run::wait(dir, timeout))? {
+            return Ok(());
+        }
+        if !gone(smidge_run::signal(dir, 9))? {
+            ended(smidge_run::wait(dir, None))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to a container's program; `KILL` unless one is named.
+    ///
+    /// # Errors
+    /// When there is no such container or signal, or the container does not run.
+    pub fn kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
+        let signal = signal.map_or(Ok(9), signal_number)?;
+        let known = self.container(name)?;
+        if known.state.status != Status::Running {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!(
+                    "cannot kill container `{name}`: container {} is not running",
+                    known.container.id
+                ),
+            ));
+        }
+        smidge_run::signal(&known.container.dir, signal)?;
+        if signal == 9 {
+            // So that what comes next finds it ended.
+            ended(smidge_run::wait(&known.container.dir, None))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a container's program has ended: its exit status.
+    ///
+    /// # Errors
+    /// When there is no such container, or its state cannot be read.
+    pub fn wait(&self, name: &str) -> Result<i32> {
+        let container = self.store.container(name)?;
+        Ok(smidge_run::wait(&container.dir, None)?.unwrap_or(0))
+    }
+
+    /// Removes a container; one that runs only if `force` is set. With `volumes`, its anonymous
+    /// volumes go too.
+    ///
+    /// # Errors
+    /// When there is no such container, when it runs, when a file cannot be removed.
+    pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
+        let known = self.container(name)?;
+        if known.state.status == Status::Running {
+            if !force {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "cannot remove container `{}`: it is running",
+                        known.container.name
+                    ),
+                )
+                .with_fact(format!("id: {}", known.container.id))
+                .with_hint(format!(
+                    "stop it first: `smidge stop {}`",
+                    known.container.name
+                ))
+                .with_hint(format!(
+                    "or kill and remove it: `smidge rm -f {}`",
+                    known.container.name
+                )));
+            }
+            if !gone(smidge_run::signal(&known.container.dir, 9))? {
+                ended(smidge_run::wait(&known.container.dir, None))?;
+            }
+        }
+        self.discard(&known, volumes || known.record.host.auto_remove)
+    }
+
+    /// Removes all containers that do not run: their ids, and the bytes that are free again.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn prune_containers(&self) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for known in self.all_containers()? {
+            if known.state.status != Status::Running {
+                self.discard(&known, false)?;
+                removed.push(known.container.id);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes what a container has on the disk, its record last, so that a removal that was
+    /// interrupted can be repeated.
+    pub(crate) fn discard(&self, known: &Known, volumes: bool) -> Result<()> {
+        let Known {
+            container, record, ..
+        } = known;
+        let map = &record.spec.id_map;
+        for name in ["merged", "upper", "work"] {
+            smidge_run::remove_tree(map, &container.dir.join(name))?;
+        }
+        if volumes {
+            for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
+                if let Some(volume) = mount.source.parent() {
+                    smidge_run::remove_tree(map, volume)?;
+                }
+            }
+        }
+        self.store.remove_container(container)?;
+        Ok(())
+    }
+
+    /// What has become of a container.
+    ///
+    /// # Errors
+    /// When there is no such container, or its state cannot be read.
+    pub fn state(&self, name: &str) -> Result<State> {
+        Ok(self.container(name)?.state)
+    }
+}
+
+/// Whether the program had ended before the signal came.
+fn gone(sent: std::result::Result<(), RunError>) -> Result<bool> {
+    match sent {
+        Ok(()) => Ok(false),
+        Err(RunError::NotRunning { .. }) => Ok(true),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Whether the program ended in time.
+fn ended(waited: std::result::Result<Option<i32>, RunError>) -> Result<bool> {
+    Ok(waited?.is_some())
+}

@@ -1,0 +1,199 @@
+//! `ps`: which containers there are.
+
+use std::net::SocketAddr;
+
+use smidge_run::Status;
+
+use super::port::parse_exposed;
+use super::record::Known;
+use crate::image::{Filter, Filters};
+use crate::{Engine, Error, Kind, Result};
+
+/// Which containers to list.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerQuery {
+    /// Those that do not run, too.
+    pub all: bool,
+    /// The newest so many, whether they run or not.
+    pub last: Option<usize>,
+    /// Conditions.
+    pub filters: Vec<Filter>,
+}
+
+/// A container in the list.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The container.
+    pub known: Known,
+    /// Its published and exposed ports, in Docker's words.
+    pub ports: String,
+}
+
+/// The filters of `ps`.
+const FILTERS: [&str; 12] = [
+    "id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "publish",
+    "expose", "network",
+];
+
+impl Engine {
+    /// Lists containers, the newest first.
+    ///
+    /// # Errors
+    /// When a filter cannot be understood or names what is not there, when the store cannot be read.
+    pub fn containers(&self, query: &ContainerQuery) -> Result<Vec<Row>> {
+        let filters = Filters::new(&query.filters, &FILTERS)?;
+        check_values(&filters)?;
+        let mut all = self.all_containers()?;
+        if let Some(last) = query.last {
+            all.truncate(last);
+        }
+        let named_state = ["status", "exited"]
+            .iter()
+            .any(|key| !filters.values(key).is_empty());
+        let everything = query.all || query.last.is_some() || named_state;
+        let created = |key: &str| -> Result<Option<String>> {
+            let name = filters.values(key).last();
+            name.map(|name| Ok(self.container(name)?.record.created))
+                .transpose()
+        };
+        let (before, since) = (created("before")?, created("since")?);
+        let mut ancestors = Vec::new();
+        for name in filters.values("ancestor") {
+            // An image that is gone has no descendants to show.
+            ancestors.extend(self.store.image(name).ok().map(|image| image.id));
+        }
+        let by_ancestor = !filters.values("ancestor").is_empty();
+        all.retain(|known| {
+            (everything || known.state.status == Status::Running)
+                && suits(known, &filters)
+                && before
+                    .as_ref()
+                    .is_none_or(|bound| known.record.created < *bound)
+                && since
+                    .as_ref()
+                    .is_none_or(|bound| known.record.created > *bound)
+                && (!by_ancestor || ancestors.contains(&known.record.image_id))
+        });
+        Ok(all
+            .into_iter()
+            .map(|known| Row {
+                ports: ports(&known),
+                known,
+            })
+            .collect())
+    }
+}
+
+fn check_values(filters: &Filters) -> Result<()> {
+    const STATES: [&str; 7] = [
+        "created",
+        "running",
+        "paused",
+        "restarting",
+        "removing",
+        "exited",
+        "dead",
+    ];
+    if let Some(bad) = filters
+        .values("status")
+        .iter()
+        .find(|s| !STATES.contains(&s.as_str()))
+    {
+        return Err(
+            Error::new(Kind::Input, format!("invalid filter `status={bad}`"))
+                .with_fact(format!("expected one of: {}", STATES.join(", "))),
+        );
+    }
+    match filters
+        .values("exited")
+        .iter()
+        .find(|code| code.parse::<i32>().is_err())
+    {
+        Some(bad) => {
+            let fault = format!("invalid filter `exited={bad}`: expected an exit status");
+            Err(Error::new(Kind::Input, fault))
+        }
+        None => Ok(()),
+    }
+}
+
+fn suits(known: &Known, filters: &Filters) -> bool {
+    let Known {
+        container,
+        record,
+        state,
+    } = known;
+    let exposed = |wanted: &String| match parse_exposed(wanted) {
+        Some((range, protocol)) => record.config.exposed_ports.keys().any(|port| {
+            parse_exposed(port).is_some_and(|(p, q)| q == protocol && range.contains(p.start()))
+        }),
+        None => false,
+    };
+    let published = |wanted: &String| match parse_exposed(wanted) {
+        Some((range, protocol)) => record
+            .host
+            .ports
+            .iter()
+            .any(|port| port.protocol == protocol && range.contains(&port.container_port)),
+        None => false,
+    };
+    let network = format!("{:?}", record.spec.network).to_ascii_lowercase();
+    filters.any("id", |id| container.id.starts_with(id.as_str()))
+        && filters.any("name", |name| {
+            container.name.contains(name.trim_matches('/'))
+        })
+        && filters.labels(record.labels())
+        && filters.any("status", |wanted| wanted == status_word(state.status))
+        && filters.any("exited", |code| {
+            state.status == Status::Exited && code.parse().ok() == state.exit_code
+        })
+        && filters.any("volume", |volume| {
+            record
+                .mounts
+                .iter()
+                .any(|m| m.name == *volume || m.destination == *volume)
+        })
+        && filters.any("publish", published)
+        && filters.any("expose", exposed)
+        && filters.any("network", |wanted| *wanted == network)
+}
+
+/// The word for a state.
+pub fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Exited => "exited",
+    }
+}
+
+/// `0.0.0.0:8081->8080/tcp, 9090/tcp`: what is published while it runs, then what is exposed alone.
+fn ports(known: &Known) -> String {
+    let running = known.state.status == Status::Running;
+    if !running {
+        return String::new();
+    }
+    let published = known.state.ports.iter().map(|port| {
+        let address = SocketAddr::new(port.host_ip, port.host_port);
+        format!("{address}->{}/{}", port.container_port, port.protocol)
+    });
+    let is_published = |text: &str| {
+        let ports = known.state.ports.iter();
+        ports
+            .map(|port| format!("{}/{}", port.container_port, port.protocol))
+            .any(|p| p == *text)
+    };
+    let exposed = known
+        .record
+        .config
+        .exposed_ports
+        .keys()
+        .map(|text| match text.contains('/') {
+            true => text.clone(),
+            false => format!("{text}/tcp"),
+        });
+    published
+        .chain(exposed.filter(|text| !is_published(text)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

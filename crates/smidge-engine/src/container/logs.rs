@@ -1,0 +1,146 @@
+//! `logs`: what a container's program wrote.
+
+use std::time::{Duration, SystemTime};
+
+use smidge_run::log::{Entry, LogQuery};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::{Engine, Error, Kind, Result};
+
+/// Which lines of a log to show.
+#[derive(Clone, Debug, Default)]
+pub struct LogRequest {
+    /// Whether to go on until the program ends.
+    pub follow: bool,
+    /// At most this many lines, from the end.
+    pub tail: Option<usize>,
+    /// Only lines from this time on: RFC 3339, seconds since 1970, or how long ago (`10m`).
+    pub since: Option<String>,
+    /// Only lines before this time, as `since`.
+    pub until: Option<String>,
+}
+
+impl Engine {
+    /// Reads a container's log; every line goes to `sink`, whose error ends the reading.
+    ///
+    /// # Errors
+    /// When there is no such container, when a time cannot be understood, when `sink` fails.
+    pub fn logs(
+        &self,
+        name: &str,
+        request: &LogRequest,
+        sink: &mut dyn FnMut(&Entry) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let moment = |text: &Option<String>| {
+            text.as_deref()
+                .map(|text| moment(text, self.host.now))
+                .transpose()
+        };
+        let query = LogQuery {
+            follow: request.follow,
+            tail: request.tail,
+            since: moment(&request.since)?,
+            until: moment(&request.until)?,
+        };
+        let container = self.store.container(name)?;
+        Ok(smidge_run::log::read(&container.dir, &query, sink)?)
+    }
+}
+
+/// A time as the log's reader takes it. Docker also takes a date, a time without zone (UTC here), and
+/// how long ago.
+fn moment(text: &str, now: SystemTime) -> Result<String> {
+    if let Some(age) = duration(text) {
+        let then = OffsetDateTime::from(now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
+        return Ok(then.format(&Rfc3339).unwrap_or_default());
+    }
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let zoned = [
+        text.to_owned(),
+        format!("{text}Z"),
+        format!("{text}:00Z"),
+        format!("{text}T00:00:00Z"),
+    ];
+    if is_number {
+        return Ok(text.to_owned());
+    }
+    zoned
+        .into_iter()
+        .find(|text| OffsetDateTime::parse(text, &Rfc3339).is_ok())
+        .ok_or_else(|| {
+            Error::new(Kind::Input, format!("`{text}` is no time"))
+                .with_hint("write `2026-11-21T09:30:00Z`, or how long ago: `10m`, `1h30m`")
+        })
+}
+
+/// Go's durations: `1h30m`, `1.5s`, `300ms`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let units = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let seconds = match &rest[..units] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = &rest[units..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, expected) in [
+            ("1h30m", Some(5400.0)),
+            ("1.5s", Some(1.5)),
+            ("300ms", Some(0.3)),
+            ("10m", Some(600.0)),
+            ("", None),
+            ("10", None),
+            ("m", None),
+            ("1d", None),
+            ("1e5s", None),
+            ("99999999999999999999h", None),
+        ] {
+            assert_eq!(duration(text).map(|d| d.as_secs_f64()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_taken_in_dockers_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+        for (text, expected) in [
+            ("10m", Some("1970-01-01T00:50:00Z")),
+            ("5h", Some("1970-01-01T00:00:00Z")),
+            ("1700000000.5", Some("1700000000.5")),
+            ("2026-11-21T09:30:00.5Z", Some("2026-11-21T09:30:00.5Z")),
+            (
+                "2026-11-21T09:30:00+02:00",
+                Some("2026-11-21T09:30:00+02:00"),
+            ),
+            ("2026-11-21T09:30:00", Some("2026-11-21T09:30:00Z")),
+            ("2026-11-21T09:30", Some("2026-11-21T09:30:00Z")),
+            ("2026-11-21", Some("2026-11-21T00:00:00Z")),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(moment(text, now).ok().as_deref(), expected, "{text}");
+        }
+    }
+}

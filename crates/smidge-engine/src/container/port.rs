@@ -1,0 +1,181 @@
+//! `--publish [IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp]`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use smidge_run::{Port, Protocol};
+
+use crate::{Error, Kind, Result};
+
+/// Reads what a `--publish` option asks for: one port, or a range of them.
+///
+/// # Errors
+/// [`Kind::Input`], saying which part is at fault.
+pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
+    let invalid = |why: String| {
+        Error::new(Kind::Input, format!("cannot publish `{text}`: {why}"))
+            .with_hint("write HOST:CONTAINER: `smidge run -p 8080:80 IMAGE`")
+    };
+    let (rest, protocol) = split_protocol(text).map_err(invalid)?;
+    let (host_ip, rest) = split_address(rest).map_err(invalid)?;
+    let (host, container) = match rest.rsplit_once(':') {
+        Some((host, container)) => (host, container),
+        None => ("", rest),
+    };
+    let container = parse_range(container, "container port").map_err(invalid)?;
+    let host = match host {
+        // The kernel draws a port for each.
+        "" | "0" => None,
+        _ => Some(parse_range(host, "host port").map_err(invalid)?),
+    };
+    if let Some(host) = &host
+        && host.len() != container.len()
+    {
+        return Err(invalid(format!(
+            "{} host ports cannot lead to {} container ports",
+            host.len(),
+            container.len()
+        )));
+    }
+    Ok(container
+        .enumerate()
+        .map(|(index, container_port)| Port {
+            host_ip,
+            host_port: host
+                .as_ref()
+                .and_then(|host| host.clone().nth(index))
+                .unwrap_or(0),
+            container_port,
+            protocol,
+        })
+        .collect())
+}
+
+/// Reads a port as an image config has it: `8080`, `8080/udp`, `8000-8002/tcp`.
+pub(crate) fn parse_exposed(text: &str) -> Option<(std::ops::RangeInclusive<u16>, Protocol)> {
+    let (rest, protocol) = split_protocol(text).ok()?;
+    let (first, last) = rest.split_once('-').unwrap_or((rest, rest));
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some((range, protocol))
+}
+
+fn split_protocol(text: &str) -> std::result::Result<(&str, Protocol), String> {
+    match text.rsplit_once('/') {
+        None => Ok((text, Protocol::Tcp)),
+        Some((rest, protocol)) if protocol.eq_ignore_ascii_case("tcp") => Ok((rest, Protocol::Tcp)),
+        Some((rest, protocol)) if protocol.eq_ignore_ascii_case("udp") => Ok((rest, Protocol::Udp)),
+        Some((_, other)) => Err(format!("unknown protocol `{other}`: expected tcp or udp")),
+    }
+}
+
+/// Splits off the address to listen on; all of IPv4 if there is none.
+fn split_address(text: &str) -> std::result::Result<(IpAddr, &str), String> {
+    let address = |text: &str| {
+        text.parse::<IpAddr>()
+            .map_err(|_| format!("`{text}` is not an IP address"))
+    };
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inside, rest) = rest.split_once(']').ok_or("`[` is never closed by `]`")?;
+        let rest = rest.strip_prefix(':').ok_or("`:` is missing after `]`")?;
+        return Ok((address(inside)?, rest));
+    }
+    match text.matches(':').count() {
+        0 | 1 => Ok((Ipv4Addr::UNSPECIFIED.into(), text)),
+        2 => match text.split_once(':') {
+            Some(("", rest)) => Ok((Ipv4Addr::UNSPECIFIED.into(), rest)),
+            Some((ip, rest)) => Ok((address(ip)?, rest)),
+            None => Ok((Ipv4Addr::UNSPECIFIED.into(), text)),
+        },
+        _ => Err("an IPv6 address goes in brackets: `[::1]:8080:80`".to_owned()),
+    }
+}
+
+type Ports = std::vec::IntoIter<u16>;
+
+fn parse_range(text: &str, what: &str) -> std::result::Result<Ports, String> {
+    let number = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .ok_or_else(|| format!("invalid {what} `{text}`: expected 1 to 65535"))
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(text)?, number(text)?),
+    };
+    if first > last {
+        return Err(format!(
+            "the range of {what}s `{text}` ends before it starts"
+        ));
+    }
+    Ok((first..=last).collect::<Vec<_>>().into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        match parse_publish(text) {
+            Ok(ports) => ports
+                .iter()
+                .map(|p| {
+                    let address = std::net::SocketAddr::new(p.host_ip, p.host_port);
+                    format!("{address}->{}/{}", p.container_port, p.protocol)
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn publications_are_read_as_docker_writes_them() {
+        for (text, expected) in [
+            ("8081:8080", "0.0.0.0:8081->8080/tcp"),
+            ("8080", "0.0.0.0:0->8080/tcp"),
+            ("0:8080", "0.0.0.0:0->8080/tcp"),
+            ("53:53/udp", "0.0.0.0:53->53/udp"),
+            ("53:53/UDP", "0.0.0.0:53->53/udp"),
+            ("127.0.0.1:80:8080", "127.0.0.1:80->8080/tcp"),
+            ("127.0.0.1::8080", "127.0.0.1:0->8080/tcp"),
+            ("[::1]:80:8080", "[::1]:80->8080/tcp"),
+            ("[::1]::8080", "[::1]:0->8080/tcp"),
+            ("80-81:90-91", "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp"),
+            ("90-91", "0.0.0.0:0->90/tcp 0.0.0.0:0->91/tcp"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_their_fault() {
+        for (text, expected) in [
+            ("", "invalid container port ``"),
+            ("a", "invalid container port `a`"),
+            ("80:", "invalid container port ``"),
+            ("80:0", "invalid container port `0`"),
+            ("80:65536", "invalid container port `65536`"),
+            ("80:+1", "invalid container port `+1`"),
+            ("x:80", "invalid host port `x`"),
+            ("80:80/sctp", "unknown protocol `sctp`"),
+            ("1.2.3:80:80", "`1.2.3` is not an IP address"),
+            ("::1:80:80", "in brackets"),
+            ("[::1:80:80", "never closed"),
+            ("[::1]80:80", "`:` is missing"),
+            ("80-82:90-91", "3 host ports cannot lead to 2"),
+            ("81-80:1-2", "ends before it starts"),
+        ] {
+            let shown = shown(text);
+            assert!(shown.contains(expected), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn exposed_ports_are_read() {
+        assert_eq!(parse_exposed("80"), Some((80..=80, Protocol::Tcp)));
+        assert_eq!(parse_exposed("80-82/udp"), Some((80..=82, Protocol::Udp)));
+        for bad in ["", "a", "3-1", "70000", "80/x"] {
+            assert_eq!(parse_exposed(bad), None, "{bad}");
+        }
+    }
+}

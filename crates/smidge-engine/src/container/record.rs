@@ -1,0 +1,119 @@
+//! What is kept of a container: everything that starting it again and inspecting it needs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use smidge_image::{Digest, RunConfig};
+use smidge_run::{Port, Spec, State};
+use smidge_store::Container;
+
+use crate::{Engine, Result};
+
+/// A container's `config.json`. Changing this is a format break.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// When it was made, RFC 3339 with nanoseconds.
+    pub created: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's id.
+    pub image_id: Digest,
+    /// The machine the image is for, in OCI's words.
+    pub architecture: String,
+    /// The image's config with what the options changed.
+    pub config: RunConfig,
+    /// What was asked of the host.
+    pub host: HostOptions,
+    /// What is mounted, for `inspect`.
+    pub mounts: Vec<MountPoint>,
+    /// What the sandbox is told.
+    pub spec: Spec,
+}
+
+/// What was asked of the host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostOptions {
+    /// `--volume` options as they were given.
+    pub binds: Vec<String>,
+    /// Published ports as they were asked for.
+    pub ports: Vec<Port>,
+    /// Whether all exposed ports are published.
+    pub publish_all: bool,
+    /// Whether it is removed when it has exited.
+    pub auto_remove: bool,
+    /// Seconds that `stop` waits, if not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
+    /// Whether the command line stayed with it.
+    pub attached: bool,
+}
+
+/// Something mounted in a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountPoint {
+    /// The volume's name; empty for a directory of the host.
+    pub name: String,
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Where it is inside.
+    pub destination: String,
+    /// Whether it is read-only inside.
+    pub read_only: bool,
+    /// Whether the volume is this container's alone and goes with it.
+    pub anonymous: bool,
+}
+
+/// A container with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where it is kept.
+    pub container: Container,
+    /// How it was made.
+    pub record: Record,
+    /// What has become of it.
+    pub state: State,
+}
+
+impl Record {
+    /// The container's labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.config.labels
+    }
+}
+
+impl Engine {
+    /// Finds a container by its name, its id or the beginning of its id.
+    ///
+    /// # Errors
+    /// When there is none, when several fit, when its record cannot be read.
+    pub fn container(&self, name: &str) -> Result<Known> {
+        self.known(self.store.container(name)?)
+    }
+
+    pub(crate) fn known(&self, container: Container) -> Result<Known> {
+        let record = container.record()?;
+        let state = State::read(&container.dir)?;
+        Ok(Known {
+            container,
+            record,
+            state,
+        })
+    }
+
+    /// All containers that can be read, the newest first. One that is removed meanwhile, or is
+    /// damaged, is left out: it must not hide the others.
+    pub(crate) fn all_containers(&self) -> Result<Vec<Known>> {
+        let mut all: Vec<Known> = self
+            .store
+            .containers()?
+            .into_iter()
+            .filter_map(|container| self.known(container).ok())
+            .collect();
+        all.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        Ok(all)
+    }
+}

@@ -1,0 +1,225 @@
+//! Starting a container, and saying why it does not start.
+
+use smidge_image::Tree;
+use smidge_run::{Attach, Ended, RunError, Started, State, Status};
+use smidge_store::Container;
+use smidge_trim::{Fault, Program};
+
+use super::create::CreateRequest;
+use super::record::{Known, Record};
+use crate::{Engine, Error, Kind, Result, Snippet};
+
+/// Which of the caller's streams go to and from a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// Keys that detach from a terminal; `None` for Ctrl-P Ctrl-Q.
+    pub detach_keys: Option<Vec<u8>>,
+}
+
+impl From<Streams> for Attach {
+    fn from(streams: Streams) -> Self {
+        Self {
+            stdin: streams.stdin,
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+            detach_keys: streams
+                .detach_keys
+                .unwrap_or_else(|| Self::DETACH_KEYS.to_vec()),
+        }
+    }
+}
+
+/// A container whose program runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The container.
+    pub container: Container,
+    started: Started,
+}
+
+/// How a foreground container let go of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The program ended: its exit status, or 128 + the signal that killed it.
+    Exited(i32),
+    /// The user detached; the program goes on.
+    Detached,
+}
+
+impl Running {
+    /// Passes streams and signals to and fro until the program has ended or the user detaches.
+    ///
+    /// # Errors
+    /// When the process that watches over the container was killed.
+    pub fn wait(self) -> Result<End> {
+        Ok(match self.started.wait()? {
+            Ended::Exited(code) => End::Exited(code),
+            Ended::Detached => End::Detached,
+        })
+    }
+}
+
+impl Engine {
+    /// Makes a container and starts it. The caller must have one thread only.
+    ///
+    /// When it cannot be started, it stays, unless it was to be removed at its end.
+    ///
+    /// # Errors
+    /// [`Kind::CannotRun`] when the image's program cannot be started, with the reason; otherwise as
+    /// [`Engine::create`], or what keeps the sandbox from being set up.
+    pub fn run(&self, request: &CreateRequest, streams: Option<Streams>) -> Result<Running> {
+        let container = self.create(request)?;
+        let known = self.known(container)?;
+        self.launch(known, streams)
+    }
+
+    /// Starts a container that does not run. One that runs is attached to, if streams are given.
+    ///
+    /// # Errors
+    /// As [`Engine::run`]; when there is no such container.
+    pub fn start(&self, name: &str, streams: Option<Streams>) -> Result<Option<Running>> {
+        let known = self.container(name)?;
+        if known.state.status != Status::Running {
+            return self.launch(known, streams).map(Some);
+        }
+        match streams {
+            None => Ok(None),
+            Some(streams) => {
+                let started = smidge_run::attach(&known.container.dir, &streams.into())?;
+                Ok(Some(Running {
+                    container: known.container,
+                    started,
+                }))
+            }
+        }
+    }
+
+    fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
+        let Known {
+            container, record, ..
+        } = known;
+        match smidge_run::start(&record.spec, streams.map(Attach::from)) {
+            Ok(started) => Ok(Running { container, started }),
+            Err(fault) => {
+                let error = self.explain(&record, &container, fault);
+                if record.host.auto_remove {
+                    // What is left over is found by `prune`; the first fault is worth telling.
+                    let _ = self.discard(
+                        &Known {
+                            container,
+                            record,
+                            state: State::default(),
+                        },
+                        true,
+                    );
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Says why a program did not start, as precisely as the image allows.
+    fn explain(&self, record: &Record, container: &Container, fault: RunError) -> Error {
+        match &fault {
+            RunError::Exec { .. } | RunError::NotInPath { .. } => {
+                let code = match &fault {
+                    RunError::Exec { source, .. } if source.raw_os_error() != Some(2) => 126,
+                    _ => 127,
+                };
+                self.proven_fault(record).unwrap_or_else(|| {
+                    let message = fault.to_string();
+                    let cause = std::error::Error::source(&fault).map(ToString::to_string);
+                    let error = Error::new(Kind::CannotRun(code), message);
+                    cause
+                        .into_iter()
+                        .fold(error, |error, cause| error.caused_by(cause))
+                })
+            }
+            RunError::PortInUse { address, .. } => {
+                let (port, name) = (address.port(), &record.image);
+                let message = format!("cannot publish port {port}: `{address}` is already in use");
+                let error = Error::new(Kind::Conflict, message);
+                match self.holder(container, port) {
+                    Some((holder, id)) => error
+                        .with_fact(format!("used by: container `{holder}` ({})", &id[..12]))
+                        .with_hint(another_port(record, port, name))
+                        .with_hint(format!("or stop it: `smidge stop {holder}`")),
+                    None => error.with_hint(another_port(record, port, name)),
+                }
+            }
+            _ => fault.into(),
+        }
+    }
+
+    /// What the image's own files say against its program.
+    fn proven_fault(&self, record: &Record) -> Option<Error> {
+        let image = self.store.image(&record.image_id.to_string()).ok()?;
+        let tree = self.store.tree(&image).ok()?;
+        let spec = &record.spec;
+        let program = Program {
+            env: spec.env.clone(),
+            working_dir: spec.cwd.clone(),
+            ..Program::new(spec.args.clone(), &record.architecture)
+        };
+        let fault = smidge_trim::prove(&tree as &dyn Tree, &program).err()?;
+        Some(fault_error(&fault))
+    }
+
+    /// Which running container has published a port of the host.
+    fn holder(&self, but: &Container, port: u16) -> Option<(String, String)> {
+        let all = self.all_containers().ok()?;
+        let holder = all.into_iter().find(|known| {
+            known.container.id != but.id
+                && known.state.status == Status::Running
+                && known
+                    .state
+                    .ports
+                    .iter()
+                    .any(|published| published.host_port == port)
+        })?;
+        Some((holder.container.name, holder.container.id))
+    }
+}
+
+/// The error of a program that the proof refuses.
+fn fault_error(fault: &Fault) -> Error {
+    let error = Error::new(Kind::CannotRun(fault.exit_code()), fault.to_string());
+    let label = fault.label();
+    let error = match (fault.span(), label) {
+        (Some(span), label) => error.with_snippet(Snippet {
+            file: span.path.clone(),
+            line: 1,
+            column: span.column,
+            source_line: span.source_line.clone(),
+            length: span.length,
+            label,
+        }),
+        (None, Some(label)) => error.with_fact(label),
+        (None, None) => error,
+    };
+    let error = fault.facts().into_iter().fold(error, Error::with_fact);
+    match fault {
+        Fault::NoLoader { .. } | Fault::NoLibraries { .. } => error
+            .with_hint("build it with its loader and libraries: `smidge build --with-libs PATH`")
+            .with_hint("or link it statically"),
+        _ => error,
+    }
+}
+
+/// Proposes the next port to publish at.
+fn another_port(record: &Record, port: u16, image: &str) -> String {
+    let inside = record
+        .host
+        .ports
+        .iter()
+        .find(|published| published.host_port == port);
+    let inside = inside.map_or(port, |published| published.container_port);
+    let other = port.checked_add(1).unwrap_or(0);
+    format!("pick another host port: `smidge run -p {other}:{inside} {image}`")
+}

@@ -1,0 +1,70 @@
+//! `--change`: Dockerfile instructions that set an image's config.
+
+use smidge_dockerfile::plan::{Action, PlanOptions};
+use smidge_image::{Empty, RunConfig};
+
+use crate::{Error, Kind, Result, Snippet};
+
+/// Applies instructions to a config.
+pub(crate) fn apply(changes: &[String], config: &mut RunConfig) -> Result<()> {
+    const HEAD: &str = "FROM scratch\n";
+    for change in changes {
+        let invalid = |why: String, start: usize, end: usize| {
+            let place = Snippet::new("--change", change, start, end);
+            Error::new(Kind::Input, why).with_snippet(place)
+        };
+        let text = format!("{HEAD}{change}\n");
+        let refused = |diagnostic: &smidge_dockerfile::Diagnostic| {
+            let (start, end) = (diagnostic.span.start, diagnostic.span.end);
+            let at = |at: usize| at.saturating_sub(HEAD.len());
+            invalid(diagnostic.message.clone(), at(start), at(end))
+        };
+        let parsed = smidge_dockerfile::parse(&text);
+        if let Some(diagnostic) = parsed.diagnostics.iter().find(|d| d.is_error()) {
+            return Err(refused(diagnostic));
+        }
+        let plan = smidge_dockerfile::plan(&parsed.dockerfile, &PlanOptions::default());
+        let plan = plan.map_err(|diagnostics| match diagnostics.first() {
+            Some(diagnostic) => refused(diagnostic),
+            None => Error::new(Kind::Input, format!("invalid change `{change}`")),
+        })?;
+        let steps = plan.stages.into_iter().flat_map(|stage| stage.steps);
+        for action in steps.map(|step| step.action) {
+            set(action, config).map_err(|why| invalid(why, 0, change.len()))?;
+        }
+    }
+    Ok(())
+}
+
+fn set(action: Action, config: &mut RunConfig) -> std::result::Result<(), String> {
+    match action {
+        Action::Env(pairs) => {
+            for (name, value) in pairs {
+                crate::container::env::set(&mut config.env, &format!("{name}={value}"));
+            }
+        }
+        Action::Label(pairs) => config.labels.extend(pairs),
+        Action::Workdir(path) => config.working_dir = path,
+        Action::User(user) => config.user = user,
+        Action::Expose(ports) => config.exposed_ports.extend(
+            ports
+                .into_iter()
+                .map(|port| (format!("{}/{}", port.number, port.protocol), Empty {})),
+        ),
+        Action::Volume(paths) => config
+            .volumes
+            .extend(paths.into_iter().map(|p| (p, Empty {}))),
+        Action::StopSignal(signal) => config.stop_signal = Some(signal),
+        Action::Entrypoint(line) => config.entrypoint = Some(line.argv),
+        Action::Cmd(line) => config.cmd = Some(line.argv),
+        Action::OnBuild(text) => config.on_build.get_or_insert_default().push(text),
+        _ => {
+            return Err(
+                "only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME \
+                        and WORKDIR can be changed"
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(())
+}

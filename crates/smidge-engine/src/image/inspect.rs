@@ -1,0 +1,117 @@
+//! `inspect` of an image, in the shape of Docker's API.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use smidge_image::{DiffId, RunConfig};
+use smidge_store::Image;
+
+use crate::{Engine, Result};
+
+/// Docker's `ImageInspect`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageInspect {
+    /// The image's id.
+    pub id: String,
+    /// Its names.
+    pub repo_tags: Vec<String>,
+    /// Its names, each with the manifest's digest.
+    pub repo_digests: Vec<String>,
+    /// What whoever made it had to say.
+    pub comment: String,
+    /// When it was made, RFC 3339; empty if it does not say.
+    pub created: String,
+    /// Who made it.
+    pub author: String,
+    /// How to run it.
+    pub config: Option<RunConfig>,
+    /// CPU architecture.
+    pub architecture: String,
+    /// CPU variant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Operating system.
+    pub os: String,
+    /// Bytes on disk.
+    pub size: u64,
+    /// Where its files are.
+    pub graph_driver: GraphDriver,
+    /// Its layers.
+    #[serde(rename = "RootFS")]
+    pub root_fs: Layers,
+    /// The manifest.
+    pub descriptor: smidge_image::Descriptor,
+}
+
+/// Where an image's files are.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GraphDriver {
+    /// How layers are joined.
+    pub name: &'static str,
+    /// Nothing: the directories are made when the image is first run.
+    pub data: BTreeMap<String, String>,
+}
+
+/// An image's layers.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Layers {
+    /// Always `layers`.
+    #[serde(rename = "Type")]
+    pub kind: &'static str,
+    /// Digests of the uncompressed layers, bottom first.
+    pub layers: Vec<DiffId>,
+}
+
+impl Engine {
+    /// Everything about an image.
+    ///
+    /// # Errors
+    /// When there is no such image, or the store cannot be read.
+    pub fn inspect_image(&self, name: &str) -> Result<ImageInspect> {
+        Ok(inspected(self.store.image(name)?))
+    }
+}
+
+fn inspected(image: Image) -> ImageInspect {
+    let size = image.size();
+    let descriptor = image.descriptor();
+    let repo_digests = image
+        .names
+        .iter()
+        .map(|n| format!("{}@{}", n.familiar_name(), image.digest))
+        .collect();
+    let last_comment = image
+        .config
+        .history
+        .last()
+        .and_then(|step| step.comment.clone());
+    ImageInspect {
+        id: image.id.to_string(),
+        repo_tags: image
+            .names
+            .iter()
+            .map(smidge_image::Reference::familiar)
+            .collect(),
+        repo_digests,
+        comment: last_comment.unwrap_or_default(),
+        created: image.config.created.unwrap_or_default(),
+        author: image.config.author.unwrap_or_default(),
+        config: Some(image.config.config),
+        architecture: image.config.architecture,
+        variant: image.config.variant,
+        os: image.config.os,
+        size,
+        graph_driver: GraphDriver {
+            name: "overlay",
+            data: BTreeMap::new(),
+        },
+        root_fs: Layers {
+            kind: "layers",
+            layers: image.config.rootfs.diff_ids,
+        },
+        descriptor,
+    }
+}

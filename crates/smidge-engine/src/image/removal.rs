@@ -1,0 +1,104 @@
+//! `rmi`, `tag` and `prune`.
+
+use smidge_image::{Digest, Reference};
+use smidge_run::Status;
+use smidge_store::{Removed, Use};
+
+use crate::container::Known;
+use crate::{Engine, Error, Kind, Result};
+
+/// What `prune` removes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PruneRequest {
+    /// Stopped containers.
+    pub containers: bool,
+    /// Images that no container was made from, whether they have a name or not.
+    pub all: bool,
+}
+
+/// What `prune` removed.
+#[derive(Clone, Debug, Default)]
+pub struct PruneReport {
+    /// Ids of containers.
+    pub containers: Vec<String>,
+    /// Names of images.
+    pub untagged: Vec<Reference>,
+    /// Ids of images.
+    pub deleted: Vec<Digest>,
+    /// Bytes of disk that are free again.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// Gives an image one more name.
+    ///
+    /// # Errors
+    /// When there is no such image, when the name is none, when the store cannot be written.
+    pub fn tag(&self, source: &str, target: &str) -> Result<()> {
+        let name = reference(target)?;
+        if name.digest().is_some() {
+            let fault = format!("cannot tag as `{target}`: a tag must not have a digest");
+            return Err(Error::new(Kind::Input, fault));
+        }
+        let image = self.store.image(source)?;
+        Ok(self.store.tag(&image, &name)?)
+    }
+
+    /// Removes an image's name, and the image with its last one.
+    ///
+    /// # Errors
+    /// When there is no such image, when a container was made from it, when the store cannot be
+    /// written.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed> {
+        let containers = self.all_containers()?;
+        Ok(self
+            .store
+            .remove(name, force, &|id| in_use(&containers, id))?)
+    }
+
+    /// Removes what nothing needs.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn prune(&self, request: PruneRequest) -> Result<PruneReport> {
+        let before = self.store.usage();
+        let containers = match request.containers {
+            true => self.prune_containers()?,
+            false => Vec::new(),
+        };
+        let freed = before
+            .containers
+            .saturating_sub(self.store.usage().containers);
+        let known = self.all_containers()?;
+        let pruned = self.store.prune(request.all, &|id| in_use(&known, id))?;
+        for leftover in &pruned.left {
+            // They belong to ids that only a user namespace like the container's reaches.
+            let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
+            smidge_run::remove_tree(&map, leftover)?;
+        }
+        Ok(PruneReport {
+            containers,
+            untagged: pruned.untagged,
+            deleted: pruned.deleted,
+            bytes: pruned.bytes + freed,
+        })
+    }
+}
+
+/// A container that was made from an image, a running one if there is any.
+fn in_use(containers: &[Known], id: &Digest) -> Option<Use> {
+    let uses = containers
+        .iter()
+        .filter(|known| known.record.image_id == *id);
+    let known = uses.max_by_key(|known| known.state.status == Status::Running)?;
+    Some(Use {
+        container: known.container.name.clone(),
+        running: known.state.status == Status::Running,
+    })
+}
+
+/// A name for an image.
+pub(crate) fn reference(text: &str) -> Result<Reference> {
+    text.parse()
+        .map_err(|fault: smidge_image::ReferenceError| Error::new(Kind::Input, fault.to_string()))
+}

@@ -1,0 +1,187 @@
+//! `save`, `load` and `import`: images in and out of the store.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use smidge_image::{History, ImageConfig, Platform, Reference};
+use smidge_store::Image;
+
+use super::change;
+use super::removal::reference;
+use crate::{Engine, Error, Kind, Result};
+
+/// The forms of an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// The archive of `docker save`.
+    #[default]
+    Docker,
+    /// An OCI image layout in a tar archive.
+    Oci,
+}
+
+/// What `import` makes an image of.
+#[derive(Clone, Debug, Default)]
+pub struct ImportRequest {
+    /// The image's name.
+    pub name: Option<String>,
+    /// Dockerfile instructions to apply.
+    pub changes: Vec<String>,
+    /// What to say in the history.
+    pub message: Option<String>,
+    /// What machine the files are for, if not this one.
+    pub platform: Option<Platform>,
+    /// Where the files come from, for the history.
+    pub source: String,
+}
+
+/// An image that was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The image.
+    pub image: Image,
+}
+
+impl Loaded {
+    /// What Docker says about it.
+    pub fn lines(&self) -> Vec<String> {
+        if self.image.names.is_empty() {
+            return vec![format!("Loaded image ID: {}", self.image.id)];
+        }
+        let named = |name: &Reference| format!("Loaded image: {}", name.familiar());
+        self.image.names.iter().map(named).collect()
+    }
+}
+
+impl Engine {
+    /// Writes images to an archive. A repository without a tag means all its tags.
+    ///
+    /// # Errors
+    /// When there is no such image, when it is damaged, when `output` cannot be written.
+    pub fn save(
+        &self,
+        names: &[String],
+        format: ArchiveFormat,
+        output: &mut dyn Write,
+    ) -> Result<()> {
+        let images = self.named(names)?;
+        match format {
+            ArchiveFormat::Docker => self.store.save_docker_archive(&images, output)?,
+            ArchiveFormat::Oci => self.store.save_oci_archive(&images, output)?,
+        }
+        Ok(())
+    }
+
+    /// Writes images to a directory, as an OCI image layout.
+    ///
+    /// # Errors
+    /// As [`Engine::save`].
+    pub fn save_layout(&self, names: &[String], directory: &Path) -> Result<()> {
+        Ok(self.store.save_oci_layout(&self.named(names)?, directory)?)
+    }
+
+    /// The images that are meant, each with the names that it is to have in an archive.
+    fn named(&self, names: &[String]) -> Result<Vec<(Image, Vec<Reference>)>> {
+        let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+        let mut add = |image: Image, name: Option<Reference>| {
+            let known = images.iter().position(|(known, _)| known.id == image.id);
+            let at = known.unwrap_or_else(|| {
+                images.push((image, Vec::new()));
+                images.len() - 1
+            });
+            if let Some(name) = name
+                && !images[at].1.contains(&name)
+            {
+                images[at].1.push(name);
+            }
+        };
+        for text in names {
+            let image = self.store.image(text)?;
+            // An id means the image without a name, as in Docker.
+            let name = text
+                .parse::<Reference>()
+                .ok()
+                .filter(|name| image.names.contains(name));
+            let bare = name.as_ref().is_some_and(|name| {
+                name.digest().is_none() && !text.rsplit('/').next().unwrap_or(text).contains(':')
+            });
+            match name {
+                Some(name) if bare => {
+                    for other in self.store.images()? {
+                        let of_repository =
+                            |n: &&Reference| n.familiar_name() == name.familiar_name();
+                        for name in other
+                            .names
+                            .iter()
+                            .filter(of_repository)
+                            .cloned()
+                            .collect::<Vec<_>>()
+                        {
+                            add(other.clone(), Some(name));
+                        }
+                    }
+                }
+                name => add(image, name),
+            }
+        }
+        Ok(images)
+    }
+
+    /// Reads images from an archive that any engine wrote.
+    ///
+    /// # Errors
+    /// When it is no such archive, when it is damaged, when the store cannot be written. Then nothing
+    /// is loaded.
+    pub fn load(&self, input: &mut dyn Read) -> Result<Vec<Loaded>> {
+        let images = self.store.load(input)?;
+        Ok(images.into_iter().map(|image| Loaded { image }).collect())
+    }
+
+    /// Reads images from a directory with an OCI image layout.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_layout(&self, directory: &Path) -> Result<Vec<Loaded>> {
+        let images = self.store.load_oci_layout(directory)?;
+        Ok(images.into_iter().map(|image| Loaded { image }).collect())
+    }
+
+    /// Makes an image of a root file system in a tar archive.
+    ///
+    /// # Errors
+    /// When the archive is damaged, when a change cannot be understood, when the store cannot be
+    /// written.
+    pub fn import(&self, request: &ImportRequest, tar: &mut dyn Read) -> Result<Image> {
+        let name = request.name.as_deref().map(reference).transpose()?;
+        if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+            return Err(Error::new(
+                Kind::Input,
+                "cannot import under a digest: give it a tag",
+            ));
+        }
+        let platform = request.platform.clone();
+        let platform = platform.unwrap_or_else(|| Platform::linux(self.host.architecture()));
+        let mut config = ImageConfig::new(&platform);
+        change::apply(&request.changes, &mut config.config)?;
+        let created = self.creation_time();
+        let default_comment = || format!("Imported from {}", request.source);
+        config.created = Some(created.clone());
+        config.history.push(History {
+            created: Some(created),
+            comment: Some(request.message.clone().unwrap_or_else(default_comment)),
+            ..History::default()
+        });
+        Ok(self.store.import(tar, config, name.as_slice())?)
+    }
+
+    /// The time that goes into an image: `SOURCE_DATE_EPOCH`, or 1970, so that the same files make the
+    /// same image.
+    fn creation_time(&self) -> String {
+        let seconds = self.host.source_date_epoch.unwrap_or(0);
+        let moment = time::OffsetDateTime::from_unix_timestamp(seconds)
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+        moment
+            .format(&time::format_description::well_known::Rfc3339)
+            .unwrap_or_default()
+    }
+}

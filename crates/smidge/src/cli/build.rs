@@ -1,0 +1,356 @@
+//! `smidge build`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use smidge_engine::build::{
+    BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, SourceKind, Transfer,
+};
+use smidge_engine::{Error, Kind};
+use smidge_image::{Platform, Reference};
+
+use super::session::{Outcome, Session};
+use crate::render::{progress, words};
+
+/// Make an image from a program, its source or a Dockerfile
+///
+/// PATH is a program (an ELF file), a Cargo package, a Go package, or a directory with a Dockerfile.
+/// What it is, is found out; --as decides. Source is compiled by your own cargo or go, statically. The
+/// image's id goes to standard output, everything else to standard error.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge build -t hello .                 compile and pack this directory's program
+  smidge build -t hello --small .         the same, optimised for size
+  smidge build -t tool /usr/local/bin/tool --with-libs
+                                          pack a ready program with its libraries
+  smidge build -t web . -- --port 8080    arguments the program is started with
+  smidge run --rm $(smidge build -q .)    build and run in one line")]
+pub(super) struct Args {
+    /// Program, source directory or Dockerfile's directory
+    path: PathBuf,
+    /// Arguments that the image starts its program with
+    #[arg(last = true, value_name = "ARG")]
+    args: Vec<String>,
+    /// Name the image; repeatable
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    tag: Vec<Reference>,
+    /// The Dockerfile [default: PATH/Dockerfile]
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// What PATH is, when that is ambiguous
+    #[arg(long = "as", value_name = "KIND", value_parser = kind_parser())]
+    kind: Option<SourceKind>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// Where the image goes, if not into the store:
+    /// type=docker-archive|oci-archive|oci|rootfs|tar,dest=PATH; dest=- is standard output
+    #[arg(short, long, value_name = "TYPE,DEST")]
+    output: Option<Output>,
+    /// The machine to build for, such as linux/arm64
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// Value of a Dockerfile's ARG; repeatable
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// The Dockerfile's stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Print nothing but the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(
+        long,
+        value_name = "STYLE",
+        value_enum,
+        default_value_t,
+        hide_default_value = true
+    )]
+    progress: progress::Style,
+    /// Print a JSON object that describes the image
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    program: ProgramOptions,
+    #[command(flatten)]
+    config: RunOptions,
+}
+
+/// How the program is made and packed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Program")]
+struct ProgramOptions {
+    /// Which of several programs of a Cargo package
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+    /// Which of several packages of a Cargo workspace
+    #[arg(long, value_name = "NAME")]
+    package: Option<String>,
+    /// Cargo features; repeatable
+    #[arg(long, value_name = "FEATURES")]
+    features: Vec<String>,
+    /// Cargo profile [default: release]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Optimise for size alone
+    #[arg(long)]
+    small: bool,
+    /// Cut off what the program can do without
+    #[arg(long, overrides_with = "no_strip")]
+    strip: bool,
+    /// Leave programs as they are
+    #[arg(long, overrides_with = "strip")]
+    no_strip: bool,
+    /// Add the loader and the libraries that dynamic programs need
+    #[arg(long)]
+    with_libs: bool,
+    /// Add a file or directory; repeatable
+    #[arg(long, value_name = "SRC:DST")]
+    include: Vec<Include>,
+    /// Do not check that the image can start
+    #[arg(long)]
+    no_prove: bool,
+}
+
+/// How the image is run.
+#[derive(clap::Args)]
+#[command(next_help_heading = "How the image is run")]
+struct RunOptions {
+    /// The program and its first arguments: a JSON array, or words as in a shell
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Default arguments: a JSON array, or words as in a shell
+    #[arg(long, value_name = "ARGS")]
+    cmd: Option<String>,
+    /// Environment variable; repeatable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Label; repeatable
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// User, and group, to run as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Port that the program listens on; repeatable
+    #[arg(long, value_name = "PORT[/udp]")]
+    expose: Vec<String>,
+    /// Directory that is to be a volume; repeatable
+    #[arg(long, value_name = "DIR")]
+    volume: Vec<String>,
+    /// Signal that asks the program to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+}
+
+fn kind_parser() -> impl clap::builder::TypedValueParser<Value = SourceKind> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    PossibleValuesParser::new(SourceKind::ALL.map(SourceKind::word)).try_map(|word| {
+        SourceKind::ALL
+            .into_iter()
+            .find(|kind| kind.word() == word)
+            .ok_or("no such kind")
+    })
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let request = request(session, args)?;
+    let engine = session.engine()?;
+    if args.plan {
+        let plan = engine.plan_build(&request)?;
+        let text = if args.json {
+            json!(plan).to_string()
+        } else {
+            plan.to_string()
+        };
+        session.print(text.trim_end())?;
+        return Ok(0);
+    }
+    let style = if args.quiet {
+        progress::Style::None
+    } else {
+        args.progress
+    };
+    let sink = progress::sink(style);
+    let started = Instant::now();
+    let built = engine.build(&request, &*sink, &mut session.out())?;
+    drop(sink);
+    if let Some(file) = &args.iidfile {
+        std::fs::write(session.host.absolute(file), built.image.id.to_string()).map_err(
+            |source| {
+                Error::io(
+                    format!("cannot write the image's id to `{}`", file.display()),
+                    source,
+                )
+            },
+        )?;
+    }
+    if !args.quiet {
+        summarise(session, &built, started);
+    }
+    let to_stdout = matches!(
+        &request.output,
+        Output::Export {
+            sink: smidge_engine::build::Sink::Stdout,
+            ..
+        }
+    );
+    if to_stdout {
+        // Standard output carries the image itself.
+    } else if args.json {
+        session.print(&described(&built).to_string())?;
+    } else {
+        session.print(&built.image.id.to_string())?;
+    }
+    Ok(0)
+}
+
+fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
+    let Args {
+        program, config, ..
+    } = args;
+    let mut request = BuildRequest::new(args.path.clone());
+    request.file.clone_from(&args.file);
+    request.kind = args.kind;
+    request.tags.clone_from(&args.tag);
+    request.args.clone_from(&args.args);
+    request.includes.clone_from(&program.include);
+    request.cargo = CargoOptions {
+        bin: program.bin.clone(),
+        package: program.package.clone(),
+        features: program.features.clone(),
+        profile: program.profile.clone(),
+        small: program.small,
+    };
+    request.config = ConfigOptions {
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        env: config.env.clone(),
+        labels: config.label.clone(),
+        user: config.user.clone(),
+        workdir: config.workdir.clone(),
+        expose: config.expose.clone(),
+        volumes: config.volume.clone(),
+        stop_signal: config.stop_signal.clone(),
+    };
+    request.build_args = build_args(session, &args.build_arg)?;
+    request.target.clone_from(&args.target);
+    request.strip = match (program.strip, program.no_strip) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    request.with_libs = program.with_libs;
+    request.prove = !program.no_prove;
+    request.platform.clone_from(&args.platform);
+    request.output = args.output.clone().unwrap_or(Output::Store);
+    Ok(request)
+}
+
+/// `NAME=value`; a bare name takes the caller's value.
+fn build_args(session: &Session, options: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let mut all = BTreeMap::new();
+    for option in options {
+        match option.split_once('=') {
+            Some(("", _)) => {
+                let fault = format!("invalid build argument `{option}`: the name is missing");
+                return Err(Error::new(Kind::Input, fault));
+            }
+            Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Some(value) = session.host.env.get(option) {
+                    all.insert(option.clone(), value.clone());
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Files beyond these are counted, not listed.
+const LISTED: usize = 12;
+
+/// Tells what was made, for people.
+fn summarise(session: &Session, built: &Built, started: Instant) {
+    const BOLD: &str = "\x1b[1m";
+    const PLAIN: &str = "\x1b[0m";
+    for note in &built.notes {
+        session.note(note);
+    }
+    let names: Vec<String> = built.tags.iter().map(Reference::familiar).collect();
+    let name = if names.is_empty() {
+        "nameless image".to_owned()
+    } else {
+        names.join(", ")
+    };
+    let took = progress::took(started.elapsed());
+    session.tell(&format!(
+        "{BOLD}{name}{PLAIN} {} from a {} in {took}",
+        built.image.id.short(),
+        built.source
+    ));
+    let transfer = match built.sizes.transfer {
+        Transfer::Exact(bytes) => words::size(bytes),
+        Transfer::About(bytes) => format!("about {}", words::size(bytes)),
+    };
+    let program = built
+        .sizes
+        .program
+        .map(|bytes| format!(", program {}", words::size(bytes)));
+    session.tell(&format!(
+        "  {} on disk, {transfer} to transfer{}",
+        words::size(built.sizes.disk),
+        program.unwrap_or_default()
+    ));
+    if let Some(stripped) = built.stripped {
+        let (before, after) = (words::size(stripped.before), words::size(stripped.after));
+        session.tell(&format!("  stripped from {before} to {after}"));
+    }
+    let width = built
+        .contents
+        .iter()
+        .take(LISTED)
+        .map(|c| c.path.chars().count())
+        .max()
+        .unwrap_or(0);
+    for content in built.contents.iter().take(LISTED) {
+        let size = words::size(content.size);
+        session.tell(&format!(
+            "  {:width$}  {size:>7}  {}",
+            content.path, content.reason
+        ));
+    }
+    if let Some(more) = built
+        .contents
+        .len()
+        .checked_sub(LISTED)
+        .filter(|more| *more > 0)
+    {
+        session.tell(&format!(
+            "  and {}",
+            words::count(more, "more file", "more files")
+        ));
+    }
+}
+
+/// What was made, for programs.
+fn described(built: &Built) -> Value {
+    json!({
+        "id": built.image.id.to_string(),
+        "digest": built.image.digest.to_string(),
+        "tags": built.tags.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "source": built.source,
+        "sizes": built.sizes,
+        "stripped": built.stripped,
+        "contents": built.contents,
+        "notes": built.notes.iter().map(|note| &note.message).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,97 @@
+//! Docker's grouped forms: `image ls` for `images`, `container rm` for `rm`, …
+
+use clap::Subcommand;
+
+use super::{
+    Command, build, history, images, import, info, inspect, kill, load, logs, prune, ps, pull, rm,
+    rmi, run, save, start, stop, tag, wait,
+};
+
+/// Manage images
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum Image {
+    Build(Box<build::Args>),
+    History(history::Args),
+    Import(import::Args),
+    Inspect(inspect::Args),
+    Load(load::Args),
+    #[command(visible_alias = "list")]
+    Ls(images::Args),
+    Prune(prune::Images),
+    Pull(pull::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Args),
+    Save(save::Args),
+    Tag(tag::Args),
+}
+
+/// Manage containers
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum Container {
+    Inspect(inspect::Args),
+    Kill(kill::Args),
+    Logs(logs::Args),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Args),
+    Prune(prune::Containers),
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    Run(Box<run::Args>),
+    Start(start::Args),
+    Stop(stop::Args),
+    Wait(wait::Args),
+}
+
+/// Manage smidge
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum System {
+    Info(info::Args),
+    Prune(prune::Args),
+}
+
+impl From<Image> for Command {
+    fn from(command: Image) -> Self {
+        match command {
+            Image::Build(args) => Self::Build(args),
+            Image::History(args) => Self::History(args),
+            Image::Import(args) => Self::Import(args),
+            Image::Inspect(args) => Self::Inspect(args.of(inspect::Type::Image)),
+            Image::Load(args) => Self::Load(args),
+            Image::Ls(args) => Self::Images(args),
+            Image::Prune(args) => Self::Prune(args.into()),
+            Image::Pull(args) => Self::Pull(args),
+            Image::Rm(args) => Self::Rmi(args),
+            Image::Save(args) => Self::Save(args),
+            Image::Tag(args) => Self::Tag(args),
+        }
+    }
+}
+
+impl From<Container> for Command {
+    fn from(command: Container) -> Self {
+        match command {
+            Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
+            Container::Kill(args) => Self::Kill(args),
+            Container::Logs(args) => Self::Logs(args),
+            Container::Ls(args) => Self::Ps(args),
+            Container::Prune(args) => Self::Prune(args.into()),
+            Container::Rm(args) => Self::Rm(args),
+            Container::Run(args) => Self::Run(args),
+            Container::Start(args) => Self::Start(args),
+            Container::Stop(args) => Self::Stop(args),
+            Container::Wait(args) => Self::Wait(args),
+        }
+    }
+}
+
+impl From<System> for Command {
+    fn from(command: System) -> Self {
+        match command {
+            System::Info(args) => Self::Info(args),
+            System::Prune(args) => Self::Prune(args),
+        }
+    }
+}

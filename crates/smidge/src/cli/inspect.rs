@@ -1,0 +1,112 @@
+//! `smidge inspect`.
+
+use clap::ValueEnum;
+use serde::Serialize as _;
+use serde_json::Value;
+use smidge_engine::{Engine, Error, Kind};
+
+use super::session::{Outcome, Session};
+use crate::render::listing::{self, Row};
+
+/// Show everything about an image or a container
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge inspect hello
+  smidge inspect -f '{{.State.Status}}' web
+  smidge inspect -f '{{json .Config.Env}}' --type image hello
+  smidge inspect -f '{{(index (index .NetworkSettings.Ports \"8080/tcp\") 0).HostPort}}' web")]
+pub(super) struct Args {
+    /// Name or id; repeatable
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// A Go template, or `json`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Look at things of this type alone
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    kind: Option<Type>,
+    /// Accepted for Docker's sake
+    #[arg(short, long, hide = true)]
+    size: bool,
+}
+
+/// What can be inspected.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Type {
+    Image,
+    Container,
+}
+
+impl Args {
+    /// The same, for one type of thing.
+    pub(super) fn of(self, kind: Type) -> Self {
+        Self {
+            kind: Some(kind),
+            ..self
+        }
+    }
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let _ = args.size;
+    let engine = session.engine()?;
+    let mut found = Vec::new();
+    let outcome = super::session::each(&args.names, |name| {
+        found.push(inspected(&engine, name, args.kind)?);
+        Ok(())
+    });
+    let text = match args.format.as_deref() {
+        None => pretty(&Value::Array(found)),
+        Some("json") => found.iter().map(|value| format!("{value}\n")).collect(),
+        Some(format) => {
+            let rows: Vec<Row> = found
+                .into_iter()
+                .map(|value| Row {
+                    value,
+                    ..Row::default()
+                })
+                .collect();
+            listing::lines(&rows, format)?
+        }
+    };
+    listing::write(&mut session.out(), &text)?;
+    outcome
+}
+
+/// A container of the name, else an image, as in Docker.
+fn inspected(engine: &Engine, name: &str, kind: Option<Type>) -> Result<Value, Error> {
+    let container = || json(engine.inspect_container(name)?);
+    let image = || json(engine.inspect_image(name)?);
+    match kind {
+        Some(Type::Container) => container(),
+        Some(Type::Image) => image(),
+        None => match container() {
+            Err(fault) if matches!(fault.kind(), Kind::NotFound | Kind::Input) => {
+                image().map_err(|fault| match fault.kind() {
+                    Kind::NotFound => {
+                        Error::new(Kind::NotFound, format!("no such object: `{name}`"))
+                            .with_hint("what there is: `smidge ps -a` and `smidge images`")
+                    }
+                    _ => fault,
+                })
+            }
+            other => other,
+        },
+    }
+}
+
+fn json(value: impl serde::Serialize) -> Result<Value, Error> {
+    serde_json::to_value(value)
+        .map_err(|source| Error::new(Kind::Bug, "cannot describe it").caused_by(source))
+}
+
+/// JSON as Docker indents it.
+fn pretty(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    // Writing to memory does not fail, and a `Value` is always JSON.
+    let _ = value.serialize(&mut serializer);
+    bytes.push(b'\n');
+    String::from_utf8(bytes).unwrap_or_default()
+}

@@ -1,0 +1,226 @@
+//! The command line: Docker's words wherever Docker has the thing. One file a subcommand.
+//!
+//! # Exit codes
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | not done; standard error says why |
+//! | 3 | the user's program does not compile |
+//! | 125 | wrong flags, as in Docker; `run`: smidge could not make the container |
+//! | 126 | `run`: the program is there and cannot be executed |
+//! | 127 | `run`: the program, or what it needs to start, is not there |
+//! | 128+n | `run`, `start -a`: the program was killed by signal n |
+//! | other | `run`, `start -a`: the program's own |
+
+mod build;
+mod group;
+mod help;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod ldd;
+mod load;
+mod logs;
+mod prune;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod session;
+mod spelling;
+mod start;
+mod stop;
+mod tag;
+mod usage;
+mod version;
+mod wait;
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use smidge_engine::{Error, Kind};
+
+use session::Session;
+
+use crate::render::listing;
+use crate::surroundings;
+
+/// From any program to the smallest container that runs it
+#[derive(Parser)]
+#[command(
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    /// Where images and containers are kept [default: $SMIDGE_ROOT, else /var/lib/smidge for root
+    /// and ~/.local/share/smidge for others]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+enum Command {
+    Build(Box<build::Args>),
+    Run(Box<run::Args>),
+    Ps(ps::Args),
+    Logs(logs::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Kill(kill::Args),
+    Wait(wait::Args),
+    Rm(rm::Args),
+    Inspect(inspect::Args),
+    Images(images::Args),
+    History(history::Args),
+    Tag(tag::Args),
+    Rmi(rmi::Args),
+    Save(save::Args),
+    Load(load::Args),
+    Import(import::Args),
+    Pull(pull::Args),
+    Ldd(ldd::Args),
+    Prune(prune::Args),
+    Info(info::Args),
+    Version(version::Args),
+    #[command(subcommand)]
+    Image(group::Image),
+    #[command(subcommand)]
+    Container(group::Container),
+    #[command(subcommand)]
+    System(group::System),
+}
+
+/// Why a command did not do what it should.
+pub(crate) struct Failure {
+    /// What went wrong.
+    pub(crate) error: Error,
+    /// How the process ends.
+    pub(crate) exit_code: u8,
+}
+
+impl Failure {
+    /// Whether all that went wrong is that nobody reads the output any more.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            let io = cause.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
+                return true;
+            }
+            source = cause.source();
+        }
+        false
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit_code = error.kind().exit_code();
+        Self { error, exit_code }
+    }
+}
+
+/// The grammar.
+fn command(called: &'static str) -> clap::Command {
+    let command = Cli::command().name(called).bin_name(called);
+    help::finish(command)
+}
+
+/// Parses and does what a command line says.
+pub(crate) fn main(argv: Vec<OsString>, called: &'static str) -> Result<u8, Failure> {
+    let mut command = command(called);
+    let spelled = spelling::spelled(&command, argv);
+    let parsed = command
+        .try_get_matches_from_mut(spelled.argv)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(fault) => return answer(&fault, called, &spelled.path),
+    };
+    let session = Session {
+        called,
+        host: surroundings::host()?,
+        root: cli.root,
+    };
+    dispatch(&session, cli.command)
+}
+
+/// Shows help or the version, or says what is wrong with the command line.
+fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Failure> {
+    let shown = matches!(
+        fault.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if shown {
+        let text = fault.render().ansi().to_string();
+        listing::write(&mut anstream::stdout(), &text)?;
+        return Ok(0);
+    }
+    // As in Docker, a command that does not exist is not the same as one that is used wrongly.
+    let exit_code = if fault.kind() == ErrorKind::InvalidSubcommand {
+        1
+    } else {
+        125
+    };
+    Err(Failure {
+        error: usage::error(fault, called, path),
+        exit_code,
+    })
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
+    Ok(match command {
+        Command::Build(args) => build::run(session, &args),
+        Command::Run(args) => return run::run(session, &args).map_err(of_run),
+        Command::Ps(args) => ps::run(session, &args),
+        Command::Logs(args) => logs::run(session, &args),
+        Command::Start(args) => start::run(session, &args),
+        Command::Stop(args) => stop::run(session, &args),
+        Command::Kill(args) => kill::run(session, &args),
+        Command::Wait(args) => wait::run(session, &args),
+        Command::Rm(args) => rm::run(session, &args),
+        Command::Inspect(args) => inspect::run(session, &args),
+        Command::Images(args) => images::run(session, &args),
+        Command::History(args) => history::run(session, &args),
+        Command::Tag(args) => tag::run(session, &args),
+        Command::Rmi(args) => rmi::run(session, &args),
+        Command::Save(args) => save::run(session, &args),
+        Command::Load(args) => load::run(session, &args),
+        Command::Import(args) => import::run(session, &args),
+        Command::Pull(args) => pull::run(session, &args),
+        Command::Ldd(args) => ldd::run(session, &args),
+        Command::Prune(args) => prune::run(session, &args),
+        Command::Info(args) => info::run(session, &args),
+        Command::Version(args) => version::run(session, &args),
+        Command::Image(group) => return dispatch(session, group.into()),
+        Command::Container(group) => return dispatch(session, group.into()),
+        Command::System(group) => return dispatch(session, group.into()),
+    }?)
+}
+
+/// What `run` fails with is told apart from what the program fails with.
+fn of_run(error: Error) -> Failure {
+    let exit_code = match error.kind() {
+        Kind::CannotRun(code) => code,
+        _ => 125,
+    };
+    Failure { error, exit_code }
+}
+
+#[cfg(test)]
+mod tests;

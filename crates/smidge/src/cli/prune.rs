@@ -1,0 +1,129 @@
+//! `smidge prune`.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use smidge_engine::image::PruneRequest;
+use smidge_engine::{Error, Kind};
+
+use super::session::{Outcome, Session};
+use crate::render::listing::unwritable;
+use crate::render::words;
+
+/// Remove what nothing needs: ended containers, nameless images, leftovers
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge prune
+  smidge prune -a -f                      also images that no container was made from; do not ask")]
+pub(super) struct Args {
+    /// Remove all images that no container was made from, not just nameless ones
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    #[arg(skip = Scope::Everything)]
+    scope: Scope,
+}
+
+/// What may be removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    Images,
+    Containers,
+}
+
+/// Remove images that nothing needs
+#[derive(clap::Args)]
+pub(super) struct Images {
+    /// Remove all images that no container was made from, not just nameless ones
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Remove containers that have ended
+#[derive(clap::Args)]
+pub(super) struct Containers {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl From<Images> for Args {
+    fn from(args: Images) -> Self {
+        Self {
+            all: args.all,
+            force: args.force,
+            scope: Scope::Images,
+        }
+    }
+}
+
+impl From<Containers> for Args {
+    fn from(args: Containers) -> Self {
+        Self {
+            all: false,
+            force: args.force,
+            scope: Scope::Containers,
+        }
+    }
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    if !args.force && !confirmed(args)? {
+        return Ok(1);
+    }
+    let engine = session.engine()?;
+    if args.scope == Scope::Containers {
+        for id in engine.prune_containers()? {
+            session.print(&id)?;
+        }
+        return Ok(0);
+    }
+    let containers = args.scope == Scope::Everything;
+    let report = engine.prune(PruneRequest {
+        containers,
+        all: args.all,
+    })?;
+    for id in &report.containers {
+        session.print(id)?;
+    }
+    for name in &report.untagged {
+        session.print(&format!("untagged: {}", name.familiar()))?;
+    }
+    for id in &report.deleted {
+        session.print(&format!("deleted: {id}"))?;
+    }
+    session.print(&format!(
+        "Total reclaimed space: {}",
+        words::size(report.bytes)
+    ))?;
+    Ok(0)
+}
+
+/// Asks, where there is somebody to answer.
+fn confirmed(args: &Args) -> Result<bool, Error> {
+    let images = match args.all {
+        true => "all images that no container was made from",
+        false => "all nameless images",
+    };
+    let what = match args.scope {
+        Scope::Everything => format!("all ended containers and {images}"),
+        Scope::Images => images.to_owned(),
+        Scope::Containers => "all ended containers".to_owned(),
+    };
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::new(Kind::Input, format!("this would remove {what}"))
+            .with_hint("say that you mean it: `smidge prune -f`"));
+    }
+    write!(std::io::stderr(), "This will remove {what}. Go on? [y/N] ").map_err(unwritable)?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|source| Error::io("cannot read the answer", source))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

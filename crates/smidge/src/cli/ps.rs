@@ -1,0 +1,175 @@
+//! `smidge ps`.
+
+use std::time::SystemTime;
+
+use smidge_engine::container::{ContainerQuery, Known, MountPoint, Record, Row, status_word};
+use smidge_engine::image::Filter;
+
+use super::session::{Outcome, Session};
+use crate::render::listing::{self, Columns, row};
+use crate::render::words;
+
+/// List containers
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge ps                               containers that run
+  smidge ps -a                            all containers
+  smidge ps -q -f status=exited           ids of those that have ended
+  smidge ps --format '{{.Names}}: {{.Status}}'")]
+pub(super) struct Args {
+    /// Show those that do not run, too
+    #[arg(short, long)]
+    all: bool,
+    /// Show those that meet a condition: id, name, label, exited, status, ancestor, before, since,
+    /// volume, publish, expose or network; repeatable
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// A Go template, `table TEMPLATE`, or `json`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show the newest N, whether they run or not
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Show the newest, whether it runs or not
+    #[arg(short, long)]
+    latest: bool,
+    /// Show everything in full
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show ids alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const COLUMNS: Columns = Columns {
+    headers: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("State", "STATE"),
+        ("Ports", "PORTS"),
+        ("Names", "NAMES"),
+        ("Labels", "LABELS"),
+        ("Mounts", "MOUNTS"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Networks", "NETWORKS"),
+    ],
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+};
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let query = ContainerQuery {
+        all: args.all,
+        last: if args.latest { Some(1) } else { args.last },
+        filters: args.filter.clone(),
+    };
+    let containers = session.engine()?.containers(&query)?;
+    let now = session.host.now;
+    let rows: Vec<_> = containers
+        .iter()
+        .map(|row| shown(row, now, args.no_trunc))
+        .collect();
+    let mut out = session.out();
+    match (args.quiet, &args.format) {
+        (true, _) => listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?,
+        (false, format) => listing::print(&mut out, &COLUMNS, format.as_deref(), &rows)?,
+    }
+    Ok(0)
+}
+
+fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
+    let Known {
+        container,
+        record,
+        state,
+    } = &line.known;
+    let id = if full {
+        container.id.as_str()
+    } else {
+        words::short_id(&container.id)
+    };
+    let created = words::moment(&record.created);
+    let labels: Vec<String> = record
+        .labels()
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    let volumes = record
+        .mounts
+        .iter()
+        .filter(|mount| !mount.name.is_empty())
+        .count();
+    let network = format!("{:?}", record.spec.network).to_lowercase();
+    let mut row = row([
+        ("ID", id.into()),
+        ("Image", image(record, full).into()),
+        ("Command", command(record, full).into()),
+        (
+            "CreatedAt",
+            created.map(words::stamp).unwrap_or_default().into(),
+        ),
+        (
+            "RunningFor",
+            created
+                .map(|then| words::ago(now, then))
+                .unwrap_or_default()
+                .into(),
+        ),
+        ("Status", words::status(state, now).into()),
+        ("State", status_word(state.status).into()),
+        ("Ports", line.ports.clone().into()),
+        ("Names", container.name.clone().into()),
+        ("Labels", labels.join(",").into()),
+        ("Mounts", mounts(record, full).into()),
+        ("LocalVolumes", volumes.to_string().into()),
+        ("Networks", network.into()),
+    ]);
+    row.labels.clone_from(record.labels());
+    row
+}
+
+/// The image as it was asked for; an id is shortened.
+fn image(record: &Record, full: bool) -> &str {
+    let is_id = record.image.starts_with("sha256:") || record.image.len() == 64;
+    if is_id && !full {
+        words::short_id(&record.image)
+    } else {
+        &record.image
+    }
+}
+
+fn command(record: &Record, full: bool) -> String {
+    let command = record.spec.args.join(" ");
+    format!(
+        "{:?}",
+        if full {
+            command
+        } else {
+            words::ellipsis(&command, 20)
+        }
+    )
+}
+
+/// What is mounted: volumes by name, directories by path.
+fn mounts(record: &Record, full: bool) -> String {
+    let name = |mount: &MountPoint| match mount.name.as_str() {
+        "" => mount.source.to_string_lossy().into_owned(),
+        name => name.to_owned(),
+    };
+    let short = |name: String| {
+        if full {
+            name
+        } else {
+            words::ellipsis(&name, 15)
+        }
+    };
+    record
+        .mounts
+        .iter()
+        .map(|mount| short(name(mount)))
+        .collect::<Vec<_>>()
+        .join(",")
+}

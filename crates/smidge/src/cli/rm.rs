@@ -1,0 +1,35 @@
+//! `smidge rm`.
+
+use smidge_engine::Kind;
+
+use super::session::{Outcome, Session, each};
+
+/// Remove containers
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge rm web
+  smidge rm -f web                        even if it runs
+  smidge rm $(smidge ps -aq -f status=exited)")]
+pub(super) struct Args {
+    /// Name or id; repeatable
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// Kill it first if it runs; do not mind if it does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// Remove its anonymous volumes, too
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
+    each(&args.containers, |name| {
+        match engine.remove_container(name, args.force, args.volumes) {
+            // What is gone already is what was wanted.
+            Err(fault) if args.force && fault.kind() == Kind::NotFound => Ok(()),
+            Err(fault) => Err(fault),
+            Ok(()) => session.print(name),
+        }
+    })
+}

@@ -1,0 +1,222 @@
+//! Docker's spelling of command lines, made the parser's.
+//!
+//! Two things differ: a flag may be given a truth value (`--rm=true`), and the options of `run` end at
+//! the image, so that everything after it belongs to the container even if it starts with `-`.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, Command};
+
+/// A command line that the parser understands.
+pub(super) struct Spelled {
+    /// The arguments.
+    pub(super) argv: Vec<OsString>,
+    /// The subcommands on the way: `["image", "ls"]`.
+    pub(super) path: Vec<String>,
+}
+
+/// Rewrites a command line for the parser.
+pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
+    let mut rest = argv.into_iter();
+    let mut result = Spelled {
+        argv: rest.next().into_iter().collect(),
+        path: Vec::new(),
+    };
+    let mut current = command;
+    while let Some(token) = rest.next() {
+        let text = token.to_str().unwrap_or("").to_owned();
+        let expects_value = match text.strip_prefix('-') {
+            Some("-") => {
+                result.argv.push(token);
+                break;
+            }
+            Some("") | None => {
+                if let Some(subcommand) = current.find_subcommand(&text) {
+                    result.path.push(subcommand.get_name().to_owned());
+                    result.argv.push(token);
+                    current = subcommand;
+                    continue;
+                }
+                if current.get_name() == "run" {
+                    result.argv.extend([OsString::from("--"), token]);
+                    break;
+                }
+                result.argv.push(token);
+                continue;
+            }
+            Some(long) if long.starts_with('-') => match long_option(current, &long[1..]) {
+                Spelling::Rewritten(flag) => {
+                    result.argv.extend(flag.map(OsString::from));
+                    continue;
+                }
+                Spelling::Kept { expects_value } => expects_value,
+            },
+            Some(cluster) => match short_options(current, cluster) {
+                Spelling::Rewritten(flag) => {
+                    result.argv.extend(flag.map(OsString::from));
+                    continue;
+                }
+                Spelling::Kept { expects_value } => expects_value,
+            },
+        };
+        result.argv.push(token);
+        if expects_value {
+            result.argv.extend(rest.next());
+        }
+    }
+    result.argv.extend(rest);
+    result
+}
+
+/// What becomes of an option.
+enum Spelling {
+    /// It stays; its value may be the next argument.
+    Kept { expects_value: bool },
+    /// It was a flag with a truth value: it stands there without, or not at all.
+    Rewritten(Option<String>),
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
+}
+
+fn long_option(command: &Command, text: &str) -> Spelling {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let known = command.get_arguments().find(|arg| {
+        arg.get_long() == Some(name)
+            || arg
+                .get_all_aliases()
+                .is_some_and(|aliases| aliases.contains(&name))
+    });
+    match (known, value) {
+        (Some(arg), None) => Spelling::Kept {
+            expects_value: takes_value(arg),
+        },
+        (Some(arg), Some(value)) if !takes_value(arg) => flag(format!("--{name}"), value),
+        _ => Spelling::Kept {
+            expects_value: false,
+        },
+    }
+}
+
+fn short_options(command: &Command, cluster: &str) -> Spelling {
+    for (at, letter) in cluster.char_indices() {
+        let after = &cluster[at + letter.len_utf8()..];
+        let known = command.get_arguments().find(|arg| {
+            arg.get_short() == Some(letter)
+                || arg
+                    .get_all_short_aliases()
+                    .is_some_and(|aliases| aliases.contains(&letter))
+        });
+        match known {
+            None => break,
+            Some(arg) if takes_value(arg) => {
+                return Spelling::Kept {
+                    expects_value: after.is_empty(),
+                };
+            }
+            Some(_) => {
+                if let Some(value) = after.strip_prefix('=') {
+                    let before = &cluster[..at];
+                    return match flag(format!("-{before}{letter}"), value) {
+                        Spelling::Rewritten(None) if !before.is_empty() => {
+                            Spelling::Rewritten(Some(format!("-{before}")))
+                        }
+                        spelling => spelling,
+                    };
+                }
+            }
+        }
+    }
+    Spelling::Kept {
+        expects_value: false,
+    }
+}
+
+/// A flag with a truth value, as Go reads those.
+fn flag(flag: String, value: &str) -> Spelling {
+    match value {
+        "true" | "TRUE" | "True" | "t" | "T" | "1" => Spelling::Rewritten(Some(flag)),
+        "false" | "FALSE" | "False" | "f" | "F" | "0" => Spelling::Rewritten(None),
+        _ => Spelling::Kept {
+            expects_value: false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        let argv = line.split(' ').map(OsString::from).collect();
+        let spelled = spelled(&super::super::command("smidge"), argv);
+        spelled
+            .argv
+            .iter()
+            .map(|a| a.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn options_of_run_end_at_the_image() {
+        for (line, expected) in [
+            (
+                "smidge run app -d --name x",
+                "smidge run -- app -d --name x",
+            ),
+            ("smidge run -d app", "smidge run -d -- app"),
+            ("smidge run --name x app", "smidge run --name x -- app"),
+            ("smidge run --name=x app", "smidge run --name=x -- app"),
+            ("smidge run -itd app", "smidge run -itd -- app"),
+            (
+                "smidge run -p8081:8080 app",
+                "smidge run -p8081:8080 -- app",
+            ),
+            (
+                "smidge run -p 8081:8080 app -p 1",
+                "smidge run -p 8081:8080 -- app -p 1",
+            ),
+            (
+                "smidge run -itp 1:2 app sh",
+                "smidge run -itp 1:2 -- app sh",
+            ),
+            ("smidge run -- app -- x", "smidge run -- app -- x"),
+            ("smidge run app -- x", "smidge run -- app -- x"),
+            (
+                "smidge --root /r run app -d",
+                "smidge --root /r run -- app -d",
+            ),
+            (
+                "smidge container run app -d",
+                "smidge container run -- app -d",
+            ),
+            ("smidge run --nope app", "smidge run --nope -- app"),
+            ("smidge run - x", "smidge run -- - x"),
+        ] {
+            assert_eq!(shown(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_may_have_a_truth_value() {
+        for (line, expected) in [
+            ("smidge run --rm=true app", "smidge run --rm -- app"),
+            ("smidge run --rm=false app", "smidge run -- app"),
+            ("smidge run -d=false app", "smidge run -- app"),
+            ("smidge run -it=1 app", "smidge run -it -- app"),
+            ("smidge run -it=0 app", "smidge run -i -- app"),
+            ("smidge run --rm=maybe app", "smidge run --rm=maybe -- app"),
+            ("smidge ps --all=true", "smidge ps --all"),
+            ("smidge ps --format=x", "smidge ps --format=x"),
+            ("smidge import - name", "smidge import - name"),
+            ("smidge", "smidge"),
+        ] {
+            assert_eq!(shown(line), expected, "{line}");
+        }
+    }
+}

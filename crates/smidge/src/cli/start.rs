@@ -1,0 +1,53 @@
+//! `smidge start`.
+
+use smidge_engine::container::Streams;
+use smidge_engine::{Error, Kind};
+
+use super::run::{DetachKeys, exit_code};
+use super::session::{Outcome, Session, each};
+
+/// Start containers that have ended
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge start web
+  smidge start -ai box                    with its terminal")]
+pub(super) struct Args {
+    /// Name or id; repeatable
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// Stay with it: pass output and signals on
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
+    if !args.attach && !args.interactive {
+        return each(&args.containers, |name| {
+            engine.start(name, None)?;
+            session.print(name)
+        });
+    }
+    let [name] = &args.containers[..] else {
+        return Err(Error::new(
+            Kind::Input,
+            "only one container can be attached to",
+        ));
+    };
+    let streams = Streams {
+        stdin: args.interactive,
+        stdout: true,
+        stderr: true,
+        detach_keys: args.detach_keys.clone().map(|keys| keys.0),
+    };
+    match engine.start(name, Some(streams))? {
+        Some(running) => Ok(exit_code(running.wait()?)),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,41 @@
+//! `smidge stop`.
+
+use smidge_engine::container::StopRequest;
+
+use super::session::{Outcome, Session, each};
+
+/// Ask containers to end, and kill them if they do not
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge stop web
+  smidge stop -t 60 db                    give it a minute
+  smidge stop $(smidge ps -q)             all that run")]
+pub(super) struct Args {
+    /// Name or id; repeatable
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// Seconds to wait before killing [default: 10]; -1 waits for ever
+    #[arg(
+        short,
+        long,
+        alias = "time",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    timeout: Option<i64>,
+    /// Signal to ask with [default: the image's, else TERM]
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<String>,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
+    let request = StopRequest {
+        signal: args.signal.clone(),
+        timeout: args.timeout,
+    };
+    each(&args.containers, |name| {
+        engine.stop(name, &request)?;
+        session.print(name)
+    })
+}

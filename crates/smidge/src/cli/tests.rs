@@ -1,0 +1,100 @@
+use super::*;
+
+#[test]
+fn the_grammar_is_sound() {
+    command("smidge").debug_assert();
+    command("docker").debug_assert();
+}
+
+/// Every command's help, with its path.
+fn helps(command: &clap::Command, path: &str) -> Vec<(String, String)> {
+    let mut all = vec![(
+        path.to_owned(),
+        command.clone().term_width(100).render_help().to_string(),
+    )];
+    for subcommand in command.get_subcommands() {
+        all.extend(helps(
+            subcommand,
+            &format!("{path} {}", subcommand.get_name()),
+        ));
+    }
+    all
+}
+
+#[test]
+fn every_help_is_as_stored() {
+    let mut command = command("smidge");
+    command.build();
+    let text: String = helps(&command, "smidge")
+        .into_iter()
+        .map(|(path, help)| format!("$ {path} --help\n{}\n\n", help.trim_end()))
+        .collect();
+    expect_test::expect_file!["help.txt"].assert_eq(&text);
+}
+
+#[test]
+fn every_command_shows_examples_that_parse() {
+    let mut command = command("smidge");
+    command.build();
+    for (path, help) in helps(&command, "smidge") {
+        let grouped = ["smidge image", "smidge container", "smidge system"];
+        if grouped.iter().any(|group| path.starts_with(group)) {
+            continue;
+        }
+        let examples = help.split_once("Examples:").map(|(_, examples)| examples);
+        let examples = examples.unwrap_or_else(|| panic!("`{path}` has no examples"));
+        let lines = examples
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("smidge "));
+        for line in lines {
+            let (example, _) = line.split_once("   ").unwrap_or((line, ""));
+            let words = example.split(" | ").next().unwrap_or(example);
+            assert!(!words.contains("--no-such"), "{words}");
+            let argv = shell_words(words);
+            let spelled = spelling::spelled(&super::command("smidge"), argv);
+            let parsed = super::command("smidge").try_get_matches_from(spelled.argv);
+            assert!(parsed.is_ok(), "{path}: {example}: {}", parsed.unwrap_err());
+        }
+    }
+}
+
+/// Splits at spaces outside of single quotes.
+fn shell_words(line: &str) -> Vec<OsString> {
+    let mut words = vec![String::new()];
+    let (mut quoted, mut depth) = (false, 0);
+    for character in line.chars() {
+        match character {
+            '\'' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            ' ' if !quoted && depth == 0 => words.push(String::new()),
+            other => words.last_mut().unwrap().push(other),
+        }
+    }
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .map(OsString::from)
+        .collect()
+}
+
+#[test]
+fn the_other_name_is_used_throughout() {
+    let mut command = command("docker");
+    command.build();
+    for (path, help) in helps(&command, "docker") {
+        let foreign: Vec<&str> = help
+            .lines()
+            .filter(|line| line.contains("smidge "))
+            .collect();
+        let about_itself =
+            |line: &&&str| !line.contains("Manage smidge") && !line.contains("what smidge");
+        let commands: Vec<_> = foreign
+            .iter()
+            .filter(about_itself)
+            .filter(|l| l.starts_with("  smidge "))
+            .collect();
+        assert!(commands.is_empty(), "{path}: {commands:?}");
+    }
+}
