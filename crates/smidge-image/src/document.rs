@@ -222,3 +222,22 @@ impl Index {
 pub(crate) fn to_bytes(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_kept() {
+        let number = format!("11111111111{}1994789245", "0".repeat(76));
+        let digest = Digest::of(b"");
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"text/plain","digest":"{digest}","#,
+        ) + &format!(r#""size":0,"urls":["a"]}}],"ratio":{number},"subject":null}}"#);
+        let index: Index = serde_json::from_str(&text).unwrap();
+        assert_eq!(index.manifests[0].extra["urls"], serde_json::json!(["a"]));
+        let again: Index = serde_json::from_slice(&index.to_bytes()).unwrap();
+        assert_eq!(again, index);
+        assert_eq!(again.extra.keys().collect::<Vec<_>>(), ["ratio", "subject"]);
+    }
+}
