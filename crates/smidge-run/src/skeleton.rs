@@ -31,20 +31,21 @@ pub fn make_skeleton(path: &Path) -> Result<(), RunError> {
     name.push(format!(".{}", std::process::id()));
     let draft = Path::new(&name);
     let made = fill(draft).and_then(|()| fs::rename(draft, path));
+    if made.is_err() {
+        let _ = fs::remove_dir_all(draft);
+    }
     match made {
-        Ok(()) => Ok(()),
-        // Somebody else was faster; or a process of the same number died half-way.
+        // Somebody else was faster.
         Err(_) if path.is_dir() => Ok(()),
-        Err(source) => {
+        made => made.map_err(|source| {
             let step = "make the mount points".to_owned();
-            Err(RunError::RootFs {
+            RunError::RootFs {
                 dir: path.to_owned(),
                 step,
                 source,
-            })
-        }
+            }
+        }),
     }
-    .inspect_err(|_| drop(fs::remove_dir_all(draft)))
 }
 
 fn fill(draft: &Path) -> io::Result<()> {
