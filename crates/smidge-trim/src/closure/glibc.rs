@@ -1,19 +1,16 @@
-use super::walk::{Hit, Loaded, Walk, directory_of};
+use std::rc::Rc;
+
+use super::loaded::{Hit, Loaded, directory_of};
+use super::walk::Walk;
 use super::{ClosureError, Rule};
 
 impl Walk<'_, '_> {
-    /// Finds what is loaded under a name already: by a name that was asked for, by its path, or by
-    /// its soname (`_dl_map_object` in `elf/dl-load.c`). What is missing is looked for each time.
-    pub(super) fn already_glibc(&mut self, name: &str) -> Option<usize> {
-        let is_same = |loaded: &Loaded| {
-            let Some(object) = &loaded.object else {
-                return false;
-            };
-            loaded.names.iter().any(|known| known == name)
-                || loaded.path.as_deref() == Some(name)
-                || object.elf.soname.as_deref() == Some(name)
-        };
-        self.objects.iter().position(is_same)
+    /// Whether a name stands for what is loaded: it was asked for by that name, or it is its path
+    /// or its soname (`_dl_map_object` in `elf/dl-load.c`).
+    pub(super) fn is_known_to_glibc(loaded: &Loaded, name: &str) -> bool {
+        loaded.names.iter().any(|known| known == name)
+            || loaded.path.as_deref() == Some(name)
+            || loaded.soname() == Some(name)
     }
 
     /// Searches in the order of ld.so(8).
@@ -26,67 +23,51 @@ impl Walk<'_, '_> {
             let path = self.expand_name(name, by);
             return self.look_at(Rule::Path, path);
         }
-        for (rule, directories) in self.listed(by) {
-            for directory in directories {
-                if let Some(hit) = self.look(rule, &directory, name)? {
-                    self.note_processor_builds(&directory);
-                    return Ok(Some(hit));
-                }
-            }
-        }
-        let no_default_lib = self.objects[by]
-            .object
-            .as_ref()
-            .is_some_and(|object| object.elf.no_default_lib);
-        if let Some(hit) = self.search_cache(name, no_default_lib)? {
+        let listed = self.search_listed(name, by)?;
+        if let Some(hit) = listed {
+            self.note_processor_builds(directory_of(&hit.path));
             return Ok(Some(hit));
         }
-        if no_default_lib {
-            return Ok(None);
+        let object = self.objects[by].object.as_ref();
+        let no_default_lib = object.is_some_and(|object| object.elf.no_default_lib);
+        let cached = self.search_cache(name, no_default_lib)?;
+        if cached.is_some() || no_default_lib {
+            return Ok(cached);
         }
-        for directory in self.defaults.directories.clone() {
-            if let Some(hit) = self.look(Rule::Default, &directory, name)? {
-                self.note_processor_builds(&directory);
+        let last = Rc::clone(&self.last);
+        let found = self.look_in(Rule::Default, &last, name)?;
+        if let Some(hit) = &found {
+            self.note_processor_builds(directory_of(&hit.path));
+        }
+        Ok(found)
+    }
+
+    /// Searches the directories that come before the cache.
+    fn search_listed(&mut self, name: &str, by: usize) -> Result<Option<Hit>, ClosureError> {
+        let runpath = Rc::clone(&self.objects[by].runpath);
+        let mut loader = runpath.is_empty().then_some(by);
+        while let Some(at) = loader {
+            let rpath = Rc::clone(&self.objects[at].rpath);
+            if let Some(hit) = self.look_in(Rule::Rpath, &rpath, name)? {
                 return Ok(Some(hit));
             }
+            loader = (at != 0).then_some(self.objects[at].loaded_by);
         }
-        Ok(None)
-    }
-
-    /// The directories that come before the cache.
-    fn listed(&self, by: usize) -> Vec<(Rule, Vec<String>)> {
-        let mut listed = Vec::new();
-        if self.objects[by].runpath.is_empty() {
-            let mut at = by;
-            loop {
-                listed.push((Rule::Rpath, self.objects[at].rpath.clone()));
-                if at == 0 {
-                    break;
-                }
-                at = self.objects[at].loaded_by;
-            }
+        let library_path = Rc::clone(&self.library_path);
+        if let Some(hit) = self.look_in(Rule::LibraryPath, &library_path, name)? {
+            return Ok(Some(hit));
         }
-        listed.push((Rule::LibraryPath, self.expand_library_path()));
-        listed.push((Rule::Runpath, self.objects[by].runpath.clone()));
-        listed
-    }
-
-    fn expand_library_path(&self) -> Vec<String> {
-        let program = self.program.file.to_string();
-        let tokens = self.tokens(&self.program.elf, directory_of(&program));
-        self.library_path
-            .iter()
-            .map(|directory| tokens.expand(directory))
-            .collect()
+        self.look_in(Rule::Runpath, &runpath, name)
     }
 
     fn expand_name(&self, name: &str, by: usize) -> String {
         let path = self.objects[by].path.as_deref().unwrap_or_default();
         let path = self.resolver.absolute(path);
-        self.tokens(&self.program.elf, directory_of(&path))
-            .expand(name)
+        let tokens = self.tokens(&self.program.elf, directory_of(&path));
+        tokens.expand(name)
     }
 
+    /// Looks a name up in the cache. `DF_1_NODEFLIB` bars default directories there as well.
     fn search_cache(
         &mut self,
         name: &str,
@@ -97,17 +78,17 @@ impl Walk<'_, '_> {
             return self.search_config(name);
         };
         for path in cache.paths(name) {
-            let default = |directory: &String| {
-                path.strip_prefix(directory.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
+            let is_below = |directory: &String| {
+                let rest = path.strip_prefix(directory.as_str());
+                rest.is_some_and(|rest| rest.starts_with('/'))
             };
-            if no_default_lib && self.defaults.directories.iter().any(default) {
+            if no_default_lib && self.last.iter().any(is_below) {
                 continue;
             }
             if let Some(hit) = self.look_at(Rule::Cache, path.clone())? {
                 if cache.has_processor_builds(name) {
                     self.note(format!(
-                        "`{name}` has builds for newer processors (glibc-hwcaps), which are not considered"
+                        "builds of `{name}` for newer processors (glibc-hwcaps) are not considered"
                     ));
                 }
                 return Ok(Some(hit));
@@ -121,20 +102,18 @@ impl Walk<'_, '_> {
         if !self.resolver.search().assume_ldconfig {
             return Ok(None);
         }
-        for directory in self.resolver.config().iter() {
-            if let Some(hit) = self.look(Rule::Config, directory, name)? {
-                self.note(
-                    "there is no `/etc/ld.so.cache`: the directories of `/etc/ld.so.conf` count only after `ldconfig`"
-                        .into(),
-                );
-                return Ok(Some(hit));
-            }
+        let config = self.resolver.config();
+        let found = self.look_in(Rule::Config, &config, name)?;
+        if found.is_some() {
+            let note =
+                "there is no `/etc/ld.so.cache`: `/etc/ld.so.conf` counts only after `ldconfig`";
+            self.note(note.into());
         }
-        Ok(None)
+        Ok(found)
     }
 
     fn note_processor_builds(&mut self, directory: &str) {
-        let builds = format!("{}/glibc-hwcaps", directory.trim_end_matches('/'));
+        let builds = format!("{directory}/glibc-hwcaps");
         let path = self.resolver.absolute(&builds);
         if let Ok(Some(_)) = self.resolver.tree().resolve(path.as_bytes()) {
             self.note(format!(

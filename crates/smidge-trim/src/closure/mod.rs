@@ -4,6 +4,7 @@
 //! `ldso/dynlink.c` (1.2). The order of the libraries is the order in which the loader maps them.
 
 mod glibc;
+mod loaded;
 mod musl;
 mod resolver;
 mod result;

@@ -1,4 +1,7 @@
-use super::walk::{Hit, Loaded, Walk};
+use std::rc::Rc;
+
+use super::loaded::{Hit, Loaded};
+use super::walk::Walk;
 use super::{ClosureError, Rule};
 
 /// Libraries that musl contains; whatever file has such a name is never loaded.
@@ -14,19 +17,15 @@ fn own(name: &str) -> Option<&str> {
     OWN.contains(&stem).then_some(stem)
 }
 
-impl Walk<'_, '_> {
-    /// Finds what is loaded under a name already. musl knows no sonames, only the names that were
-    /// searched for (`load_library` in `ldso/dynlink.c`).
-    pub(super) fn already_musl(&mut self, name: &str) -> Option<usize> {
-        let is_same = |loaded: &Loaded| {
-            let is_known = |known: &String| {
-                known == name || own(name).is_some_and(|own_name| own(known) == Some(own_name))
-            };
-            loaded.path.is_some() && loaded.names.iter().any(is_known)
-        };
-        self.objects.iter().position(is_same)
-    }
+/// Whether a name stands for what is loaded. musl knows no sonames, only the names that were
+/// searched for (`load_library` in `ldso/dynlink.c`).
+pub(super) fn is_known(loaded: &Loaded, name: &str) -> bool {
+    let itself = own(name);
+    let is_same = |known: &String| known == name || itself.is_some() && own(known) == itself;
+    loaded.names.iter().any(is_same)
+}
 
+impl Walk<'_, '_> {
     /// Searches `LD_LIBRARY_PATH`, then the run paths of what needs the library and of what loaded
     /// that, then the path file or the defaults. The first file that opens is taken.
     pub(super) fn search_musl(
@@ -37,29 +36,30 @@ impl Walk<'_, '_> {
         if name.contains('/') {
             return self.look_at(Rule::Path, name.to_owned());
         }
-        let mut listed = vec![(Rule::LibraryPath, self.library_path.clone())];
-        let mut at = by;
-        loop {
-            let loaded = &self.objects[at];
+        let library_path = Rc::clone(&self.library_path);
+        if let Some(hit) = self.look_in(Rule::LibraryPath, &library_path, name)? {
+            return Ok(Some(hit));
+        }
+        let mut loader = Some(by);
+        while let Some(at) = loader {
+            let Loaded {
+                rpath,
+                runpath,
+                loaded_by,
+                ..
+            } = &self.objects[at];
+            loader = (at != 0).then_some(*loaded_by);
             // musl makes no difference between the two, and lets the newer one replace the other.
-            listed.push(match loaded.runpath.is_empty() {
-                true => (Rule::Rpath, loaded.rpath.clone()),
-                false => (Rule::Runpath, loaded.runpath.clone()),
-            });
-            if at == 0 {
-                break;
-            }
-            at = loaded.loaded_by;
-        }
-        listed.push((Rule::Default, self.musl_directories()));
-        for (rule, directories) in listed {
-            for directory in directories.iter().filter(|directory| !directory.is_empty()) {
-                if let Some(hit) = self.look(rule, directory, name)? {
-                    return Ok(Some(hit));
-                }
+            let (rule, directories) = match runpath.is_empty() {
+                true => (Rule::Rpath, Rc::clone(rpath)),
+                false => (Rule::Runpath, Rc::clone(runpath)),
+            };
+            if let Some(hit) = self.look_in(rule, &directories, name)? {
+                return Ok(Some(hit));
             }
         }
-        Ok(None)
+        let last = Rc::clone(&self.last);
+        self.look_in(Rule::Default, &last, name)
     }
 }
 

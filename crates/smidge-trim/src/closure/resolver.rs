@@ -8,7 +8,7 @@ use super::{Closure, ClosureError};
 use crate::loader::{CACHE, Cache, Defaults, MAX_CACHE, config_directories};
 use crate::{Elf, ElfError};
 
-/// Paths looked at in one tree; a closure with more was made to take time.
+/// Paths remembered; when there are more, all are forgotten.
 const MAX_PROBES: usize = 250_000;
 
 /// What bears on the search for libraries beside the files themselves.
@@ -114,7 +114,7 @@ impl<'t> Resolver<'t> {
             path: name(),
             source,
         })?;
-        Walk::new(self, Object { file, elf }, &node).run()
+        Walk::new(self, Object { file, elf }).run(&node)
     }
 
     pub(super) fn tree(&self) -> &'t dyn Tree {
@@ -135,24 +135,20 @@ impl<'t> Resolver<'t> {
 
     /// What is at a path. As for the loader, a path that cannot be opened leads to nothing,
     /// whatever the reason.
-    pub(super) fn probe(&mut self, path: &str) -> Result<Probe, ClosureError> {
+    pub(super) fn probe(&mut self, path: &str) -> Probe {
         let path = self.absolute(path);
         if let Some(probe) = self.probes.get(&path) {
-            return Ok(probe.clone());
-        }
-        if self.probes.len() >= MAX_PROBES {
-            return Err(ClosureError::TooMany {
-                path,
-                what: "paths to look at",
-                limit: MAX_PROBES,
-            });
+            return probe.clone();
         }
         let probe = match self.tree.resolve(path.as_bytes()) {
             Ok(Some((file, node))) => self.load(file, &node),
             Ok(None) | Err(_) => Probe::Absent,
         };
+        if self.probes.len() >= MAX_PROBES {
+            self.probes.clear();
+        }
         self.probes.insert(path, probe.clone());
-        Ok(probe)
+        probe
     }
 
     fn load(&mut self, file: LayerPath, node: &Node) -> Probe {

@@ -125,7 +125,7 @@ pub enum ClosureError {
     /// It needs more than any program does.
     #[error("too many {what} for `{path}`: at most {limit} are accepted")]
     TooMany {
-        /// Path of the program, or the path that was one too many.
+        /// Path of the program.
         path: String,
         /// What there are too many of.
         what: &'static str,

@@ -2,178 +2,175 @@ use std::rc::Rc;
 
 use smidge_image::Node;
 
+use super::loaded::{Hit, Loaded, directory_of};
 use super::resolver::{Object, Probe, Resolver};
-use super::{Closure, ClosureError, Library, Loader, PROGRAM, Rule, version};
-use crate::Elf;
+use super::{Closure, ClosureError, Library, Loader, PROGRAM, Rule, musl, version};
 use crate::elf::Machine;
 use crate::loader::{Defaults, Dialect, Tokens, musl_path};
+use crate::{Elf, Linkage};
 
 /// More objects than any process maps.
 const MAX_OBJECTS: usize = 4096;
+/// Entries of all lists of needed libraries together: browsers have a few thousand.
+const MAX_NEEDS: usize = 100_000;
+/// Paths looked at for one program; more were written to take time.
+const MAX_LOOKS: usize = 1_000_000;
 
 /// One run of a loader through a program's needs.
 pub(super) struct Walk<'r, 't> {
     pub(super) resolver: &'r mut Resolver<'t>,
     pub(super) program: Rc<Object>,
-    pub(super) dialect: Dialect,
-    pub(super) loader: Rtld,
+    dialect: Dialect,
+    loader: Rtld,
+    /// What the loader has built in.
     pub(super) defaults: Defaults,
-    /// Directories that `LD_LIBRARY_PATH` names; none for a set-user-ID program.
-    pub(super) library_path: Vec<String>,
+    /// The directories that it searches last: its defaults, or those of musl's path file.
+    pub(super) last: Rc<[String]>,
+    /// The directories that `LD_LIBRARY_PATH` names.
+    pub(super) library_path: Rc<[String]>,
     /// All that is loaded, in order; the program is the first.
     pub(super) objects: Vec<Loaded>,
-    pub(super) notes: Vec<String>,
+    notes: Vec<String>,
+    needs: usize,
+    looks: usize,
 }
 
 /// The loader itself, which is in memory before anything else.
-pub(super) struct Rtld {
-    /// The path that the program names, or that its machine has.
-    pub(super) path: String,
-    pub(super) named: bool,
-    pub(super) object: Option<Rc<Object>>,
-}
-
-/// Something that was loaded, or that should have been.
-pub(super) struct Loaded {
-    /// The names under which it was asked for, the first one first.
-    pub(super) names: Vec<String>,
-    /// Its path as the loader prints it; `None` if it was not found.
-    pub(super) path: Option<String>,
-    pub(super) object: Option<Rc<Object>>,
-    pub(super) unusable: Option<(smidge_image::LayerPath, Rc<str>)>,
-    /// Position of what loaded it first; the program's is its own.
-    pub(super) loaded_by: usize,
-    /// Positions of what needs it.
-    needed_by: Vec<usize>,
-    rule: Option<Rule>,
-    /// The search paths that it brings, expanded.
-    pub(super) rpath: Vec<String>,
-    pub(super) runpath: Vec<String>,
-}
-
-/// A path that ends the search for a library.
-pub(super) struct Hit {
-    pub(super) rule: Rule,
-    pub(super) path: String,
-    pub(super) probe: Probe,
+struct Rtld {
+    /// The path that the program names, or that its machine has; empty if nobody knows.
+    path: String,
+    named: bool,
+    object: Option<Rc<Object>>,
 }
 
 impl<'r, 't> Walk<'r, 't> {
-    pub(super) fn new(resolver: &'r mut Resolver<'t>, program: Object, node: &Node) -> Self {
-        let named = program.elf.interpreter.is_some();
-        let path = program.elf.interpreter.clone();
-        let path = path
-            .or_else(|| Dialect::loader_of_library(&program.elf))
-            .unwrap_or_default();
-        let mut notes = Vec::new();
-        let mut library_path = resolver.search().library_path.clone();
-        if node.mode & 0o6000 != 0 && !library_path.is_empty() {
-            notes.push(
-                "LD_LIBRARY_PATH is ignored: the program is set-user-ID or set-group-ID".into(),
-            );
-            library_path.clear();
-        }
-        let mut walk = Self {
-            dialect: Dialect::of_loader(&path),
-            loader: Rtld {
-                path,
-                named,
-                object: None,
-            },
-            defaults: Defaults::usual(&program.elf),
-            library_path,
-            objects: Vec::new(),
-            resolver,
-            program: Rc::new(program),
-            notes,
+    pub(super) fn new(resolver: &'r mut Resolver<'t>, program: Object) -> Self {
+        let named = program.elf.interpreter.clone();
+        let loader = Rtld {
+            named: named.is_some(),
+            path: named
+                .or_else(|| Dialect::loader_of_library(&program.elf))
+                .unwrap_or_default(),
+            object: None,
         };
-        let program = Rc::clone(&walk.program);
-        walk.objects
-            .push(walk.loaded(program.file.to_string(), program));
-        walk
+        Self {
+            resolver,
+            dialect: Dialect::of_loader(&loader.path),
+            loader,
+            defaults: Defaults::usual(&program.elf),
+            last: Rc::default(),
+            library_path: Rc::default(),
+            objects: Vec::new(),
+            notes: Vec::new(),
+            needs: 0,
+            looks: 0,
+            program: Rc::new(program),
+        }
     }
 
-    pub(super) fn run(mut self) -> Result<Closure, ClosureError> {
+    pub(super) fn run(mut self, node: &Node) -> Result<Closure, ClosureError> {
         let program = Rc::clone(&self.program);
-        if program.elf.linkage() != crate::Linkage::NotDynamic {
+        if program.elf.linkage() != Linkage::NotDynamic {
             self.find_loader()?;
-            self.note_preload();
-            let mut next = 0;
-            while let Some(loaded) = self.objects.get(next) {
-                if let Some(object) = loaded.object.clone() {
-                    for name in &object.elf.needed {
-                        self.need(name, next)?;
-                    }
-                }
-                next += 1;
-            }
+            self.prepare(node);
+            self.load_all()?;
         }
         self.place_loader();
         let missing_versions = match self.dialect {
-            Dialect::Glibc => version::missing(&self),
+            Dialect::Glibc => version::missing(&self.objects),
             // musl reads versions, but never insists on one.
             Dialect::Musl => Vec::new(),
         };
-        let loader = self.loader.named.then(|| Loader {
-            wanted: self.loader.path.clone(),
-            found: self
-                .loader
-                .object
-                .as_ref()
-                .map(|object| object.file.clone()),
-        });
+        let libraries = self.objects.iter().skip(1);
         Ok(Closure {
             program: program.file.clone(),
             elf: program.elf.clone(),
-            loader,
-            libraries: self
-                .objects
-                .iter()
-                .skip(1)
-                .map(|loaded| self.library(loaded))
-                .collect(),
+            libraries: libraries.map(|loaded| self.library(loaded)).collect(),
             missing_versions,
+            loader: self.loader.named.then(|| Loader {
+                wanted: self.loader.path.clone(),
+                found: self.loader.object.map(|object| object.file.clone()),
+            }),
             default_directories: self.defaults.directories,
             notes: self.notes,
         })
     }
 
     fn find_loader(&mut self) -> Result<(), ClosureError> {
-        if self.loader.path.is_empty() {
-            return Ok(());
-        }
         let path = self.loader.path.clone();
-        if let Probe::Object(object) = self.resolver.probe(&path)? {
+        if let (false, Probe::Object(object)) = (path.is_empty(), self.resolver.probe(&path)) {
             self.loader.object = Some(object);
         }
         if self.dialect == Dialect::Musl {
             self.defaults = Defaults::musl();
-            // musl's own ldd lists the loader first, and again under each name that it stands for.
-            let position = self.push_loader(&path, 0);
-            self.objects[position].needed_by.push(0);
+            self.last = musl_path(self.resolver.tree(), &path)
+                .unwrap_or_else(|| self.defaults.directories.clone())
+                .into();
             return Ok(());
         }
         let built_in = self.loader.object.clone();
         match built_in.and_then(|object| self.resolver.built_in(&object.file)) {
             Some(defaults) => self.defaults = defaults,
-            None => self.notes.push(format!(
-                "`{path}` is not there to ask for its default directories: the usual ones were searched"
-            )),
+            None => self.note(
+                "the loader is not there to tell its default directories: the usual ones are searched"
+                    .into(),
+            ),
+        }
+        self.last = self.defaults.directories.as_slice().into();
+        Ok(())
+    }
+
+    /// Loads the program, and what is loaded without being needed.
+    fn prepare(&mut self, node: &Node) {
+        const PRELOAD: &str = "/etc/ld.so.preload";
+        if let Ok(Some(_)) = self.resolver.tree().resolve(PRELOAD.as_bytes()) {
+            self.note(format!("libraries that `{PRELOAD}` names are not followed"));
+        }
+        let program = Rc::clone(&self.program);
+        let path = program.file.to_string();
+        let listed = self.resolver.search().library_path.clone();
+        if node.mode & 0o6000 == 0 {
+            let tokens = self.tokens(&program.elf, directory_of(&path));
+            self.library_path = listed.iter().map(|entry| tokens.expand(entry)).collect();
+        } else if !listed.is_empty() {
+            self.note(
+                "LD_LIBRARY_PATH is ignored: the program is set-user-ID or set-group-ID".into(),
+            );
+        }
+        let program = self.loaded(path, program);
+        self.objects.push(program);
+        if self.dialect == Dialect::Musl {
+            // musl's own ldd lists the loader first, and again under each name that it stands for.
+            let path = self.loader.path.clone();
+            let position = self.push_loader(&path, 0);
+            self.objects[position].needed_by.push(0);
+        }
+    }
+
+    fn load_all(&mut self) -> Result<(), ClosureError> {
+        let mut next = 0;
+        while let Some(loaded) = self.objects.get(next) {
+            if let Some(object) = loaded.object.clone() {
+                for name in &object.elf.needed {
+                    self.need(name, next)?;
+                }
+            }
+            next += 1;
         }
         Ok(())
     }
 
-    fn note_preload(&mut self) {
-        const PRELOAD: &str = "/etc/ld.so.preload";
-        if let Ok(Some(_)) = self.resolver.tree().resolve(PRELOAD.as_bytes()) {
-            self.notes
-                .push(format!("libraries that `{PRELOAD}` names are not followed"));
-        }
-    }
-
     /// Notes that the object at `by` needs `name`, and loads it if nobody has.
     fn need(&mut self, name: &str, by: usize) -> Result<(), ClosureError> {
-        let position = match self.already(name) {
+        self.needs += 1;
+        if self.needs > MAX_NEEDS {
+            return Err(self.too_many("needed libraries", MAX_NEEDS));
+        }
+        let position = match self
+            .objects
+            .iter()
+            .position(|loaded| self.is_known(loaded, name))
+        {
             Some(position) => position,
             None => self.load(name, by)?,
         };
@@ -184,21 +181,18 @@ impl<'r, 't> Walk<'r, 't> {
         Ok(())
     }
 
-    fn already(&mut self, name: &str) -> Option<usize> {
-        match self.dialect {
-            Dialect::Glibc => self.already_glibc(name),
-            Dialect::Musl => self.already_musl(name),
-        }
+    /// Whether that is what a name stands for. What is missing is looked for each time.
+    fn is_known(&self, loaded: &Loaded, name: &str) -> bool {
+        loaded.path.is_some()
+            && match self.dialect {
+                Dialect::Glibc => Self::is_known_to_glibc(loaded, name),
+                Dialect::Musl => musl::is_known(loaded, name),
+            }
     }
 
     fn load(&mut self, name: &str, by: usize) -> Result<usize, ClosureError> {
         if self.objects.len() >= MAX_OBJECTS {
-            let path = self.program.file.to_string();
-            return Err(ClosureError::TooMany {
-                path,
-                what: "libraries",
-                limit: MAX_OBJECTS,
-            });
+            return Err(self.too_many("libraries", MAX_OBJECTS));
         }
         if self.is_loader(name) {
             return Ok(self.push_loader(name, by));
@@ -207,66 +201,56 @@ impl<'r, 't> Walk<'r, 't> {
             Dialect::Glibc => self.search_glibc(name, by)?,
             Dialect::Musl => self.search_musl(name, by)?,
         };
+        let missing = Loaded::missing(name, by);
         let Some(Hit { rule, path, probe }) = hit else {
-            return Ok(self.push(Loaded::missing(name, by)));
+            return Ok(self.push(missing));
         };
-        Ok(match probe {
+        let loaded = match probe {
+            Probe::Absent => missing,
+            Probe::Unusable(file, why) => {
+                let (path, unusable) = (Some(path), Some((file, why)));
+                Loaded {
+                    path,
+                    unusable,
+                    rule: Some(rule),
+                    ..missing
+                }
+            }
             Probe::Object(object) => {
-                let same = |loaded: &Loaded| {
-                    loaded
-                        .object
-                        .as_ref()
-                        .is_some_and(|other| other.file == object.file)
-                };
+                let same = |loaded: &Loaded| loaded.file() == Some(&object.file);
                 if let Some(position) = self.objects.iter().position(same) {
                     self.objects[position].names.push(name.to_owned());
                     return Ok(position);
                 }
-                let mut loaded = self.loaded(path, object);
-                loaded.names.push(name.to_owned());
-                loaded.loaded_by = by;
-                loaded.rule = Some(rule);
-                self.push(loaded)
-            }
-            Probe::Unusable(file, why) => {
-                let missing = Loaded::missing(name, by);
-                let unusable = Some((file, why));
-                self.push(Loaded {
-                    path: Some(path),
+                let names = missing.names;
+                Loaded {
+                    names,
+                    loaded_by: by,
                     rule: Some(rule),
-                    unusable,
-                    ..missing
-                })
+                    ..self.loaded(path, object)
+                }
             }
-            Probe::Absent => self.push(Loaded::missing(name, by)),
-        })
+        };
+        Ok(self.push(loaded))
     }
 
     fn is_loader(&self, name: &str) -> bool {
         let path = self.loader.path.as_str();
-        if path.is_empty() {
-            return false;
-        }
-        let soname = self
-            .loader
-            .object
-            .as_ref()
-            .and_then(|object| object.elf.soname.as_deref());
-        name == path
-            || path.rsplit('/').next() == Some(name)
-            || match self.dialect {
-                Dialect::Glibc => soname == Some(name),
-                Dialect::Musl => super::musl::is_own(name),
-            }
+        let object = self.loader.object.as_ref();
+        let by_name = match self.dialect {
+            Dialect::Glibc => object.and_then(|object| object.elf.soname.as_deref()) == Some(name),
+            Dialect::Musl => musl::is_own(name),
+        };
+        !path.is_empty() && (by_name || name == path || path.rsplit('/').next() == Some(name))
     }
 
     fn push_loader(&mut self, name: &str, by: usize) -> usize {
         let path = self.loader.path.clone();
         let shown = match self.dialect {
-            Dialect::Glibc => path.clone(),
-            Dialect::Musl => name.to_owned(),
+            Dialect::Glibc => path.as_str(),
+            Dialect::Musl => name,
         };
-        let mut loaded = Loaded::missing(&shown, by);
+        let mut loaded = Loaded::missing(shown, by);
         loaded.names.push(name.to_owned());
         loaded.object = self.loader.object.clone();
         loaded.path = Some(path);
@@ -286,38 +270,34 @@ impl<'r, 't> Walk<'r, 't> {
         let Some(last) = self.objects.iter().position(is_loader) else {
             return;
         };
-        let found = |loaded: &Loaded| loaded.path.is_some();
-        let first = self.objects[..last]
+        let found = self.objects[..last]
             .iter()
-            .rposition(found)
-            .map_or(last, |found| found + 1);
+            .rposition(|loaded| loaded.path.is_some());
+        let first = found.map_or(last, |found| found + 1);
         self.objects[first..=last].rotate_right(1);
-        // Users are counted from the first library, not from the program.
         for user in self
             .objects
             .iter_mut()
             .flat_map(|loaded| &mut loaded.needed_by)
         {
-            if *user + 1 == last {
-                *user = first - 1;
-            } else if (first..last).contains(&(*user + 1)) {
-                *user += 1;
-            }
+            *user = match *user {
+                user if user == last => first,
+                user if (first..last).contains(&user) => user + 1,
+                user => user,
+            };
         }
     }
 
     fn library(&self, loaded: &Loaded) -> Library {
-        let object = loaded.object.as_ref().map(|object| &object.file);
-        let unusable = loaded.unusable.as_ref();
         let user = |&by: &usize| by.checked_sub(1).unwrap_or(PROGRAM);
         Library {
             name: loaded.names.first().cloned().unwrap_or_default(),
             path: loaded.path.clone(),
-            file: object.or(unusable.map(|(file, _)| file)).cloned(),
+            file: loaded.file().cloned(),
             needed_by: loaded.needed_by.iter().map(user).collect(),
             rule: loaded.rule,
             fixed: self.is_fixed(loaded),
-            unusable: unusable.map(|(_, why)| why.to_string()),
+            unusable: loaded.unusable.as_ref().map(|(_, why)| why.to_string()),
         }
     }
 
@@ -346,23 +326,15 @@ impl<'r, 't> Walk<'r, 't> {
     /// An object with its own search paths expanded.
     fn loaded(&self, path: String, object: Rc<Object>) -> Loaded {
         let absolute = self.resolver.absolute(&path);
-        let origin = directory_of(&absolute);
-        let expand = |list: &[String]| {
-            let tokens = self.tokens(&object.elf, origin);
-            list.iter()
-                .map(|directory| tokens.expand(directory))
-                .collect::<Vec<_>>()
-        };
+        let tokens = self.tokens(&object.elf, directory_of(&absolute));
+        let expand = |list: &[String]| list.iter().map(|entry| tokens.expand(entry)).collect();
         Loaded {
             names: Vec::new(),
             rpath: expand(&object.elf.rpath),
             runpath: expand(&object.elf.runpath),
             path: Some(path),
             object: Some(object),
-            unusable: None,
-            loaded_by: 0,
-            needed_by: Vec::new(),
-            rule: None,
+            ..Loaded::missing("", 0)
         }
     }
 
@@ -375,35 +347,42 @@ impl<'r, 't> Walk<'r, 't> {
         }
     }
 
-    /// Looks at one file in one directory.
-    pub(super) fn look(
+    /// Looks for a file in each directory; an empty one is the working directory.
+    pub(super) fn look_in(
         &mut self,
         rule: Rule,
-        directory: &str,
+        directories: &[String],
         name: &str,
     ) -> Result<Option<Hit>, ClosureError> {
-        let path = match directory.trim_end_matches('/') {
-            "" if directory.is_empty() => format!("./{name}"),
-            directory => format!("{directory}/{name}"),
-        };
-        self.look_at(rule, path)
+        for directory in directories {
+            let directory = if directory.is_empty() { "." } else { directory };
+            let path = format!("{}/{name}", directory.trim_end_matches('/'));
+            if let Some(hit) = self.look_at(rule, path)? {
+                return Ok(Some(hit));
+            }
+        }
+        Ok(None)
     }
 
+    /// Looks at a path as a loader does that opens it.
     pub(super) fn look_at(
         &mut self,
         rule: Rule,
         path: String,
     ) -> Result<Option<Hit>, ClosureError> {
-        let probe = self.resolver.probe(&path)?;
-        let probe = match probe {
+        self.looks += 1;
+        if self.looks > MAX_LOOKS {
+            return Err(self.too_many("paths to look at", MAX_LOOKS));
+        }
+        let probe = match self.resolver.probe(&path) {
             Probe::Absent => return Ok(None),
-            Probe::Object(object) => match self.fits(&object.elf) {
-                true => Probe::Object(object),
-                // glibc looks on, musl gives up.
-                false if self.dialect == Dialect::Glibc => return Ok(None),
-                false => Probe::Unusable(object.file.clone(), "built for another machine".into()),
+            Probe::Object(object) if !self.fits(&object.elf) => match self.dialect {
+                Dialect::Glibc => return Ok(None),
+                Dialect::Musl => {
+                    Probe::Unusable(object.file.clone(), "built for another machine".into())
+                }
             },
-            unusable => unusable,
+            probe => probe,
         };
         Ok(Some(Hit { rule, path, probe }))
     }
@@ -413,39 +392,17 @@ impl<'r, 't> Walk<'r, 't> {
         machine(elf) == machine(&self.program.elf)
     }
 
-    /// The directories of musl's path file, or else its defaults.
-    pub(super) fn musl_directories(&self) -> Vec<String> {
-        musl_path(self.resolver.tree(), &self.loader.path)
-            .unwrap_or_else(|| self.defaults.directories.clone())
-    }
-
     pub(super) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
-}
 
-impl Loaded {
-    fn missing(name: &str, by: usize) -> Self {
-        Self {
-            names: vec![name.to_owned()],
-            path: None,
-            object: None,
-            unusable: None,
-            loaded_by: by,
-            needed_by: Vec::new(),
-            rule: None,
-            rpath: Vec::new(),
-            runpath: Vec::new(),
+    fn too_many(&self, what: &'static str, limit: usize) -> ClosureError {
+        ClosureError::TooMany {
+            path: self.program.file.to_string(),
+            what,
+            limit,
         }
-    }
-}
-
-/// The directory part of an absolute path.
-pub(super) fn directory_of(path: &str) -> &str {
-    match path.rsplit_once('/') {
-        Some(("", _)) | None => "/",
-        Some((directory, _)) => directory,
     }
 }

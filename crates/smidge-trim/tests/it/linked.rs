@@ -155,6 +155,20 @@ fn a_library_may_be_missing_more_than_once() {
             .count(),
         2
     );
+    let found = find(&file, None);
+    let who = |name: &str| {
+        let named = found
+            .libraries
+            .iter()
+            .filter(|library| library.name.ends_with(name));
+        let users = named.flat_map(|library| &library.needed_by);
+        users
+            .map(|&user| found.path_of(user).rsplit('/').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(who("libgone.so"), ["p", "liba.so"]);
+    assert_eq!(who("ld-linux-x86-64.so.2"), ["libc.so.6"]);
+    assert_eq!(who("libc.so.6"), ["p", "liba.so"]);
 }
 
 #[test]
