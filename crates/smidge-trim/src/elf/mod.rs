@@ -2,7 +2,7 @@
 //!
 //! Only the headers, the dynamic section, its strings and its version tables are read, found as the
 //! kernel and the loader find them: through the program headers. Section headers are never needed,
-//! so files that went through [`crate::strip`] parse like any other.
+//! so files that went through [`crate::strip()`] parse like any other.
 //!
 //! Format: [gABI](https://gabi.xinuos.com/), symbol versions:
 //! [LSB](https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/symversion.html).

@@ -17,6 +17,8 @@ mod lab;
 #[cfg(test)]
 mod linked;
 #[cfg(test)]
+mod noted;
+#[cfg(test)]
 mod proved;
 #[cfg(test)]
 mod stripped;
