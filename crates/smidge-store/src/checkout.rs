@@ -12,7 +12,7 @@ use smidge_image::{
 
 use crate::extract::{Extractor, Fault, Whiteouts};
 use crate::tree::OPAQUE;
-use crate::{DirTree, Error, Image, LayeredTree, Store};
+use crate::{Error, Image, LayeredTree, Store};
 
 /// Bytes of a blob that are read at a time.
 const BUFFER: usize = 1 << 18;
@@ -90,11 +90,9 @@ impl Store {
     /// # Errors
     /// As [`Store::checkout`].
     pub fn tree(&self, image: &Image) -> Result<LayeredTree, Error> {
-        let open = |path: PathBuf| {
-            DirTree::open(&path).map_err(|error| self.io(crate::error::READ, &path, error))
-        };
-        let layers: Result<_, _> = self.checkout(image)?.into_iter().map(open).collect();
-        Ok(LayeredTree::new(layers?))
+        let layers = self.checkout(image)?;
+        LayeredTree::open(&layers)
+            .map_err(|error| self.io(crate::error::READ, &self.path("layers"), error))
     }
 
     fn unpack(
@@ -170,6 +168,7 @@ pub(crate) fn check_diff_id(what: &str, expected: &DiffId, received: &DiffId) ->
 
 /// Bytes that may still be unpacked: as many as are free on the disk.
 pub(crate) struct Budget {
+    root: PathBuf,
     available: u64,
     left: u64,
 }
@@ -180,6 +179,7 @@ impl Budget {
             .map_err(|error| store.io(crate::error::READ, store.root(), error.into()))?;
         let available = disk.f_bavail.saturating_mul(disk.f_frsize);
         Ok(Self {
+            root: store.root().to_owned(),
             available,
             left: available,
         })
@@ -189,6 +189,7 @@ impl Budget {
     pub(crate) fn spend(&mut self, bytes: u64, what: &str) -> Result<(), Error> {
         let bomb = || Error::Bomb {
             what: what.to_owned(),
+            root: self.root.clone(),
             available: self.available,
         };
         self.left = self.left.checked_sub(bytes).ok_or_else(bomb)?;

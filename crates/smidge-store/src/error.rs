@@ -179,13 +179,16 @@ pub enum Error {
         /// The digest of what was unpacked.
         received: Digest,
     },
-    /// A layer unpacks to more than the disk can hold.
+    /// A layer or an archive unpacks to more than the disk can hold.
     #[error(
-        "`{what}` unpacks to more than the {available} bytes that are free on the disk of the store"
+        "`{what}` unpacks to more than the {available} bytes that are free on the disk of the store `{}`",
+        .root.display()
     )]
     Bomb {
         /// The blob or archive member.
         what: String,
+        /// The store.
+        root: PathBuf,
         /// Bytes that are free.
         available: u64,
     },

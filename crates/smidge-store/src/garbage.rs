@@ -33,6 +33,15 @@ pub struct Removed {
     pub deleted: Vec<Digest>,
 }
 
+impl Removed {
+    fn untagged(names: Vec<Reference>) -> Self {
+        Self {
+            untagged: names,
+            deleted: Vec::new(),
+        }
+    }
+}
+
 /// What [`Store::prune`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -84,21 +93,14 @@ impl Store {
             let entry = self.find_image(index, name)?.clone();
             let id = self.id_of(&entry)?;
             let names = self.names_of_id(index, &id)?;
-            if let Some(name) = name.parse().ok().filter(|name| names.contains(name))
-                && names.len() > 1
-            {
-                self.forget(index, &id, Some(&name))?;
-                return Ok((
-                    Removed {
-                        untagged: vec![name],
-                        deleted: Vec::new(),
-                    },
-                    Vec::new(),
-                ));
-            }
-            let by_name = name.parse().is_ok_and(|name| names.contains(&name));
-            if names.len() > 1 && !by_name && !force {
-                return Err(Error::ManyNames { id, names });
+            let by_name = name.parse().ok().filter(|name| names.contains(name));
+            match by_name {
+                Some(name) if names.len() > 1 => {
+                    self.forget(index, &id, Some(&name))?;
+                    return Ok((Removed::untagged(vec![name]), Vec::new()));
+                }
+                None if names.len() > 1 && !force => return Err(Error::ManyNames { id, names }),
+                _ => {}
             }
             let kept = match in_use(&id) {
                 Some(Use { container, running }) if running || !force || names.is_empty() => {
@@ -111,23 +113,13 @@ impl Store {
                 used => used.is_some(),
             };
             let gone = self.forget(index, &id, None)?;
+            let mut removed = Removed::untagged(names);
             if kept {
                 set_names(index, &bare(&entry), &id, &[]);
-                return Ok((
-                    Removed {
-                        untagged: names,
-                        deleted: Vec::new(),
-                    },
-                    Vec::new(),
-                ));
+                return Ok((removed, Vec::new()));
             }
-            Ok((
-                Removed {
-                    untagged: names,
-                    deleted: vec![id],
-                },
-                gone,
-            ))
+            removed.deleted.push(id);
+            Ok((removed, gone))
         })?;
         self.collect_images(&gone)?;
         Ok(removed)

@@ -1,6 +1,7 @@
 //! Images: a manifest, a config, and the names they go by.
 
 use std::collections::BTreeSet;
+use std::iter;
 
 use smidge_image::{
     Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type, validate,
@@ -125,10 +126,12 @@ impl Store {
             what: digest.to_string(),
             source,
         })?;
-        match image.manifest.layers.iter().find(|layer| !self.has(layer)) {
-            Some(layer) => Err(Error::MissingBlob {
+        let blobs = iter::once(&image.manifest.config).chain(&image.manifest.layers);
+        let missing = blobs.into_iter().find(|blob| !self.has(blob));
+        match missing {
+            Some(blob) => Err(Error::MissingBlob {
                 root: self.root().to_owned(),
-                digest: layer.digest,
+                digest: blob.digest,
             }),
             None => Ok(image),
         }

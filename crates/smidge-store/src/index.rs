@@ -120,13 +120,11 @@ pub(crate) fn remove_name(
     let named = |entry: &Descriptor| which(entry) && name_of(entry).as_ref() == Some(name);
     while let Some(at) = index.manifests.iter().position(named) {
         let digest = index.manifests[at].digest;
-        if index
+        let entries = index
             .manifests
             .iter()
-            .filter(|entry| entry.digest == digest)
-            .count()
-            > 1
-        {
+            .filter(|entry| entry.digest == digest);
+        if entries.count() > 1 {
             index.manifests.remove(at);
         } else {
             index.manifests[at].annotations.remove(annotation::REF_NAME);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use smidge_image::{LayerPath, Node, ReadAt, Tree};
 
@@ -16,9 +17,15 @@ pub struct LayeredTree {
 }
 
 impl LayeredTree {
-    /// Layers for an overlay's `lowerdir`: the top one first.
-    pub(crate) fn new(layers: Vec<DirTree>) -> Self {
-        Self { layers }
+    /// Takes directories for overlayfs' `lowerdir`, the top one first.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened.
+    pub fn open(layers: &[PathBuf]) -> io::Result<Self> {
+        let layers = layers.iter().map(|path| DirTree::open(path));
+        Ok(Self {
+            layers: layers.collect::<Result<_, _>>()?,
+        })
     }
 
     pub(crate) fn layer(&self, number: usize) -> &DirTree {

@@ -41,13 +41,20 @@ pub struct Store {
 /// While there are any, the shared lock keeps other processes from removing blobs.
 #[derive(Debug, Default)]
 struct Pins {
-    lock: Option<File>,
+    lock: Option<Lock>,
     fresh: HashSet<Digest>,
 }
 
-/// The exclusive right to rewrite `index.json`, for as long as it lives.
+/// A right that others wait for, for as long as it lives.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child that was forked meanwhile would keep the lock.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -182,7 +189,7 @@ impl Store {
             let path = self.path("gc.lock");
             let file = self.open_lock(&path)?;
             retry(|| file.lock_shared()).map_err(|error| self.io("lock", &path, error))?;
-            pins.lock = Some(file);
+            pins.lock = Some(Lock(file));
         }
         pins.fresh.insert(*digest);
         Ok(())
@@ -209,8 +216,7 @@ impl Store {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path("gc.lock");
         let file = self.open_lock(&path)?;
-        let shared = pins.lock.take();
-        drop(shared);
+        pins.lock = None;
         let outcome = match file.try_lock() {
             Ok(()) => remove(&pins.fresh).map(Some),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -218,7 +224,7 @@ impl Store {
         };
         if !pins.fresh.is_empty() {
             retry(|| file.lock_shared()).map_err(|error| self.io("lock", &path, error))?;
-            pins.lock = Some(file);
+            pins.lock = Some(Lock(file));
         }
         outcome
     }

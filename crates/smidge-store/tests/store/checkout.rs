@@ -536,6 +536,41 @@ fn directories_without_permissions_can_be_read_and_removed() {
 }
 
 #[test]
+fn the_root_of_a_user_namespace_keeps_what_it_can() {
+    let fixture = fixture();
+    let command = child("checkout::as_mapped_root", fixture.directory.path());
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(fixture.directory.path())
+        .output()
+        .unwrap();
+    if String::from_utf8_lossy(&output.stderr).starts_with("unshare:") {
+        println!("skipped: no user namespace: {output:?}");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "run by another test, in a user namespace"]
+fn as_mapped_root() {
+    let store = Store::open(Path::new("store")).unwrap();
+    let null = special("null", EntryKind::CharDevice { major: 1, minor: 3 });
+    let foreign = with_mode(with_owner(file("foreign", "x"), 1000, 1000), 0o640);
+    let image = add(&store, &["a"], &[tar(&[null, foreign])]);
+    let mut notes = Vec::new();
+    let layers = store
+        .checkout_with(&image, Ownership::Layer, &mut |note| notes.push(note))
+        .unwrap();
+    assert_eq!(notes, ["`/null` is an empty file instead of a device"]);
+    let foreign = fs::metadata(layers[0].join("foreign")).unwrap();
+    assert_eq!((foreign.uid(), foreign.mode() & 0o7777), (0, 0o640));
+    assert_eq!(all_in(&store.tree(&stacked(&store)).unwrap()), seen());
+}
+
+#[test]
 #[ignore = "run by another test, as an ordinary user"]
 fn as_user() {
     as_user_in(Path::new("."));
