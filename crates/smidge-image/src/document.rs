@@ -229,15 +229,14 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_kept() {
-        let number = format!("11111111111{}1994789245", "0".repeat(76));
         let digest = Digest::of(b"");
-        let text = format!(
-            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"text/plain","digest":"{digest}","#,
-        ) + &format!(r#""size":0,"urls":["a"]}}],"ratio":{number},"subject":null}}"#);
+        let text = [
+            r#"{"schemaVersion":2,"manifests":[{"mediaType":"text/plain","digest":""#,
+            &digest.to_string(),
+            r#"","size":0,"urls":["a"]}],"ratio":1.1111111111e+97,"subject":null}"#,
+        ]
+        .concat();
         let index: Index = serde_json::from_str(&text).unwrap();
-        assert_eq!(index.manifests[0].extra["urls"], serde_json::json!(["a"]));
-        let again: Index = serde_json::from_slice(&index.to_bytes()).unwrap();
-        assert_eq!(again, index);
-        assert_eq!(again.extra.keys().collect::<Vec<_>>(), ["ratio", "subject"]);
+        assert_eq!(String::from_utf8(index.to_bytes()).unwrap(), text);
     }
 }
