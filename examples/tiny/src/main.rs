@@ -18,6 +18,9 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Connection: close\r\n\r\n\
     Hello World from Rust!\n";
 
+/// The end of a request's head, as a number.
+const END: u32 = u32::from_be_bytes(*b"\r\n\r\n");
+
 const _: () = assert!(BODY.len() == 23, "the length that RESPONSE promises");
 
 /// Called by `_start` on an aligned stack.
@@ -51,36 +54,38 @@ extern "C" fn leave() -> ! {
 /// would reset the connection and could cut the answer off.
 fn serve(client: i32) -> ! {
     alarm(10);
-    let mut buffer = [0; 512];
-    let mut answered = false;
-    // The first byte tells a HEAD request; the last four tell the end of its head.
-    let mut method = 0;
+    let mut buffer = [0; 256];
+    // The first byte tells a HEAD request, the last four tell the end of its head.
+    let mut first = 0;
     let mut last = 0_u32;
-    loop {
+    while last != END {
         let input = read(client, &mut buffer);
         if input.is_empty() {
             exit(0);
         }
         for &byte in input {
-            if method == 0 {
-                method = byte;
+            if first == 0 {
+                first = byte;
             }
-            last = last << 8 | u32::from(byte);
-            if last == u32::from_be_bytes(*b"\r\n\r\n") && !answered {
-                answered = true;
-                let body = if method == b'H' { BODY.len() } else { 0 };
-                write_all(client, &RESPONSE[..RESPONSE.len() - body]);
-                shutdown(client);
+            if last != END {
+                last = last << 8 | u32::from(byte);
             }
         }
     }
+    let body = if first == b'H' { BODY.len() } else { 0 };
+    write_all(client, &RESPONSE[..RESPONSE.len() - body]);
+    shutdown(client);
+    while !read(client, &mut buffer).is_empty() {}
+    exit(0)
 }
 
 /// Writes everything, in as many pieces as it takes; gives up when the client is gone.
 fn write_all(file: i32, mut bytes: &[u8]) {
-    while let Some(rest) = bytes.get(write(file, bytes)..)
-        && rest.len() < bytes.len()
-    {
+    loop {
+        let rest = write(file, bytes);
+        if rest.is_empty() || rest.len() == bytes.len() {
+            return;
+        }
         bytes = rest;
     }
 }

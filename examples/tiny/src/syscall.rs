@@ -66,7 +66,10 @@ pub enum Signal {
 pub fn on_signal(signal: Signal, handler: Option<extern "C" fn() -> !>) {
     const SIG_IGN: usize = 1;
     const SA_RESTORER: usize = 0x0400_0000;
-    let handler = handler.map_or(SIG_IGN, |handler| handler as usize);
+    let handler = match handler {
+        Some(handler) => handler as usize,
+        None => SIG_IGN,
+    };
     // struct kernel_sigaction: handler, flags, restorer, mask.
     let action = [handler, SA_RESTORER, 0, 0];
     // SAFETY: `action` is read only, and a handler that never returns needs no restorer.
@@ -90,7 +93,11 @@ impl Socket {
             call5(54, [socket, 1, 2, &raw const one as usize, 4]);
             let bound = call(49, [socket, address.as_ptr() as usize, 16]);
             let listening = call(50, [socket, 128, 0]);
-            (bound == 0 && listening == 0).then_some(Self(socket))
+            if bound == 0 && listening == 0 {
+                Some(Self(socket))
+            } else {
+                None
+            }
         }
     }
 }
@@ -99,7 +106,11 @@ impl Socket {
 pub fn accept(listener: &Socket) -> Option<i32> {
     // SAFETY: no pointers.
     let client = unsafe { call(43, [listener.0, 0, 0]) };
-    (client >= 0).then_some(client as i32)
+    if client >= 0 {
+        Some(client as i32)
+    } else {
+        None
+    }
 }
 
 /// Doubles the process: 0 in the new one.
@@ -109,26 +120,27 @@ pub fn fork() -> isize {
 }
 
 /// Reads what has come; nothing at the end and when reading fails.
+#[inline(always)]
 pub fn read(file: i32, buffer: &mut [u8]) -> &[u8] {
+    let (start, length) = (buffer.as_mut_ptr() as usize, buffer.len());
     // SAFETY: the kernel writes into `buffer` alone.
-    let count = unsafe {
-        call(
-            0,
-            [file as usize, buffer.as_mut_ptr() as usize, buffer.len()],
-        )
-    };
-    usize::try_from(count)
-        .ok()
-        .and_then(|count| buffer.get(..count))
-        .unwrap_or_default()
+    let count = unsafe { call(0, [file as usize, start, length]) };
+    match buffer.get(..count as usize) {
+        Some(input) => input,
+        None => &[],
+    }
 }
 
-/// Writes what can be written at once, and tells how many bytes that was.
+/// Writes what can be written at once. Returns the rest: all of it when writing fails.
 #[inline(always)]
-pub fn write(file: i32, bytes: &[u8]) -> usize {
+pub fn write(file: i32, bytes: &[u8]) -> &[u8] {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
     // SAFETY: the kernel only reads `bytes`.
-    let count = unsafe { call(1, [file as usize, bytes.as_ptr() as usize, bytes.len()]) };
-    usize::try_from(count).unwrap_or(0)
+    let count = unsafe { call(1, [file as usize, start, length]) };
+    match bytes.get(count as usize..) {
+        Some(rest) => rest,
+        None => bytes,
+    }
 }
 
 /// Tells the client that nothing more will come.

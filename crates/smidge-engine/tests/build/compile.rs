@@ -239,7 +239,7 @@ fn go_programs_are_built_as_modules_and_as_bare_files() {
     let built = context.build(&BuildRequest::new("bare")).unwrap();
     assert_eq!(context.layers(&built), [["/main 755"]]);
     let error = context.build(&BuildRequest::new("lib")).unwrap_err();
-    assert_eq!(error.to_string(), "`lib` has no program: it is a library");
+    assert_eq!(error.kind(), Kind::Compile);
     assert_eq!(snapshot(&context.at("")), before);
 
     let request = BuildRequest {

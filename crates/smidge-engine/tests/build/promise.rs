@@ -1,5 +1,6 @@
 //! The same input gives the same image, whoever builds it, wherever and whenever.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +33,12 @@ fn input(context: &Context, directory: &str, reversed: bool) {
     for (name, content) in files {
         let mode = if name == "p" { 0o755 } else { 0o644 };
         context.write_mode(&format!("{directory}/{name}"), content, mode);
+    }
+    // The modes of a context's directories are part of the input.
+    let open = std::fs::Permissions::from_mode(0o755);
+    let data = (0..50).map(|n| format!("{directory}/data/{n}"));
+    for name in data.chain([format!("{directory}/data"), directory.to_owned()]) {
+        std::fs::set_permissions(context.at(&name), open.clone()).unwrap();
     }
 }
 

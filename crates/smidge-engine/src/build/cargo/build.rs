@@ -22,8 +22,6 @@ pub(in crate::build) struct Build<'h> {
     pub(in crate::build) command: Command,
     /// The program's name.
     pub(in crate::build) name: String,
-    /// The target triple.
-    pub(in crate::build) triple: String,
 }
 
 /// Compiles the program, and returns where it is: under its name, and under nobody else's hands.
@@ -134,7 +132,6 @@ impl<'h> Build<'h> {
             cargo,
             command,
             name: binary.name,
-            triple,
         })
     }
 }

@@ -37,9 +37,6 @@ impl Setting<'_> {
         if !self.triple.contains("musl") {
             codegen("target-feature=+crt-static");
         }
-        // An id that nothing reads, and page-sized gaps between segments.
-        codegen("link-arg=-Wl,--build-id=none");
-        codegen("link-arg=-Wl,-z,noseparate-code");
         if self.small {
             // At a fixed address no table of relocations is needed: 45 kB of 1.3 MB. The price is
             // address space randomisation of the program itself, so it is not the default.
@@ -153,10 +150,9 @@ mod tests {
     const SETTING: Setting<'static> = Setting {
         triple: "x86_64-unknown-linux-musl",
         remap: Vec::new(),
-        small: false,
+        small: true,
     };
-    const OURS: &str =
-        r#""-C","link-arg=-Wl,--build-id=none","-C","link-arg=-Wl,-z,noseparate-code""#;
+    const OURS: &str = r#""-C","relocation-model=static""#;
 
     #[test]
     fn flags_of_the_configuration_are_kept() {

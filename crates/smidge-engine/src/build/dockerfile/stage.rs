@@ -19,7 +19,7 @@ use super::report::Text;
 use crate::build::config::{self, assign};
 use crate::build::draft::{Draft, Origin, build_time, created};
 use crate::build::layer::{Layer, Member, RootFs};
-use crate::build::request::BuildRequest;
+use crate::build::request::{BuildRequest, SourceKind};
 use crate::build::scratch::Scratch;
 use crate::build::user;
 use crate::{Engine, Error, Kind, Note, Result};
@@ -46,7 +46,9 @@ pub(in crate::build) fn draft(
         done: Vec::new(),
     };
     for stage in &plan.stages {
-        let done = builder.stage(stage, request)?;
+        let done = builder
+            .stage(stage, request)
+            .map_err(|error| other_way(error, file, request))?;
         builder.done.push(done);
     }
     let Some(Done { mut draft, .. }) = builder.done.pop() else {
@@ -58,6 +60,21 @@ pub(in crate::build) fn draft(
         draft.config.cmd = Some(request.args.clone());
     }
     Ok(draft)
+}
+
+/// Where a file is missing that a package beside the Dockerfile may be there to make, says so.
+fn other_way(error: Error, file: &Path, request: &BuildRequest) -> Error {
+    let beside = |name: &str| file.with_file_name(name).is_file();
+    let kind = match error.kind() {
+        Kind::NotFound if request.kind.is_some() => return error,
+        Kind::NotFound if beside("Cargo.toml") => SourceKind::Cargo,
+        Kind::NotFound if beside("go.mod") || beside("main.go") => SourceKind::Go,
+        _ => return error,
+    };
+    let (word, path) = (kind.word(), request.path.display());
+    error.with_hint(format!(
+        "to build the {word} package without its Dockerfile: `smidge build --as {word} {path}`"
+    ))
 }
 
 /// The instructions that would be carried out, in order.
