@@ -29,6 +29,9 @@ const BUFFER: usize = 1 << 18;
 /// Up to so many files are synced one by one; more, with all else that the file system holds.
 const FEW: usize = 16;
 
+/// So many times a path with `..` is tried.
+const RETRIES: usize = 1000;
+
 /// What a whiteout becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whiteouts {
@@ -188,13 +191,15 @@ impl<'a> Extractor<'a> {
             path.as_path()
         };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(
-            self.root,
-            name,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        )
+        let flags = flags | OFlags::CLOEXEC;
+        // A rename anywhere on the machine makes `..` uncertain for a moment (openat2(2), EAGAIN).
+        for _ in 0..RETRIES {
+            match openat2(self.root, name, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                opened => return opened,
+            }
+        }
+        Err(Errno::AGAIN)
     }
 
     fn take_parent(&mut self, path: LayerPath) -> Result<OwnedFd, Fault> {

@@ -160,9 +160,7 @@ impl Store {
         for orphan in self.orphans()? {
             self.reclaim(&orphan, &mut pruned)?;
         }
-        for leftover in self.leftovers()? {
-            self.reclaim(&leftover, &mut pruned)?;
-        }
+        self.sweep_temporary(|leftover| self.reclaim(leftover, &mut pruned))?;
         Ok(pruned)
     }
 

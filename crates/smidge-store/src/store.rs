@@ -234,7 +234,8 @@ pub(crate) fn layout_file() -> Vec<u8> {
     format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}").into_bytes()
 }
 
-fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+/// Takes a lock, whatever signals come.
+pub(crate) fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
         match lock() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::store::retry;
 use crate::{Error, Store};
 
 /// A file in the making. Dropping it removes it.
@@ -72,7 +73,7 @@ impl Store {
         loop {
             let path = self.temp_name();
             let locked = make(&path).and_then(|file| {
-                file.lock()?;
+                retry(|| file.lock())?;
                 let links = file.metadata()?.nlink();
                 Ok((file, links))
             });
@@ -104,14 +105,21 @@ impl Store {
         temp.persist(self, path)
     }
 
-    /// What is in `tmp/` of processes that are gone.
-    pub(crate) fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
-        let unlocked = |path: &PathBuf| File::open(path).is_ok_and(|file| file.try_lock().is_ok());
-        Ok(self
-            .list(&self.path("tmp"))?
-            .into_iter()
-            .filter(unlocked)
-            .collect())
+    /// Removes what is in `tmp/` of processes that are gone, by means of `remove`. Its lock is held
+    /// meanwhile: a maker who has not locked it yet will find it gone, not lose it later.
+    pub(crate) fn sweep_temporary(
+        &self,
+        mut remove: impl FnMut(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for path in self.list(&self.path("tmp"))? {
+            let Ok(lock) = File::open(&path) else {
+                continue;
+            };
+            if lock.try_lock().is_ok() {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a file or a directory, and tells how many bytes of disk it took up. A directory leaves
