@@ -197,6 +197,8 @@ fn podman_runs_what_smidge_saves() {
         "none",
         "--cgroups",
         "disabled",
+        "--ulimit",
+        "host",
         "docker.io/library/peer:1",
     ]);
     let ran = context.finish(command);

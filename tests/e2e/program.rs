@@ -33,7 +33,8 @@ fn run_exit_status_comes_back() {
         context.copy(fixture::exits(), "exits");
         context.line("build -q -t exits exits").ok();
         for (argument, status) in [("0", 0), ("7", 7), ("255", 255), ("-9", 137), ("-15", 143)] {
-            let ran = context.line(&format!("run --rm exits {argument}"));
+            // PID 1 cannot be killed from inside: the program runs below `--init`.
+            let ran = context.line(&format!("run --rm --init exits {argument}"));
             assert_eq!(ran.code(), status, "{argument}: {}", ran.stderr());
         }
         assert_eq!(context.line("ps -aq").ok(), "", "`--rm` leaves nothing");
@@ -87,9 +88,9 @@ fn run_supplies_what_programs_expect() {
 fn run_isolates() {
     with_busybox(|context| {
         assert_eq!(
-            shell(context, "", "ps | grep -c -v PID").ok(),
-            "3",
-            "its own processes alone"
+            shell(context, "", "set -- /proc/[0-9]*; echo $#").ok(),
+            "1",
+            "its own process alone"
         );
         let links = shell(
             context,
@@ -129,11 +130,8 @@ fn run_isolates() {
 #[test]
 fn run_open_files_do_not_leak() {
     with_busybox(|context| {
-        let listing = shell(context, "", "ls -l /proc/1/fd | wc -l").ok();
-        assert_eq!(
-            listing, "4",
-            "a total line and three descriptors, whatever the caller had open"
-        );
+        let listing = shell(context, "", "(ls /proc/1/fd); true").ok();
+        assert_eq!(listing, "0\n1\n2", "whatever the caller had open");
         assert_eq!(shell(context, "", "ls /proc/self/fd").ok(), "0\n1\n2\n3");
     });
 }
@@ -399,7 +397,7 @@ fn run_port_in_use_is_named() {
 fn run_published_ports_carry_bytes() {
     with_busybox(|context| {
         context
-            .line("run -d --name echo -p 127.0.0.1:0:7 busybox nc -lk -p 7 -e cat")
+            .line("run -d --name echo -p 127.0.0.1:0:7 busybox nc -ll -p 7 -e cat")
             .ok();
         let format = r#"{{(index (index .NetworkSettings.Ports "7/tcp") 0).HostPort}}"#;
         let port: u16 = context
@@ -459,7 +457,7 @@ fn run_cannot_start_is_explained() {
         for (program, code, part) in [
             ("/text", 126, "#!"),
             ("/script", 127, "/bin/bash"),
-            ("/arm", 126, "arm64"),
+            ("/arm", 126, "aarch64"),
             ("/plain", 126, "not executable"),
             ("/missing", 127, "/missing"),
             ("missing", 127, "missing"),
