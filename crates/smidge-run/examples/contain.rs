@@ -7,6 +7,7 @@
 //! contain wait DIR                    waits until it has ended
 //! contain state DIR                   prints its state
 //! contain logs [-f] DIR               prints its log
+//! contain remove PATH IDMAP           removes a tree that such a container has written
 //! ```
 //!
 //! The exit status is the program's, 125 for an error, 77 if the user has detached.
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use smidge_run::log::{self, LogQuery};
-use smidge_run::{Attach, Ended, Spec, State, attach, signal, start, wait};
+use smidge_run::{Attach, Ended, IdMap, Spec, State, attach, remove_tree, signal, start, wait};
 
 fn main() -> ExitCode {
     match run() {
@@ -59,6 +60,10 @@ fn run() -> Result<u8, Box<dyn Error>> {
         ["signal", dir, number] => signal(Path::new(dir), number.parse()?)?,
         ["wait", dir] => return Ok(wait(Path::new(dir), None)?.map_or(76, low_byte)),
         ["state", dir] => print(serde_json::to_string(&State::read(Path::new(dir))?)?)?,
+        ["remove", path, map] => {
+            let map: IdMap = serde_json::from_str(map)?;
+            remove_tree(&map, Path::new(path))?;
+        }
         ["logs", dir] => {
             let query = LogQuery {
                 follow: has("-f"),

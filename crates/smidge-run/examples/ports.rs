@@ -1,7 +1,7 @@
 //! Measures published ports: a proxy into any process's network namespace, a server, and a client.
 //!
 //! ```text
-//! ports serve PORT                    a server for the client below, and for HTTP (`wrk`)
+//! ports serve PORT                    a server for the client below, HTTP (`wrk`), echoes (also UDP)
 //! ports proxy PID PORT TARGET         publishes TARGET of the namespace of PID as 127.0.0.1:PORT
 //! ports measure PORT KIND SECONDS     download, upload, ping or connect
 //! ```
@@ -12,7 +12,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +48,13 @@ fn main() {
 }
 
 fn serve(port: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    thread::spawn(move || {
+        let mut datagram = vec![0; 64 << 10];
+        while let Ok((length, client)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&datagram[..length], client);
+        }
+    });
     for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .unwrap()
         .incoming()
@@ -64,6 +71,7 @@ fn answer(mut stream: TcpStream) {
         return;
     };
     match block[0] {
+        b'e' => drop(std::io::copy(&mut &stream, &mut &stream)),
         b'd' => while stream.write_all(&block).is_ok() {},
         b'u' => while stream.read(&mut block).is_ok_and(|length| length > 0) {},
         b'p' => {

@@ -162,8 +162,9 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize>
     loop {
         match net::recv(&socket, &mut *buffer, RecvFlags::empty()) {
             Ok((length, _)) => return Ok(length),
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(0),
+            // A reset says that the other side has left something unread, once, and before what it
+            // had said itself (unix(7)).
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(error),
         }
     }

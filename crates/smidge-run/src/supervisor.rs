@@ -325,7 +325,8 @@ impl<'a> Supervisor<'a> {
         client.flush();
         let length = match net::recv(&client.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
             Ok((length, _)) if length > 0 => length,
-            Err(Errno::AGAIN | Errno::INTR) => return,
+            // After a reset comes what the client had said before it left.
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return,
             _ => {
                 client.gone = true;
                 return;

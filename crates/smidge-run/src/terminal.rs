@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn detach_keys_are_found_and_anything_else_is_passed_on() {
-        let cases: [(&[u8], &[&[u8]], &[u8], bool); 12] = [
+        type Case<'a> = (&'a [u8], &'a [&'a [u8]], &'a [u8], bool);
+        let cases: [Case<'_>; 12] = [
             (b"\x10\x11", &[b"ls\r"], b"ls\r", false),
             (b"\x10\x11", &[b"\x10\x11"], b"", true),
             (b"\x10\x11", &[b"a\x10", b"\x11b"], b"a", true),

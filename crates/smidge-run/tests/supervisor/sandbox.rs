@@ -1,0 +1,193 @@
+//! A directory for one test's containers, and the commands to run them with.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use smidge_run::{IdMap, Network, Port, Spec, State, User, capability};
+use tempfile::TempDir;
+
+/// A test's own place: a root file system with busybox and `ports`, and containers that end with it.
+pub(crate) struct Sandbox {
+    root: TempDir,
+}
+
+impl Sandbox {
+    /// `None`, with the reason on standard output, if there can be no containers here.
+    pub(crate) fn new() -> Option<Self> {
+        let sandbox = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        let bin = sandbox.layer().join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        if fs::copy("/bin/busybox", bin.join("busybox")).is_err() {
+            println!("skipped: busybox is not installed");
+            return None;
+        }
+        fs::copy(example("ports"), bin.join("ports")).unwrap();
+        for name in [
+            "sh", "cat", "sleep", "stty", "tty", "true", "yes", "seq", "head", "ps",
+        ] {
+            std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
+        }
+        let probe = sandbox.run(&sandbox.spec("probe", &["true"]), &[]);
+        if probe.status.code() != Some(0) {
+            println!(
+                "skipped: no containers here: {}",
+                String::from_utf8_lossy(&probe.stderr)
+            );
+            return None;
+        }
+        Some(sandbox)
+    }
+
+    fn layer(&self) -> PathBuf {
+        self.root.path().join("layer")
+    }
+
+    /// The directory of the container `id`.
+    pub(crate) fn dir(&self, id: &str) -> PathBuf {
+        self.root.path().join(id)
+    }
+
+    /// A container that runs `arguments`.
+    pub(crate) fn spec(&self, id: &str, arguments: &[&str]) -> Spec {
+        let user = User::default();
+        let dir = self.dir(id);
+        fs::create_dir_all(&dir).unwrap();
+        Spec {
+            id: id.to_owned(),
+            dir,
+            layers: vec![self.layer()],
+            args: arguments
+                .iter()
+                .map(|argument| (*argument).to_owned())
+                .collect(),
+            env: vec!["PATH=/bin".to_owned()],
+            cwd: "/".to_owned(),
+            id_map: IdMap::for_host(&user).unwrap(),
+            user,
+            hostname: "box".to_owned(),
+            mounts: Vec::new(),
+            read_only: false,
+            tty: false,
+            stdin: false,
+            init: false,
+            network: Network::Private,
+            ports: Vec::new(),
+            capabilities: capability::DEFAULT,
+            seccomp: true,
+            no_new_privileges: true,
+            cleanup: Vec::new(),
+            log: true,
+        }
+    }
+
+    /// A command that starts the container of `spec`.
+    pub(crate) fn start(&self, spec: &Spec, options: &[&str]) -> Command {
+        let path = self.dir(&format!("{}.json", spec.id));
+        fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
+        let mut command = contain("start");
+        command.args(options).arg(path);
+        command
+    }
+
+    /// Runs a container to its end, attached.
+    pub(crate) fn run(&self, spec: &Spec, input: &[u8]) -> Output {
+        let options: &[&str] = if spec.stdin { &["-a", "-i"] } else { &["-a"] };
+        let mut command = self.start(spec, options);
+        feed(spawn(&mut command), input)
+    }
+
+    /// Starts a container and leaves it alone; gives its ports.
+    pub(crate) fn detach(&self, spec: &Spec) -> Vec<Port> {
+        let output = self.start(spec, &[]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What has become of a container.
+    pub(crate) fn state(&self, id: &str) -> State {
+        State::read(&self.dir(id)).unwrap()
+    }
+
+    /// Runs another verb on a container; gives its exit status and output.
+    pub(crate) fn verb(&self, verb: &str, id: &str, rest: &[&str]) -> (Option<i32>, String) {
+        let output = contain(verb).arg(self.dir(id)).args(rest).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    }
+
+    /// Kills whatever runs.
+    fn kill_all(&self) {
+        for entry in fs::read_dir(self.root.path()).unwrap().flatten() {
+            let _ = smidge_run::signal(&entry.path(), 9);
+            let _ = smidge_run::wait(&entry.path(), None);
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill_all();
+        let map = IdMap::for_host(&User::default()).unwrap();
+        for entry in fs::read_dir(self.root.path()).unwrap().flatten() {
+            let mut command = contain("remove");
+            let _ = command
+                .arg(entry.path())
+                .arg(serde_json::to_string(&map).unwrap())
+                .status();
+        }
+    }
+}
+
+/// The `contain` example.
+pub(crate) fn contain(verb: &str) -> Command {
+    let mut command = Command::new(example("contain"));
+    command.arg(verb);
+    command
+}
+
+/// Cargo builds examples beside the tests, unless it is told to build one test only:
+/// `target/…/deps/test`, `target/…/examples/example`.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples")
+        .join(name);
+    assert!(
+        path.exists(),
+        "not built: `cargo build -p smidge-run --examples`"
+    );
+    path
+}
+
+/// Spawns with pipes.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Writes `input` while the output is read, whatever comes first.
+fn feed(mut child: Child, input: &[u8]) -> Output {
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // A program need not read its input.
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output().unwrap()
+    })
+}
