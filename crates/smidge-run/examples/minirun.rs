@@ -1,6 +1,8 @@
-//! Runs a program in a root file system: `minirun SPEC.json`, where the file holds a
-//! [`smidge_run::Spec`]. For measuring and testing the sandbox without its supervisor; it is also
-//! what shows how little a caller has to do.
+//! Runs a program in a root file system: `minirun [--map] SPEC.json`, where the file holds a
+//! [`smidge_run::Spec`]; with `--map`, its id map becomes what this host allows.
+//!
+//! For measuring and testing the sandbox without its supervisor. It is also what shows how little a
+//! caller has to do.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Read, Write};
@@ -8,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::process::{WaitId, WaitIdOptions};
-use smidge_run::{Launched, RunError, Spec, Stdio};
+use smidge_run::{IdMap, Launched, RunError, Spec, Stdio};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,8 +29,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8, Box<dyn Error>> {
-    let path = std::env::args().nth(1).ok_or("usage: minirun SPEC.json")?;
-    let spec: Spec = serde_json::from_slice(&std::fs::read(path)?)?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let path = arguments.last().ok_or("usage: minirun [--map] SPEC.json")?;
+    let mut spec: Spec = serde_json::from_slice(&std::fs::read(path)?)?;
+    if arguments.iter().any(|argument| argument == "--map") {
+        spec.id_map = IdMap::for_host(&spec.user)?;
+    }
     let stdio = if spec.tty {
         Stdio::Terminal {
             rows: 24,

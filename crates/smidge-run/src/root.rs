@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create,
@@ -183,11 +183,12 @@ fn message(context: BorrowedFd<'_>) -> String {
     }
 }
 
-/// Removes the mark, if there is one, that keeps overlayfs from using a volatile directory again (the kernel's
-/// `Documentation/filesystems/overlayfs.rst`, "Volatile mount").
+/// Removes the mark, if there is one, that keeps overlayfs from using a volatile directory again (the
+/// kernel's `Documentation/filesystems/overlayfs.rst`, "Volatile mount").
 fn unmark_volatile(work: &Path) -> bool {
     let mark = work.join("work/incompat/volatile");
-    rustix::fs::unlinkat(CWD, mark, rustix::fs::AtFlags::REMOVEDIR).is_ok()
+    let _ = rustix::fs::unlink(mark.join("dirty"));
+    rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR).is_ok()
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), RunError> {

@@ -124,11 +124,17 @@ pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
 /// Gives every signal its default action and unblocks all: what a program may expect at its start,
 /// whatever its ancestors ignored.
 pub(crate) fn reset_signals() {
-    // SAFETY: a default action has no handler; the set is initialised before use. Numbers that
-    // cannot be changed are refused without harm.
+    /// Bytes in the kernel's signal set.
+    const SET: usize = 8;
+    // At least as large as any architecture's `struct kernel_sigaction`; all-zero is the default.
+    let action = [0_u64; 8];
+    // SAFETY: the kernel only reads the action; a default one has no handler. Numbers that cannot be
+    // changed are refused without harm. The C library would refuse two more, which it keeps for
+    // itself, but which may be ignored as well. The set is initialised before use.
     unsafe {
-        for number in 1..=libc::SIGRTMAX() {
-            libc::signal(number, libc::SIG_DFL);
+        for number in 1..=8 * SET {
+            let old = std::ptr::null::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, number, action.as_ptr(), old, SET);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
