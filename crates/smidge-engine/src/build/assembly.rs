@@ -10,61 +10,67 @@ use super::draft::{Draft, created};
 use super::request::{Output, OutputFormat, Sink};
 use crate::{Error, Host, Progress, Result};
 
-/// Writes an image into a store, under its names.
-pub(super) fn write(
-    draft: &Draft,
-    names: &[Reference],
-    store: &Store,
-    host: &Host,
-    progress: &dyn Progress,
-) -> Result<Image> {
-    let mut config = ImageConfig::new(&draft.platform);
-    config.created = Some(created(host)?);
-    config.author.clone_from(&draft.author);
-    config.config = draft.config.clone();
-    let mut layers = Vec::new();
-    for step in &draft.steps {
-        let mut history = step.history.clone();
-        history.empty_layer = step.layer.is_none();
-        if let Some(layer) = &step.layer {
-            let (id, size) = layer.write(store, progress)?;
-            config.rootfs.diff_ids.push(id);
-            layers.push(Descriptor::new(media_type::LAYER, id.0, size));
-        }
-        config.history.push(history);
-    }
-    let config = config.to_bytes();
-    store.put(&config)?;
-    let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
-    Ok(store.add_image(&manifest.to_bytes(), names)?)
+/// Where an image is made.
+pub(super) struct Assembly<'a> {
+    /// The store that holds it, for good or in passing.
+    pub(super) store: &'a Store,
+    /// The surroundings.
+    pub(super) host: &'a Host,
+    /// The image's names.
+    pub(super) names: &'a [Reference],
 }
 
-/// Writes an image where the user wants it.
-pub(super) fn export(
-    image: &Image,
-    names: &[Reference],
-    store: &Store,
-    output: &Output,
-    host: &Host,
-    stdout: &mut dyn Write,
-) -> Result<()> {
-    let Output::Export { format, sink } = output else {
-        return Ok(());
-    };
-    let images = [(image.clone(), names.to_vec())];
-    match (format, sink) {
-        (OutputFormat::Oci, Sink::Path(path)) => {
-            Ok(store.save_oci_layout(&images, &host.absolute(path))?)
+impl Assembly<'_> {
+    /// Writes an image into the store, under its names.
+    pub(super) fn write(&self, draft: &Draft, progress: &dyn Progress) -> Result<Image> {
+        let mut config = ImageConfig::new(&draft.platform);
+        config.created = Some(created(self.host)?);
+        config.author.clone_from(&draft.author);
+        config.config = draft.config.clone();
+        let mut layers = Vec::new();
+        for step in &draft.steps {
+            let mut history = step.history.clone();
+            history.empty_layer = step.layer.is_none();
+            if let Some(layer) = &step.layer {
+                let (id, size) = layer.write(self.store, progress)?;
+                config.rootfs.diff_ids.push(id);
+                layers.push(Descriptor::new(media_type::LAYER, id.0, size));
+            }
+            config.history.push(history);
         }
-        (OutputFormat::Rootfs, Sink::Path(path)) => {
-            Ok(store.save_rootfs_directory(image, &host.absolute(path))?)
-        }
-        (_, Sink::Stdout) => archive(*format, &images, store, stdout),
-        (_, Sink::Path(path)) => {
-            let failed = |source| Error::io(format!("cannot write `{}`", path.display()), source);
-            let mut file = BufWriter::new(File::create(host.absolute(path)).map_err(failed)?);
-            archive(*format, &images, store, &mut file)?;
-            file.flush().map_err(failed)
+        let config = config.to_bytes();
+        self.store.put(&config)?;
+        let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
+        Ok(self.store.add_image(&manifest.to_bytes(), self.names)?)
+    }
+
+    /// Writes an image where the user wants it.
+    pub(super) fn export(
+        &self,
+        image: &Image,
+        output: &Output,
+        stdout: &mut dyn Write,
+    ) -> Result<()> {
+        let Output::Export { format, sink } = output else {
+            return Ok(());
+        };
+        let images = [(image.clone(), self.names.to_vec())];
+        match (format, sink) {
+            (OutputFormat::Oci, Sink::Path(path)) => Ok(self
+                .store
+                .save_oci_layout(&images, &self.host.absolute(path))?),
+            (OutputFormat::Rootfs, Sink::Path(path)) => Ok(self
+                .store
+                .save_rootfs_directory(image, &self.host.absolute(path))?),
+            (_, Sink::Stdout) => archive(*format, &images, self.store, stdout),
+            (_, Sink::Path(path)) => {
+                let failed =
+                    |source| Error::io(format!("cannot write `{}`", path.display()), source);
+                let file = File::create(self.host.absolute(path)).map_err(failed)?;
+                let mut file = BufWriter::new(file);
+                archive(*format, &images, self.store, &mut file)?;
+                file.flush().map_err(failed)
+            }
         }
     }
 }

@@ -64,14 +64,10 @@ fn hints(fault: &Fault, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> 
     match fault {
         Fault::NoLoader { program, .. } | Fault::NoLibraries { program, .. } => {
             let found = library::needed(rootfs, program).ok();
-            let add = match found.filter(|_| !request.with_libs) {
-                Some(found) => Some(format!(
-                    "let smidge add {} (+{}): `smidge build --with-libs {path}`",
-                    found.describe(),
-                    mebibytes(found.size()),
-                )),
-                None => None,
-            };
+            let add = found.filter(|_| !request.with_libs).map(|found| {
+                let (what, size) = (found.describe(), mebibytes(found.size()));
+                format!("let smidge add {what} (+{size}): `smidge build --with-libs {path}`")
+            });
             add.into_iter()
                 .chain([static_link(rootfs, program)])
                 .collect()

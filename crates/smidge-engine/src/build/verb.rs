@@ -4,13 +4,14 @@ use std::io::Write;
 
 use smidge_store::Store;
 
+use super::assembly::Assembly;
 use super::detect::{Source, detect};
 use super::draft::Draft;
 use super::program::{self, Program};
 use super::request::{BuildRequest, Output};
 use super::response::{BuildPlan, Built};
 use super::scratch::Scratch;
-use super::{assembly, cargo, dockerfile, go, library, plan, prove, size};
+use super::{cargo, dockerfile, go, library, plan, prove, size};
 use crate::{Engine, Progress, Result};
 
 impl Engine {
@@ -50,15 +51,13 @@ impl Engine {
             Output::Export { .. } => Some(Store::open(&scratch.path().join("store"))?),
         };
         let store = passing.as_ref().unwrap_or(&self.store);
-        let image = assembly::write(&draft, &request.tags, store, &self.host, progress)?;
-        assembly::export(
-            &image,
-            &request.tags,
+        let assembly = Assembly {
             store,
-            &request.output,
-            &self.host,
-            stdout,
-        )?;
+            host: &self.host,
+            names: &request.tags,
+        };
+        let image = assembly.write(&draft, progress)?;
+        assembly.export(&image, &request.output, stdout)?;
         let sizes = size::measure(&image, &draft, &rootfs, store, progress)?;
         Ok(Built {
             image,

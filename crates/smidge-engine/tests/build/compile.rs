@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use smidge_engine::build::{BuildRequest, Built, SourceKind, Transfer};
-use smidge_engine::{Error, Kind, Progress, Silent, Task};
+use smidge_engine::{Kind, Progress, Silent, Task};
 
 use crate::support::{Context, have};
 
@@ -255,16 +254,6 @@ fn go_programs_are_built_as_modules_and_as_bare_files() {
     let there = other.build(&BuildRequest::new("elsewhere")).unwrap();
     let here = context.build(&BuildRequest::new("mod")).unwrap();
     assert_eq!(here.image.id, there.image.id);
-}
-
-/// A server that is stopped at the end.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

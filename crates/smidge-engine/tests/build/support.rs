@@ -210,6 +210,7 @@ fn debug_section(elf: &mut Vec<u8>, padding: usize) {
 }
 
 /// Whether a program that a test needs is installed; says so if not.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn have(context: &Context, program: &str) -> bool {
     let found = context.engine.host.find_program(program).is_some();
     if !found {
