@@ -98,7 +98,7 @@ fn skopeo_and_smidge_exchange_every_archive_format() {
     context.line("save --format oci -o layout peer:1").ok();
     run(
         &context,
-        "skopeo --insecure-policy copy oci:layout:peer:1 dir:from-layout",
+        "skopeo --insecure-policy copy oci:layout:docker.io/library/peer:1 dir:from-layout",
     );
 }
 

@@ -30,6 +30,7 @@ impl From<StoreError> for Error {
             | E::Entry { .. }
             | E::DiffId { .. }
             | E::Bomb { .. }
+            | E::Empty
             | E::NotArchive { .. }
             | E::Member { .. }
             | E::Archive(_)

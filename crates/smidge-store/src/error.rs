@@ -192,6 +192,9 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
     },
+    /// What is to be loaded is an archive of images, but holds none.
+    #[error("the archive holds no image")]
+    Empty,
     /// What is to be loaded is neither a docker-archive nor an OCI archive.
     #[error("not an image archive: it has neither `manifest.json` nor `index.json`{}", hint(.found))]
     NotArchive {

@@ -196,6 +196,9 @@ impl<'s> Staging<'s> {
     }
 
     fn commit(self) -> Result<Vec<Image>, Error> {
+        if self.images.is_empty() {
+            return Err(Error::Empty);
+        }
         for spooled in self.blobs.into_values().filter_map(Rc::into_inner) {
             self.store.adopt(spooled)?;
         }
