@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use smidge_image::{Digest, Empty, RunConfig, Tree};
 use smidge_run::{IdMap, Mount, MountKind, Network, Port, Spec, capability};
-use smidge_store::{Container, Image};
+use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::env;
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, MountPoint, Record};
+use super::seed::seed;
 use super::user::{self, Account};
 use super::volume::{VolumeSource, clean_destination, parse_volume};
 use crate::image::similar_names;
@@ -89,6 +90,7 @@ struct Draft<'r> {
     request: &'r CreateRequest,
     image: Image,
     layers: Vec<PathBuf>,
+    tree: LayeredTree,
     config: RunConfig,
     argv: Vec<String>,
     account: Account,
@@ -159,6 +161,7 @@ impl Engine {
             request,
             image,
             layers,
+            tree,
             config,
             argv,
             account,
@@ -189,6 +192,7 @@ impl Engine {
                 destination: volume.destination,
                 read_only: volume.read_only,
                 anonymous: volume.source == VolumeSource::Anonymous,
+                seeded: volume.seeded,
             };
             mounts.push((volume.source, point));
         }
@@ -207,6 +211,7 @@ impl Engine {
                 destination,
                 read_only: false,
                 anonymous: true,
+                seeded: true,
             };
             mounts.push((VolumeSource::Anonymous, point));
         }
@@ -342,7 +347,11 @@ impl Engine {
             if mount.name.is_empty() {
                 make_source(&mount.source)?;
             } else {
-                self.store.volume(&mount.name)?;
+                let volume = self.store.volume(&mount.name)?;
+                if mount.seeded {
+                    let owners = self.host.uid == 0;
+                    seed(&draft.tree, &mount.destination, &volume, owners)?;
+                }
             }
         }
         let etc = container.dir.join("etc");

@@ -52,7 +52,11 @@ impl Engine {
 /// how long ago.
 fn moment(text: &str, now: SystemTime) -> Result<String> {
     if let Some(age) = duration(text) {
-        let then = OffsetDateTime::from(now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
+        let then = OffsetDateTime::from(
+            now.checked_sub(age)
+                .unwrap_or(SystemTime::UNIX_EPOCH)
+                .max(SystemTime::UNIX_EPOCH),
+        );
         return Ok(then.format(&Rfc3339).unwrap_or_default());
     }
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');

@@ -8,6 +8,7 @@ mod list;
 mod logs;
 mod port;
 mod record;
+mod seed;
 mod start;
 mod user;
 mod volume;
@@ -23,3 +24,6 @@ pub use start::{End, Running, Streams};
 pub use volume::{Volume, VolumeSource, parse_volume};
 
 pub use smidge_run::{Network, State, Status, log::Stream};
+
+#[cfg(test)]
+mod tests;

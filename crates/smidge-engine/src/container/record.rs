@@ -65,6 +65,8 @@ pub struct MountPoint {
     pub read_only: bool,
     /// Whether the volume is this container's alone and goes with it.
     pub anonymous: bool,
+    /// Whether the volume starts with the image's files, if it is new.
+    pub seeded: bool,
 }
 
 /// A container with what is known of it.

@@ -153,6 +153,14 @@ impl Engine {
                     None => error.with_hint(another_port(record, port, name)),
                 }
             }
+            RunError::PortRefused { address, .. }
+                if address.port() < 1024 && self.host.uid != 0 =>
+            {
+                let image = &record.image;
+                Error::from(fault).with_hint(format!(
+                    "ports below 1024 take privilege; pick another: `smidge run -p 8080:80 {image}`"
+                ))
+            }
             _ => fault.into(),
         }
     }
@@ -200,8 +208,9 @@ fn fault_error(fault: &Fault) -> Error {
             length: span.length,
             label,
         }),
-        (None, Some(label)) => error.with_fact(label),
-        (None, None) => error,
+        // Without a place, only a label that says more than the first line is worth a line.
+        (None, Some(label)) if says_more(fault) => error.with_fact(label),
+        (None, _) => error,
     };
     let error = fault.facts().into_iter().fold(error, Error::with_fact);
     match fault {
@@ -210,6 +219,13 @@ fn fault_error(fault: &Fault) -> Error {
             .with_hint("or link it statically"),
         _ => error,
     }
+}
+
+fn says_more(fault: &Fault) -> bool {
+    !matches!(
+        fault,
+        Fault::NotFound { .. } | Fault::NotInPath { .. } | Fault::Directory { .. }
+    )
 }
 
 /// Proposes the next port to publish at.

@@ -13,6 +13,8 @@ pub struct Volume {
     pub destination: String,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// Whether it starts with the image's files, if it is new.
+    pub seeded: bool,
 }
 
 /// What a volume shows.
@@ -27,13 +29,12 @@ pub enum VolumeSource {
 }
 
 /// Modes that concern SELinux or other systems' file sharing: accepted, without effect.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "z",
     "Z",
     "cached",
     "delegated",
     "consistent",
-    "nocopy",
     "private",
     "rprivate",
     "shared",
@@ -60,10 +61,11 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
         return Err(invalid("the source is empty".to_owned()));
     }
     let destination = clean_destination(destination).map_err(invalid)?;
-    let mut read_only = false;
+    let (mut read_only, mut seeded) = (false, true);
     for mode in mode.split(',').filter(|mode| !mode.is_empty()) {
         match mode {
             "ro" | "readonly" => read_only = true,
+            "nocopy" => seeded = false,
             _ if WITHOUT_EFFECT.contains(&mode) => {}
             _ => return Err(invalid(format!("invalid mode `{mode}`: expected ro or rw"))),
         }
@@ -88,6 +90,7 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
         source,
         destination,
         read_only,
+        seeded,
     })
 }
 

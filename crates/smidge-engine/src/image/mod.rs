@@ -30,3 +30,6 @@ pub fn registries_not_supported(image: &str) -> Error {
     .with_hint("load an archive that another engine saved: `smidge load -i FILE`")
     .with_hint("or make the image from a program: `smidge build -t NAME PATH`")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

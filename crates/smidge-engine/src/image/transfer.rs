@@ -134,7 +134,7 @@ impl Engine {
     /// is loaded.
     pub fn load(&self, input: &mut dyn Read) -> Result<Vec<Loaded>> {
         let images = self.store.load(input)?;
-        Ok(images.into_iter().map(|image| Loaded { image }).collect())
+        Ok(loaded(images))
     }
 
     /// Reads images from a directory with an OCI image layout.
@@ -143,7 +143,7 @@ impl Engine {
     /// As [`Engine::load`].
     pub fn load_layout(&self, directory: &Path) -> Result<Vec<Loaded>> {
         let images = self.store.load_oci_layout(directory)?;
-        Ok(images.into_iter().map(|image| Loaded { image }).collect())
+        Ok(loaded(images))
     }
 
     /// Makes an image of a root file system in a tar archive.
@@ -184,4 +184,11 @@ impl Engine {
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default()
     }
+}
+
+/// Each image once: an archive may hold it under several names.
+fn loaded(images: Vec<Image>) -> Vec<Loaded> {
+    let mut seen = std::collections::HashSet::new();
+    let new = images.into_iter().filter(|image| seen.insert(image.id));
+    new.map(|image| Loaded { image }).collect()
 }

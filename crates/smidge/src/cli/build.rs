@@ -293,7 +293,7 @@ fn summarise(session: &Session, built: &Built, started: Instant) {
     };
     let took = progress::took(started.elapsed());
     session.tell(&format!(
-        "{BOLD}{name}{PLAIN} {} from a {} in {took}",
+        "{BOLD}{name}{PLAIN} {} ({}, {took})",
         built.image.id.short(),
         built.source
     ));

@@ -27,7 +27,7 @@ pub(crate) fn row<const N: usize>(fields: [(&str, Value); N]) -> Row {
         .collect();
     Row {
         value: Value::Object(value),
-        labels: Default::default(),
+        ..Row::default()
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn print_value(
         Some(format) => lines(
             &[Row {
                 value,
-                labels: Default::default(),
+                ..Row::default()
             }],
             format,
         )?,
@@ -96,7 +96,8 @@ fn tabulated(columns: &Columns, format: &str, rows: &[Row]) -> Result<String, Er
         .collect();
     let headers = Row {
         value: Value::Object(headers),
-        labels: Default::default(),
+        is_head: true,
+        ..Row::default()
     };
     // Conditions and functions that suit the things need not suit their headers.
     let mut text = template.render(&headers).unwrap_or_default();
@@ -187,6 +188,10 @@ mod tests {
         assert_eq!(
             shown(Some(r"table {{.Tag}}\t{{.Size}}")),
             "TAG       SIZE\nlatest    1.2kB\n1         0B\n"
+        );
+        assert_eq!(
+            shown(Some(r#"table {{.Tag}}\t{{.Label "com.example.my-tier"}}"#)),
+            "TAG       my tier\nlatest    \n1         \n"
         );
         assert_eq!(
             shown(Some("json")),

@@ -180,11 +180,16 @@ impl Evaluator<'_> {
                 Some(term) => self.term(term, dot)?,
                 None => piped.flatten(),
             };
-            let label = name
-                .as_ref()
-                .and_then(Value::as_str)
-                .and_then(|n| self.data.labels.get(n));
-            return Ok(Some(Value::from(label.cloned().unwrap_or_default())));
+            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
+            let label = match self.data.is_head {
+                true => name
+                    .rsplit('.')
+                    .next()
+                    .unwrap_or(name)
+                    .replace(['-', '_'], " "),
+                false => self.data.labels.get(name).cloned().unwrap_or_default(),
+            };
+            return Ok(Some(Value::from(label)));
         }
         Err(TemplateError::new(
             first.span,

@@ -27,6 +27,8 @@ pub(crate) struct Data {
     pub(crate) value: Value,
     /// What `.Label "name"` looks up.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Whether this is a table's head: a label is then shown by its name.
+    pub(crate) is_head: bool,
 }
 
 /// Why a template cannot be parsed or applied, and where.

@@ -18,6 +18,7 @@ fn data() -> Data {
             "NetworkSettings": {"Ports": {"8080/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8081"}]}},
         }),
         labels: [("com.example.tier".to_owned(), "gold".to_owned())].into(),
+        is_head: false,
     }
 }
 

@@ -1,0 +1,371 @@
+//! The verbs on containers, as far as nothing has to run.
+
+use smidge_run::{IdMap, MountKind, Network, Protocol};
+
+use super::*;
+use crate::image::tests::{engine, import};
+use crate::{Engine, Kind};
+
+const FILES: &[(&str, &str)] = &[
+    ("etc/", ""),
+    (
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",
+    ),
+    ("data/", ""),
+    ("data/seed", "image's"),
+];
+
+fn with_image(changes: &[&str]) -> (tempfile::TempDir, Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    import(&engine, "app", changes, FILES);
+    (dir, engine)
+}
+
+fn request() -> CreateRequest {
+    CreateRequest {
+        image: "app".to_owned(),
+        ..CreateRequest::default()
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn record(engine: &Engine, request: &CreateRequest) -> Record {
+    let container = engine.create(request).unwrap();
+    engine.container(&container.id).unwrap().record
+}
+
+#[test]
+fn entry_point_and_command_meet_in_the_arguments() {
+    let (_dir, engine) = with_image(&["ENTRYPOINT [\"/e\", \"x\"]", "CMD [\"a\", \"b\"]"]);
+    let argv = |entrypoint: Option<&str>, args: &[&str]| {
+        let request = CreateRequest {
+            entrypoint: entrypoint.map(str::to_owned),
+            args: texts(args),
+            ..request()
+        };
+        engine
+            .create(&request)
+            .map(|c| engine.container(&c.id).unwrap().record.spec.args.join(" "))
+    };
+    assert_eq!(argv(None, &[]).unwrap(), "/e x a b");
+    assert_eq!(argv(None, &["c"]).unwrap(), "/e x c");
+    assert_eq!(argv(Some("/f"), &[]).unwrap(), "/f");
+    assert_eq!(argv(Some("/f"), &["c"]).unwrap(), "/f c");
+    assert_eq!(argv(Some(""), &["c"]).unwrap(), "c");
+    let fault = argv(Some(""), &[]).unwrap_err();
+    assert_eq!(
+        (fault.kind(), fault.message().contains("no command")),
+        (Kind::Input, true)
+    );
+}
+
+#[test]
+fn the_environment_comes_from_everywhere() {
+    let (_dir, mut engine) = with_image(&["CMD [\"/a\"]", "ENV A=image PATH=/own"]);
+    engine.host.env = [("HERE".to_owned(), "yes".to_owned())].into();
+    let made = record(
+        &engine,
+        &CreateRequest {
+            env: texts(&["A=option", "HERE", "NOT_HERE"]),
+            user: Some("app".to_owned()),
+            tty: true,
+            hostname: Some("box".to_owned()),
+            ..request()
+        },
+    );
+    let expected = [
+        "PATH=/own",
+        "HOSTNAME=box",
+        "TERM=xterm",
+        "A=option",
+        "HERE=yes",
+        "HOME=/home/app",
+    ];
+    assert_eq!(made.spec.env, expected);
+    assert_eq!((made.spec.user.uid, made.spec.user.gid), (1000, 1000));
+    let plain = record(
+        &engine,
+        &CreateRequest {
+            env: texts(&["HOME=/h"]),
+            ..request()
+        },
+    );
+    let hostname = format!("HOSTNAME={}", &plain.spec.id[..12]);
+    assert_eq!(
+        plain.spec.env,
+        ["PATH=/own", &hostname, "A=image", "HOME=/h"]
+    );
+}
+
+#[test]
+fn ports_are_published_and_exposed() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]", "EXPOSE 80 53/udp"]);
+    let ports = |publish: &[&str], all: bool, network: Network| {
+        let request = CreateRequest {
+            publish: texts(publish),
+            publish_all: all,
+            network,
+            ..request()
+        };
+        engine
+            .create(&request)
+            .map(|c| engine.container(&c.id).unwrap().record.spec.ports)
+    };
+    let published = ports(&["8080:80", "9000:9000/udp"], false, Network::Private).unwrap();
+    assert_eq!(published[0].host_port, 8080);
+    assert_eq!(published[1].protocol, Protocol::Udp);
+    assert_eq!(ports(&[], true, Network::Private).unwrap().len(), 2);
+    assert_eq!(ports(&["1:1"], false, Network::Host).unwrap(), []);
+    assert_eq!(
+        ports(&["1:1"], false, Network::None).unwrap_err().kind(),
+        Kind::Input
+    );
+}
+
+#[test]
+fn volumes_are_made_and_filled() {
+    let (dir, engine) = with_image(&["CMD [\"/a\"]", "VOLUME /data /log"]);
+    let made = record(
+        &engine,
+        &CreateRequest {
+            volumes: texts(&["./new/dir:/log:ro", "kept:/data"]),
+            ..request()
+        },
+    );
+    let of_data = made
+        .mounts
+        .iter()
+        .find(|mount| mount.destination == "/data")
+        .unwrap();
+    assert_eq!((of_data.name.as_str(), of_data.anonymous), ("kept", false));
+    assert_eq!(
+        std::fs::read_to_string(of_data.source.join("seed")).unwrap(),
+        "image's"
+    );
+    assert_eq!(
+        made.mounts.len(),
+        2,
+        "the options stand in for the image's volumes"
+    );
+    assert!(
+        dir.path().join("new/dir").is_dir(),
+        "a missing directory is made, as in Docker"
+    );
+
+    let made = record(
+        &engine,
+        &CreateRequest {
+            volumes: texts(&["kept:/data:nocopy"]),
+            ..request()
+        },
+    );
+    let log = made
+        .mounts
+        .iter()
+        .find(|mount| mount.destination == "/log")
+        .unwrap();
+    assert!(log.anonymous && log.source.is_dir());
+    let known = engine.container(&made.spec.id).unwrap();
+    engine.remove_container(&made.spec.id, false, true).unwrap();
+    assert!(!log.source.exists() && of_data.source.exists() && !known.container.dir.exists());
+
+    let twice = CreateRequest {
+        volumes: texts(&["/a:/x", "/b:/x"]),
+        ..request()
+    };
+    assert_eq!(engine.create(&twice).unwrap_err().kind(), Kind::Input);
+}
+
+#[test]
+fn every_container_has_its_files_in_etc() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]"]);
+    let made = record(
+        &engine,
+        &CreateRequest {
+            hostname: Some("box".to_owned()),
+            ..request()
+        },
+    );
+    let content =
+        |name: &str| std::fs::read_to_string(made.spec.dir.join("etc").join(name)).unwrap();
+    assert_eq!(content("hostname"), "box\n");
+    assert!(content("hosts").starts_with("127.0.0.1\tlocalhost box\n"));
+    assert!(!content("resolv.conf").is_empty());
+    let binds: Vec<&str> = made
+        .spec
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Bind)
+        .map(|mount| mount.destination.as_str())
+        .collect();
+    assert_eq!(binds, ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]);
+}
+
+#[test]
+fn faults_leave_nothing_behind() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]"]);
+    let named = CreateRequest {
+        name: Some("taken".to_owned()),
+        ..request()
+    };
+    let holder = engine.create(&named).unwrap();
+    let fault = engine.create(&named).unwrap_err();
+    assert_eq!(fault.kind(), Kind::Conflict);
+    assert!(fault.message().contains(&holder.id), "{fault}");
+    for bad in [
+        CreateRequest {
+            user: Some("nobody-here".to_owned()),
+            ..request()
+        },
+        CreateRequest {
+            workdir: Some("relative".to_owned()),
+            ..request()
+        },
+        CreateRequest {
+            stop_signal: Some("SIGNOPE".to_owned()),
+            ..request()
+        },
+        CreateRequest {
+            env: texts(&["=x"]),
+            ..request()
+        },
+        CreateRequest {
+            expose: texts(&["x"]),
+            ..request()
+        },
+        CreateRequest {
+            name: Some("bad name".to_owned()),
+            ..request()
+        },
+        CreateRequest {
+            volumes: texts(&["/dev/null/x:/y"]),
+            ..request()
+        },
+        CreateRequest {
+            image: "none".to_owned(),
+            ..request()
+        },
+        CreateRequest {
+            pull: PullPolicy::Always,
+            ..request()
+        },
+    ] {
+        assert!(engine.create(&bad).is_err(), "{bad:?}");
+    }
+    let all = ContainerQuery {
+        all: true,
+        ..ContainerQuery::default()
+    };
+    assert_eq!(engine.containers(&all).unwrap().len(), 1);
+}
+
+#[test]
+fn lists_are_filtered_and_containers_inspected() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\", \"b\"]", "LABEL from=image", "EXPOSE 80"]);
+    let first = engine
+        .create(&CreateRequest {
+            name: Some("first".to_owned()),
+            ..request()
+        })
+        .unwrap();
+    let labels = texts(&["tier=gold"]);
+    engine
+        .create(&CreateRequest {
+            name: Some("second".to_owned()),
+            labels,
+            ..request()
+        })
+        .unwrap();
+    let names = |filters: &[&str], last: Option<usize>| -> Vec<String> {
+        let filters = filters
+            .iter()
+            .map(|filter| filter.parse().unwrap())
+            .collect();
+        let query = ContainerQuery {
+            all: true,
+            last,
+            filters,
+        };
+        engine
+            .containers(&query)
+            .unwrap()
+            .into_iter()
+            .map(|row| row.known.container.name)
+            .collect()
+    };
+    assert_eq!(names(&[], None), ["second", "first"], "the newest first");
+    assert_eq!(names(&[], Some(1)), ["second"]);
+    assert_eq!(names(&["label=tier=gold"], None), ["second"]);
+    assert_eq!(names(&["label=from"], None).len(), 2);
+    assert_eq!(names(&["name=fir"], None), ["first"]);
+    assert_eq!(names(&[&format!("id={}", &first.id[..9])], None), ["first"]);
+    assert_eq!(names(&["status=created"], None).len(), 2);
+    assert_eq!(names(&["status=running"], None), [""; 0]);
+    assert_eq!(names(&["ancestor=app"], None).len(), 2);
+    assert_eq!(names(&["ancestor=gone"], None), [""; 0]);
+    assert_eq!(names(&["before=second"], None), ["first"]);
+    assert_eq!(names(&["since=first"], None), ["second"]);
+    assert_eq!(names(&["expose=80"], None).len(), 2);
+    assert_eq!(names(&["publish=80"], None), [""; 0]);
+    for bad in ["status=well", "exited=x", "colour=red"] {
+        let query = ContainerQuery {
+            filters: vec![bad.parse().unwrap()],
+            ..ContainerQuery::default()
+        };
+        assert_eq!(
+            engine.containers(&query).unwrap_err().kind(),
+            Kind::Input,
+            "{bad}"
+        );
+    }
+    let shown = serde_json::to_value(engine.inspect_container("first").unwrap()).unwrap();
+    assert_eq!(shown["Name"], "/first");
+    assert_eq!(shown["Path"], "/a");
+    assert_eq!(shown["Args"], serde_json::json!(["b"]));
+    assert_eq!(shown["State"]["Status"], "created");
+    assert_eq!(shown["State"]["StartedAt"], "0001-01-01T00:00:00Z");
+    assert_eq!(shown["Config"]["Labels"]["from"], "image");
+    assert_eq!(
+        engine.remove_image("app", false).unwrap_err().kind(),
+        Kind::Conflict
+    );
+    assert_eq!(engine.prune_containers().unwrap().len(), 2);
+    assert_eq!(names(&[], None), [""; 0]);
+}
+
+#[test]
+fn containers_that_go_away_list_what_they_leave() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]", "VOLUME /v"]);
+    let name = Some("brief".to_owned());
+    let made = record(
+        &engine,
+        &CreateRequest {
+            remove: true,
+            name,
+            ..request()
+        },
+    );
+    let store = engine.store.root();
+    let volume = made.mounts[0].source.parent().unwrap().to_path_buf();
+    assert_eq!(
+        made.spec.cleanup,
+        [
+            volume,
+            made.spec.dir.clone(),
+            store.join("containers/names/brief")
+        ]
+    );
+    assert!(
+        made.spec.cleanup.iter().all(|path| path.exists()),
+        "{:?}",
+        made.spec.cleanup
+    );
+    if engine.host.uid == 0 {
+        assert_eq!(made.spec.id_map, IdMap::None);
+    }
+}

@@ -1,0 +1,267 @@
+//! The verbs on images, on a store of their own.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use smidge_image::{Entry, EntryKind, LayerPath, LayerWriter};
+
+use super::*;
+use crate::Engine;
+use crate::host::test_host;
+
+/// An engine with an empty store.
+pub(crate) fn engine(dir: &Path) -> Engine {
+    let mut host = test_host(dir);
+    host.now = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+    Engine::open(&dir.join("store"), host).unwrap()
+}
+
+/// A tar archive of files and directories (those end in `/`).
+pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = LayerWriter::new(Vec::new());
+    for (path, content) in files {
+        let size = content.len() as u64;
+        let kind = if path.ends_with('/') {
+            EntryKind::Directory
+        } else {
+            EntryKind::File { size }
+        };
+        let mut entry = Entry::new(LayerPath::parse(path.as_bytes()).unwrap(), kind);
+        entry.mode = 0o755;
+        writer.append(&entry, &mut content.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// Imports files under a name.
+pub(crate) fn import(
+    engine: &Engine,
+    name: &str,
+    changes: &[&str],
+    files: &[(&str, &str)],
+) -> String {
+    let request = ImportRequest {
+        name: Some(name.to_owned()),
+        changes: changes.iter().map(|change| (*change).to_owned()).collect(),
+        source: "test.tar".to_owned(),
+        ..ImportRequest::default()
+    };
+    engine
+        .import(&request, &mut tar(files).as_slice())
+        .unwrap()
+        .id
+        .to_string()
+}
+
+fn listed(engine: &Engine, reference: Option<&str>, filters: &[&str]) -> Vec<String> {
+    let query = ImageQuery {
+        reference: reference.map(str::to_owned),
+        filters: filters
+            .iter()
+            .map(|filter| filter.parse().unwrap())
+            .collect(),
+    };
+    let name = |image: Listed| {
+        image
+            .name
+            .map_or("<none>".to_owned(), |name| name.familiar())
+    };
+    engine
+        .images(&query)
+        .unwrap()
+        .into_iter()
+        .map(name)
+        .collect()
+}
+
+#[test]
+fn changes_set_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let changes = [
+        r#"CMD ["/a", "b"]"#,
+        "ENTRYPOINT [\"/e\"]",
+        "ENV A=1 B=\"two words\"",
+        "ENV A=3",
+        "EXPOSE 80 53/udp",
+        "LABEL tier=gold",
+        "STOPSIGNAL SIGINT",
+        "USER app",
+        "VOLUME /data",
+        "WORKDIR /srv",
+        "ONBUILD RUN true",
+    ];
+    import(&engine, "app", &changes, &[("a", "x")]);
+    let config = engine.inspect_image("app").unwrap().config.unwrap();
+    assert_eq!(config.cmd.unwrap(), ["/a", "b"]);
+    assert_eq!(config.entrypoint.unwrap(), ["/e"]);
+    assert_eq!(config.env, ["A=3", "B=two words"]);
+    assert_eq!(
+        config.exposed_ports.into_keys().collect::<Vec<_>>(),
+        ["53/udp", "80/tcp"]
+    );
+    assert_eq!(config.labels["tier"], "gold");
+    assert_eq!(
+        (config.user.as_str(), config.working_dir.as_str()),
+        ("app", "/srv")
+    );
+    assert_eq!(config.stop_signal.as_deref(), Some("SIGINT"));
+    assert_eq!(config.on_build.unwrap(), ["RUN true"]);
+    assert!(config.volumes.contains_key("/data"));
+}
+
+#[test]
+fn faulty_changes_are_shown_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    for (change, column) in [
+        ("COYP a b", 1),
+        ("RUN true", 1),
+        ("COPY a b", 1),
+        ("USER", 1),
+        ("", 1),
+    ] {
+        let request = ImportRequest {
+            changes: vec![change.to_owned()],
+            ..ImportRequest::default()
+        };
+        match engine.import(&request, &mut tar(&[]).as_slice()) {
+            Ok(_) => assert_eq!(change, "", "nothing to do is no fault"),
+            Err(fault) => {
+                let place = fault.snippet().unwrap();
+                assert_eq!(
+                    (place.file.as_str(), place.line, place.column),
+                    ("--change", 1, column)
+                );
+                assert_eq!(place.source_line, change);
+            }
+        }
+    }
+    assert_eq!(engine.store.images().unwrap().len(), 1);
+}
+
+#[test]
+fn lists_are_filtered() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    import(&engine, "one", &["LABEL a=1"], &[("f", "1")]);
+    import(
+        &engine,
+        "ghcr.io/acme/two:x",
+        &["LABEL a=2", "LABEL b="],
+        &[("f", "2")],
+    );
+    engine.tag("one", "one:old").unwrap();
+    import(&engine, "one", &[], &[("f", "3")]);
+    let both = ["ghcr.io/acme/two:x", "one:latest", "one:old"];
+    let mut all = listed(&engine, None, &[]);
+    all.sort();
+    assert_eq!(all, both);
+    assert_eq!(listed(&engine, Some("one:old"), &[]), ["one:old"]);
+    assert_eq!(listed(&engine, Some("*/*/t*"), &[]), ["ghcr.io/acme/two:x"]);
+    assert_eq!(
+        listed(&engine, None, &["label=a=2"]),
+        ["ghcr.io/acme/two:x"]
+    );
+    assert_eq!(listed(&engine, None, &["label=a=2", "label=c"]), [""; 0]);
+    assert_eq!(listed(&engine, None, &["dangling=true"]), [""; 0]);
+    engine.remove_image("one:old", false).unwrap();
+    import(&engine, "one", &[], &[("f", "4")]);
+    assert_eq!(listed(&engine, None, &["dangling=true"]), ["<none>"]);
+    let unknown = ImageQuery {
+        reference: None,
+        filters: vec!["before=nothing".parse().unwrap()],
+    };
+    assert_eq!(
+        engine.images(&unknown).unwrap_err().kind(),
+        crate::Kind::NotFound
+    );
+}
+
+#[test]
+fn names_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let id = import(&engine, "app", &[], &[("f", "1")]);
+    engine.tag("app", "other:1").unwrap();
+    engine.tag(&id[7..17], "other:2").unwrap();
+    assert!(engine.tag("app", "Bad Name").is_err());
+    assert!(engine.tag("none", "x").is_err());
+    assert_eq!(engine.inspect_image("other:2").unwrap().repo_tags.len(), 3);
+    assert_eq!(
+        engine.remove_image(&id, false).unwrap_err().kind(),
+        crate::Kind::Conflict
+    );
+    let removed = engine.remove_image("other:1", false).unwrap();
+    assert_eq!((removed.untagged.len(), removed.deleted.len()), (1, 0));
+    let removed = engine.remove_image(&id, true).unwrap();
+    assert_eq!(removed.untagged.len(), 2);
+    assert_eq!(removed.deleted[0].to_string(), id);
+    assert_eq!(
+        engine.inspect_image("app").unwrap_err().kind(),
+        crate::Kind::NotFound
+    );
+}
+
+#[test]
+fn archives_go_out_and_come_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let id = import(&engine, "app", &["CMD [\"/f\"]"], &[("f", "1")]);
+    engine.tag("app", "app:old").unwrap();
+    for (format, names, expected) in [
+        (
+            ArchiveFormat::Docker,
+            vec!["app".to_owned()],
+            vec!["app:latest", "app:old"],
+        ),
+        (
+            ArchiveFormat::Docker,
+            vec!["app:old".to_owned()],
+            vec!["app:old"],
+        ),
+        (
+            ArchiveFormat::Oci,
+            vec!["app".to_owned()],
+            vec!["app:latest", "app:old"],
+        ),
+        (ArchiveFormat::Docker, vec![id.clone()], vec![]),
+    ] {
+        let mut archive = Vec::new();
+        engine.save(&names, format, &mut archive).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let other = super::tests::engine(place.path());
+        let loaded = other.load(&mut archive.as_slice()).unwrap();
+        let lines: Vec<String> = loaded.iter().flat_map(Loaded::lines).collect();
+        let mut wanted: Vec<String> = expected
+            .iter()
+            .map(|name| format!("Loaded image: {name}"))
+            .collect();
+        if wanted.is_empty() {
+            wanted.push(format!("Loaded image ID: {id}"));
+        }
+        assert_eq!(lines, wanted, "{format:?} {names:?}");
+        assert_eq!(other.inspect_image(&id[7..]).unwrap().id, id);
+    }
+    let missing = engine.save(&["none".to_owned()], ArchiveFormat::Docker, &mut Vec::new());
+    assert_eq!(missing.unwrap_err().kind(), crate::Kind::NotFound);
+}
+
+#[test]
+fn history_and_similar_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let id = import(&engine, "helloworld", &[], &[("f", "1")]);
+    let steps = engine.history("helloworld").unwrap();
+    assert_eq!(steps.len(), 1);
+    assert_eq!(steps[0].id.as_deref(), Some(id.as_str()));
+    assert_eq!(steps[0].comment, "Imported from test.tar");
+    assert_eq!(steps[0].tags, ["helloworld:latest"]);
+    assert!(steps[0].size > 0);
+    assert_eq!(similar_names(&engine, "helloword"), ["`helloworld:latest`"]);
+    assert_eq!(
+        similar_names(&engine, "acme/helloworld:2"),
+        ["`helloworld:latest`"]
+    );
+    assert_eq!(similar_names(&engine, "postgres"), [""; 0]);
+}
