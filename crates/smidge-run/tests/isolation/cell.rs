@@ -1,9 +1,11 @@
 //! One container to look at from inside.
 
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
 use smidge_run::{IdMap, Mount, MountKind, Network, Spec, User, capability};
 use tempfile::TempDir;
@@ -15,6 +17,10 @@ const APPLETS: [&str; 22] = [
 
 /// A user without any ranges of ids.
 pub(crate) const NOBODY_KNOWN: u32 = 54_321;
+
+/// Held while a program is written and while one is started: what is forked in between would keep the
+/// file open for writing, and then it cannot be executed.
+static FORK: Mutex<()> = Mutex::new(());
 
 /// A root file system with busybox, and a spec to change before it is run.
 pub(crate) struct Cell {
@@ -41,8 +47,8 @@ impl Cell {
         let bin = root.path().join("layer/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::create_dir(root.path().join("container")).unwrap();
-        fs::copy(example(), root.path().join("minirun")).unwrap();
-        if fs::copy("/bin/busybox", bin.join("busybox")).is_err() {
+        copy(&example(), &root.path().join("minirun")).unwrap();
+        if copy("/bin/busybox".as_ref(), &bin.join("busybox")).is_err() {
             println!("skipped: busybox is not installed");
             return None;
         }
@@ -123,7 +129,7 @@ impl Cell {
 
     /// Runs what [`Self::command`] has made.
     pub(crate) fn run_from(&self, command: &mut Command) -> Outcome {
-        let output = command.stdin(Stdio::null()).output().unwrap();
+        let output = output(command.stdin(Stdio::null())).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Outcome {
             code: output.status.code(),
@@ -165,6 +171,23 @@ impl Drop for Cell {
         // As root this is all that is needed, whoever owns what is left.
         let _ = smidge_run::remove_tree(&self.spec.id_map, &self.container());
     }
+}
+
+/// Runs a program of the host to its end.
+pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
+    let child = {
+        let _alone = FORK.lock().unwrap();
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?
+    };
+    child.wait_with_output()
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<u64> {
+    let _alone = FORK.lock().unwrap();
+    fs::copy(from, to)
 }
 
 fn spec(root: &Path) -> Spec {

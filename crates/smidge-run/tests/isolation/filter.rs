@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustix::thread::CapabilitySet;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, output};
 
 const EPERM: &str = "1";
 const ENOSYS: &str = "38";
@@ -14,12 +14,9 @@ fn cell() -> Option<Cell> {
     let cell = Cell::new()?;
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/isolation/syscall.c");
     let program = cell.layer().join("bin/syscall");
-    let compiled = Command::new("cc")
-        .args(["-static", "-o"])
-        .arg(program)
-        .arg(source)
-        .status();
-    if compiled.is_ok_and(|status| status.success()) {
+    let mut compiler = Command::new("cc");
+    let compiled = output(compiler.args(["-static", "-o"]).arg(program).arg(source));
+    if compiled.is_ok_and(|output| output.status.success()) {
         return Some(cell);
     }
     println!("skipped: no C compiler that links statically");

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::cell::{Cell, NOBODY_KNOWN};
+use crate::cell::{Cell, NOBODY_KNOWN, output};
 
 /// The `Cap…`, `Groups` and `NoNewPrivs` lines of the program's status.
 const STATUS: &str = "grep -E 'Cap|Groups|NoNew' /proc/self/status | sed 's/[[:space:]]*$//'";
@@ -12,13 +12,8 @@ const STATUS: &str = "grep -E 'Cap|Groups|NoNew' /proc/self/status | sed 's/[[:s
 fn user_with_ranges() -> Option<u32> {
     static USER: OnceLock<Option<u32>> = OnceLock::new();
     *USER.get_or_init(|| {
-        let _ = Command::new("useradd")
-            .args(["--no-create-home", "smidge-test"])
-            .output();
-        let id = Command::new("id")
-            .args(["-u", "smidge-test"])
-            .output()
-            .ok()?;
+        let _ = output(Command::new("useradd").args(["--no-create-home", "smidge-test"]));
+        let id = output(Command::new("id").args(["-u", "smidge-test"])).ok()?;
         let id = String::from_utf8(id.stdout).ok()?.trim().parse().ok();
         let ranges = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
         if id.is_none() || !ranges.contains("smidge-test:") {
