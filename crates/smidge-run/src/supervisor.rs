@@ -104,7 +104,7 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
             supervisor.stdin_once = streams.stdin;
             starter.tell(&Reply::Started(supervisor.running()));
             supervisor.clients.push(starter);
-            sys::trim_heap();
+            sys::release_memory();
             supervisor.run();
         }
         Err(error) => starter.tell(&Reply::Failed(error)),

@@ -68,7 +68,9 @@ fn serve(listeners: Listeners, program: BorrowedFd<'_>, parent: Pid) -> std::io:
         return Ok(());
     }
     let limit = raise_file_limit();
-    Relay::new(listeners, stop, limit)?.run()?;
+    let mut relay = Relay::new(listeners, stop, limit)?;
+    sys::release_memory();
+    relay.run()?;
     sys::exit(0);
 }
 
