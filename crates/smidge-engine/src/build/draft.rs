@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) stripped: Option<Stripped>,
     /// What is worth knowing.
     pub(super) notes: Vec<Note>,
+    /// Whether it is made of one program, whose libraries then go into the same layer.
+    pub(super) alone: bool,
     /// Whether so much time went into it that compressing it goes unnoticed.
     pub(super) compiled: bool,
 }
@@ -59,6 +61,7 @@ impl Draft {
             origin: None,
             stripped: None,
             notes: Vec::new(),
+            alone: false,
             compiled: false,
         }
     }

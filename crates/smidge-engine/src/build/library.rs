@@ -11,6 +11,7 @@ use smidge_trim::{Reason, Search};
 use super::content::Content;
 use super::draft::{Draft, build_time};
 use super::layer::{Layer, Member, RootFs};
+use super::prove;
 use crate::{Error, Host, Kind, Result};
 
 /// What a program needs beside what is in its image.
@@ -40,35 +41,29 @@ impl Needed {
     }
 }
 
-/// Adds what the image's program needs to the draft.
+/// Adds what the image's program needs to the draft. A script's interpreter is a program, too; so
+/// this goes on until nothing is lacking, or nothing more can be had.
 pub(super) fn add(draft: &mut Draft, rootfs: &mut RootFs, host: &Host) -> Result<()> {
-    let Some(program) = draft.program() else {
-        return Ok(());
-    };
-    // Whether the program is there at all is for the proof to say.
-    if rootfs.file(&program).ok().flatten().is_none() {
-        return Ok(());
-    }
-    let mut needed = needed(rootfs, &program)?;
-    needed.layer.set_times(build_time(host));
-    if needed.layer.is_empty() {
-        return Ok(());
-    }
-    rootfs.apply(&needed.layer);
-    // A program that is packed alone shares its layer with its libraries.
-    match draft
-        .steps
-        .iter_mut()
-        .rev()
-        .find_map(|step| step.layer.as_mut())
+    while let Some(fault) = prove::fault(draft, rootfs)
+        && let Some(program) = prove::lacking(&fault)
     {
-        Some(layer) if draft.origin.is_none() => {
-            needed
-                .layer
-                .members()
-                .for_each(|member| layer.insert(member.clone()));
+        let Needed { mut layer, .. } = needed(rootfs, program)?;
+        if layer.is_empty() {
+            break;
         }
-        _ => draft.push("smidge build --with-libs", Some(needed.layer)),
+        layer.set_times(build_time(host));
+        rootfs.apply(&layer);
+        let last = draft
+            .steps
+            .iter_mut()
+            .rev()
+            .find_map(|step| step.layer.as_mut());
+        match last.filter(|_| draft.alone) {
+            Some(last) => layer
+                .members()
+                .for_each(|member| last.insert(member.clone())),
+            None => draft.push("smidge build --with-libs", Some(layer)),
+        }
     }
     Ok(())
 }

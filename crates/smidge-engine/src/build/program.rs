@@ -36,6 +36,7 @@ pub(super) fn draft(program: &Program<'_>, request: &BuildRequest, host: &Host) 
         Error::new(Kind::Input, message).caused_by(error)
     })?;
     let mut draft = Draft::new(program.source, platform(&elf, request, program.path)?);
+    draft.alone = true;
     draft.compiled = program.compiled;
     if request.strip != Some(false) {
         content = strip(content, request, &mut draft)?;

@@ -15,9 +15,17 @@ use crate::{Error, Kind, Result, Snippet};
 /// Proves that the image's program can start. An image without one cannot be started at all, and
 /// need not be: its user may say what to run.
 pub(super) fn prove(draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Result<()> {
+    match fault(draft, rootfs) {
+        Some(fault) => Err(error(fault, draft, rootfs, request)),
+        None => Ok(()),
+    }
+}
+
+/// Why the image's program cannot start, if it cannot.
+pub(super) fn fault(draft: &Draft, rootfs: &RootFs) -> Option<Fault> {
     let argv = draft.argv();
     if argv.is_empty() {
-        return Ok(());
+        return None;
     }
     let program = Program {
         argv,
@@ -29,16 +37,22 @@ pub(super) fn prove(draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> R
             .as_ref()
             .is_some_and(|origin| origin.shell_form),
     };
-    match smidge_trim::prove(rootfs, &program) {
-        Ok(_) => Ok(()),
-        Err(fault) => Err(error(fault, draft, rootfs, request)),
+    smidge_trim::prove(rootfs, &program).err()
+}
+
+/// The program, or interpreter of a script, that lacks its loader or libraries.
+pub(super) fn lacking(fault: &Fault) -> Option<&str> {
+    match fault {
+        Fault::NoLoader { program, .. } | Fault::NoLibraries { program, .. } => Some(program),
+        Fault::Interpreter { source, .. } => lacking(source),
+        _ => None,
     }
 }
 
 /// The fault as an error of the build: with its place, and ways out.
 fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Error {
     let hints = hints(&fault, rootfs, request);
-    let (label, facts) = (fault.label(), fault.facts());
+    let (label, facts, wants) = (fault.label(), fault.facts(), lacking(&fault).is_some());
     let script = fault.span().map(|span| Snippet {
         file: span.path.clone(),
         line: 1,
@@ -52,8 +66,9 @@ fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -
     let mut error = Error::of(Kind::Input, fault);
     error = match (place, label) {
         (Some(place), label) => error.with_snippet(Snippet { label, ..place }),
-        (None, Some(label)) => error.with_fact(label),
-        (None, None) => error,
+        // Without a place, the label says more than the first line only about what a program wants.
+        (None, Some(label)) if wants => error.with_fact(label),
+        (None, _) => error,
     };
     let error = facts.into_iter().fold(error, Error::with_fact);
     hints.into_iter().fold(error, Error::with_hint)
@@ -61,17 +76,18 @@ fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -
 
 fn hints(fault: &Fault, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> {
     let path = request.path.display();
+    if let Some(program) = lacking(fault) {
+        let found = library::needed(rootfs, program).ok();
+        let add = found.filter(|_| !request.with_libs).map(|found| {
+            let (what, size) = (found.describe(), mebibytes(found.size()));
+            format!("let smidge add {what} (+{size}): `smidge build --with-libs {path}`")
+        });
+        return add
+            .into_iter()
+            .chain([static_link(rootfs, program)])
+            .collect();
+    }
     match fault {
-        Fault::NoLoader { program, .. } | Fault::NoLibraries { program, .. } => {
-            let found = library::needed(rootfs, program).ok();
-            let add = found.filter(|_| !request.with_libs).map(|found| {
-                let (what, size) = (found.describe(), mebibytes(found.size()));
-                format!("let smidge add {what} (+{size}): `smidge build --with-libs {path}`")
-            });
-            add.into_iter()
-                .chain([static_link(rootfs, program)])
-                .collect()
-        }
         Fault::NoShell { .. } => {
             vec!["name the program and its arguments as a JSON array: `[\"/program\", \"argument\"]`".to_owned()]
         }

@@ -500,5 +500,8 @@ fn a_program_that_cannot_start_is_shown_where_it_is_named() {
             ..BuildRequest::new(".")
         })
         .unwrap_err();
-    assert!(shown(&error).starts_with("`/nope` cannot start: it is not in the image"));
+    assert_eq!(
+        shown(&error),
+        "`/nope` cannot start: it is not in the image"
+    );
 }

@@ -60,7 +60,7 @@ pub(super) fn binary(
     request: &BuildRequest,
     progress: &dyn Progress,
 ) -> Result<Binary> {
-    let args = ["metadata", "--no-deps", "--format-version=1"];
+    let args = ["metadata", "--quiet", "--no-deps", "--format-version=1"];
     let mut text = String::new();
     cargo.run(cargo.command(directory, args), progress, |line| {
         text.push_str(line)

@@ -55,6 +55,11 @@ pub(in crate::build) fn draft(
         return Err(Error::new(Kind::Input, "the Dockerfile has no stage"));
     };
     draft.notes.splice(0..0, notes);
+    let entrypoint = draft.config.entrypoint.is_some();
+    if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {
+        // What is started is then not said in the Dockerfile.
+        draft.origin = None;
+    }
     config::apply(&mut draft.config, &request.config, &engine.host)?;
     if !request.args.is_empty() {
         draft.config.cmd = Some(request.args.clone());
