@@ -10,10 +10,10 @@ use crate::sys;
 /// with the program's exit status.
 pub(crate) fn split(tty: bool) -> std::io::Result<()> {
     sys::block_signals();
+    // The program could open this process's binary, the host's, through /proc/1/exe otherwise
+    // (CVE-2019-5736). To execute something ends this for itself, so it is done before there are two.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     if let Some(program) = sys::fork()? {
-        // The program could open this process's binary, the host's, through /proc/1/exe otherwise
-        // (CVE-2019-5736).
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         // Also the channel: its last owner shall be the program.
         sys::close_all_but(&[]);
         watch(program);

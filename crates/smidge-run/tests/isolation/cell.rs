@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use smidge_run::{IdMap, Mount, MountKind, Network, Spec, User, capability};
 use tempfile::TempDir;
 
-const APPLETS: [&str; 22] = [
+const APPLETS: [&str; 23] = [
     "sh", "cat", "ls", "id", "grep", "readlink", "touch", "mkdir", "stat", "dd", "pwd", "hostname",
-    "mount", "chown", "ip", "tty", "kill", "ps", "sed", "true", "rm", "wc",
+    "mount", "chown", "ip", "tty", "kill", "ps", "sed", "true", "rm", "wc", "chmod",
 ];
 
 /// A user without any ranges of ids.

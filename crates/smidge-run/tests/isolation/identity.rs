@@ -134,6 +134,13 @@ fn a_user_with_ranges_has_many_users_inside() {
         "{outcome:?}"
     );
     assert_eq!((map[3], map.last()), ("1", Some(&"33:44")), "{outcome:?}");
+    cell.spec.cleanup = vec![
+        cell.container().join("upper"),
+        cell.container().join("work"),
+    ];
+    let outcome = cell.sh("mkdir /d; touch /d/f; chown -R 33:44 /d; chmod 700 /d");
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(std::fs::read_dir(cell.container()).unwrap().count(), 0);
     cell.spec.user.uid = 33;
     cell.spec.user.gid = 44;
     cell.spec.user.groups = vec![5];
