@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Digest, Empty, RunConfig, Tree};
-use smidge_run::{IdMap, Mount, MountKind, Network, Port, Spec, capability};
+use smidge_run::{IdMap, Mount, MountKind, Network, Port, Spec, State, capability};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::env;
 use super::port::{parse_exposed, parse_publish};
-use super::record::{HostOptions, MountPoint, Record};
+use super::record::{HostOptions, Known, MountPoint, Record};
 use super::seed::seed;
 use super::user::{self, Account};
 use super::volume::{VolumeSource, clean_destination, parse_volume};
@@ -105,7 +105,7 @@ impl Engine {
     /// # Errors
     /// When the image is not there, when an option cannot be understood or met, when the name is
     /// taken.
-    pub fn create(&self, request: &CreateRequest) -> Result<Container> {
+    pub fn create(&self, request: &CreateRequest) -> Result<Known> {
         let image = self.image_to_run(request)?;
         let draft = self.draft(request, image)?;
         let created = now();
@@ -114,13 +114,18 @@ impl Engine {
             .create_container(request.name.as_deref(), &|id, name| {
                 self.record(&draft, (id, name), &created)
             })?;
-        let furnished = self.furnish(&container, &draft);
-        if let Err(fault) = furnished {
+        // What was just written need not be read.
+        let record = self.record(&draft, (&container.id, &container.name), &created);
+        if let Err(fault) = self.furnish(&container, &record, &draft) {
             // The first fault is the one worth telling.
             let _ = self.store.remove_container(&container);
             return Err(fault);
         }
-        Ok(container)
+        Ok(Known {
+            container,
+            record,
+            state: State::default(),
+        })
     }
 
     fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
@@ -145,7 +150,12 @@ impl Engine {
     }
 
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
-        let layers = self.store.checkout(&image)?;
+        let mut layers = self.store.checkout(&image)?;
+        let skeleton = self.store.root().join("skeleton");
+        // Without it the container makes its mount points itself, which only takes longer.
+        if smidge_run::make_skeleton(&skeleton).is_ok() {
+            layers.push(skeleton);
+        }
         let tree = self.store.tree(&image)?;
         let mut config = merged(&image.config.config, request)?;
         let argv = argv(&config, request)?;
@@ -341,8 +351,7 @@ impl Engine {
 
     /// Makes what the container's mounts lead to: volumes, missing directories of the host, and the
     /// files that every container has in `/etc`.
-    fn furnish(&self, container: &Container, draft: &Draft<'_>) -> Result<()> {
-        let record: Record = container.record()?;
+    fn furnish(&self, container: &Container, record: &Record, draft: &Draft<'_>) -> Result<()> {
         for mount in &record.mounts {
             if mount.name.is_empty() {
                 make_source(&mount.source)?;

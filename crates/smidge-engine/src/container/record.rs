@@ -11,7 +11,7 @@ use smidge_store::Container;
 use crate::{Engine, Result};
 
 /// A container's `config.json`. Changing this is a format break.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// When it was made, RFC 3339 with nanoseconds.
@@ -33,7 +33,7 @@ pub struct Record {
 }
 
 /// What was asked of the host.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostOptions {
     /// `--volume` options as they were given.
@@ -52,7 +52,7 @@ pub struct HostOptions {
 }
 
 /// Something mounted in a container.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MountPoint {
     /// The volume's name; empty for a directory of the host.

@@ -74,8 +74,7 @@ impl Engine {
     /// [`Kind::CannotRun`] when the image's program cannot be started, with the reason; otherwise as
     /// [`Engine::create`], or what keeps the sandbox from being set up.
     pub fn run(&self, request: &CreateRequest, streams: Option<Streams>) -> Result<Running> {
-        let container = self.create(request)?;
-        let known = self.known(container)?;
+        let known = self.create(request)?;
         self.launch(known, streams)
     }
 

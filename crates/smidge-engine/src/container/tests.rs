@@ -35,8 +35,10 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 fn record(engine: &Engine, request: &CreateRequest) -> Record {
-    let container = engine.create(request).unwrap();
-    engine.container(&container.id).unwrap().record
+    let made = engine.create(request).unwrap();
+    let kept = engine.container(&made.container.id).unwrap();
+    assert_eq!(kept.record, made.record);
+    made.record
 }
 
 #[test]
@@ -50,7 +52,7 @@ fn entry_point_and_command_meet_in_the_arguments() {
         };
         engine
             .create(&request)
-            .map(|c| engine.container(&c.id).unwrap().record.spec.args.join(" "))
+            .map(|known| known.record.spec.args.join(" "))
     };
     assert_eq!(argv(None, &[]).unwrap(), "/e x a b");
     assert_eq!(argv(None, &["c"]).unwrap(), "/e x c");
@@ -112,9 +114,7 @@ fn ports_are_published_and_exposed() {
             network,
             ..request()
         };
-        engine
-            .create(&request)
-            .map(|c| engine.container(&c.id).unwrap().record.spec.ports)
+        engine.create(&request).map(|known| known.record.spec.ports)
     };
     let published = ports(&["8080:80", "9000:9000/udp"], false, Network::Private).unwrap();
     assert_eq!(published[0].host_port, 8080);
@@ -216,7 +216,7 @@ fn faults_leave_nothing_behind() {
     let holder = engine.create(&named).unwrap();
     let fault = engine.create(&named).unwrap_err();
     assert_eq!(fault.kind(), Kind::Conflict);
-    assert!(fault.message().contains(&holder.id), "{fault}");
+    assert!(fault.message().contains(&holder.container.id), "{fault}");
     for bad in [
         CreateRequest {
             user: Some("nobody-here".to_owned()),
@@ -265,7 +265,7 @@ fn faults_leave_nothing_behind() {
 }
 
 #[test]
-fn lists_are_filtered_and_containers_inspected() {
+fn lists_are_filtered() {
     let (_dir, engine) = with_image(&["CMD [\"/a\", \"b\"]", "LABEL from=image", "EXPOSE 80"]);
     let first = engine
         .create(&CreateRequest {
@@ -303,7 +303,10 @@ fn lists_are_filtered_and_containers_inspected() {
     assert_eq!(names(&["label=tier=gold"], None), ["second"]);
     assert_eq!(names(&["label=from"], None).len(), 2);
     assert_eq!(names(&["name=fir"], None), ["first"]);
-    assert_eq!(names(&[&format!("id={}", &first.id[..9])], None), ["first"]);
+    assert_eq!(
+        names(&[&format!("id={}", &first.container.id[..9])], None),
+        ["first"]
+    );
     assert_eq!(names(&["status=created"], None).len(), 2);
     assert_eq!(names(&["status=running"], None), [""; 0]);
     assert_eq!(names(&["ancestor=app"], None).len(), 2);
@@ -312,6 +315,17 @@ fn lists_are_filtered_and_containers_inspected() {
     assert_eq!(names(&["since=first"], None), ["second"]);
     assert_eq!(names(&["expose=80"], None).len(), 2);
     assert_eq!(names(&["publish=80"], None), [""; 0]);
+    assert_eq!(
+        engine.remove_image("app", false).unwrap_err().kind(),
+        Kind::Conflict
+    );
+    assert_eq!(engine.prune_containers().unwrap().len(), 2);
+    assert_eq!(names(&[], None), [""; 0]);
+}
+
+#[test]
+fn unknown_filters_are_refused() {
+    let (_dir, engine) = with_image(&[]);
     for bad in ["status=well", "exited=x", "colour=red"] {
         let query = ContainerQuery {
             filters: vec![bad.parse().unwrap()],
@@ -323,6 +337,13 @@ fn lists_are_filtered_and_containers_inspected() {
             "{bad}"
         );
     }
+}
+
+#[test]
+fn containers_are_inspected_in_dockers_shape() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\", \"b\"]", "LABEL from=image"]);
+    let name = Some("first".to_owned());
+    engine.create(&CreateRequest { name, ..request() }).unwrap();
     let shown = serde_json::to_value(engine.inspect_container("first").unwrap()).unwrap();
     assert_eq!(shown["Name"], "/first");
     assert_eq!(shown["Path"], "/a");
@@ -330,12 +351,6 @@ fn lists_are_filtered_and_containers_inspected() {
     assert_eq!(shown["State"]["Status"], "created");
     assert_eq!(shown["State"]["StartedAt"], "0001-01-01T00:00:00Z");
     assert_eq!(shown["Config"]["Labels"]["from"], "image");
-    assert_eq!(
-        engine.remove_image("app", false).unwrap_err().kind(),
-        Kind::Conflict
-    );
-    assert_eq!(engine.prune_containers().unwrap().len(), 2);
-    assert_eq!(names(&[], None), [""; 0]);
 }
 
 #[test]
