@@ -83,6 +83,16 @@ impl Draft {
         rootfs
     }
 
+    /// Gives every layer the directories that its files need. Returns the files of the image.
+    pub(super) fn complete(&mut self, mtime: i64) -> RootFs {
+        let mut rootfs = RootFs::default();
+        for layer in self.steps.iter_mut().filter_map(|step| step.layer.as_mut()) {
+            layer.complete(&rootfs, mtime);
+            rootfs.apply(layer);
+        }
+        rootfs
+    }
+
     /// The layers, bottom first.
     pub(super) fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.steps.iter().filter_map(|step| step.layer.as_ref())

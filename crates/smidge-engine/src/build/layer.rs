@@ -1,6 +1,6 @@
 //! A layer in the making, and the files of an image as its layers so far make them up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use smidge_image::{
@@ -90,36 +90,25 @@ impl Layer {
         }
     }
 
-    /// Leaves out directories that whoever unpacks the layer makes anyway: those above other files,
-    /// with the usual owner and mode, that are not in the image below. Docker, containerd and podman
-    /// all make missing parents so, root's and 0755.
-    pub(super) fn leave_out_implied(&mut self, lower: &RootFs) {
-        let implied = |member: &Member| {
-            let Entry {
-                path,
-                kind,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                xattrs,
-                ..
-            } = &member.entry
-            else {
-                return false;
-            };
-            *kind == EntryKind::Directory
-                && xattrs.is_empty()
-                && below(&self.members, path).next().is_some()
-                && !matches!(lower.node(path), Ok(Some(_)))
-        };
-        let implied: Vec<_> = self
-            .members()
-            .filter(|m| implied(m))
-            .map(|m| m.entry.path.clone())
+    /// Adds the directories above its files that the image lacks: root's, 0755. podman makes missing
+    /// ones so by itself, but Docker makes them 0600 (seen with 20.10), which shuts out every user
+    /// but root.
+    pub(super) fn complete(&mut self, lower: &RootFs, mtime: i64) {
+        let parents: BTreeSet<_> = self
+            .members
+            .keys()
+            .flat_map(LayerPath::ancestors)
+            .filter(|path| !path.is_root())
             .collect();
-        implied
-            .iter()
-            .for_each(|path| drop(self.members.remove(path)));
+        for path in parents {
+            if !self.members.contains_key(&path) && !lower.members.contains_key(&path) {
+                let entry = Entry {
+                    mtime,
+                    ..Entry::new(path.clone(), EntryKind::Directory)
+                };
+                self.members.insert(path, Member::bare(entry, "directory"));
+            }
+        }
     }
 
     /// Gives every file the same time.

@@ -43,11 +43,12 @@ impl Needed {
 
 /// Adds what the image's program needs to the draft. A script's interpreter is a program, too; so
 /// this goes on until nothing is lacking, or nothing more can be had.
-pub(super) fn add(draft: &mut Draft, rootfs: &mut RootFs, host: &Host) -> Result<()> {
-    while let Some(fault) = prove::fault(draft, rootfs)
+pub(super) fn add(draft: &mut Draft, host: &Host) -> Result<()> {
+    let mut rootfs = draft.rootfs();
+    while let Some(fault) = prove::fault(draft, &rootfs)
         && let Some(program) = prove::lacking(&fault)
     {
-        let Needed { mut layer, .. } = needed(rootfs, program)?;
+        let Needed { mut layer, .. } = needed(&rootfs, program)?;
         if layer.is_empty() {
             break;
         }

@@ -6,7 +6,7 @@ use smidge_store::Store;
 
 use super::assembly::Assembly;
 use super::detect::{Source, detect};
-use super::draft::Draft;
+use super::draft::{Draft, build_time};
 use super::program::{self, Program};
 use super::request::{BuildRequest, Output};
 use super::response::{BuildPlan, Built};
@@ -38,10 +38,10 @@ impl Engine {
         let source = detect(request, &self.host)?;
         let scratch = Scratch::new(&self.store)?;
         let mut draft = self.drafted(&source, request, &scratch, progress)?;
-        let mut rootfs = draft.rootfs();
         if request.with_libs {
-            library::add(&mut draft, &mut rootfs, &self.host)?;
+            library::add(&mut draft, &self.host)?;
         }
+        let rootfs = draft.complete(build_time(&self.host));
         if request.prove {
             prove::prove(&draft, &rootfs, request)?;
         }

@@ -131,9 +131,12 @@ fn files_go_where_docker_puts_them() {
     let cases: &[(&str, &[&str])] = &[
         ("COPY a.txt /", &["/a.txt 644"]),
         ("COPY a.txt /x", &["/x 644"]),
-        ("COPY a.txt /x/", &["/x/a.txt 644"]),
-        ("COPY a.txt x/y/z", &["/x/y/z 644"]),
-        ("COPY a.txt b.txt /x/", &["/x/a.txt 644", "/x/b.txt 644"]),
+        ("COPY a.txt /x/", &["/x/ 755", "/x/a.txt 644"]),
+        ("COPY a.txt x/y/z", &["/x/ 755", "/x/y/ 755", "/x/y/z 644"]),
+        (
+            "COPY a.txt b.txt /x/",
+            &["/x/ 755", "/x/a.txt 644", "/x/b.txt 644"],
+        ),
         ("COPY *.txt /", &["/a.txt 644", "/b.txt 644"]),
         (
             "COPY [\"a.txt\", \"b.txt\", \"/\"]",
@@ -143,16 +146,24 @@ fn files_go_where_docker_puts_them() {
         (
             "COPY dir /d",
             &[
+                "/d/ 755",
                 "/d/.hidden 644",
                 "/d/empty/ 755",
                 "/d/link -> one 777",
                 "/d/one 644",
+                "/d/sub/ 755",
                 "/d/sub/two 750",
             ],
         ),
         (
             "COPY dir/* /d/",
-            &["/d/.hidden 644", "/d/link 644", "/d/one 644", "/d/two 750"],
+            &[
+                "/d/ 755",
+                "/d/.hidden 644",
+                "/d/link 644",
+                "/d/one 644",
+                "/d/two 750",
+            ],
         ),
         ("COPY to-dir/sub /", &["/two 750"]),
         ("COPY to-file /f", &["/f 644"]),
@@ -202,10 +213,13 @@ fn ignored_files_do_not_exist() {
     assert_eq!(
         context.layers(&built),
         [[
+            "/c/ 755",
             "/c/.dockerignore 644",
             "/c/Dockerfile 644",
             "/c/away -> /etc/passwd 777",
             "/c/b.txt 644",
+            "/c/dir/ 755",
+            "/c/dir/sub/ 755",
             "/c/dir/sub/two 750",
             "/c/to-dir -> dir 777",
             "/c/to-file -> /dir/one 777",
@@ -318,7 +332,7 @@ fn stages_give_files_and_bases() {
     let built = context.dockerfile(text).unwrap();
     let layers = context.layers(&built);
     assert_eq!(layers.len(), 2);
-    assert_eq!(layers[1], ["/out/link 644", "/out/two 750"]);
+    assert_eq!(layers[1], ["/out/ 755", "/out/link 644", "/out/two 750"]);
     assert_eq!(context.contents(&built)["/out/link"], "1");
     let config = &built.image.config.config;
     assert_eq!(config.env[1], "A=1");
@@ -386,6 +400,7 @@ fn add_unpacks_archives_and_copy_does_not() {
     context.write("text.gz", &text);
     context.write("cut.tar.gz", &gzip[..gzip.len() - 20]);
     let unpacked = vec![
+        "/x/ 755",
         "/x/s -> z 777",
         "/x/z/ 700",
         "/x/z/file 644 9:9 @5",

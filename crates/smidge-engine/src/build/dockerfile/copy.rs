@@ -31,7 +31,6 @@ pub(super) struct Manner {
 
 /// A layer in the making, over the image so far.
 pub(super) struct Copying<'c> {
-    lower: &'c RootFs,
     view: RootFs,
     layer: Layer,
     manner: &'c Manner,
@@ -42,12 +41,10 @@ pub(super) struct Copying<'c> {
 
 impl<'c> Copying<'c> {
     /// Starts a layer over an image.
-    pub(super) fn new(lower: &'c RootFs, manner: &'c Manner, scratch: &'c Scratch) -> Self {
-        let (view, layer) = (lower.clone(), Layer::default());
+    pub(super) fn new(lower: &RootFs, manner: &'c Manner, scratch: &'c Scratch) -> Self {
         Self {
-            lower,
-            view,
-            layer,
+            view: lower.clone(),
+            layer: Layer::default(),
             manner,
             scratch,
             skipped: Vec::new(),
@@ -55,8 +52,7 @@ impl<'c> Copying<'c> {
     }
 
     /// Ends the layer. Returns it with the image that it makes.
-    pub(super) fn finish(mut self) -> (Layer, RootFs) {
-        self.layer.leave_out_implied(self.lower);
+    pub(super) fn finish(self) -> (Layer, RootFs) {
         (self.layer, self.view)
     }
 
