@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{self, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, SocketAddrAny, SocketFlags, SocketType, sockopt};
 
 use super::Listeners;
 use super::connection::{Connection, Scratch, Side, Stage, Turn};
-use super::datagram::Datagrams;
+use super::datagram::{self, Datagrams};
 use super::listener::Listener;
 use super::pipe;
 use crate::Protocol;
@@ -37,8 +37,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted before others have their turn.
 const ACCEPTED: usize = 64;
 
-/// Descriptors for everything but connections.
-const RESERVE: usize = 64 + 2 * pipe::LIMIT + super::datagram::LIMIT;
+/// The send buffer towards a receiver on the same host; more needs a privilege (`wmem_max`, socket(7)).
+const NEAR: usize = 208 << 10;
+
+/// Descriptors for everything but connections and the sessions of UDP.
+const RESERVE: usize = 64 + 2 * pipe::LIMIT;
 
 const EVENTS: usize = 256;
 
@@ -108,17 +111,27 @@ impl Relay {
     pub(super) fn new(listeners: Listeners, stop: OwnedFd, files: usize) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, Token::Stop.data(), EventFlags::IN)?;
+        let listeners = listeners.into_listeners();
+        let has_datagrams = listeners
+            .iter()
+            .any(|listener| listener.protocol == Protocol::Udp);
+        let sessions = if has_datagrams {
+            datagram::LIMIT.min(files / 4)
+        } else {
+            0
+        };
+        let limit = (files.saturating_sub(RESERVE + sessions) / 2).max(1);
         let mut relay = Self {
             epoll,
             stop,
-            listeners: listeners.into_listeners(),
+            listeners,
             datagrams: Datagrams::default(),
             connections: Vec::new(),
             free: Vec::new(),
             busy: Vec::new(),
             queues: BTreeMap::new(),
             scratch: Scratch::new(),
-            limit: (files.saturating_sub(RESERVE) / 2).max(1),
+            limit,
             accepting: false,
             paused: None,
             stopping: false,
@@ -209,8 +222,11 @@ impl Relay {
             let Some(Listener { socket, target, .. }) = self.listeners.get(listener) else {
                 return;
             };
-            match net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => {
+            match net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok((socket, client)) => {
+                    if client.is_some_and(is_local) {
+                        keep_near(&socket);
+                    }
                     let connection = Connection::new(socket, *target);
                     self.enter(connection);
                 }
@@ -461,12 +477,24 @@ fn handshake(socket: &OwnedFd) -> Handshake {
 
 /// Begins a connection to `address`.
 fn connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let socket = super::datagram::socket(address, SocketType::STREAM)?;
+    let socket = datagram::socket(address, SocketType::STREAM)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    keep_near(&socket);
     match net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// Keeps little under way to a receiver on the same host: what it reads is then still in the
+/// processor's cache, which saves a quarter of the time that all three processes take. Left to
+/// itself, the buffer grows to megabytes, as a far receiver needs it.
+fn keep_near(socket: &OwnedFd) {
+    let _ = sockopt::set_socket_send_buffer_size(socket, NEAR);
+}
+
+fn is_local(client: SocketAddrAny) -> bool {
+    SocketAddr::try_from(client).is_ok_and(|client| client.ip().to_canonical().is_loopback())
 }
 
 /// Watches both directions of a connection, once and for all.

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
+use std::process::Command;
 use std::thread;
 
 use smidge_run::{Network, Port, Protocol, Spec, Status};
@@ -92,6 +93,35 @@ fn a_thousand_connections_at_once() {
             stream.read_exact(&mut answer).unwrap();
             assert_eq!(answer, message.as_bytes());
         }
+    }
+}
+
+#[test]
+fn a_lack_of_descriptors_delays_connections_and_loses_none() {
+    let Some(sandbox) = Sandbox::new() else {
+        return;
+    };
+    let start = sandbox.start(&server(&sandbox, &[port(V4, 80, Protocol::Tcp)]), &[]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 300 && exec \"$@\"", "sh"]);
+    let output = limited
+        .arg(start.get_program())
+        .args(start.get_args())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let address = SocketAddr::new(V4, sandbox.state("server").ports[0].host_port);
+    let mut streams: Vec<TcpStream> = (0..250)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    streams
+        .iter_mut()
+        .for_each(|stream| stream.write_all(b"ehello").unwrap());
+    // Each that is done makes room for another.
+    for mut stream in streams {
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"hello");
     }
 }
 
