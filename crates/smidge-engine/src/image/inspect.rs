@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use smidge_image::{DiffId, RunConfig};
 use smidge_store::Image;
 
@@ -24,8 +25,8 @@ pub struct ImageInspect {
     pub created: String,
     /// Who made it.
     pub author: String,
-    /// How to run it.
-    pub config: Option<RunConfig>,
+    /// How to run it. What is not set is there, and `null`.
+    pub config: Value,
     /// CPU architecture.
     pub architecture: String,
     /// CPU variant.
@@ -99,7 +100,7 @@ fn inspected(image: Image) -> ImageInspect {
         comment: last_comment.unwrap_or_default(),
         created: image.config.created.unwrap_or_default(),
         author: image.config.author.unwrap_or_default(),
-        config: Some(image.config.config),
+        config: config(&image.config.config),
         architecture: image.config.architecture,
         variant: image.config.variant,
         os: image.config.os,
@@ -114,4 +115,23 @@ fn inspected(image: Image) -> ImageInspect {
         },
         descriptor,
     }
+}
+
+fn config(config: &RunConfig) -> Value {
+    // Docker's `null`: templates may ask for what an image does not set.
+    let set = |value: Value, is_empty: bool| if is_empty { Value::Null } else { value };
+    json!({
+        "User": config.user,
+        "ExposedPorts": set(json!(config.exposed_ports), config.exposed_ports.is_empty()),
+        "Env": set(json!(config.env), config.env.is_empty()),
+        "Cmd": config.cmd,
+        "Healthcheck": config.healthcheck,
+        "Volumes": set(json!(config.volumes), config.volumes.is_empty()),
+        "WorkingDir": config.working_dir,
+        "Entrypoint": config.entrypoint,
+        "OnBuild": config.on_build,
+        "Labels": set(json!(config.labels), config.labels.is_empty()),
+        "StopSignal": config.stop_signal,
+        "Shell": config.shell,
+    })
 }

@@ -1,7 +1,8 @@
 //! `smidge images`.
 
-use smidge_engine::image::{Filter, ImageQuery, Listed};
 use std::time::SystemTime;
+
+use smidge_engine::image::{Filter, ImageQuery, Listed};
 
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Columns, row};
@@ -74,15 +75,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         .collect();
     let mut out = session.out();
     if args.quiet {
-        let mut ids = listing::lines(&rows, "{{.ID}}")?;
-        // An image with two names is one image.
-        let mut seen = std::collections::HashSet::new();
-        ids = ids
-            .lines()
-            .filter(|id| seen.insert(id.to_string()))
-            .map(|id| format!("{id}\n"))
-            .collect();
-        listing::write(&mut out, &ids)?;
+        listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?;
         return Ok(0);
     }
     let columns = if args.digests {

@@ -33,6 +33,16 @@ enum Scope {
     Containers,
 }
 
+impl Scope {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Everything => "prune",
+            Self::Images => "image prune",
+            Self::Containers => "container prune",
+        }
+    }
+}
+
 /// Remove images that nothing needs
 #[derive(clap::Args)]
 pub(super) struct Images {
@@ -116,8 +126,12 @@ fn confirmed(args: &Args) -> Result<bool, Error> {
         Scope::Containers => "all ended containers".to_owned(),
     };
     if !std::io::stdin().is_terminal() {
-        return Err(Error::new(Kind::Input, format!("this would remove {what}"))
-            .with_hint("say that you mean it: `smidge prune -f`"));
+        return Err(
+            Error::new(Kind::Input, format!("this would remove {what}")).with_hint(format!(
+                "say that you mean it: `smidge {} -f`",
+                args.scope.command()
+            )),
+        );
     }
     write!(std::io::stderr(), "This will remove {what}. Go on? [y/N] ").map_err(unwritable)?;
     let mut answer = String::new();
