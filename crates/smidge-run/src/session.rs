@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process;
 use rustix::stdio;
 
 use crate::error::RunError;
@@ -33,6 +35,12 @@ const PASSED_ON: [i32; 7] = [
     libc::SIGUSR2,
     libc::SIGWINCH,
 ];
+
+/// Where a supervisor listens, in its container's directory.
+pub(crate) const DOOR: &str = "attach.sock";
+
+/// Clients that may wait to be let in.
+const BACKLOG: i32 = 128;
 
 /// Which of the caller's streams are joined with the program's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -369,8 +377,30 @@ fn connect(dir: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether a supervisor listens in `dir`, perhaps before its program runs.
+pub(crate) fn is_supervised(dir: &Path) -> bool {
+    // Most containers are looked at when they are stopped: that takes one call.
+    dir.join(DOOR).exists() && connect(dir).is_ok()
+}
+
+/// Listens in the container's directory, for its owner only.
+pub(crate) fn open_door(dir: &File) -> io::Result<OwnedFd> {
+    let address = address(dir)?;
+    if let Some(path) = address.path() {
+        let _ = rustix::fs::unlink(path.as_ref());
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let door = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let usual = process::umask(Mode::RWXG | Mode::RWXO);
+    let bound = net::bind(&door, &address);
+    process::umask(usual);
+    bound?;
+    net::listen(&door, BACKLOG)?;
+    Ok(door)
+}
+
 /// The address of the supervisor's socket in the directory that is open as `dir`.
-pub(crate) fn address(dir: &File) -> io::Result<SocketAddrUnix> {
+fn address(dir: &File) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!(
         "/proc/self/fd/{}/attach.sock",
         dir.as_raw_fd()

@@ -108,12 +108,23 @@ pub struct State {
 
 impl State {
     /// Reads the state of the container in `dir`. If its supervisor was killed, which kills the
-    /// program too, the state is corrected: exited with 137.
+    /// program too, the state is corrected: exited with 137. One that is being started, or
+    /// released, is running, with `pid` 0.
     ///
     /// # Errors
     /// When the state cannot be read, or is damaged. A missing one is `Created`.
     pub fn read(dir: &Path) -> Result<Self, RunError> {
-        let state = Self::load(dir)?;
+        let mut state = Self::load(dir)?;
+        if state.status != Status::Running && session::is_supervised(dir) {
+            // Its program does not run yet or no more, or it has been started by now.
+            state = Self::load(dir)?;
+            if state.status != Status::Running {
+                return Ok(Self {
+                    status: Status::Running,
+                    ..Self::default()
+                });
+            }
+        }
         if state.status != Status::Running || state.supervisor.is_alive() {
             return Ok(state);
         }
@@ -220,15 +231,16 @@ pub(crate) const ASKS_TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQ
 /// `NotRunning`, or the kernel's refusal.
 pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
     let state = State::read(dir)?;
-    let program = (state.status == Status::Running)
-        .then(|| state.program.open())
-        .flatten();
-    let Some(program) = program else {
-        return Err(RunError::NotRunning { id: id(dir) });
-    };
-    if ASKS_TO_END.contains(&signal) && session::signal(dir, signal).is_ok() {
+    let not_running = || RunError::NotRunning { id: id(dir) };
+    if state.status != Status::Running {
+        return Err(not_running());
+    }
+    let program = state.program.open();
+    let by_supervisor = program.is_none() || ASKS_TO_END.contains(&signal);
+    if by_supervisor && session::signal(dir, signal).is_ok() {
         return Ok(());
     }
+    let program = program.ok_or_else(not_running)?;
     sys::send_signal(program.as_fd(), signal).map_err(RunError::supervise("send the signal"))
 }
 
@@ -306,6 +318,20 @@ mod tests {
             Err(RunError::NotRunning { .. })
         ));
         assert_eq!(wait(dir.path(), None).unwrap(), Some(137));
+    }
+
+    #[test]
+    fn a_container_that_is_being_started_is_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let door = session::open_door(&File::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(State::read(dir.path()).unwrap().status, Status::Running);
+        signal(dir.path(), libc::SIGKILL).unwrap();
+        drop(door);
+        assert_eq!(State::read(dir.path()).unwrap().status, Status::Created);
+        assert!(matches!(
+            signal(dir.path(), libc::SIGKILL),
+            Err(RunError::NotRunning { .. })
+        ));
     }
 
     #[test]

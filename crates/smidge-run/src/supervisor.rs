@@ -5,11 +5,10 @@
 //! itself, the kernel kills the program, and [`State::read`] says so.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process;
@@ -23,7 +22,7 @@ use crate::program::Program;
 use crate::removal::remove_tree;
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
-use crate::state::{self, State};
+use crate::state::{self, State, Status};
 use crate::sys;
 use crate::terminal::Size;
 
@@ -40,8 +39,8 @@ const PASSED_ON: [i32; 6] = [
 /// The most output that is taken over after the program's end: what the largest pipes hold.
 const DRAINED: usize = 4 << 20;
 
-/// Clients that may wait to be let in.
-const BACKLOG: i32 = 128;
+/// How long another process may hold a container's lock without supervising it: it takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts the container of `spec`, new or stopped before, and returns when its program has been
 /// executed. Published ports are bound first, so that one that is taken costs nothing.
@@ -55,10 +54,7 @@ pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
         Network::Private => Listeners::bind(&spec.ports)?,
         Network::Host | Network::None => Listeners::default(),
     };
-    let running = || RunError::AlreadyRunning {
-        id: spec.id.clone(),
-    };
-    let lock = state::lock(&spec.dir)?.ok_or_else(running)?;
+    let lock = take(spec)?;
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(RunError::supervise("talk to the supervisor"))?;
@@ -82,6 +78,24 @@ pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
     Started::hear(ours, &spec.dir, attach)
 }
 
+/// Takes the container's lock. Held by a process that is not supervising it, it is about to be free,
+/// or about to belong to a supervisor.
+fn take(spec: &Spec) -> Result<File, RunError> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        if let Some(lock) = state::lock(&spec.dir)? {
+            return Ok(lock);
+        }
+        let is_running = State::read(&spec.dir)?.status == Status::Running;
+        if is_running || Instant::now() > patience {
+            return Err(RunError::AlreadyRunning {
+                id: spec.id.clone(),
+            });
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// What a new supervisor takes over.
 struct Duty<'a> {
     spec: &'a Spec,
@@ -103,6 +117,10 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
         Ok(mut supervisor) => {
             supervisor.stdin_once = streams.stdin;
             starter.tell(&Reply::Started(supervisor.running()));
+            if starter.gone {
+                // Whoever wanted it was killed before it could know: it never was.
+                supervisor.program.deliver(libc::SIGKILL);
+            }
             supervisor.clients.push(starter);
             sys::release_memory();
             supervisor.run();
@@ -165,7 +183,8 @@ impl<'a> Supervisor<'a> {
         } else {
             Writer::disabled()
         };
-        let door = open_door(&lock).map_err(RunError::record(&spec.dir.join("attach.sock")))?;
+        let door =
+            session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
         let program = Program::launch(spec, size)?;
         let state = State::running(program.pid, listeners.ports().to_vec());
         let surround = || {
@@ -371,13 +390,13 @@ impl<'a> Supervisor<'a> {
         self.log.finish();
     }
 
-    /// Lets go of everything that the container held.
+    /// Lets go of everything that the container held, the door last: who can come in waits for more
+    /// than the program's end.
     fn release(&mut self, code: i32) {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop();
         }
         self.state.finish(code);
-        let _ = fs::remove_file(self.spec.dir.join("attach.sock"));
         // Who waits for a container that is thrown away hears its end from the socket.
         let _ = self.state.write(&self.spec.dir);
         for path in &self.spec.cleanup {
@@ -386,6 +405,7 @@ impl<'a> Supervisor<'a> {
                 let _ = self.state.write(&self.spec.dir);
             }
         }
+        let _ = fs::remove_file(self.spec.dir.join(session::DOOR));
     }
 
     /// Tells everybody the end, and stays until they have heard it.
@@ -412,20 +432,4 @@ impl<'a> Supervisor<'a> {
             clients.retain(Client::lags);
         }
     }
-}
-
-/// Listens in the container's directory, for its owner only.
-fn open_door(dir: &File) -> io::Result<OwnedFd> {
-    let address = session::address(dir)?;
-    if let Some(path) = address.path() {
-        let _ = rustix::fs::unlink(path.as_ref());
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let door = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let usual = process::umask(Mode::RWXG | Mode::RWXO);
-    let bound = net::bind(&door, &address);
-    process::umask(usual);
-    bound?;
-    net::listen(&door, BACKLOG)?;
-    Ok(door)
 }

@@ -174,6 +174,7 @@ impl<'a> Watch<'a> {
                 inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
             let flags = inotify::WatchFlags::MODIFY
                 | inotify::WatchFlags::MOVED_TO
+                | inotify::WatchFlags::DELETE
                 | inotify::WatchFlags::DELETE_SELF;
             inotify::add_watch(&events, dir, flags)?;
             Ok::<_, rustix::io::Errno>(events)

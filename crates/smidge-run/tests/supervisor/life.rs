@@ -236,7 +236,7 @@ fn a_client_that_does_not_read_does_not_keep_the_end_from_others() {
     };
     let mut client =
         spawn(&mut sandbox.start(&sandbox.spec("stalled", &["sleep", "1000"]), &["-a"]));
-    while sandbox.state("stalled").status != Status::Running {
+    while sandbox.state("stalled").pid == 0 {
         std::thread::yield_now();
     }
     kill(client.id(), Signal::STOP);

@@ -151,7 +151,7 @@ fn a_connection_waits_for_the_program_to_listen() {
     let client = crate::sandbox::spawn(&mut sandbox.start(&spec, &["-a", "-i"]));
     let state = loop {
         let state = sandbox.state("late");
-        if state.status == Status::Running {
+        if state.pid != 0 {
             break state;
         }
         thread::yield_now();

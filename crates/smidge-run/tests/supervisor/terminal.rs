@@ -94,7 +94,7 @@ fn a_shell_has_a_terminal_of_its_own() {
     );
     terminal.expect("44 111\r\n");
     // Job control: Ctrl-C ends the foreground job, not the shell.
-    terminal.send("echo on; sleep 1000\n");
+    terminal.send("sh -c 'echo o''n; exec sleep 1000'\n");
     terminal.expect("on\r\n");
     terminal.send("\x03");
     terminal.send("echo status $?\n");
