@@ -167,8 +167,8 @@ fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Fail
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if shown {
-        let text = fault.render().ansi().to_string();
-        listing::write(&mut anstream::stdout(), &text)?;
+        let text = fault.render().to_string();
+        listing::write(&mut std::io::stdout(), &text)?;
         return Ok(0);
     }
     // As in Docker, a command that does not exist is not the same as one that is used wrongly.
