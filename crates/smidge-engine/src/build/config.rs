@@ -81,7 +81,7 @@ fn set_variable(env: &mut Vec<String>, variable: &str, host: &Host) -> Result<()
 fn words(option: &str, text: &str) -> Result<Option<Vec<String>>> {
     let text = text.trim();
     let words = if text.starts_with('[') {
-        serde_json::from_str(text)
+        serde_json::from_slice(text.as_bytes())
             .map_err(|_| malformed(option, text, "a JSON array of strings"))?
     } else {
         split(text).ok_or_else(|| malformed(option, text, "a closing quote"))?

@@ -41,7 +41,7 @@ pub(in crate::build) fn compile(
     let mut program = None;
     cargo.run(command, progress, |line| {
         // Cargo's lines are JSON; a build script's own output may be among them.
-        if let Ok(message) = serde_json::from_str::<Message>(line)
+        if let Ok(message) = serde_json::from_slice::<Message>(line.as_bytes())
             && message.target.is_some_and(|target| target.name == name)
         {
             program = message.executable.or(program.take());

@@ -75,7 +75,7 @@ pub(super) fn handover(
     command.env("RUSTC_BOOTSTRAP", "1");
     let answer = cargo.ask(command)?;
     let config = answer
-        .and_then(|text| serde_json::from_str(&text).ok())
+        .and_then(|text| serde_json::from_slice(text.as_bytes()).ok())
         .unwrap_or_default();
     Ok(Handover::Config(as_config(&config, setting)))
 }

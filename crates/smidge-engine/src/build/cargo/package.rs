@@ -65,7 +65,7 @@ pub(super) fn binary(
     cargo.run(cargo.command(directory, args), progress, |line| {
         text.push_str(line)
     })?;
-    let metadata: Metadata = serde_json::from_str(&text).map_err(|error| {
+    let metadata: Metadata = serde_json::from_slice(text.as_bytes()).map_err(|error| {
         Error::new(Kind::Host, "cannot understand `cargo metadata`").caused_by(error)
     })?;
     pick(&metadata, &directory.join("Cargo.toml"), request)
