@@ -197,8 +197,8 @@ fn podman_runs_what_smidge_saves() {
         "none",
         "--cgroups",
         "disabled",
-        "--ulimit",
-        "host",
+        "--ulimit=nofile=1024:1024",
+        "--ulimit=nproc=1024:1024",
         "docker.io/library/peer:1",
     ]);
     let ran = context.finish(command);

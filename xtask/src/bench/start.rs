@@ -7,6 +7,9 @@ use crate::tool::{self, Outcome};
 const EXIT: &str = "int main(void) { return 0; }\n";
 const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
 
+/// Podman's own limits are more than root may have on some machines.
+const LIMITS: &str = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+
 /// Start to exit of a static program that does nothing, and the memory of an idle supervisor.
 pub fn run(bench: &Bench) -> Outcome<Vec<Row>> {
     let exit = bench.compile("exit0", EXIT)?;
@@ -34,7 +37,7 @@ fn as_root(bench: &Bench) -> Outcome<Vec<Row>> {
     bench.sh(&format!("{podman} build -q -t exit0 -f Dockerfile.exit0 ."))?;
     commands.push(timed(
         "podman",
-        format!("{podman} run --rm --network none exit0"),
+        format!("{podman} run --rm --network none {LIMITS} exit0"),
     ));
     if docker::answers() {
         bench.sh("docker build -q -t exit0 -f Dockerfile.exit0 .")?;
