@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::context::{Context, Ran, have, identities, repository, smidge_binary};
 use crate::fixture::{self, example};
-use crate::http::page;
+use crate::http::{fetch, page};
 
 const GREETING: &str = "Started, serving at 8080";
 
@@ -405,6 +405,40 @@ fn s12_s15_images_are_small() {
         let size = to_transfer(&context, &example(name, options));
         assert!(size <= limit, "{name}: {size} bytes to transfer");
         println!("{name}: {size} bytes to transfer");
+    }
+}
+
+#[test]
+fn s12_the_tiniest_server_serves_everybody() {
+    let archive = example("tiny", &[]);
+    for identity in identities() {
+        let context = Context::of(identity);
+        load(&context, &archive);
+        context
+            .line("run -d --name tiny -p 0:8080 example/tiny")
+            .ok();
+        let port = published(&context, "tiny");
+        // An idle client in the middle of its request keeps nobody waiting.
+        let mut idle = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        idle.write_all(b"GET / HT").unwrap();
+        for _ in 0..20 {
+            let (status, body) = fetch(port, "/");
+            assert_eq!(
+                (status.as_str(), body.as_str()),
+                ("HTTP/1.0 200 OK", "Hello World from Rust!\n")
+            );
+        }
+        idle.write_all(b"TP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        idle.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("Rust!\n"), "{answer:?}");
+        if have("curl") {
+            let mut curl = context.program("curl");
+            curl.args(["-sSf", &format!("http://127.0.0.1:{port}/")]);
+            assert_eq!(context.finish(curl).ok(), "Hello World from Rust!");
+        }
+        context.line("stop tiny").ok();
+        assert_eq!(context.line("wait tiny").ok(), "0");
     }
 }
 

@@ -12,10 +12,10 @@ use syscall::{Signal, Socket, accept, alarm, close, exit, fork, on_signal, read,
 
 const STARTED: &[u8] = b"Started, serving at 8080\n";
 const BODY: &[u8] = b"Hello World from Rust!\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+/// In HTTP/1.0 a connection ends with its answer, without a word about it (RFC 1945, 1.3).
+const RESPONSE: &[u8] = b"HTTP/1.0 200 OK\r\n\
     Content-Type: text/plain\r\n\
-    Content-Length: 23\r\n\
-    Connection: close\r\n\r\n\
+    Content-Length: 23\r\n\r\n\
     Hello World from Rust!\n";
 
 /// The end of a request's head, as a number.
