@@ -124,8 +124,7 @@ fn files_that_cannot_be_read() {
     let context = Context::of(user);
     context.copy(fixture::hello(), "hello");
     context.line("build -q -t good hello").ok();
-    let mode =
-        |mode| std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    let mode = |mode| <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
     std::fs::set_permissions(context.path().join("hello"), mode(0)).unwrap();
     refused(&context, "build hello", &["hello", "denied"]);
 }
