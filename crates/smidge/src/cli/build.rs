@@ -311,8 +311,8 @@ fn summarise(session: &Session, built: &Built, started: Instant) {
         program.unwrap_or_default()
     ));
     if let Some(stripped) = built.stripped {
-        let (before, after) = (words::size(stripped.before), words::size(stripped.after));
-        session.tell(&format!("  stripped from {before} to {after}"));
+        let (before, after) = (words::exact(stripped.before), words::exact(stripped.after));
+        session.tell(&format!("  stripped from {before} to {after} bytes"));
     }
     let width = built
         .contents
