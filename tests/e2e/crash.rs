@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::context::{Context, identities, skip};
-use crate::fixture;
+use crate::context::Context;
+use crate::fixture::{self, with_busybox};
 
 /// Delays that spread kills over a command's life, from its first instructions to its end.
 fn moments() -> impl Iterator<Item = Duration> {
@@ -60,19 +60,9 @@ fn killed_loads_leave_a_good_store() {
 
 #[test]
 fn killed_runs_leave_no_name_taken_and_no_process() {
-    if !fixture::busybox().exists() {
-        skip("`/bin/busybox` is not there");
-        return;
-    }
-    for identity in identities() {
-        let context = Context::of(identity);
-        fixture::load_busybox(&context);
+    with_busybox(|context| {
         for moment in moments() {
-            kill_after(
-                &context,
-                "run --rm --name victim busybox sleep 1000",
-                moment,
-            );
+            kill_after(context, "run --rm --name victim busybox sleep 1000", moment);
             // Whatever was reached, `rm -f` ends it, and the name is free again.
             let _ = context.line("rm -f victim").code();
             assert_eq!(
@@ -83,18 +73,12 @@ fn killed_runs_leave_no_name_taken_and_no_process() {
             );
         }
         assert_eq!(context.line("ps -aq").ok(), "");
-    }
+    });
 }
 
 #[test]
 fn a_killed_supervisor_ends_its_container() {
-    if !fixture::busybox().exists() {
-        skip("`/bin/busybox` is not there");
-        return;
-    }
-    for identity in identities() {
-        let context = Context::of(identity);
-        fixture::load_busybox(&context);
+    with_busybox(|context| {
         context.line("run -d --name orphan busybox sleep 1000").ok();
         let pid = context
             .smidge(["inspect", "-f", "{{.State.Pid}}", "orphan"])
@@ -114,7 +98,7 @@ fn a_killed_supervisor_ends_its_container() {
         assert_eq!(context.line("wait orphan").ok(), "137");
         assert!(context.line("ps -a").ok().contains("Exited (137)"));
         context.line("rm orphan").ok();
-    }
+    });
 }
 
 #[test]

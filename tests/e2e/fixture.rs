@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use crate::context::{Context, repository, smidge_binary};
+use crate::context::{Context, identities, repository, skip, smidge_binary};
 
 static DIR: LazyLock<TempDir> = LazyLock::new(|| {
     use std::os::unix::fs::PermissionsExt as _;
@@ -81,7 +81,7 @@ int main(int argc, char **argv) {
 }
 
 /// Debian's static busybox, the tests' userland.
-pub(crate) fn busybox() -> &'static Path {
+fn busybox() -> &'static Path {
     Path::new("/bin/busybox")
 }
 
@@ -133,10 +133,24 @@ fn busybox_rootfs() -> &'static Path {
 }
 
 /// Stores an image `busybox` with a shell and the usual applets, users and directories.
-pub(crate) fn load_busybox(context: &Context) {
+fn load_busybox(context: &Context) {
     let import = ["import", "--change", "CMD [\"/bin/sh\"]"].map(std::ffi::OsStr::new);
     let archive = [busybox_rootfs().as_os_str(), "busybox".as_ref()];
     context.smidge(import.into_iter().chain(archive)).ok();
+}
+
+/// Runs a test body once for every identity, with the busybox image loaded.
+pub(crate) fn with_busybox(body: impl Fn(&Context)) {
+    if !busybox().exists() {
+        skip("`/bin/busybox` is not there");
+        return;
+    }
+    for identity in identities() {
+        println!("as {}", identity.name);
+        let context = Context::of(identity);
+        load_busybox(&context);
+        body(&context);
+    }
 }
 
 /// An example of this repository, built in a store of its own and saved once as a docker-archive.

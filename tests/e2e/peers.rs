@@ -102,20 +102,20 @@ fn skopeo_and_smidge_exchange_every_archive_format() {
     );
 }
 
-/// Podman with a storage of the test's own, and without what the machine may lack.
+/// Podman with a storage of the test's own, in a mount namespace without the v2 half of a hybrid
+/// cgroup layout, where its runtime refuses to run anything.
 fn podman(context: &Context, line: &str) -> crate::context::Ran {
-    let mut command = context.program("podman");
-    let storage = |name: &str| {
-        context
-            .path()
-            .join("podman")
-            .join(name)
-            .display()
-            .to_string()
-    };
-    command.args(["--root", &storage("root"), "--runroot", &storage("run")]);
-    command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
-    command.args(line.split_whitespace());
+    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec podman \"$@\"";
+    let mut command = context.program("unshare");
+    command.args(["--mount", "sh", "-c", script, "podman"]);
+    command.args([
+        "--root=podman/root",
+        "--runroot=podman/run",
+        "--storage-driver=vfs",
+    ]);
+    command
+        .arg("--cgroup-manager=cgroupfs")
+        .args(line.split_whitespace());
     context.finish(command)
 }
 
@@ -160,49 +160,9 @@ fn podman_runs_what_smidge_saves() {
     let context = with_images();
     context.line("save -o p.tar peer:1").ok();
     podman(&context, "load -q -i p.tar").ok();
-    // crun refuses hybrid cgroup layouts; in a mount namespace without the v2 half it does not.
-    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
-    let mut command = context.program("unshare");
-    let storage = |name: &str| {
-        context
-            .path()
-            .join("podman")
-            .join(name)
-            .display()
-            .to_string()
-    };
-    command.args([
-        "--mount",
-        "--",
-        "sh",
-        "-c",
-        script,
-        "sh",
-        "podman",
-        "--root",
-        &storage("root"),
-    ]);
-    command.args([
-        "--runroot",
-        &storage("run"),
-        "--storage-driver",
-        "vfs",
-        "--cgroup-manager",
-        "cgroupfs",
-    ]);
-    command.args([
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--cgroups",
-        "disabled",
-        "--ulimit=nofile=1024:1024",
-        "--ulimit=nproc=1024:1024",
-        "docker.io/library/peer:1",
-    ]);
-    let ran = context.finish(command);
-    assert_eq!(ran.ok(), "hello peer");
+    let run = "run --rm --network none --cgroups disabled --ulimit=nofile=1024:1024 \
+               --ulimit=nproc=1024:1024 docker.io/library/peer:1";
+    assert_eq!(podman(&context, run).ok(), "hello peer");
 }
 
 #[test]

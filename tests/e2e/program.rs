@@ -2,22 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 
-use crate::context::{Context, have, identities, skip};
-use crate::fixture;
-
-/// Runs a test body once for every identity, with the busybox image loaded.
-fn with_busybox(body: impl Fn(&Context)) {
-    if !fixture::busybox().exists() {
-        skip("`/bin/busybox` is not there");
-        return;
-    }
-    for identity in identities() {
-        println!("as {}", identity.name);
-        let context = Context::of(identity);
-        fixture::load_busybox(&context);
-        body(&context);
-    }
-}
+use crate::context::{Context, have, identities};
+use crate::fixture::{self, with_busybox};
 
 /// `smidge run --rm OPTIONS busybox sh -c SCRIPT`.
 fn shell(context: &Context, options: &str, script: &str) -> crate::context::Ran {
