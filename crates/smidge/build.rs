@@ -16,9 +16,14 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{directory}/{WITHOUT_UNWINDING}");
     // Rust's own linker for this target, lld, finds the functions that were made twice.
     println!("cargo::rustc-link-arg-bins=-Wl,--icf=all,--build-id=none,-z,noseparate-code");
+    // smidge-run has a function of its own in place of one of libgcc's.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
 }
 
-#[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through the environment"
+)]
 fn read(name: &str) -> Option<String> {
     env::var(name).ok()
 }

@@ -4,6 +4,8 @@
     reason = "the one place where the kernel is called without a safe wrapper"
 )]
 
+#[cfg(all(panic = "abort", target_arch = "x86_64", target_env = "gnu"))]
+mod replaced;
 mod sandbox;
 
 use std::io;
