@@ -489,3 +489,15 @@ fn run_many_at_once() {
         assert_eq!(context.line("ps -aq").ok(), "");
     });
 }
+
+#[test]
+fn run_of_an_image_for_another_machine_is_explained() {
+    let context = Context::new();
+    let mut arm = std::fs::read(fixture::hello()).unwrap();
+    arm[18] = 183;
+    context.write("arm", arm);
+    context.line("build -q -t foreign arm").ok();
+    context
+        .line("run --rm foreign")
+        .says(126, &["`/arm` cannot start", "linux/arm64", "hint:"]);
+}

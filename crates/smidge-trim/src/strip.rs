@@ -5,8 +5,9 @@ use thiserror::Error;
 use crate::elf::{Header, Source};
 use crate::{ElfError, ElfKind};
 
-/// Zeros behind the last section up to a page are a linker's padding, not a payload.
-const MAX_PADDING: usize = 4096;
+/// Zeros behind the last section up to a page are a linker's padding, not a payload: up to 64 KiB,
+/// as Go pads for arm64.
+const MAX_PADDING: usize = 65_536;
 /// Far more than any linked file has; only object files have more.
 const MAX_SECTIONS: u64 = 65_536;
 
@@ -226,7 +227,7 @@ fn refuse_payload(file: &dyn ReadAt, end: u64) -> Result<(), StripRefusal> {
     if size == 0 {
         return Ok(());
     }
-    let mut tail = [0; MAX_PADDING];
+    let mut tail = vec![0; MAX_PADDING];
     let tail = &mut tail[..usize::try_from(size)
         .unwrap_or(MAX_PADDING)
         .min(MAX_PADDING)];

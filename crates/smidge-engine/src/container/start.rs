@@ -131,7 +131,8 @@ impl Engine {
                     RunError::Exec { source, .. } if source.raw_os_error() != Some(2) => 126,
                     _ => 127,
                 };
-                self.proven_fault(record).unwrap_or_else(|| {
+                let reason = self.proven_fault(record).or_else(|| self.foreign(record));
+                reason.unwrap_or_else(|| {
                     let message = fault.to_string();
                     let cause = std::error::Error::source(&fault).map(ToString::to_string);
                     let error = Error::new(Kind::CannotRun(code), message);
@@ -176,6 +177,19 @@ impl Engine {
         };
         let fault = smidge_trim::prove(&tree as &dyn Tree, &program).err()?;
         Some(fault_error(&fault))
+    }
+
+    /// That the image is for another machine, which its own files cannot tell.
+    fn foreign(&self, record: &Record) -> Option<Error> {
+        let (wanted, here) = (record.architecture.as_str(), self.host.architecture());
+        (wanted != here).then(|| {
+            let program = record.spec.args.first().map_or("", String::as_str);
+            let message = format!(
+                "`{program}` cannot start: the image is for `linux/{wanted}`, this machine is `linux/{here}`"
+            );
+            let hint = format!("build it for this machine: `smidge build --platform linux/{here} PATH`");
+            Error::new(Kind::CannotRun(126), message).with_hint(hint)
+        })
     }
 
     /// Which running container has published a port of the host.
