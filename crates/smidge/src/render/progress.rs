@@ -1,10 +1,11 @@
 //! Progress of long work on standard error: bars on a terminal, lines elsewhere, or nothing.
 
+use std::cell::Cell;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::tcgetwinsize;
 use smidge_engine::{Progress, Silent, Task};
 
 use super::words;
@@ -24,44 +25,29 @@ pub(crate) enum Style {
 pub(crate) fn sink(style: Style) -> Box<dyn Progress> {
     match style {
         Style::None => Box::new(Silent),
-        Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),
+        Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars),
         Style::Auto | Style::Plain => Box::new(Plain),
     }
 }
 
-/// Bars, redrawn in place as bytes come; nothing ticks by itself, so there is no thread.
-struct Bars {
-    all: MultiProgress,
-}
+/// One line of the terminal, drawn over as bytes come; nothing ticks by itself, so there is no thread.
+struct Bars;
 
-impl Bars {
-    fn new() -> Self {
-        Self {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
-        }
-    }
-}
+/// Clears the terminal's current line and goes back to its start.
+const CLEAR: &str = "\r\x1b[K";
 
 impl Progress for Bars {
     fn task(&self, name: &str, total: Option<u64>) -> Box<dyn Task + '_> {
-        let template = match total {
-            Some(_) => "{msg} {bar:30} {decimal_bytes}/{decimal_total_bytes}",
-            None => "{msg} {decimal_bytes}",
-        };
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ");
-        let bar = match total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::no_length(),
-        };
-        let bar = self.all.add(bar.with_style(style));
-        bar.set_message(name.to_owned());
-        Box::new(Bar(bar))
+        Box::new(Bar {
+            name: name.to_owned(),
+            total,
+            done: Cell::new(0),
+            drawn: Cell::new(None),
+        })
     }
 
     fn line(&self, text: &str) {
-        let _ = self.all.println(text);
+        show(&format!("{CLEAR}{text}\n"));
     }
 
     fn inherit_stderr(&self) -> bool {
@@ -69,22 +55,64 @@ impl Progress for Bars {
     }
 }
 
-struct Bar(ProgressBar);
+struct Bar {
+    name: String,
+    total: Option<u64>,
+    done: Cell<u64>,
+    /// When it was last drawn, if it is on the terminal now.
+    drawn: Cell<Option<Instant>>,
+}
+
+impl Bar {
+    /// What there is to see, at most `columns` wide.
+    fn text(&self, columns: usize) -> String {
+        const CELLS: u64 = 30;
+        let Self { name, total, .. } = self;
+        let done = self.done.get();
+        let text = match *total {
+            Some(total) => {
+                let filled = done.min(total).saturating_mul(CELLS) / total.max(1);
+                let bar = format!("{:=>1$}", ">", filled as usize);
+                let (done, total) = (words::size(done), words::size(total));
+                format!("{name} {bar:0$} {done}/{total}", CELLS as usize)
+            }
+            None => format!("{name} {}", words::size(done)),
+        };
+        format!("{text:.columns$}")
+    }
+}
 
 impl Task for Bar {
     fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
+        const OFTEN_ENOUGH: Duration = Duration::from_millis(100);
+        self.done.set(self.done.get().saturating_add(bytes));
+        let now = Instant::now();
+        let drawn = self.drawn.get();
+        if drawn.is_none_or(|drawn| now.duration_since(drawn) >= OFTEN_ENOUGH) {
+            let columns = tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+            // A terminal that nobody gave a size says 0.
+            let columns = if columns == 0 { 80 } else { columns };
+            show(&format!("{CLEAR}{}", self.text(columns.into())));
+            self.drawn.set(Some(now));
+        }
     }
 
     fn finish(&self) {
-        self.0.finish_and_clear();
+        if self.drawn.take().is_some() {
+            show(CLEAR);
+        }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.finish();
     }
+}
+
+/// Progress that nobody can see is no reason to stop.
+fn show(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// A line when a piece of work starts.
@@ -100,8 +128,7 @@ impl Progress for Plain {
     }
 
     fn line(&self, text: &str) {
-        // Progress that nobody can see is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        show(&format!("{text}\n"));
     }
 
     fn inherit_stderr(&self) -> bool {
@@ -114,5 +141,32 @@ pub(crate) fn took(duration: Duration) -> String {
     match duration.as_millis() {
         milliseconds @ 0..1000 => format!("{milliseconds} ms"),
         _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_shows_how_much_of_the_work_is_done() {
+        let text = |total, done, columns| {
+            let bar = Bar {
+                name: "packing".to_owned(),
+                total,
+                done: Cell::new(done),
+                drawn: Cell::new(None),
+            };
+            bar.text(columns)
+        };
+        let half = "packing ==============>                1MB/2MB";
+        assert_eq!(text(Some(2_000_000), 1_000_000, 80), half);
+        assert_eq!(text(Some(2_000_000), 1_000_000, 9), "packing =");
+        let full = "packing =============================> 3B/2B";
+        assert_eq!(text(Some(2), 3, 80), full);
+        let empty = "packing >                              0B/0B";
+        assert_eq!(text(Some(0), 0, 80), empty);
+        assert_eq!(text(None, 1_500, 80), "packing 1.5kB");
+        text(Some(u64::MAX), u64::MAX, 0);
     }
 }
