@@ -16,8 +16,9 @@ use crate::{identity, sys};
 const DEPTH: u32 = 64;
 
 /// Removes `path` and everything below it, also what belongs to ids that only `map` can reach and
-/// directories without any permission. A path that does not exist is fine. Links are removed, never
-/// followed, whoever else changes the tree meanwhile.
+/// directories without any permission. A path that does not exist is fine, and so is whatever
+/// vanishes meanwhile: a container's supervisor may be removing the same. Links are removed, never
+/// followed, whoever else changes the tree.
 ///
 /// # Errors
 /// When something could not be removed; the rest may be gone.
@@ -31,11 +32,23 @@ pub fn remove_tree(map: &IdMap, path: &Path) -> Result<(), RunError> {
 
 fn remove(path: &Path) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) => return Ok(()),
         // The kernel's answer and POSIX's for a directory.
         Err(Errno::ISDIR | Errno::PERM) => (),
-        Err(errno) => return Err(errno),
+        Err(errno) => return unless_gone(Err(errno)),
     }
+    unless_gone(remove_directory(path))
+}
+
+/// Takes what is gone already for removed.
+fn unless_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn remove_directory(path: &Path) -> rustix::io::Result<()> {
     let top = open(CWD, path)?;
     let mut moved = 0_u64;
     loop {
@@ -62,8 +75,8 @@ fn empty(
             continue;
         }
         if entry.file_type() != FileType::Directory {
-            match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => continue,
+            match unless_gone(rustix::fs::unlinkat(directory, name, AtFlags::empty())) {
+                Ok(()) => continue,
                 // On a file system that does not say what its entries are.
                 Err(Errno::ISDIR) => (),
                 Err(errno) => return Err(errno),
@@ -71,12 +84,14 @@ fn empty(
         }
         if depth == 0 {
             *moved += 1;
-            rustix::fs::renameat(directory, name, top, format!(".removed-{moved}"))?;
+            let aside = format!(".removed-{moved}");
+            unless_gone(rustix::fs::renameat(directory, name, top, aside))?;
             continue;
         }
-        let child = open(directory, name)?;
-        empty(child.as_fd(), top, depth - 1, moved)?;
-        rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+        let emptied = open(directory, name)
+            .and_then(|child| empty(child.as_fd(), top, depth - 1, moved))
+            .and_then(|()| rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR));
+        unless_gone(emptied)?;
     }
     Ok(())
 }
@@ -189,6 +204,30 @@ mod tests {
         symlink(&outside, &tree).unwrap();
         remove_tree(&IdMap::None, &tree).unwrap();
         assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn several_may_remove_the_same_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
+        for round in 0..20 {
+            for name in 0..40 {
+                fs::create_dir_all(tree.join(format!("a/{name}/b/c"))).unwrap();
+                fs::write(tree.join(format!("a/{name}/file")), "").unwrap();
+            }
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                let remove = || {
+                    start.wait();
+                    remove_tree(&IdMap::None, &tree)
+                };
+                let removals: Vec<_> = (0..4).map(|_| scope.spawn(remove)).collect();
+                for removal in removals {
+                    removal.join().unwrap().unwrap();
+                }
+            });
+            assert!(!tree.exists(), "round {round}");
+        }
     }
 
     #[test]

@@ -94,12 +94,19 @@ impl Engine {
     }
 
     /// Removes a container; one that runs only if `force` is set. With `volumes`, its anonymous
-    /// volumes go too.
+    /// volumes go too. One that its own supervisor removes meanwhile is removed.
     ///
     /// # Errors
     /// When there is no such container, when it runs, when a file cannot be removed.
     pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
         let known = self.container(name)?;
+        match self.end_and_discard(&known, force, volumes) {
+            Err(_) if force && !known.container.dir.exists() => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn end_and_discard(&self, known: &Known, force: bool, volumes: bool) -> Result<()> {
         if known.state.status == Status::Running {
             if !force {
                 return Err(Error::new(
@@ -123,7 +130,7 @@ impl Engine {
                 ended(smidge_run::wait(&known.container.dir, None))?;
             }
         }
-        self.discard(&known, volumes || known.record.host.auto_remove)
+        self.discard(known, volumes || known.record.host.auto_remove)
     }
 
     /// Removes all containers that do not run: their ids, and the bytes that are free again.

@@ -98,7 +98,13 @@ impl Engine {
 
     pub(crate) fn known(&self, container: Container) -> Result<Known> {
         let record = container.record()?;
-        let state = State::read(&container.dir)?;
+        let state = match State::read(&container.dir) {
+            // It was removed after its record was read.
+            Err(_) if !container.dir.exists() => {
+                return Err(smidge_store::Error::NoSuchContainer(container.name).into());
+            }
+            state => state?,
+        };
         Ok(Known {
             container,
             record,
