@@ -9,7 +9,7 @@ use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::env;
+use super::env::{self, Environment};
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
 use super::seed::seed;
@@ -162,9 +162,9 @@ impl Engine {
         let account = user::find(&tree, &config.user)?;
         let id_map = IdMap::for_host(&account.user)?;
         let asked = env::requested(&request.env, &request.env_files, &self.host)?;
-        for pair in &asked {
-            env::set(&mut config.env, pair);
-        }
+        let image_env = std::mem::take(&mut config.env);
+        let env: Environment = image_env.into_iter().chain(asked).collect();
+        config.env = env.into_pairs();
         let ports = ports(request, &mut config)?;
         let mounts = self.mounts(request, &config, &tree)?;
         Ok(Draft {
@@ -441,17 +441,17 @@ fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
 
 /// What the program finds in its environment: Docker's additions do not override the image.
 fn environment(draft: &Draft<'_>, hostname: &str) -> Vec<String> {
-    let mut env = vec![env::DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    let mut env = Environment::default();
+    env.set(env::DEFAULT_PATH);
+    env.set(&format!("HOSTNAME={hostname}"));
     if draft.request.tty {
-        env.push("TERM=xterm".to_owned());
+        env.set("TERM=xterm");
     }
-    for pair in &draft.config.env {
-        env::set(&mut env, pair);
+    env.extend(&draft.config.env);
+    if env.value("HOME").is_none_or(str::is_empty) {
+        env.set(&format!("HOME={}", draft.account.home));
     }
-    if env::value(&env, "HOME").is_none_or(str::is_empty) {
-        env::set(&mut env, &format!("HOME={}", draft.account.home));
-    }
-    env
+    env.into_pairs()
 }
 
 fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {

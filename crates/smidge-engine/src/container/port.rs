@@ -37,13 +37,11 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         )));
     }
     Ok(container
+        .into_iter()
         .enumerate()
         .map(|(index, container_port)| Port {
             host_ip,
-            host_port: host
-                .as_ref()
-                .and_then(|host| host.clone().nth(index))
-                .unwrap_or(0),
+            host_port: host.as_ref().map_or(0, |host| host[index]),
             container_port,
             protocol,
         })
@@ -89,9 +87,7 @@ fn split_address(text: &str) -> std::result::Result<(IpAddr, &str), String> {
     }
 }
 
-type Ports = std::vec::IntoIter<u16>;
-
-fn parse_range(text: &str, what: &str) -> std::result::Result<Ports, String> {
+fn parse_range(text: &str, what: &str) -> std::result::Result<Vec<u16>, String> {
     let number = |text: &str| {
         text.parse::<u16>()
             .ok()
@@ -107,7 +103,7 @@ fn parse_range(text: &str, what: &str) -> std::result::Result<Ports, String> {
             "the range of {what}s `{text}` ends before it starts"
         ));
     }
-    Ok((first..=last).collect::<Vec<_>>().into_iter())
+    Ok((first..=last).collect())
 }
 
 #[cfg(test)]

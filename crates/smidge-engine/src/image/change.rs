@@ -3,6 +3,7 @@
 use smidge_dockerfile::plan::{Action, PlanOptions};
 use smidge_image::{Empty, RunConfig};
 
+use crate::container::env::Environment;
 use crate::{Error, Kind, Result, Snippet};
 
 /// Applies instructions to a config.
@@ -39,9 +40,9 @@ pub(crate) fn apply(changes: &[String], config: &mut RunConfig) -> Result<()> {
 fn set(action: Action, config: &mut RunConfig) -> std::result::Result<(), String> {
     match action {
         Action::Env(pairs) => {
-            for (name, value) in pairs {
-                crate::container::env::set(&mut config.env, &format!("{name}={value}"));
-            }
+            let known = std::mem::take(&mut config.env).into_iter();
+            let set = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+            config.env = known.chain(set).collect::<Environment>().into_pairs();
         }
         Action::Label(pairs) => config.labels.extend(pairs),
         Action::Workdir(path) => config.working_dir = path,

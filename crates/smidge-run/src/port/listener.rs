@@ -1,5 +1,6 @@
 //! Sockets on the host's side of published ports.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -38,9 +39,7 @@ impl Listeners {
     /// the host's.
     pub fn bind(ports: &[Port]) -> Result<Self, RunError> {
         let mut all = Self::default();
-        let mut rest: Vec<Port> = ports.to_vec();
-        while !rest.is_empty() {
-            let group = take_group(&mut rest);
+        for group in groups(ports) {
             all.bind_group(&group)?;
         }
         Ok(all)
@@ -81,23 +80,28 @@ impl Listeners {
     }
 }
 
-/// Takes the first port out of `rest`, with those that must share its number.
-fn take_group(rest: &mut Vec<Port>) -> Vec<Port> {
-    let first = rest.remove(0);
-    let mut group = vec![first];
-    if first.host_port == 0 {
-        rest.retain(|port| {
-            let joins = port.host_port == 0
-                && port.container_port == first.container_port
-                && port.protocol == first.protocol
-                && group.iter().all(|other| other.host_ip != port.host_ip);
-            if joins {
-                group.push(*port);
+/// Sorts ports into groups that must share their host port. An image may expose all there are, and
+/// none is compared with every other.
+fn groups(ports: &[Port]) -> Vec<Vec<Port>> {
+    let mut groups: Vec<Vec<Port>> = Vec::new();
+    let mut drawn: HashMap<(u16, Protocol), Vec<usize>> = HashMap::new();
+    for port in ports {
+        let joinable = match port.host_port {
+            0 => drawn
+                .entry((port.container_port, port.protocol))
+                .or_default(),
+            _ => &mut Vec::new(),
+        };
+        let open = |group: &Vec<Port>| group.iter().all(|other| other.host_ip != port.host_ip);
+        match joinable.iter().find(|index| open(&groups[**index])) {
+            Some(index) => groups[*index].push(*port),
+            None => {
+                joinable.push(groups.len());
+                groups.push(vec![*port]);
             }
-            !joins
-        });
+        }
     }
-    group
+    groups
 }
 
 type Bound = (Vec<Listener>, Vec<Port>);
