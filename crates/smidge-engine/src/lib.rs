@@ -23,6 +23,7 @@ pub mod ldd;
 pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;
 pub use progress::{Progress, Silent, Task};
+pub use smidge_run::fail_at_file_size_limit;
 
 /// The result of a verb.
 pub type Result<T> = std::result::Result<T, Error>;

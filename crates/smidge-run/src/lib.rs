@@ -48,3 +48,4 @@ pub use skeleton::make_skeleton;
 pub use spec::{Mount, MountKind, Network, Port, Protocol, Spec, User};
 pub use state::{State, Status, signal, wait};
 pub use supervisor::start;
+pub use sys::fail_at_file_size_limit;

@@ -32,6 +32,13 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets a write beyond the file size limit (`RLIMIT_FSIZE`, setrlimit(2)) fail with an error that can
+/// be told, where its signal would kill the process. Programs in containers start with the default.
+pub fn fail_at_file_size_limit() {
+    // SAFETY: takes no pointers, and ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Closes every descriptor but the standard ones and `keep`. For a forked process that takes over
 /// only some of its parent's: the owners of the others must never be dropped in it.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) {
