@@ -18,6 +18,14 @@ use std::fmt::Write as _;
 
 use smidge_engine::{Error, Note, Snippet};
 
+use super::control::neutral;
+
+/// Characters of a text that are shown: nobody reads more, and a hostile name may be megabytes.
+const LONGEST: usize = 4000;
+
+/// Characters of a longer line that are shown around the fault.
+const EXCERPT: usize = 120;
+
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
 const CYAN: &str = "\x1b[1;36m";
@@ -81,24 +89,20 @@ fn renamed(text: &str, called: &str) -> String {
 fn snippet(out: &mut String, place: &Snippet, colour: &str) {
     let number = place.line.to_string();
     let gutter = " ".repeat(number.len() + 1);
-    let before: String = place
-        .source_line
-        .chars()
-        .take(place.column.saturating_sub(1))
-        .collect();
+    let (source, before) = excerpt(place);
     // The caret stands below what it means whatever the width of a tab.
-    let indent: String = before
+    let indent: String = source
         .chars()
+        .take(before)
         .map(|c| if c == '\t' { '\t' } else { ' ' })
         .collect();
-    let carets = "^".repeat(place.length.max(1));
+    let carets = "^".repeat(place.length.clamp(1, LONGEST));
     let label = place
         .label
         .as_deref()
         .map(|l| format!(" {}", clean(l)))
         .unwrap_or_default();
     let file = clean(&place.file);
-    let source = clean(&place.source_line);
     let _ = writeln!(
         out,
         "{gutter}{BLUE}-->{PLAIN} {file}:{}:{}",
@@ -112,17 +116,32 @@ fn snippet(out: &mut String, place: &Snippet, colour: &str) {
     );
 }
 
-/// Control characters out of names and files must not reach the terminal.
+/// What may be shown of a text out of names and files.
 fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    match text.char_indices().nth(LONGEST) {
+        None => neutral(text),
+        Some((end, _)) => {
+            let more = text[end..].chars().count();
+            format!("{}… ({more} more characters)", neutral(&text[..end]))
+        }
+    }
+}
+
+/// The part of a line that is shown, and where in it the place begins: all of it, unless it is too
+/// long to be read.
+fn excerpt(place: &Snippet) -> (String, usize) {
+    let before = place.column.saturating_sub(1);
+    if place.source_line.chars().nth(LONGEST).is_none() {
+        return (neutral(&place.source_line), before);
+    }
+    let skipped = before.saturating_sub(EXCERPT / 2);
+    let part: String = place
+        .source_line
+        .chars()
+        .skip(skipped)
+        .take(EXCERPT)
+        .collect();
+    (format!("…{}…", neutral(&part)), before - skipped + 1)
 }
 
 #[cfg(test)]
@@ -303,6 +322,26 @@ mod tests {
                 error: second
             "#]],
         );
+    }
+
+    #[test]
+    fn endless_text_is_cut() {
+        let name = "x".repeat(1_000_000);
+        let fault = Error::new(Kind::Input, format!("bad `{name}`")).with_snippet(Snippet::new(
+            "file",
+            &format!("{name}!{name}"),
+            1_000_000,
+            1_000_001,
+        ));
+        let shown = error(&fault, "smidge");
+        assert!(shown.len() < 5000, "{}", shown.len());
+        assert!(shown.contains("x… (996006 more characters)"), "{shown}");
+        let lines: Vec<_> = shown
+            .lines()
+            .map(|line| anstream::adapter::strip_str(line).to_string())
+            .collect();
+        let column = |line: &str, c| line.chars().position(|found| found == c);
+        assert_eq!(column(&lines[3], '!'), column(&lines[4], '^'), "{lines:?}");
     }
 
     #[test]

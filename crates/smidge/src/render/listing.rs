@@ -1,10 +1,12 @@
 //! Lists of things under `--format`: tables, Go templates, JSON.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
 
 use serde_json::{Map, Value};
 use smidge_engine::{Error, Kind, Snippet};
 
+use super::control::neutral;
 use super::table;
 use super::template::{Data, Template, TemplateError};
 
@@ -109,7 +111,7 @@ fn tabulated(columns: &Columns, format: &str, rows: &[Row]) -> Result<String, Er
         text.push_str(&line);
         text.push('\n');
     }
-    Ok(table::align(&text))
+    Ok(table::align(&neutral(&text)))
 }
 
 /// Shells pass `\t` on as two characters; Docker takes it for a tab all the same.
@@ -130,8 +132,14 @@ fn error(format: &str, fault: TemplateError) -> Error {
     .with_snippet(Snippet::new("--format", format, start, end))
 }
 
-/// Writes to standard output; a reader that has gone away is told apart by its cause.
+/// Writes to standard output; a reader that has gone away is told apart by its cause. Programs get
+/// texts as they are, terminals without control characters.
 pub(crate) fn write(out: &mut dyn Write, text: &str) -> Result<(), Error> {
+    let text = if io::stdout().is_terminal() {
+        Cow::Owned(neutral(text))
+    } else {
+        Cow::Borrowed(text)
+    };
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(unwritable)
@@ -201,6 +209,10 @@ mod tests {
                 r#"{"Repository":"b","Tag":"1","Size":"0B"}"#,
                 "\n",
             )
+        );
+        assert_eq!(
+            shown(Some("table {{.Tag}}\u{1b}[2J")).lines().next(),
+            Some("TAG\u{fffd}[2J")
         );
         assert!(shown(Some("{{.Nope}}")).starts_with("invalid --format template: no field `Nope`"));
         assert!(shown(Some("{{")).contains("never closed"));
