@@ -6,9 +6,10 @@
 //! └── attach.sock    where the supervisor listens while the program runs
 //! ```
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -187,7 +188,7 @@ impl State {
 
     fn load(dir: &Path) -> Result<Self, RunError> {
         let path = dir.join("state.json");
-        match fs::read(&path) {
+        match read(&path) {
             // What a power cut may leave of a file that was never flushed.
             Ok(bytes) if bytes.is_empty() => Ok(Self::lost()),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(RunError::record(&path)),
@@ -195,6 +196,18 @@ impl State {
             Err(error) => Err(RunError::record(&path)(error)),
         }
     }
+}
+
+/// Reads a state, however hostile what is in its place: never waits, never reads for ever.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 1 << 20;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Puts `new` in the place of `old`, which may be missing. By exchanging them if it can: a rename
@@ -351,6 +364,12 @@ mod tests {
         fs::write(dir.path().join("state.json"), "").unwrap();
         assert_eq!(State::read(dir.path()).unwrap().exit_code, Some(137));
         fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert!(matches!(
+            State::read(dir.path()),
+            Err(RunError::Record { .. })
+        ));
+        fs::remove_file(dir.path().join("state.json")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("state.json")).unwrap();
         assert!(matches!(
             State::read(dir.path()),
             Err(RunError::Record { .. })

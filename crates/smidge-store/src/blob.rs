@@ -7,7 +7,7 @@ use smidge_image::{Descriptor, Digest, Hasher, HashingWriter};
 
 use crate::error::READ;
 use crate::temp::TempFile;
-use crate::{Error, Store};
+use crate::{Error, Store, regular};
 
 /// Bytes that gather before they are hashed and written.
 const BUFFER: usize = 1 << 18;
@@ -91,7 +91,7 @@ impl Store {
     /// When it is not there, or cannot be opened.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<VerifiedReader, Error> {
         let path = self.blob_path(&descriptor.digest);
-        match File::open(&path) {
+        match regular::open(&path) {
             Ok(file) => Ok(VerifiedReader::new(
                 file,
                 path.display().to_string(),

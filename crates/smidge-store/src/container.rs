@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::READ;
 use crate::image::parse;
-use crate::{Error, Store, name};
+use crate::{Error, Store, name, regular};
 
 /// A container's place in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Container {
     /// When it is gone, or is no `T`.
     pub fn record<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let path = self.dir.join(RECORD);
-        match fs::read(&path) {
+        match regular::read(&path) {
             Ok(bytes) => parse(&path.display().to_string(), "container record", &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Error::NoSuchContainer(self.name.clone()))
@@ -169,8 +169,8 @@ impl Store {
 
     /// The container that a `name` file tells of, if it is there.
     fn read_label(&self, path: &Path) -> Result<Option<Container>, Error> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match regular::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io(READ, path, error)),
         };

@@ -9,7 +9,7 @@ use smidge_image::{Descriptor, Digest, Index, Reference, annotation, media_type}
 
 use crate::error::READ;
 use crate::image::parse;
-use crate::{Error, Store};
+use crate::{Error, Store, regular};
 
 /// The annotation that saves a reader of `index.json` from reading the manifest too.
 pub(crate) const IMAGE_ID: &str = "dev.smidge.image.id";
@@ -17,7 +17,7 @@ pub(crate) const IMAGE_ID: &str = "dev.smidge.image.id";
 impl Store {
     pub(crate) fn read_index(&self) -> Result<Index, Error> {
         let path = self.path("index.json");
-        match std::fs::read(&path) {
+        match regular::read(&path) {
             Ok(bytes) => parse(&path.display().to_string(), "image index", &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::new(Vec::new())),
             Err(error) => Err(self.io(READ, &path, error)),

@@ -52,6 +52,7 @@ mod image;
 mod index;
 mod layered;
 mod name;
+mod regular;
 mod store;
 mod temp;
 mod transfer;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use smidge_image::{DiffId, Digest, Index};
 
 use crate::error::{Error, READ};
+use crate::regular;
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -75,7 +76,7 @@ impl Store {
             pins: Mutex::default(),
         };
         let path = store.path(LAYOUT_FILE);
-        match fs::read(&path) {
+        match regular::read(&path) {
             Ok(text) => store.check_version(&path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => store.create()?,
             Err(error) => return Err(store.io(READ, &path, error)),

@@ -1,6 +1,6 @@
 //! Images as they travel.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufWriter;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use smidge_image::{
 };
 
 use crate::error::READ;
-use crate::{Error, Image, Store, VerifiedReader};
+use crate::{Error, Image, Store, VerifiedReader, regular};
 
 /// Bytes of compressed layer that gather before they are written.
 const BUFFER: usize = 1 << 18;
@@ -58,7 +58,7 @@ impl TransferLayer {
     /// When they are gone or cannot be read.
     pub fn open(&self) -> Result<VerifiedReader, Error> {
         let what = self.path.display().to_string();
-        match File::open(&self.path) {
+        match regular::open(&self.path) {
             Ok(file) => Ok(VerifiedReader::new(file, what, &self.descriptor)),
             Err(source) => Err(Error::Io {
                 action: READ,

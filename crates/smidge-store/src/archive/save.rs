@@ -18,7 +18,7 @@ use crate::error::READ;
 use crate::image::parse;
 use crate::index::{name_of, remove_name};
 use crate::store::layout_file;
-use crate::{Error, Image, Store, Transfer};
+use crate::{Error, Image, Store, Transfer, regular};
 
 const LAYOUT: &str = "oci-layout";
 
@@ -131,7 +131,7 @@ impl Store {
 /// The index of a layout that is there already.
 fn layout_index(directory: &Path) -> Result<Index, Error> {
     let path = directory.join(INDEX);
-    match fs::read(&path) {
+    match regular::read(&path) {
         Ok(bytes) => parse(&path.display().to_string(), "image index", &bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::new(Vec::new())),
         Err(source) => Err(Error::Io {

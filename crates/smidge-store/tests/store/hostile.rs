@@ -7,8 +7,8 @@ use smidge_image::{Descriptor, DiffId, Digest, EntryKind, Manifest, media_type};
 use smidge_store::Store;
 
 use crate::fixture::{
-    Fixture, Member, assert_whole, chain, config, directory, file, fixture, gzip, hardlink, name,
-    special, symlink, tar,
+    Fixture, Member, assert_whole, chain, config, directory, file, fixture, gzip, hardlink, hello,
+    name, special, symlink, tar,
 };
 
 fn bytes(at: &str, content: &[u8]) -> Member {
@@ -453,4 +453,64 @@ fn of_several_platforms_the_host_s_is_stored() {
         .load(&mut nested(vec![foreign, mine.clone()]).as_slice())
         .unwrap();
     assert_eq!(loaded[0].digest, mine.digest);
+}
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let image = hello(store, &["app"], "1");
+    let container = store
+        .create_container(Some("kept"), &|_, _| json!({}))
+        .unwrap();
+    let blob = |digest: &Digest| store.root().join("blobs/sha256").join(digest.hex());
+    let documents = [
+        store.root().join("oci-layout"),
+        store.root().join("index.json"),
+        blob(&image.digest),
+        blob(&image.id),
+        blob(&image.manifest.layers[0].digest),
+        container.dir.join("config.json"),
+        container.name_path(),
+    ];
+    for document in documents {
+        let kept = std::fs::read(&document).unwrap();
+        std::fs::remove_file(&document).unwrap();
+        for made in ["mkfifo", "mkdir", "ln -s /dev/zero"] {
+            let mut words = made.split(' ');
+            let mut command = std::process::Command::new(words.next().unwrap());
+            assert!(
+                command
+                    .args(words)
+                    .arg(&document)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let outcome = Store::open(store.root())
+                .map_err(|error| chain(&error))
+                .and_then(|store| {
+                    let image = store.image("app").map_err(|error| chain(&error))?;
+                    let mut layer = store
+                        .blob(&image.manifest.layers[0])
+                        .map_err(|error| chain(&error))?;
+                    std::io::copy(&mut layer, &mut std::io::sink())
+                        .map_err(|error| chain(&error))?;
+                    let container = store.container("kept").map_err(|error| chain(&error))?;
+                    container.record::<Value>().map_err(|error| chain(&error))
+                });
+            let fault = outcome.unwrap_err();
+            assert!(
+                fault.contains("not a regular file"),
+                "{made} {}: {fault}",
+                document.display()
+            );
+            match made {
+                "mkdir" => std::fs::remove_dir(&document).unwrap(),
+                _ => std::fs::remove_file(&document).unwrap(),
+            }
+        }
+        std::fs::write(&document, kept).unwrap();
+    }
+    assert_whole(store);
 }
