@@ -462,3 +462,113 @@ fn dockerfiles_that_are_nonsense() {
         refused(&context, "build d", &[]);
     }
 }
+
+#[test]
+fn control_characters_of_images_stay_off_the_screen() {
+    let context = with_good();
+    context.copy(fixture::hello(), "d/hello");
+    let dockerfile =
+        "FROM scratch\nCOPY hello /\nLABEL a=\"\u{1b}[2J\"\nCMD [\"/x\u{1b}[2J\\n\"]\n";
+    context.write("d/Dockerfile", dockerfile);
+    context.line("build -q --no-prove -t evil d").ok();
+    context.line("run --name evil evil").exits(127);
+    for line in [
+        "images",
+        "history --no-trunc evil",
+        "ps -a --no-trunc",
+        "run --rm evil",
+    ] {
+        let ran = context.line(line);
+        let shown = ran.stdout() + &ran.stderr();
+        let steers = |c: char| c.is_control() && c != '\n';
+        assert!(!shown.contains(steers), "{line}: {shown:?}");
+    }
+    context.line("rm evil").ok();
+    context.line("rmi evil").ok();
+    whole(&context);
+}
+
+#[test]
+fn an_image_that_has_too_much_of_everything() {
+    if !have("python3") {
+        return;
+    }
+    let context = with_good();
+    let many =
+        "import struct\nlayers = [layer(('x', open('hello', 'rb').read(), dict(mode=0o755)))]\n";
+    for (body, code) in [
+        // More than the kernel hands to a program.
+        ("Env=[f'K{n}=' + 'v' * 20 for n in range(120000)]", 126),
+        ("ExposedPorts={f'{n}/tcp': {} for n in range(1, 65536)}", 0),
+        ("Labels={f'l{n}': 'v' for n in range(40000)}", 0),
+    ] {
+        let config = format!(
+            "{many}config = json.dumps(dict(architecture='amd64', os='linux', config=dict(Cmd=['/x'], {body}), rootfs=dict(type='layers', diff_ids=['sha256:' + hashlib.sha256(l).hexdigest() for l in layers]))).encode()\nadd('c', config)\nadd('l', layers[0])\nadd('manifest.json', json.dumps([dict(Config='c', RepoTags=['evil:latest'], Layers=['l'])]).encode())"
+        );
+        archive(&context, "evil.tar", &config);
+        context.line("load -i evil.tar").ok();
+        let ran = context.line("run --rm evil");
+        assert_eq!(ran.code(), code, "{body}: {}", ran.stderr());
+        context.line("rmi -f evil").ok();
+    }
+    whole(&context);
+}
+
+#[test]
+fn a_file_size_limit_is_an_error() {
+    let context = with_good();
+    for verb in ["build -t other hello", "save -o out.tar good"] {
+        let mut command = context.program("sh");
+        let binary = crate::context::smidge_binary().display();
+        command.args(["-c", &format!("ulimit -f 8; exec {binary} {verb}")]);
+        context
+            .finish(command)
+            .says(1, &["error: ", "File too large"]);
+    }
+    assert!(!context.path().join("out.tar").exists());
+    whole(&context);
+}
+
+#[test]
+fn endless_names_are_cut_in_errors() {
+    let context = with_good();
+    let name = "a".repeat(100_000);
+    for verb in ["run", "rmi", "rm", "inspect", "history", "tag good"] {
+        let mut command = context.line_command(verb);
+        command.arg(&name);
+        let ran = context.finish(command);
+        assert!([1, 125].contains(&ran.code()), "{verb}: {}", ran.code());
+        assert!(
+            ran.stderr().len() < 10_000,
+            "{verb}: {}",
+            ran.stderr().len()
+        );
+    }
+    whole(&context);
+}
+
+#[test]
+fn removal_races_with_the_containers_own() {
+    for identity in crate::context::identities() {
+        let context = Context::of(identity);
+        context.copy(fixture::hello(), "hello");
+        context.line("build -q -t good hello").ok();
+        for number in 0..30 {
+            let name = format!("c{number}");
+            let mut command = context.line_command("run --rm -v /data --name");
+            let mut client = context.spawn({
+                command.arg(&name).arg("good");
+                command
+            });
+            if number % 2 == 0 {
+                client.kill().unwrap();
+            }
+            context.smidge(["rm", "-f", &name]).ok();
+            client.wait().unwrap();
+            context.smidge(["rm", "-f", &name]).ok();
+        }
+        context.line("prune -f").ok();
+        assert_eq!(context.line("ps -aq").ok(), "");
+        whole(&context);
+    }
+}
