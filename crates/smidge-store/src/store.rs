@@ -158,7 +158,9 @@ impl Store {
     }
 
     fn open_lock(&self, path: &Path) -> Result<File, Error> {
+        // For both, since opening a pipe in its place for one would wait for the other.
         OpenOptions::new()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)

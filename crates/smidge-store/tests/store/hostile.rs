@@ -512,5 +512,10 @@ fn what_is_no_file_is_not_read() {
         }
         std::fs::write(&document, kept).unwrap();
     }
+    let lock = store.root().join("lock");
+    std::fs::remove_file(&lock).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&lock).status();
+    assert!(made.unwrap().success());
+    store.tag(&image, &name("other")).unwrap();
     assert_whole(store);
 }
