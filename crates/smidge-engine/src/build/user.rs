@@ -5,8 +5,12 @@ use smidge_image::Tree;
 use super::layer::RootFs;
 use crate::{Error, Kind, Result};
 
+/// Who is there without being listed.
+const ROOT: &str = "root";
+
 /// Reads `user[:group]`, as numbers or names. Without a group it is the user's own by name, and
-/// the same number by number, as in Docker.
+/// the same number by number, as in Docker. `root` is 0 in an image that says nothing about it, as
+/// is a user left out before a group.
 pub(super) fn owner(rootfs: &RootFs, text: &str) -> Result<(u32, u32)> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -14,19 +18,21 @@ pub(super) fn owner(rootfs: &RootFs, text: &str) -> Result<(u32, u32)> {
     };
     let (uid, own_gid) = match user.parse() {
         Ok(uid) => (uid, uid),
-        Err(_) => {
-            let ids =
-                lookup(rootfs, "/etc/passwd", user, 2).ok_or_else(|| unknown("user", user))?;
-            (ids[0], ids[1])
-        }
+        Err(_) => match lookup(rootfs, "/etc/passwd", user, 2) {
+            Some(ids) => (ids[0], ids[1]),
+            None if user == ROOT || (user.is_empty() && group.is_some()) => (0, 0),
+            None => return Err(unknown("user", user)),
+        },
     };
     let gid = match group {
         None => own_gid,
         Some(group) => match group.parse() {
             Ok(gid) => gid,
-            Err(_) => {
-                lookup(rootfs, "/etc/group", group, 1).ok_or_else(|| unknown("group", group))?[0]
-            }
+            Err(_) => match lookup(rootfs, "/etc/group", group, 1) {
+                Some(ids) => ids[0],
+                None if group == ROOT => 0,
+                None => return Err(unknown("group", group)),
+            },
         },
     };
     Ok((uid, gid))
@@ -88,6 +94,8 @@ mod tests {
             ("web", Ok((33, 44))),
             ("web:staff", Ok((33, 50))),
             ("7:staff", Ok((7, 50))),
+            (":staff", Ok((0, 50))),
+            ("", Err("there is no user `` in the image")),
             ("nobody", Err("there is no user `nobody` in the image")),
             ("odd", Err("there is no user `odd` in the image")),
             ("web:web", Err("there is no group `web` in the image")),
@@ -96,6 +104,10 @@ mod tests {
         for (text, expected) in cases {
             let found = owner(&rootfs, text).map_err(|error| error.to_string());
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+        let nobody = RootFs::default();
+        for text in ["root", "root:root", "0:root"] {
+            assert_eq!(owner(&nobody, text).unwrap(), (0, 0), "{text}");
         }
     }
 }

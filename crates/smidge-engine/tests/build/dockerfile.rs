@@ -246,20 +246,12 @@ fn what_cannot_be_copied_is_shown_at_its_place() {
             "`none` is not in the build context\nDockerfile:2:12 ^^^^",
         ),
         (
-            "COPY *.zip /",
-            "`*.zip` is not in the build context\nDockerfile:2:6 ^^^^^",
-        ),
-        (
             "COPY ../x /",
-            "`../x` leads out of the build context\nDockerfile:2:6 ^^^^\nhint: copy what is needed into the context, or build from the directory above",
+            "`../x` is not in the build context\nDockerfile:2:6 ^^^^\n  a path that leads out of it starts at its root\nhint: copy what is needed into the context, or build from the directory above",
         ),
         (
             "COPY away /",
             "`away` is not in the build context\nDockerfile:2:6 ^^^^",
-        ),
-        (
-            "COPY a.txt /../../x",
-            "the destination `/../../x` leads out of the image\nDockerfile:2:6 ^^^^^",
         ),
         (
             "COPY [\"[\", \"/\"]",
@@ -289,6 +281,91 @@ fn what_cannot_be_copied_is_shown_at_its_place() {
         shown(&context.dockerfile(text).unwrap_err()),
         "cannot write `/x` in the image: it is a file, and a directory is to go there\nDockerfile:3:6 ^^^"
     );
+}
+
+#[test]
+fn copying_and_owners_follow_docker_in_their_corners() {
+    let context = tree();
+    context.write_mode("closed/in", "i", 0o600);
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(context.at("closed"), closed).unwrap();
+    let cases: &[(&str, &[&str])] = &[
+        ("COPY a.txt /../../x", &["/x 644"]),
+        ("COPY ../../a.txt /x", &["/x 644"]),
+        ("COPY a.txt none*.txt /x/", &["/x/ 755", "/x/a.txt 644"]),
+        ("COPY closed /x", &["/x/ 755", "/x/in 600"]),
+        (
+            "COPY --chmod=640 --chown=3:4 closed /x",
+            &["/x/ 755 3:4", "/x/in 640 3:4"],
+        ),
+        ("COPY --chown=root:root a.txt /x", &["/x 644"]),
+        ("COPY --chown=:5 a.txt /x", &["/x 644 0:5"]),
+        ("USER 5\nWORKDIR /w/x", &["/w/ 755 5:5", "/w/x/ 755 5:5"]),
+    ];
+    for (instructions, expected) in cases {
+        let text = format!("FROM scratch\n{instructions}\n");
+        let built = context.dockerfile(&text).unwrap();
+        assert_eq!(context.layers(&built), [*expected], "{instructions}");
+    }
+    let text = "FROM scratch\nCOPY none*.txt /\n";
+    let built = context.dockerfile(text).unwrap();
+    assert_eq!(
+        built.notes[0].message,
+        "nothing in the build context matches `none*.txt`"
+    );
+}
+
+#[test]
+fn destinations_that_are_links_are_followed() {
+    let context = tree();
+    context.link("nowhere", "dir/new");
+    let text = "FROM scratch\nCOPY . /c\nCOPY a.txt /c/dir/link\nCOPY b.txt /c/nowhere\n";
+    let built = context.dockerfile(text).unwrap();
+    let layers = context.layers(&built);
+    assert_eq!(layers[1..], [["/c/dir/one 644"], ["/c/dir/new 644"]]);
+    context.link("round", "round");
+    let text = "FROM scratch\nCOPY . /c\nCOPY a.txt /c/round\n";
+    let error = shown(&context.dockerfile(text).unwrap_err());
+    assert!(error.contains("leads round in a circle"), "{error}");
+}
+
+#[test]
+fn files_of_a_stage_keep_their_owners() {
+    let context = tree();
+    let text = "FROM scratch AS a\nCOPY --chown=5:6 dir /d\nFROM scratch\n\
+                COPY --from=a /d/sub /x\nCOPY --from=a --chown=0:0 /d/one /y\n";
+    let built = context.dockerfile(text).unwrap();
+    let layers = context.layers(&built);
+    assert_eq!(layers[0], ["/x/ 755", "/x/two 750 5:6"]);
+    assert_eq!(layers[1], ["/y 644"]);
+}
+
+#[test]
+fn triggers_are_carried_out_once_and_not_handed_down() {
+    let context = tree();
+    let text = "FROM scratch AS a\nONBUILD COPY a.txt /t\nFROM a\nENV X=1\n";
+    let built = context.dockerfile(text).unwrap();
+    assert_eq!(context.layers(&built), [["/t 644"]]);
+    assert_eq!(built.image.config.config.on_build, None);
+}
+
+#[test]
+fn archives_of_other_compressions_are_refused_by_name() {
+    let context = tree();
+    context.write("a.tar.xz", b"\xfd7zXZ\0\0\x04");
+    context.write("a.tar.bz2", b"BZh91AY&SY\0\0");
+    for (name, compression) in [("a.tar.xz", "xz"), ("a.tar.bz2", "bzip2")] {
+        let error = context
+            .dockerfile(&format!("FROM scratch\nADD {name} /\n"))
+            .unwrap_err();
+        let error = shown(&error);
+        assert!(
+            error.contains(&format!("compressed with {compression}")),
+            "{error}"
+        );
+        let text = format!("FROM scratch\nCOPY {name} /\n");
+        context.dockerfile(&text).unwrap();
+    }
 }
 
 #[test]

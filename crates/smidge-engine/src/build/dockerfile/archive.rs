@@ -13,11 +13,23 @@ use crate::build::layer::Member;
 use crate::build::scratch::Scratch;
 use crate::{Error, Kind, Result};
 
-/// Tells whether a file is an archive that `ADD` unpacks, and how it is compressed. As for Docker,
-/// what counts is the content: a tar archive, bare or compressed.
-pub(super) fn recognise(content: &Content) -> io::Result<Option<LayerKind>> {
+/// What `ADD` makes of a file. As for Docker, what counts is the content.
+pub(super) enum Recognised {
+    /// It is copied.
+    File,
+    /// A tar archive, bare or compressed: it is unpacked.
+    Archive(LayerKind),
+    /// It may be an archive, but smidge cannot undo this compression.
+    Foreign(&'static str),
+}
+
+/// Tells whether a file is an archive that `ADD` unpacks, and how it is compressed.
+pub(super) fn recognise(content: &Content) -> io::Result<Recognised> {
     const HEADER: usize = 512;
     let head = content.head(HEADER)?;
+    if let Some(name) = foreign(&head) {
+        return Ok(Recognised::Foreign(name));
+    }
     let kind = sniff(&head);
     let mut block = Vec::new();
     match kind {
@@ -25,15 +37,41 @@ pub(super) fn recognise(content: &Content) -> io::Result<Option<LayerKind>> {
         LayerKind::Gzip | LayerKind::Zstd => {
             let file = content.open()?;
             let Ok(tar) = decompress(kind, Stream::new(&*file)) else {
-                return Ok(None);
+                return Ok(Recognised::File);
             };
             // What does not unpack is no archive, and is copied as it is.
             if tar.take(HEADER as u64).read_to_end(&mut block).is_err() {
-                return Ok(None);
+                return Ok(Recognised::File);
             }
         }
     }
-    Ok(is_header(&block).then_some(kind))
+    Ok(if is_header(&block) {
+        Recognised::Archive(kind)
+    } else {
+        Recognised::File
+    })
+}
+
+/// The compression that Docker can undo and smidge cannot, by its magic number (the .xz file format,
+/// 2.1.1.1; bzip2's has the level between `BZh` and the first block's mark).
+fn foreign(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [
+            b'B',
+            b'Z',
+            b'h',
+            b'1'..=b'9',
+            b'1',
+            b'A',
+            b'Y',
+            b'&',
+            b'S',
+            b'Y',
+            ..,
+        ] => Some("bzip2"),
+        _ => None,
+    }
 }
 
 /// Whether a block is the header of a tar entry: its checksum is right (POSIX.1-2024, pax).
@@ -56,8 +94,8 @@ fn is_header(block: &[u8]) -> bool {
     stated == Some(block.iter().enumerate().map(byte).sum())
 }
 
-/// Unpacks an archive into a directory of the image. Owners, modes and times are the archive's,
-/// unless others were asked for.
+/// Unpacks an archive into a directory of the image. Modes and times are the archive's, whatever
+/// `--chmod` says, and so are owners, unless others were asked for.
 pub(super) fn unpack(
     copying: &mut Copying<'_>,
     archive: &Content,
@@ -81,7 +119,7 @@ pub(super) fn unpack(
             }
             member
         });
-        member.map_or(Ok(()), |member| Ok(copying.insert_as_is(member)?))
+        member.map_or(Ok(()), |member| Ok(copying.replace(member)?))
     });
     spool.flush().map_err(failed)?;
     result.map_err(|stop| match stop {
@@ -116,16 +154,11 @@ fn member(copying: &Copying<'_>, entry: Entry, place: &LayerPath) -> Result<Opti
     };
     let manner = copying.manner();
     let (uid, gid) = manner.owner.unwrap_or((entry.uid, entry.gid));
-    let mode = match kind {
-        EntryKind::Symlink { .. } => entry.mode,
-        _ => manner.mode.unwrap_or(entry.mode),
-    };
     let entry = Entry {
         path,
         kind,
         uid,
         gid,
-        mode,
         ..entry
     };
     Ok(Some(Member::bare(entry, &manner.reason)))

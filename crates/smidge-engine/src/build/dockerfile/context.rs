@@ -86,15 +86,10 @@ impl Context {
             && !self.ignored.may_include_below(&path)
     }
 
-    /// What a source of `COPY` or `ADD` names: one file, or as many as match its wildcards.
+    /// What a source of `COPY` or `ADD` names: one file, or as many as match its wildcards. That
+    /// may be none: `COPY package.json package-lock.jso[n] ./` is how Dockerfiles say "if any".
     pub(super) fn find(&self, source: &str) -> Result<Vec<Found>> {
-        let components = components(source).ok_or_else(|| {
-            Error::new(
-                Kind::Input,
-                format!("`{source}` leads out of {}", self.name),
-            )
-            .with_hint("copy what is needed into the context, or build from the directory above")
-        })?;
+        let components = components(source);
         let paths = if glob::is_pattern(source) {
             self.expand(source, &components)?
         } else {
@@ -107,7 +102,7 @@ impl Context {
                 found.push(file);
             }
         }
-        if found.is_empty() {
+        if found.is_empty() && !glob::is_pattern(source) {
             Err(self.absent(source))
         } else {
             Ok(found)
@@ -181,6 +176,11 @@ impl Context {
         let error = Error::new(Kind::NotFound, message);
         match self.tree.resolve(source.as_bytes()) {
             Ok(Some(_)) => error.with_fact("`.dockerignore` leaves it out"),
+            _ if source.starts_with("..") => error
+                .with_fact("a path that leads out of it starts at its root")
+                .with_hint(
+                    "copy what is needed into the context, or build from the directory above",
+                ),
             _ => error,
         }
     }
@@ -197,16 +197,16 @@ impl Context {
     }
 }
 
-/// The components of a source, `.` and `..` worked out as Docker does, before any link is looked
-/// at; `None` if it leads above its root.
-pub(super) fn components(path: &str) -> Option<Vec<&str>> {
+/// The components of a path, `.` and `..` worked out before any link is looked at. What leads
+/// above the root stays there, as the reference of Dockerfiles has it: `../a` is `a`.
+pub(super) fn components(path: &str) -> Vec<&str> {
     let mut components = Vec::new();
     for component in path.split('/') {
         match component {
             "" | "." => {}
-            ".." => drop(components.pop()?),
+            ".." => drop(components.pop()),
             name => components.push(name),
         }
     }
-    Some(components)
+    components
 }

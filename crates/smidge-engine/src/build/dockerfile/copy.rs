@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree as _};
 
-use super::archive;
+use super::archive::{self, Recognised};
 use super::context::{Context, Found, components};
 use crate::build::content::Content;
 use crate::build::layer::{Layer, Member, RootFs};
@@ -19,6 +19,9 @@ pub(super) struct Manner {
     pub(super) many: bool,
     /// `--chown`, looked up.
     pub(super) owner: Option<(u32, u32)>,
+    /// Whether files keep their owners otherwise: those of another stage do, those of the build
+    /// context become root's.
+    pub(super) keep_owner: bool,
     /// `--chmod`.
     pub(super) mode: Option<u32>,
     /// Whether archives are unpacked.
@@ -37,6 +40,8 @@ pub(super) struct Copying<'c> {
     scratch: &'c Scratch,
     /// Files that were left out because no image can hold them.
     pub(super) skipped: Vec<LayerPath>,
+    /// Patterns that nothing matches.
+    pub(super) unmatched: Vec<String>,
 }
 
 impl<'c> Copying<'c> {
@@ -48,6 +53,7 @@ impl<'c> Copying<'c> {
             manner,
             scratch,
             skipped: Vec::new(),
+            unmatched: Vec::new(),
         }
     }
 
@@ -58,10 +64,15 @@ impl<'c> Copying<'c> {
 
     /// Copies what one source names.
     pub(super) fn copy(&mut self, context: &Context, source: &str) -> Result<()> {
-        for found in context.find(source)? {
+        let found = context.find(source)?;
+        if found.is_empty() {
+            self.unmatched.push(source.to_owned());
+        }
+        for found in found {
             match found.node.kind {
                 NodeKind::Directory => {
                     let place = self.destination()?;
+                    self.make_directory(&place)?;
                     self.copy_directory(context, &found.path, &found.real, &place)?;
                 }
                 NodeKind::File { size } => self.copy_source(context, &found, size)?,
@@ -84,15 +95,30 @@ impl<'c> Copying<'c> {
         let content = Content::tree(Rc::clone(&context.tree), found.real.clone(), size);
         if self.manner.unpack {
             let failed = |source| context.unreadable(&found.path, source);
-            if let Some(kind) = archive::recognise(&content).map_err(failed)? {
-                let place = self.destination()?;
-                return archive::unpack(self, &content, kind, &place, self.scratch);
+            match archive::recognise(&content).map_err(failed)? {
+                Recognised::File => {}
+                Recognised::Archive(kind) => {
+                    let place = self.destination()?;
+                    self.make_directory(&place)?;
+                    return archive::unpack(self, &content, kind, &place, self.scratch);
+                }
+                Recognised::Foreign(compression) => {
+                    let path = found.path.as_path().display();
+                    let message = format!(
+                        "cannot unpack `{path}`: it is compressed with {compression}, and `ADD` \
+                         here reads tar, gzip and zstd"
+                    );
+                    return Err(Error::new(Kind::Input, message).with_hint(
+                        "compress it with gzip or zstd, or copy it as it is with `COPY`",
+                    ));
+                }
             }
         }
         let place = self.place_of(found.path.file_name().unwrap_or_default())?;
         self.copy_file(place, &found.node, content)
     }
 
+    /// Copies what is in a directory.
     fn copy_directory(
         &mut self,
         context: &Context,
@@ -100,17 +126,6 @@ impl<'c> Copying<'c> {
         real: &LayerPath,
         place: &LayerPath,
     ) -> Result<()> {
-        let node = context
-            .tree
-            .node(real)
-            .map_err(|e| context.unreadable(path, e))?;
-        if let (Some(node), false) = (node, self.exists(place)) {
-            let entry = Entry {
-                mode: self.manner.mode.unwrap_or(node.mode),
-                ..Entry::new(place.clone(), EntryKind::Directory)
-            };
-            self.insert(Member::bare(entry, &self.manner.reason))?;
-        }
         let invalid = |error| Error::of(Kind::Input, error);
         for name in context
             .tree
@@ -131,17 +146,18 @@ impl<'c> Copying<'c> {
                 NodeKind::Directory if context.ignores(&path) => {
                     self.copy_rest(context, &path, &real, &place)?;
                 }
-                NodeKind::Directory => self.copy_directory(context, &path, &real, &place)?,
+                NodeKind::Directory => {
+                    self.copy_node(place.clone(), &node, EntryKind::Directory)?;
+                    self.copy_directory(context, &path, &real, &place)?;
+                }
                 _ if context.ignores(&path) => {}
                 NodeKind::File { size } => {
                     let content = Content::tree(Rc::clone(&context.tree), real, *size);
                     self.copy_file(place, &node, content)?;
                 }
                 NodeKind::Symlink { target } => {
-                    let kind = EntryKind::Symlink {
-                        target: target.clone(),
-                    };
-                    self.insert(Member::bare(Entry::new(place, kind), &self.manner.reason))?;
+                    let target = target.clone();
+                    self.copy_node(place, &node, EntryKind::Symlink { target })?;
                 }
                 NodeKind::Other => self.skipped.push(path),
             }
@@ -173,8 +189,41 @@ impl<'c> Copying<'c> {
     }
 
     fn copy_file(&mut self, place: LayerPath, node: &Node, content: Content) -> Result<()> {
-        let mode = self.manner.mode.unwrap_or(node.mode);
-        self.insert(Member::file(place, mode, content, &self.manner.reason))
+        let mut member = Member::file(place, node.mode, content, &self.manner.reason);
+        self.own(&mut member.entry, node);
+        self.insert(member)
+    }
+
+    /// Copies what has no content.
+    fn copy_node(&mut self, place: LayerPath, node: &Node, kind: EntryKind) -> Result<()> {
+        let mut entry = Entry::new(place, kind);
+        if entry.kind == EntryKind::Directory {
+            entry.mode = node.mode;
+        }
+        self.own(&mut entry, node);
+        self.insert(Member::bare(entry, &self.manner.reason))
+    }
+
+    /// Gives a copy the owner and mode that were asked for, or the original's.
+    fn own(&self, entry: &mut Entry, node: &Node) {
+        if self.manner.keep_owner {
+            (entry.uid, entry.gid) = (node.uid, node.gid);
+        }
+        if let Some(mode) = self.manner.mode
+            && !matches!(entry.kind, EntryKind::Symlink { .. })
+        {
+            entry.mode = mode;
+        }
+    }
+
+    /// Makes the directory that the contents of others go to, if it is missing. It has nothing
+    /// from them, nor from `--chmod`.
+    fn make_directory(&mut self, place: &LayerPath) -> Result<()> {
+        if self.exists(place) {
+            return Ok(());
+        }
+        let entry = Entry::new(place.clone(), EntryKind::Directory);
+        self.insert(Member::bare(entry, &self.manner.reason))
     }
 
     /// The destination as a directory.
@@ -220,17 +269,31 @@ impl<'c> Copying<'c> {
             .map_err(|error| Error::of(Kind::Input, error))
     }
 
-    /// A path in the image as text: `..` worked out, links of its directories followed.
+    /// A path in the image as text: `..` worked out, links followed, also one to nowhere.
     fn resolve(&self, text: &str) -> Result<LayerPath> {
-        let components = components(text).ok_or_else(|| {
-            Error::new(
-                Kind::Input,
-                format!("the destination `{text}` leads out of the image"),
-            )
-        })?;
-        let path = LayerPath::parse(components.join("/").as_bytes());
-        self.view
-            .place(&path.map_err(|error| Error::of(Kind::Input, error))?)
+        // As many as the kernel follows (path_resolution(7)).
+        const LINKS: usize = 40;
+        let mut text = text.to_owned();
+        for _ in 0..LINKS {
+            let path = LayerPath::parse(components(&text).join("/").as_bytes());
+            let path = path.map_err(|error| Error::of(Kind::Input, error))?;
+            let place = self.view.place(&path)?;
+            let Ok(Some(Node {
+                kind: NodeKind::Symlink { target },
+                ..
+            })) = self.view.node(&place)
+            else {
+                return Ok(place);
+            };
+            let target = String::from_utf8_lossy(&target);
+            text = match place.parent() {
+                Some(parent) if !target.starts_with('/') => format!("{parent}/{target}"),
+                _ => target.into_owned(),
+            };
+        }
+        let path = LayerPath::parse(components(&text).join("/").as_bytes());
+        let path = path.map_err(|error| Error::of(Kind::Input, error))?;
+        Err(refused(&path, "it is a link that leads round in a circle"))
     }
 
     fn exists(&self, place: &LayerPath) -> bool {
@@ -268,26 +331,32 @@ impl<'c> Copying<'c> {
         Ok(())
     }
 
-    /// Puts a file into the layer as it is, unless it cannot be in an image there.
-    pub(super) fn insert_as_is(&mut self, member: Member) -> Result<()> {
+    /// Puts a file into the layer as it is, unless a directory would replace a file or the other
+    /// way round.
+    fn insert_as_is(&mut self, member: Member) -> Result<()> {
+        let path = &member.entry.path;
+        let directory = |node: &Node| node.kind == NodeKind::Directory;
+        let is_directory = member.entry.kind == EntryKind::Directory;
+        match self.view.node(path).ok().flatten() {
+            Some(old) if directory(&old) && !is_directory => {
+                Err(refused(path, "a file would replace a directory"))
+            }
+            Some(old) if !directory(&old) && is_directory => {
+                Err(refused(path, "a directory would replace a file"))
+            }
+            _ => self.replace(member),
+        }
+    }
+
+    /// Puts a file into the layer as it is, in place of whatever is there, unless it cannot be in
+    /// an image.
+    pub(super) fn replace(&mut self, member: Member) -> Result<()> {
         let path = &member.entry.path;
         if path.components().any(|name| name.starts_with(b".wh.")) {
             return Err(refused(
                 path,
                 "in a layer, names that start with `.wh.` remove other files",
             ));
-        }
-        let directory = |node: &Node| node.kind == NodeKind::Directory;
-        let old = self.view.node(path).ok().flatten();
-        let is_directory = member.entry.kind == EntryKind::Directory;
-        match old {
-            Some(old) if directory(&old) && !is_directory => {
-                return Err(refused(path, "a file would replace a directory"));
-            }
-            Some(old) if !directory(&old) && is_directory => {
-                return Err(refused(path, "a directory would replace a file"));
-            }
-            _ => {}
         }
         self.view.place(path)?;
         let mut seen = member.clone();

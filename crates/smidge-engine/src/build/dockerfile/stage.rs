@@ -178,7 +178,10 @@ impl Builder<'_> {
                     self.text
                         .error(stage.base_span, "the stage comes after this one")
                 })?;
-                (base.draft.clone(), base.rootfs.clone())
+                let mut draft = base.draft.clone();
+                // They are carried out here, and not handed down.
+                draft.config.on_build = None;
+                (draft, base.rootfs.clone())
             }
             _ => (self.scratch_draft(stage, request), RootFs::default()),
         };
@@ -282,7 +285,7 @@ impl Builder<'_> {
         let manner = Manner {
             owner: self.owner(&state.rootfs, copy.chown.as_ref())?,
             mode: self.mode(copy.chmod.as_ref())?,
-            unpack: false,
+            keep_owner: matches!(copy.from, From::Stage(_)),
             ..self.manner(step, &copy.destination, &copy.sources)
         };
         self.transfer(state, &manner, &context, &copy.sources)
@@ -309,6 +312,7 @@ impl Builder<'_> {
             destination,
             many: sources.len() > 1,
             owner: None,
+            keep_owner: false,
             mode: None,
             unpack: false,
             mtime: build_time(&self.engine.host),
@@ -340,6 +344,12 @@ impl Builder<'_> {
         }
         let note = |path| Note::new(format!("left out `{path}`: it is a device, pipe or socket"));
         state.draft.notes.extend(copying.skipped.iter().map(note));
+        let unmatched =
+            |source| Note::new(format!("nothing in {} matches `{source}`", context.name));
+        state
+            .draft
+            .notes
+            .extend(copying.unmatched.iter().map(unmatched));
         let (layer, rootfs) = copying.finish();
         state.rootfs = rootfs;
         Ok(layer)
@@ -362,7 +372,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Makes the working directory if it is missing. It belongs to the user of the stage.
+    /// Makes the working directory, and what is missing above it. They belong to the user of the
+    /// stage.
     fn make_directory(
         &self,
         state: &mut State,
@@ -386,17 +397,21 @@ impl Builder<'_> {
             "" => (0, 0),
             user => user::owner(&state.rootfs, user)?,
         };
-        let mtime = build_time(&self.engine.host);
-        let entry = Entry {
-            uid,
-            gid,
-            mtime,
-            ..Entry::new(path, EntryKind::Directory)
-        };
-        let member = Member::bare(entry, "working directory");
-        state.rootfs.insert(member.clone());
         let mut layer = Layer::default();
-        layer.insert(member);
+        for path in path.ancestors().chain([path.clone()]) {
+            if !matches!(state.rootfs.node(&path), Ok(None)) {
+                continue;
+            }
+            let entry = Entry {
+                uid,
+                gid,
+                mtime: build_time(&self.engine.host),
+                ..Entry::new(path, EntryKind::Directory)
+            };
+            let member = Member::bare(entry, "working directory");
+            state.rootfs.insert(member.clone());
+            layer.insert(member);
+        }
         Ok(Some(layer))
     }
 }
