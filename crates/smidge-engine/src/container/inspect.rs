@@ -253,7 +253,9 @@ fn bindings(ports: &[Port], asked: bool) -> Value {
             false => port.host_ip.to_string(),
         };
         let binding = json!({"HostIp": host_ip, "HostPort": host_port});
-        if let Value::Array(list) = all.entry(key).or_insert_with(|| json!([])) {
+        if let Value::Array(list) = all.entry(key).or_insert_with(|| json!([]))
+            && !list.contains(&binding)
+        {
             list.push(binding);
         }
     }

@@ -1,10 +1,16 @@
 //! `--publish [IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp]`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smidge_run::{Port, Protocol};
 
 use crate::{Error, Kind, Result};
+
+/// Where to listen unless told otherwise.
+const EVERYWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+];
 
 /// Reads what a `--publish` option asks for: one port, or a range of them.
 ///
@@ -36,16 +42,20 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
             container.len()
         )));
     }
-    Ok(container
-        .into_iter()
-        .enumerate()
-        .map(|(index, container_port)| Port {
-            host_ip,
+    let addresses = match host_ip {
+        Some(ip) => vec![ip],
+        None => EVERYWHERE.to_vec(),
+    };
+    let at = |(index, container_port): (usize, &u16)| {
+        let published = |host_ip: &IpAddr| Port {
+            host_ip: *host_ip,
             host_port: host.as_ref().map_or(0, |host| host[index]),
-            container_port,
+            container_port: *container_port,
             protocol,
-        })
-        .collect())
+        };
+        addresses.iter().map(published).collect::<Vec<_>>()
+    };
+    Ok(container.iter().enumerate().flat_map(at).collect())
 }
 
 /// Reads a port as an image config has it: `8080`, `8080/udp`, `8000-8002/tcp`.
@@ -65,8 +75,8 @@ fn split_protocol(text: &str) -> std::result::Result<(&str, Protocol), String> {
     }
 }
 
-/// Splits off the address to listen on; all of IPv4 if there is none.
-fn split_address(text: &str) -> std::result::Result<(IpAddr, &str), String> {
+/// Splits off the address to listen on, if there is one.
+fn split_address(text: &str) -> std::result::Result<(Option<IpAddr>, &str), String> {
     let address = |text: &str| {
         text.parse::<IpAddr>()
             .map_err(|_| format!("`{text}` is not an IP address"))
@@ -74,14 +84,14 @@ fn split_address(text: &str) -> std::result::Result<(IpAddr, &str), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, rest) = rest.split_once(']').ok_or("`[` is never closed by `]`")?;
         let rest = rest.strip_prefix(':').ok_or("`:` is missing after `]`")?;
-        return Ok((address(inside)?, rest));
+        return Ok((Some(address(inside)?), rest));
     }
     match text.matches(':').count() {
-        0 | 1 => Ok((Ipv4Addr::UNSPECIFIED.into(), text)),
+        0 | 1 => Ok((None, text)),
         2 => match text.split_once(':') {
-            Some(("", rest)) => Ok((Ipv4Addr::UNSPECIFIED.into(), rest)),
-            Some((ip, rest)) => Ok((address(ip)?, rest)),
-            None => Ok((Ipv4Addr::UNSPECIFIED.into(), text)),
+            Some(("", rest)) => Ok((None, rest)),
+            Some((ip, rest)) => Ok((Some(address(ip)?), rest)),
+            None => Ok((None, text)),
         },
         _ => Err("an IPv6 address goes in brackets: `[::1]:8080:80`".to_owned()),
     }
@@ -127,17 +137,21 @@ mod tests {
     #[test]
     fn publications_are_read_as_docker_writes_them() {
         for (text, expected) in [
-            ("8081:8080", "0.0.0.0:8081->8080/tcp"),
-            ("8080", "0.0.0.0:0->8080/tcp"),
-            ("0:8080", "0.0.0.0:0->8080/tcp"),
-            ("53:53/udp", "0.0.0.0:53->53/udp"),
-            ("53:53/UDP", "0.0.0.0:53->53/udp"),
+            ("8081:8080", "0.0.0.0:8081->8080/tcp [::]:8081->8080/tcp"),
+            ("8080", "0.0.0.0:0->8080/tcp [::]:0->8080/tcp"),
+            ("0:8080", "0.0.0.0:0->8080/tcp [::]:0->8080/tcp"),
+            ("53:53/udp", "0.0.0.0:53->53/udp [::]:53->53/udp"),
+            ("53:53/UDP", "0.0.0.0:53->53/udp [::]:53->53/udp"),
             ("127.0.0.1:80:8080", "127.0.0.1:80->8080/tcp"),
             ("127.0.0.1::8080", "127.0.0.1:0->8080/tcp"),
             ("[::1]:80:8080", "[::1]:80->8080/tcp"),
             ("[::1]::8080", "[::1]:0->8080/tcp"),
-            ("80-81:90-91", "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp"),
-            ("90-91", "0.0.0.0:0->90/tcp 0.0.0.0:0->91/tcp"),
+            (
+                "0.0.0.0:80-81:90-91",
+                "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp",
+            ),
+            (":80:90", "0.0.0.0:80->90/tcp [::]:80->90/tcp"),
+            ("[::1]::90-91", "[::1]:0->90/tcp [::1]:0->91/tcp"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }

@@ -117,9 +117,21 @@ fn ports_are_published_and_exposed() {
         engine.create(&request).map(|known| known.record.spec.ports)
     };
     let published = ports(&["8080:80", "9000:9000/udp"], false, Network::Private).unwrap();
-    assert_eq!(published[0].host_port, 8080);
-    assert_eq!(published[1].protocol, Protocol::Udp);
-    assert_eq!(ports(&[], true, Network::Private).unwrap().len(), 2);
+    let published: Vec<_> = published
+        .iter()
+        .map(|port| (port.host_ip.to_string(), port.host_port, port.protocol))
+        .collect();
+    let expected = [
+        ("0.0.0.0", 8080, Protocol::Tcp),
+        ("::", 8080, Protocol::Tcp),
+        ("0.0.0.0", 9000, Protocol::Udp),
+        ("::", 9000, Protocol::Udp),
+    ];
+    assert_eq!(
+        published,
+        expected.map(|(ip, port, p)| (ip.to_owned(), port, p))
+    );
+    assert_eq!(ports(&[], true, Network::Private).unwrap().len(), 4);
     assert_eq!(ports(&["1:1"], false, Network::Host).unwrap(), []);
     assert_eq!(
         ports(&["1:1"], false, Network::None).unwrap_err().kind(),
