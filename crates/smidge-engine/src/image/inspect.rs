@@ -79,11 +79,13 @@ impl Engine {
 fn inspected(image: Image) -> ImageInspect {
     let size = image.size();
     let descriptor = image.descriptor();
-    let repo_digests = image
+    let mut repo_digests: Vec<_> = image
         .names
         .iter()
         .map(|n| format!("{}@{}", n.familiar_name(), image.digest))
         .collect();
+    repo_digests.sort();
+    repo_digests.dedup();
     let last_comment = image
         .config
         .history

@@ -17,6 +17,26 @@ const FREE_MAPS: [&str; 8] = [
     "Options",
 ];
 
+/// Lists, which Go shows as `[]` where there is none.
+const LISTS: [&str; 16] = [
+    "Args",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "Dns",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "Layers",
+    "Mounts",
+    "OnBuild",
+    "RepoDigests",
+    "RepoTags",
+    "Shell",
+];
+
 /// A value, or `None` for what Go prints as `<no value>`.
 pub(super) type Datum = Option<Value>;
 
@@ -66,7 +86,10 @@ impl Evaluator<'_> {
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    self.out.push_str(&text(&value));
+                    match value {
+                        None | Some(Value::Null) => self.out.push_str(absent(pipeline)),
+                        value => self.out.push_str(&text(&value)),
+                    }
                 }
             }
             Node::If(branch) => return self.condition(branch, dot, false),
@@ -324,6 +347,22 @@ pub(super) fn truth(value: &Datum) -> bool {
     }
 }
 
+/// What Go shows where there is no value. That depends on the field's type, which JSON does not
+/// tell, but its name does.
+fn absent(pipeline: &Pipeline) -> &'static str {
+    let term = match &pipeline.commands[..] {
+        [command] if command.terms.len() == 1 => &command.terms[0],
+        _ => return "<no value>",
+    };
+    match term.fields.last().map(String::as_str) {
+        Some(name) if LISTS.contains(&name) => "[]",
+        Some(name) if FREE_MAPS.contains(&name) => "map[]",
+        Some("Healthcheck") => "<nil>",
+        Some("StopSignal" | "User" | "WorkingDir") => "",
+        _ => "<no value>",
+    }
+}
+
 /// A value as Go's `%v` shows it.
 pub(super) fn text(value: &Datum) -> String {
     match value {
@@ -339,16 +378,27 @@ fn nested(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.clone(),
         Value::Array(list) => {
-            format!(
-                "[{}]",
-                list.iter().map(nested).collect::<Vec<_>>().join(" ")
-            )
+            let items: Vec<_> = list.iter().map(item).collect();
+            format!("[{}]", items.join(" "))
         }
         Value::Object(object) => {
             let entries = sorted(object)
                 .into_iter()
-                .map(|(k, v)| format!("{k}:{}", nested(v)));
+                .map(|(k, v)| format!("{k}:{}", item(v)));
             format!("map[{}]", entries.collect::<Vec<_>>().join(" "))
         }
+    }
+}
+
+/// A value in a list or a map. Objects there are structs in Docker: Go shows their fields without
+/// names.
+fn item(value: &Value) -> String {
+    match value {
+        Value::Null => "[]".to_owned(),
+        Value::Object(fields) => {
+            let fields: Vec<_> = fields.values().map(item).collect();
+            format!("{{{}}}", fields.join(" "))
+        }
+        other => nested(other),
     }
 }
