@@ -14,6 +14,7 @@
 mod binary;
 mod context;
 mod crash;
+mod docker_like;
 mod fixture;
 mod hostile;
 mod http;

@@ -171,11 +171,10 @@ fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Fail
         listing::write(&mut std::io::stdout(), &text)?;
         return Ok(0);
     }
-    // As in Docker, a command that does not exist is not the same as one that is used wrongly.
-    let exit_code = if fault.kind() == ErrorKind::InvalidSubcommand {
-        1
-    } else {
-        125
+    // As in Docker, a command that does not exist or lacks arguments is not the same as wrong flags.
+    let exit_code = match fault.kind() {
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument => 1,
+        _ => 125,
     };
     Err(Failure {
         error: usage::error(fault, called, path),
