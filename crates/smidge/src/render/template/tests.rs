@@ -33,6 +33,22 @@ fn shown(template: &str) -> String {
 }
 
 #[test]
+fn structs_and_absent_values_look_as_their_go_types_do() {
+    for (template, expected) in [
+        ("{{.Config.Cmd}} {{.Config.Volumes}}", "[] map[]"),
+        ("{{.Config.StopSignal}}|{{.Config.Healthcheck}}", "|<nil>"),
+        ("{{json .Config.Cmd}}", "null"),
+        ("{{.Config.ExposedPorts}}", "map[80/tcp:{}]"),
+        (
+            "{{.NetworkSettings.Ports}}",
+            "map[8080/tcp:[{0.0.0.0 8081}]]",
+        ),
+    ] {
+        assert_eq!(shown(template), expected, "{template}");
+    }
+}
+
+#[test]
 fn templates_render_as_go_renders_them() {
     for (template, expected) in [
         ("plain", "plain"),
@@ -43,14 +59,6 @@ fn templates_render_as_go_renders_them() {
         ("{{.Ratio}} {{.Up}} {{.None}}", "2.5 true <no value>"),
         ("{{.Names}}", "[web front]"),
         ("{{.Config.Labels}}", "map[a:1 b:2]"),
-        ("{{.Config.Cmd}} {{.Config.Volumes}}", "[] map[]"),
-        ("{{.Config.StopSignal}}|{{.Config.Healthcheck}}", "|<nil>"),
-        ("{{json .Config.Cmd}}", "null"),
-        ("{{.Config.ExposedPorts}}", "map[80/tcp:{}]"),
-        (
-            "{{.NetworkSettings.Ports}}",
-            "map[8080/tcp:[{0.0.0.0 8081}]]",
-        ),
         ("{{json .Names}}", r#"["web","front"]"#),
         ("{{.Names | json}}", r#"["web","front"]"#),
         ("{{json .None}}", "null"),
