@@ -133,7 +133,7 @@ fn busybox_rootfs() -> &'static Path {
 }
 
 /// Stores an image `busybox` with a shell and the usual applets, users and directories.
-fn load_busybox(context: &Context) {
+pub(crate) fn load_busybox(context: &Context) {
     let import = ["import", "--change", "CMD [\"/bin/sh\"]"].map(std::ffi::OsStr::new);
     let archive = [busybox_rootfs().as_os_str(), "busybox".as_ref()];
     context.smidge(import.into_iter().chain(archive)).ok();
