@@ -100,77 +100,54 @@ fn download(port: u16) -> std::io::Result<f64> {
 }
 
 fn requests(bench: &Bench) -> Outcome<Vec<Row>> {
-    let source = tool::root()
-        .join("examples/go/helloworld")
-        .display()
-        .to_string();
-    bench.smidge(&["build", "-q", "-t", "pages", "--as", "go", &source])?;
-    bench.smidge(&[
-        "build",
-        "-q",
-        "--output",
-        &format!("type=rootfs,dest={}", bench.path("pages").display()),
-        "--as",
-        "go",
-        &source,
-    ])?;
-    bench.sh("printf 'FROM scratch\\nCOPY helloworld /helloworld\\nCMD [\"/helloworld\"]\\n' > pages/Dockerfile")?;
-    let smidge = wrk(
-        bench,
-        &format!(
-            "{} run -d --rm --name pages -p PORT:8080 pages",
-            bench.shell()
-        ),
-        &format!("{} rm -f pages", bench.shell()),
-    )?;
-    let mut rows = Vec::new();
-    let mut compare = |name: &str, peer: Outcome<f64>, goal: Option<f64>| match peer {
-        Err(error) => eprintln!("not measured: {name}: {error}"),
-        Ok(peer) => rows.push(Row {
-            what: "published port, requests".to_owned(),
-            smidge: format!("{smidge:.0}/s"),
-            peer: format!("{name} {peer:.0}/s: {:.2} ×", smidge / peer),
-            goal: goal.map_or_else(String::new, |g| {
-                verdict(smidge >= g * peer, &format!("> {g} ×"))
-            }),
-        }),
-    };
-    compare(
+    make_pages(bench)?;
+    let own = bench.shell();
+    let smidge = served(bench, &own, "-p PORT:8080")?;
+    let mut peers = vec![(
         "--network host",
-        wrk(
-            bench,
-            &format!(
-                "{} run -d --rm --name pages --network host pages",
-                bench.shell()
-            ),
-            &format!("{} rm -f pages", bench.shell()),
-        ),
+        served(bench, &own, "--network host"),
         None,
-    );
+    )];
     if docker::answers() {
         bench.sh("docker build -q -t pages pages")?;
-        compare(
-            "docker",
-            wrk(
-                bench,
-                "docker run -d --rm --name pages -p PORT:8080 pages",
-                "docker rm -f pages",
-            ),
-            Some(1.0),
-        );
+        peers.push(("docker", served(bench, "docker", "-p PORT:8080"), Some(1.0)));
     }
     if let Some(podman) = rootless_podman(bench) {
-        compare(
-            "podman rootless",
-            wrk(
-                bench,
-                &format!("{podman} run -d --rm --name pages -p PORT:8080 pages"),
-                &format!("{podman} rm -f pages"),
-            ),
-            Some(1.0),
-        );
+        let measured = served(bench, &podman, "-p PORT:8080");
+        peers.push(("podman rootless", measured, Some(1.0)));
+    }
+    let mut rows = Vec::new();
+    for (name, peer, goal) in peers {
+        match peer {
+            Err(error) => eprintln!("not measured: {name}: {error}"),
+            Ok(peer) => rows.push(Row {
+                what: "published port, requests".to_owned(),
+                smidge: format!("{smidge:.0}/s"),
+                peer: format!("{name} {peer:.0}/s: {:.2} ×", smidge / peer),
+                goal: goal.map_or_else(String::new, |goal| {
+                    verdict(smidge >= goal * peer, &format!("> {goal} ×"))
+                }),
+            }),
+        }
     }
     Ok(rows)
+}
+
+/// Stores the Go server as the image `pages`, and makes a directory that others can build it from.
+fn make_pages(bench: &Bench) -> Outcome {
+    let source = tool::root().join("examples/go/helloworld");
+    let source = source.display().to_string();
+    let output = format!("type=rootfs,dest={}", bench.path("pages").display());
+    bench.smidge(&["build", "-q", "-t", "pages", "--as", "go", &source])?;
+    bench.smidge(&["build", "-q", "--output", &output, "--as", "go", &source])?;
+    bench.sh("printf 'FROM scratch\\nCOPY helloworld /helloworld\\nCMD [\"/helloworld\"]\\n' > pages/Dockerfile")?;
+    Ok(())
+}
+
+/// Requests a second that an engine's container of `pages` answers.
+fn served(bench: &Bench, engine: &str, network: &str) -> Outcome<f64> {
+    let start = format!("{engine} run -d --rm --name pages {network} pages");
+    wrk(bench, &start, &format!("{engine} rm -f pages"))
 }
 
 /// Podman as an ordinary user, with the image built: a shell command's beginning.
