@@ -11,9 +11,10 @@ impl From<StoreError> for Error {
         let kind = match &error {
             E::Io { source, .. } | E::Undeletable { source, .. } => Kind::of_io(source),
             E::ReadOnly { .. } => Kind::Denied,
-            E::NoSuchImage(_) | E::NoSuchContainer(_) => Kind::NotFound,
+            E::NoSuchImage(_) | E::NoSuchContainer(_) | E::NoSuchPlatform { .. } => Kind::NotFound,
             E::ManyNames { .. } | E::ImageInUse { .. } | E::NameInUse { .. } => Kind::Conflict,
-            E::NoSpace { .. }
+            E::Fetch(_)
+            | E::NoSpace { .. }
             | E::Corrupt { .. }
             | E::MissingBlob { .. }
             | E::Input(_)

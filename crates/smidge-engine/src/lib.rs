@@ -19,6 +19,7 @@ pub mod build;
 pub mod container;
 pub mod image;
 pub mod ldd;
+pub mod registry;
 
 pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;

@@ -8,6 +8,19 @@ use smidge_image::{Digest, LayerError, Reference, ReferenceError, ValidateError}
 /// Why an operation on the store did not happen. The store is then as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A blob that somebody else brings cannot be had.
+    #[error("{0}")]
+    Fetch(#[source] io::Error),
+    /// There is an image of that name, for other platforms.
+    #[error("`{name}` is not there for {wanted}")]
+    NoSuchPlatform {
+        /// The image's name.
+        name: String,
+        /// The platform asked for.
+        wanted: smidge_image::Platform,
+        /// The platforms there are.
+        available: Vec<smidge_image::Platform>,
+    },
     /// The system refused something.
     #[error("cannot {action} `{}`", .path.display())]
     Io {

@@ -23,7 +23,18 @@ pub struct Image {
     pub config: ImageConfig,
     /// Its names, sorted; none if it is nameless ("dangling").
     pub names: Vec<Reference>,
+    /// How registries know it: `name@digest` of what was pulled or pushed, sorted.
+    pub repo_digests: Vec<Reference>,
     manifest_size: u64,
+}
+
+/// What a name has for one platform.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// The entry of the index; of a plain image, its manifest's.
+    pub descriptor: Descriptor,
+    /// The image, if it is stored.
+    pub image: Option<Image>,
 }
 
 /// The name of the image without files that is always there.
@@ -61,6 +72,7 @@ impl Image {
             manifest,
             config,
             names: Vec::new(),
+            repo_digests: Vec::new(),
             manifest_size: manifest_bytes.len() as u64,
         }
     }
@@ -146,6 +158,7 @@ impl Store {
             config: parse(&manifest.config.digest.to_string(), "image config", &config)?,
             manifest,
             names: Vec::new(),
+            repo_digests: Vec::new(),
             manifest_size: bytes.len() as u64,
         })
     }
@@ -183,6 +196,48 @@ impl Store {
             Err(Error::NoSuchImage(_)) if name == SCRATCH => Ok(Image::scratch()),
             found => self.read_image(&index, found?),
         }
+    }
+
+    /// As [`Store::image`], of a name that stands for several platforms the image for one of them.
+    /// Without a platform it is this machine's, or the only one that is stored.
+    ///
+    /// # Errors
+    /// As [`Store::image`]; [`Error::NoSuchPlatform`].
+    pub fn image_for(&self, name: &str, _platform: Option<&Platform>) -> Result<Image, Error> {
+        self.image(name)
+    }
+
+    /// What a name has for each platform, in the order of its index.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn variants(&self, _name: &str) -> Result<Vec<Variant>, Error> {
+        unimplemented!("platforms")
+    }
+
+    /// The document that a name leads to, manifest or index, as it came.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn document(&self, _name: &str) -> Result<(Descriptor, Vec<u8>), Error> {
+        unimplemented!("platforms")
+    }
+
+    /// Gives names to an index whose manifests (at least one of them) are stored.
+    ///
+    /// # Errors
+    /// When it cannot be understood, when none of its images is stored, when the store cannot be
+    /// written.
+    pub fn add_index(&self, _index: &[u8], _names: &[Reference]) -> Result<Descriptor, Error> {
+        unimplemented!("platforms")
+    }
+
+    /// Remembers under which digest a registry knows a name.
+    ///
+    /// # Errors
+    /// When the name is gone, when the store cannot be written.
+    pub fn set_repo_digest(&self, _name: &Reference, _digest: Digest) -> Result<(), Error> {
+        unimplemented!("platforms")
     }
 
     pub(crate) fn find_image<'i>(

@@ -17,6 +17,35 @@ use crate::{Error, Image, Store, VerifiedReader, regular};
 /// Bytes of compressed layer that gather before they are written.
 const BUFFER: usize = 1 << 18;
 
+/// How layers that are stored as bare tar archives are compressed when they leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// The canonical gzip encoder.
+    #[default]
+    Gzip,
+    /// The smallest gzip there is, whatever it takes.
+    SmallestGzip,
+    /// The canonical zstd encoder.
+    Zstd,
+    /// The smallest zstd there is, whatever it takes.
+    SmallestZstd,
+    /// Not at all.
+    None,
+}
+
+/// Images for several platforms as they leave the store under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexTransfer {
+    /// The index's bytes: those that came, if no layer had to be compressed.
+    pub index: Vec<u8>,
+    /// The index's descriptor.
+    pub descriptor: Descriptor,
+    /// The images, in the order of the index.
+    pub images: Vec<Transfer>,
+    /// Entries whose images are not stored.
+    pub missing: Vec<Descriptor>,
+}
+
 /// An image as it leaves the store: every layer compressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
@@ -70,6 +99,18 @@ impl TransferLayer {
 }
 
 impl Store {
+    /// Everything that a name leads to, as it travels; `None` if it is one image and no index.
+    ///
+    /// # Errors
+    /// As [`Store::transfer`].
+    pub fn transfer_index(
+        &self,
+        _name: &str,
+        _compression: Compression,
+    ) -> Result<Option<IndexTransfer>, Error> {
+        unimplemented!("platforms")
+    }
+
     /// The image as it travels. Layers that are stored as bare tar archives are compressed by the
     /// canonical encoder, once: the outcome is kept.
     ///

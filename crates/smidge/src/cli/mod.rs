@@ -13,6 +13,9 @@
 //! | other | `run`, `start -a`: the program's own |
 
 mod build;
+mod config;
+mod copy;
+mod digest;
 mod group;
 mod help;
 mod history;
@@ -23,10 +26,16 @@ mod inspect;
 mod kill;
 mod ldd;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod ls;
+mod manifest;
 mod prune;
 mod ps;
 mod pull;
+mod push;
+mod registry;
 mod rm;
 mod rmi;
 mod run;
@@ -91,6 +100,15 @@ enum Command {
     Load(load::Args),
     Import(import::Args),
     Pull(pull::Args),
+    Push(push::Args),
+    Copy(copy::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Ls(ls::Args),
+    Digest(digest::Args),
+    Manifest(manifest::Args),
+    Config(config::Args),
+    Registry(registry::Args),
     Ldd(ldd::Args),
     Prune(prune::Args),
     Info(info::Args),
@@ -202,6 +220,15 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Load(args) => load::run(session, &args),
         Command::Import(args) => import::run(session, &args),
         Command::Pull(args) => pull::run(session, &args),
+        Command::Push(args) => push::run(session, &args),
+        Command::Copy(args) => copy::run(session, &args),
+        Command::Login(args) => login::run(session, &args),
+        Command::Logout(args) => logout::run(session, &args),
+        Command::Ls(args) => ls::run(session, &args),
+        Command::Digest(args) => digest::run(session, &args),
+        Command::Manifest(args) => manifest::run(session, &args),
+        Command::Config(args) => config::run(session, &args),
+        Command::Registry(args) => registry::run(session, &args),
         Command::Ldd(args) => ldd::run(session, &args),
         Command::Prune(args) => prune::run(session, &args),
         Command::Info(args) => info::run(session, &args),

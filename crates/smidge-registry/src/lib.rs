@@ -1,0 +1,27 @@
+//! Registries, over HTTP: manifests and blobs in both directions, tags, referrers, logins.
+//!
+//! **Does**: find the endpoints of a name (mirrors, insecure registries, certificates), log in, ask
+//! again where asking again helps, follow redirects without taking credentials along, tell exactly
+//! what a registry refused.
+//!
+//! **Does not** (invariants): write to the store, read the environment, print, show a secret.
+//!
+//! Specifications: [OCI distribution](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md),
+//! [token authentication](https://distribution.github.io/distribution/spec/auth/token/).
+
+mod blob;
+mod client;
+mod error;
+mod repository;
+mod secret;
+mod settings;
+
+pub use blob::BlobReader;
+pub use client::{Access, Client, Login};
+pub use error::{Error, Fault};
+pub use repository::{Document, Head, Put, Repository, Upload, Uploaded};
+pub use secret::Secret;
+pub use settings::{Credentials, Endpoint, Found, Scheme, Settings, Sources, Stored, Tls};
+
+/// The result of asking a registry.
+pub type Result<T> = std::result::Result<T, Error>;
