@@ -11,6 +11,7 @@ use smidge_engine::build::{
 use smidge_engine::{Error, Kind};
 use smidge_image::{Platform, Reference};
 
+use super::progress::ProgressArgs;
 use super::session::{Outcome, Session};
 use crate::render::{progress, words};
 
@@ -64,15 +65,8 @@ pub(super) struct Args {
     /// Print nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown
-    #[arg(
-        long,
-        value_name = "STYLE",
-        value_enum,
-        default_value_t,
-        hide_default_value = true
-    )]
-    progress: progress::Style,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Print a JSON object that describes the image
     #[arg(long)]
     json: bool,
@@ -174,12 +168,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         session.print(text.trim_end())?;
         return Ok(0);
     }
-    let style = if args.quiet {
-        progress::Style::None
-    } else {
-        args.progress
-    };
-    let sink = progress::sink(style);
+    let sink = args.progress.sink(session, args.quiet);
     let started = Instant::now();
     let built = engine.build(&request, &*sink, &mut session.out())?;
     drop(sink);

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// The subcommands, in the order in which a newcomer meets them.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Make and run", &["build", "run"]),
     (
         "Containers",
@@ -11,8 +11,13 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Images",
+        &["images", "history", "tag", "rmi", "save", "load", "import"],
+    ),
+    (
+        "Registries",
         &[
-            "images", "history", "tag", "rmi", "save", "load", "import", "pull",
+            "pull", "push", "copy", "login", "logout", "ls", "digest", "manifest", "config",
+            "registry",
         ],
     ),
     (

@@ -31,6 +31,7 @@ mod logout;
 mod logs;
 mod ls;
 mod manifest;
+mod progress;
 mod prune;
 mod ps;
 mod pull;

@@ -105,7 +105,7 @@ mod tests {
             "smidge build --progress fast .",
             expect![[r#"
             error: invalid value `fast` for `--progress <STYLE>`
-              possible values: `auto`, `plain`, `none`
+              possible values: `auto`, `plain`, `none`, `json`
             hint: what there is: `smidge build --help`
         "#]],
         );

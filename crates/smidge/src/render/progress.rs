@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use rustix::termios::tcgetwinsize;
-use smidge_engine::{Progress, Silent, Task};
+use smidge_engine::{Host, Progress, Silent, Task};
 
 use super::words;
 
@@ -19,13 +19,17 @@ pub(crate) enum Style {
     // A line for each piece of work.
     Plain,
     None,
+    // A JSON object a line, as in Docker's API.
+    Json,
 }
 
 /// The progress sink for a style.
-pub(crate) fn sink(style: Style) -> Box<dyn Progress> {
+pub(crate) fn sink(style: Style, host: &Host) -> Box<dyn Progress> {
+    let dumb = host.env.get("TERM").is_some_and(|term| term == "dumb");
     match style {
         Style::None => Box::new(Silent),
-        Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars),
+        Style::Json => Box::new(Plain),
+        Style::Auto if !dumb && std::io::stderr().is_terminal() => Box::new(Bars),
         Style::Auto | Style::Plain => Box::new(Plain),
     }
 }
