@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::null_as_default;
 use crate::{Digest, Platform};
 
 /// The media types that smidge reads and writes.
@@ -36,6 +37,8 @@ pub mod media_type {
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker layer compressed with gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// The config of an artifact that has none: `{}`.
+    pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 }
 
 /// Annotation keys that smidge sets or reads.
@@ -44,6 +47,8 @@ pub mod annotation {
     pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
     /// The full reference, as containerd writes it beside a bare tag in `ref.name`.
     pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+    /// What an entry of an index is to another one: BuildKit's mark of attestations.
+    pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 }
 
 /// A media type as a document states it.
@@ -131,6 +136,60 @@ impl Descriptor {
     pub fn of(media_type: impl Into<MediaType>, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
+
+    /// Whether it points to a manifest: of an image, or of an artifact.
+    pub fn is_manifest(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            media_type::MANIFEST | media_type::DOCKER_MANIFEST
+        )
+    }
+
+    /// Whether it points to an index (Docker: a manifest list).
+    pub fn is_index(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            media_type::INDEX | media_type::DOCKER_MANIFEST_LIST
+        )
+    }
+
+    /// Whether it points to statements about another entry of the index, rather than to an image:
+    /// BuildKit gives those the platform `unknown/unknown`.
+    pub fn is_attestation(&self) -> bool {
+        let unknown =
+            |platform: &Platform| platform.os == "unknown" || platform.architecture == "unknown";
+        self.annotations.contains_key(annotation::REFERENCE_TYPE)
+            || self.platform.as_ref().is_some_and(unknown)
+    }
+
+    /// What kind of artifact it points to, if it says.
+    pub fn artifact_type(&self) -> Option<&str> {
+        text(&self.extra, "artifactType")
+    }
+
+    /// Where else the blob can be fetched.
+    pub fn urls(&self) -> Vec<&str> {
+        let urls = self.extra.get("urls").and_then(Value::as_array);
+        urls.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
+    }
+
+    /// The blob itself in base64, if it was embedded.
+    pub fn data(&self) -> Option<&str> {
+        text(&self.extra, "data")
+    }
+}
+
+/// A field that is a text, and not an empty one.
+fn text<'f>(fields: &'f BTreeMap<String, Value>, name: &str) -> Option<&'f str> {
+    fields.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// The field `subject`: the manifest that a manifest or index is about.
+fn subject(fields: &BTreeMap<String, Value>) -> Option<Descriptor> {
+    Descriptor::deserialize(fields.get("subject")?).ok()
 }
 
 /// One image for one platform: a config and its layers, bottom first.
@@ -145,6 +204,7 @@ pub struct Manifest {
     /// The image config.
     pub config: Descriptor,
     /// The layers, bottom first.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub layers: Vec<Descriptor>,
     /// Free-form facts about the image.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -172,6 +232,29 @@ impl Manifest {
         to_bytes(self)
     }
 
+    /// What kind of artifact it is: what it says itself, else what its config is.
+    pub fn artifact_type(&self) -> &str {
+        text(&self.extra, "artifactType").unwrap_or(&self.config.media_type)
+    }
+
+    /// The manifest that this one is about.
+    pub fn subject(&self) -> Option<Descriptor> {
+        subject(&self.extra)
+    }
+
+    /// Whether it claims to be an image: an image config, nothing but layers, and no word of another
+    /// kind of artifact. [`validate`](crate::validate) tells whether it is.
+    pub fn is_image(&self) -> bool {
+        matches!(
+            self.config.media_type.as_str(),
+            media_type::CONFIG | media_type::DOCKER_CONFIG
+        ) && text(&self.extra, "artifactType").is_none()
+            && self
+                .layers
+                .iter()
+                .all(|layer| LayerKind::of(&layer.media_type).is_some())
+    }
+
     /// Sizes in bytes of the config and all layers as this manifest refers to them.
     pub fn blobs_size(&self) -> u64 {
         self.layers.iter().fold(self.config.size, |sum, layer| {
@@ -190,6 +273,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
     /// The manifests, in order of preference.
+    #[serde(deserialize_with = "null_as_default")]
     pub manifests: Vec<Descriptor>,
     /// Free-form facts about the index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -209,6 +293,16 @@ impl Index {
             annotations: BTreeMap::new(),
             extra: BTreeMap::new(),
         }
+    }
+
+    /// What kind of artifact it is, if it says.
+    pub fn artifact_type(&self) -> Option<&str> {
+        text(&self.extra, "artifactType")
+    }
+
+    /// The manifest that this index is about.
+    pub fn subject(&self) -> Option<Descriptor> {
+        subject(&self.extra)
     }
 
     /// The one byte form of this index.
@@ -238,5 +332,47 @@ mod tests {
         .concat();
         let index: Index = serde_json::from_str(&text).unwrap();
         assert_eq!(String::from_utf8(index.to_bytes()).unwrap(), text);
+        assert_eq!(index.manifests[0].urls(), ["a"]);
+        assert_eq!((index.subject(), index.artifact_type()), (None, None));
+    }
+
+    #[test]
+    fn artifacts_say_what_they_are() {
+        let config = Descriptor::of(media_type::CONFIG, b"{}");
+        let layer = Descriptor::of(media_type::LAYER_GZIP, b"");
+        let image = Manifest::new(config.clone(), vec![layer.clone()]);
+        assert!(image.is_image());
+        assert_eq!(image.artifact_type(), media_type::CONFIG);
+
+        let mut signature = image.clone();
+        signature
+            .extra
+            .insert("artifactType".to_owned(), "text/x-sign".into());
+        let about = serde_json::to_value(&layer).unwrap();
+        signature.extra.insert("subject".to_owned(), about);
+        let read: Manifest = serde_json::from_slice(&signature.to_bytes()).unwrap();
+        assert!(!read.is_image());
+        assert_eq!(read.artifact_type(), "text/x-sign");
+        assert_eq!(read.subject(), Some(layer.clone()));
+
+        for change in [
+            |m: &mut Manifest| m.config.media_type = media_type::EMPTY.to_owned(),
+            |m: &mut Manifest| m.layers[0].media_type = "text/plain".to_owned(),
+        ] {
+            let mut artifact = image.clone();
+            change(&mut artifact);
+            assert!(!artifact.is_image());
+        }
+        let text = br#"{"mediaType":"a/b","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0,"data":"","artifactType":"x/y"}"#;
+        let descriptor: Descriptor = serde_json::from_slice(text).unwrap();
+        assert_eq!(descriptor.artifact_type(), Some("x/y"));
+        assert_eq!((descriptor.data(), descriptor.urls()), (None, vec![]));
+    }
+
+    #[test]
+    fn null_is_an_empty_list_and_nothing_is_none() {
+        let index = |text: &str| serde_json::from_str::<Index>(text);
+        assert!(index(r#"{"schemaVersion":2,"manifests":null}"#).is_ok());
+        assert!(index(r#"{"schemaVersion":2}"#).is_err());
     }
 }
