@@ -77,6 +77,14 @@ pub enum Error {
         /// Which rule, and how.
         why: String,
     },
+    /// The bytes to send cannot be read.
+    #[error("{request}: cannot read what is to be sent")]
+    Source {
+        /// Method and URL.
+        request: String,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// An image in the format of before 2016.
     #[error("{request}: the image is in Docker's schema 1, which is no longer supported")]
     Schema1 {
