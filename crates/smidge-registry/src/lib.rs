@@ -11,6 +11,8 @@
 
 mod blob;
 mod client;
+mod containerd;
+mod daemon;
 mod error;
 mod repository;
 mod secret;
@@ -18,6 +20,8 @@ mod settings;
 
 pub use blob::BlobReader;
 pub use client::{Access, Client, Login};
+pub use containerd::Containerd;
+pub use daemon::Daemon;
 pub use error::{Error, Fault};
 pub use repository::{Document, Head, Put, Repository, Upload, Uploaded};
 pub use secret::Secret;
