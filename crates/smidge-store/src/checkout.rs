@@ -11,6 +11,7 @@ use smidge_image::{
 };
 
 use crate::extract::{Extractor, Fault, Whiteouts};
+use crate::temp::TempDir;
 use crate::tree::OPAQUE;
 use crate::{Error, Image, LayeredTree, Store};
 
@@ -36,6 +37,16 @@ impl Ownership {
             false => Self::Caller,
         }
     }
+}
+
+/// What is to be unpacked, and how.
+pub(crate) struct Unpacking<'a> {
+    /// The digest of the bytes that are read.
+    pub(crate) digest: &'a Digest,
+    pub(crate) diff_id: &'a DiffId,
+    pub(crate) ownership: Ownership,
+    /// Whether it must be on the disk at the end; if not, the caller sees to that.
+    pub(crate) durable: bool,
 }
 
 impl Store {
@@ -102,28 +113,46 @@ impl Store {
         ownership: Ownership,
         note: &mut dyn FnMut(String),
     ) -> Result<(), Error> {
-        let what = diff_id.to_string();
+        let unpacking = Unpacking {
+            digest: &layer.digest,
+            diff_id,
+            ownership,
+            durable: true,
+        };
+        let temp = self.unpack_from(self.blob(layer)?, &unpacking, note)?;
+        temp.persist(self, &self.layer_path(diff_id)).map(drop)
+    }
+
+    /// Unpacks a layer that somebody verifies while it is read into a directory in the making.
+    pub(crate) fn unpack_from(
+        &self,
+        reader: impl Read,
+        unpacking: &Unpacking<'_>,
+        note: &mut dyn FnMut(String),
+    ) -> Result<TempDir, Error> {
+        let what = unpacking.diff_id.to_string();
         let temp = self.temp_dir()?;
         let mut extractor = Extractor::new(
             temp.directory().as_fd(),
-            ownership,
+            unpacking.ownership,
             Whiteouts::Overlay,
             note,
         );
         let mut budget = Budget::new(self)?;
-        let reader = self.blob(layer)?;
         let fault = |path: &LayerPath, fault: Fault| self.fault(&what, path, fault);
-        let received = walk_layer(reader, &layer.digest, &what, |entry, content| {
+        let received = walk_layer(reader, unpacking.digest, &what, |entry, content| {
             budget.spend(entry.size(), &what)?;
             extractor
                 .extract(&entry, content)
                 .map_err(|error| fault(&entry.path, error))
         })?;
-        check_diff_id(&what, diff_id, &received)?;
-        extractor
-            .finish()
-            .map_err(|(path, error)| fault(&path, error))?;
-        temp.persist(self, &self.layer_path(diff_id)).map(drop)
+        check_diff_id(&what, unpacking.diff_id, &received)?;
+        let finished = match unpacking.durable {
+            true => extractor.finish(),
+            false => extractor.settle(),
+        };
+        finished.map_err(|(path, error)| fault(&path, error))?;
+        Ok(temp)
     }
 
     pub(crate) fn fault(&self, layer: &str, path: &LayerPath, fault: Fault) -> Error {
@@ -175,9 +204,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(store: &Store) -> Result<Self, Error> {
-        let disk = rustix::fs::statvfs(store.root())
-            .map_err(|error| store.io(crate::error::READ, store.root(), error.into()))?;
-        let available = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let available = available(store)?;
         Ok(Self {
             root: store.root().to_owned(),
             available,
@@ -195,6 +222,13 @@ impl Budget {
         self.left = self.left.checked_sub(bytes).ok_or_else(bomb)?;
         Ok(())
     }
+}
+
+/// Bytes that are free on the store's disk.
+pub(crate) fn available(store: &Store) -> Result<u64, Error> {
+    let disk = rustix::fs::statvfs(store.root())
+        .map_err(|error| store.io(crate::error::READ, store.root(), error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// What stops the reading of a layer.

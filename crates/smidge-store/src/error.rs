@@ -9,8 +9,8 @@ use smidge_image::{Digest, LayerError, Reference, ReferenceError, ValidateError}
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A blob that somebody else brings cannot be had.
-    #[error("{0}")]
-    Fetch(#[source] io::Error),
+    #[error(transparent)]
+    Fetch(io::Error),
     /// There is an image of that name, for other platforms.
     #[error("`{name}` is not there for {wanted}")]
     NoSuchPlatform {

@@ -165,6 +165,21 @@ impl<'a> Extractor<'a> {
 
     /// Gives all directories their attributes, and makes everything durable.
     pub(crate) fn finish(mut self) -> Result<(), (LayerPath, Fault)> {
+        self.set_directories()?;
+        let synced = if self.many {
+            syncfs(self.root).map_err(io::Error::from)
+        } else {
+            self.files.iter().try_for_each(File::sync_all)
+        };
+        synced.map_err(|error| (LayerPath::root(), Fault::System(error)))
+    }
+
+    /// As [`Extractor::finish`], for a caller who makes it durable together with other things.
+    pub(crate) fn settle(mut self) -> Result<(), (LayerPath, Fault)> {
+        self.set_directories()
+    }
+
+    fn set_directories(&mut self) -> Result<(), (LayerPath, Fault)> {
         let directories = std::mem::take(&mut self.directories);
         for (path, entry) in directories.iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
@@ -176,12 +191,7 @@ impl<'a> Extractor<'a> {
             };
             outcome.map_err(|fault| (path.clone(), fault))?;
         }
-        let synced = if self.many {
-            syncfs(self.root).map_err(io::Error::from)
-        } else {
-            self.files.iter().try_for_each(File::sync_all)
-        };
-        synced.map_err(|error| (LayerPath::root(), Fault::System(error)))
+        Ok(())
     }
 
     fn open(&self, path: &LayerPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -41,18 +41,21 @@
 //! ```
 
 mod archive;
+mod arrival;
 mod blob;
 mod check;
 mod checkout;
 mod container;
 mod error;
 mod extract;
+mod follow;
 mod garbage;
 mod image;
 mod index;
 mod intake;
 mod layered;
 mod name;
+mod partial;
 mod regular;
 mod store;
 mod temp;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::partial::is_at;
 use crate::store::retry;
 use crate::{Error, Store};
 
@@ -115,7 +116,8 @@ impl Store {
             let Ok(lock) = File::open(&path) else {
                 continue;
             };
-            if lock.try_lock().is_ok() {
+            // What has left meanwhile may have made room for something of the same name.
+            if lock.try_lock().is_ok() && is_at(&lock, &path) {
                 remove(&path)?;
             }
         }
@@ -161,10 +163,15 @@ impl Store {
 
 impl TempFile {
     /// Makes the content durable and the file visible as `path`.
-    pub(crate) fn persist(mut self, store: &Store, path: &Path) -> Result<(), Error> {
+    pub(crate) fn persist(self, store: &Store, path: &Path) -> Result<(), Error> {
         self.file
             .sync_all()
             .map_err(|error| store.io("write", path, error))?;
+        self.place(store, path)
+    }
+
+    /// Makes the file visible as `path`, when the caller has made its content durable.
+    pub(crate) fn place(mut self, store: &Store, path: &Path) -> Result<(), Error> {
         let renamed = fs::rename(&self.path, path).or_else(|error| {
             let parent = path
                 .parent()

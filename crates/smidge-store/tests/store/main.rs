@@ -15,6 +15,7 @@ mod disk;
 mod fixture;
 mod hostile;
 mod image;
+mod intake;
 mod interop;
 mod parallel;
 mod removal;
