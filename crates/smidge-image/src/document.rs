@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::null_as_default;
-use crate::{Digest, Platform};
+use crate::{Digest, Platform, validate_manifest};
 
 /// The media types that smidge reads and writes.
 pub mod media_type {
@@ -245,14 +245,7 @@ impl Manifest {
     /// Whether it claims to be an image: an image config, nothing but layers, and no word of another
     /// kind of artifact. [`validate`](crate::validate) tells whether it is.
     pub fn is_image(&self) -> bool {
-        matches!(
-            self.config.media_type.as_str(),
-            media_type::CONFIG | media_type::DOCKER_CONFIG
-        ) && text(&self.extra, "artifactType").is_none()
-            && self
-                .layers
-                .iter()
-                .all(|layer| LayerKind::of(&layer.media_type).is_some())
+        validate_manifest(self).is_ok()
     }
 
     /// Sizes in bytes of the config and all layers as this manifest refers to them.

@@ -47,5 +47,5 @@ pub use path::{LayerPath, PathError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use tree::{Found, Node, NodeKind, ReadAt, Tree};
-pub use validate::{ValidateError, validate};
+pub use validate::{ValidateError, validate, validate_manifest};
 pub use whiteout::Whiteout;

@@ -11,6 +11,9 @@ pub enum ValidateError {
     /// A manifest of something that is no image, such as an index.
     #[error("manifest has the media type `{0}`, which is not an image's")]
     ManifestType(String),
+    /// A manifest that says it is something else than an image.
+    #[error("manifest is an artifact of the type `{0}`")]
+    Artifact(String),
     /// A config of something that is no image, such as a Helm chart.
     #[error("config has the media type `{0}`, which is not an image config's")]
     ConfigType(String),
@@ -40,6 +43,25 @@ pub enum ValidateError {
 /// # Errors
 /// The first disagreement.
 pub fn validate(manifest: &Manifest, config: &ImageConfig) -> Result<(), ValidateError> {
+    validate_manifest(manifest)?;
+    if config.rootfs.kind != "layers" {
+        return Err(ValidateError::RootFsType(config.rootfs.kind.clone()));
+    }
+    let (in_manifest, in_config) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if in_manifest != in_config {
+        return Err(ValidateError::LayerCount {
+            manifest: in_manifest,
+            config: in_config,
+        });
+    }
+    Ok(())
+}
+
+/// Checks that a manifest is an image's, as far as that can be told without its config.
+///
+/// # Errors
+/// The first thing that no image has.
+pub fn validate_manifest(manifest: &Manifest) -> Result<(), ValidateError> {
     if manifest.schema_version != 2 {
         return Err(ValidateError::SchemaVersion(manifest.schema_version));
     }
@@ -50,6 +72,9 @@ pub fn validate(manifest: &Manifest, config: &ImageConfig) -> Result<(), Validat
         )
     {
         return Err(ValidateError::ManifestType(kind.clone()));
+    }
+    if manifest.artifact_type() != manifest.config.media_type {
+        return Err(ValidateError::Artifact(manifest.artifact_type().to_owned()));
     }
     if !matches!(
         manifest.config.media_type.as_str(),
@@ -67,16 +92,6 @@ pub fn validate(manifest: &Manifest, config: &ImageConfig) -> Result<(), Validat
                 media_type,
             });
         }
-    }
-    if config.rootfs.kind != "layers" {
-        return Err(ValidateError::RootFsType(config.rootfs.kind.clone()));
-    }
-    let (in_manifest, in_config) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-    if in_manifest != in_config {
-        return Err(ValidateError::LayerCount {
-            manifest: in_manifest,
-            config: in_config,
-        });
     }
     Ok(())
 }
@@ -97,7 +112,14 @@ mod tests {
     #[test]
     fn disagreements_are_named() {
         type Change = fn(&mut Manifest, &mut ImageConfig);
-        let cases: [(Change, &str); 6] = [
+        let cases: [(Change, &str); 7] = [
+            (
+                |m, _| {
+                    m.extra
+                        .insert("artifactType".to_owned(), "text/x-chart".into());
+                },
+                "manifest is an artifact of the type `text/x-chart`",
+            ),
             (|m, _| m.schema_version = 1, "schema version 1"),
             (
                 |m, _| m.media_type = Some(media_type::INDEX.into()),
