@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -34,15 +35,15 @@ type Outcome<T> = std::result::Result<T, Refusal>;
 
 /// A connection to a service.
 pub(super) struct Channel {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     requests: SendRequest<Bytes>,
     /// Sent with each call.
     pub(super) metadata: Vec<(&'static str, String)>,
 }
 
 /// A call under way: messages go out, messages come in.
-pub(super) struct Call<'c> {
-    runtime: &'c Runtime,
+pub(super) struct Call {
+    runtime: Arc<Runtime>,
     outgoing: SendStream<Bytes>,
     answer: Option<h2::client::ResponseFuture>,
     incoming: Option<RecvStream>,
@@ -67,14 +68,14 @@ impl Channel {
             io::Result::Ok(requests)
         })?;
         Ok(Self {
-            runtime,
+            runtime: Arc::new(runtime),
             requests,
             metadata: Vec::new(),
         })
     }
 
     /// Starts a call.
-    pub(super) fn call(&self, method: &str) -> Outcome<Call<'_>> {
+    pub(super) fn call(&self, method: &str) -> Outcome<Call> {
         let mut request = ureq::http::Request::builder()
             .method("POST")
             .uri(format!("http://localhost/{method}"))
@@ -93,7 +94,7 @@ impl Channel {
         });
         let (answer, outgoing) = sent.map_err(|e| Refusal::Broken(broken(e)))?;
         Ok(Call {
-            runtime: &self.runtime,
+            runtime: Arc::clone(&self.runtime),
             outgoing,
             answer: Some(answer),
             incoming: None,
@@ -119,7 +120,7 @@ async fn ready(requests: &mut SendRequest<Bytes>) -> Result<(), h2::Error> {
     std::future::poll_fn(|context| requests.poll_ready(context)).await
 }
 
-impl Call<'_> {
+impl Call {
     /// Sends a message; `last` ends this side.
     pub(super) fn send(&mut self, message: &impl Message, last: bool) -> Outcome<()> {
         let mut frame = Vec::with_capacity(FRAME + message.encoded_len());
@@ -156,7 +157,7 @@ impl Call<'_> {
 
     /// The next message; `None` at the end of a call that went well.
     pub(super) fn receive<A: Message + Default>(&mut self) -> Outcome<Option<A>> {
-        let (runtime, answer) = (self.runtime, self.answer.take());
+        let (runtime, answer) = (&self.runtime, self.answer.take());
         let (incoming, buffer) = (&mut self.incoming, &mut self.buffer);
         runtime.block_on(async {
             if let Some(answer) = answer {

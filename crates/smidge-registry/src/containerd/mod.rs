@@ -94,7 +94,7 @@ impl Containerd {
     /// # Errors
     /// When containerd fails. So do the reads of what is returned, with an [`io::Error`] that carries
     /// an [`Error`].
-    pub fn blob(&self, digest: &Digest) -> Result<impl Read> {
+    pub fn blob(&self, digest: &Digest) -> Result<impl Read + Send + use<>> {
         let method = "containerd.services.content.v1.Content/Read";
         let question = ReadRequest {
             digest: digest.to_string(),
@@ -108,7 +108,7 @@ impl Containerd {
         call.send(&question, true)
             .map_err(|e| self.error(method, e))?;
         Ok(Content {
-            containerd: self,
+            request: self.request(method),
             call,
             pending: VecDeque::new(),
         })
@@ -250,21 +250,7 @@ impl Containerd {
     }
 
     fn error(&self, method: &str, refusal: Refusal) -> Error {
-        let request = self.request(method);
-        match refusal {
-            Refusal::Broken(source) => Error::Unreachable { request, source },
-            Refusal::Status(code, message) => {
-                let fault = Fault {
-                    status: u16::try_from(code).unwrap_or(u16::MAX),
-                    code: "gRPC".to_owned(),
-                    message,
-                };
-                match code {
-                    NOT_FOUND => Error::NotFound { request, fault },
-                    _ => Error::Refused { request, fault },
-                }
-            }
-        }
+        refused(self.request(method), refusal)
     }
 
     fn request(&self, method: &str) -> String {
@@ -287,6 +273,22 @@ impl Drop for Containerd {
     }
 }
 
+fn refused(request: String, refusal: Refusal) -> Error {
+    let (code, message) = match refusal {
+        Refusal::Broken(source) => return Error::Unreachable { request, source },
+        Refusal::Status(code, message) => (code, message),
+    };
+    let fault = Fault {
+        status: u16::try_from(code).unwrap_or(u16::MAX),
+        code: "gRPC".to_owned(),
+        message,
+    };
+    match code {
+        NOT_FOUND => Error::NotFound { request, fault },
+        _ => Error::Refused { request, fault },
+    }
+}
+
 /// What tells containerd's collector that one blob needs others (containerd,
 /// docs/garbage-collection.md).
 fn gc_labels(refers_to: &[&Descriptor]) -> BTreeMap<String, String> {
@@ -298,19 +300,18 @@ fn gc_labels(refers_to: &[&Descriptor]) -> BTreeMap<String, String> {
 }
 
 /// A blob's bytes as they come.
-struct Content<'c> {
-    containerd: &'c Containerd,
-    call: Call<'c>,
+struct Content {
+    request: String,
+    call: Call,
     pending: VecDeque<u8>,
 }
 
-impl Read for Content<'_> {
+impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.pending.is_empty() && !buffer.is_empty() {
-            let message = self.call.receive::<ReadResponse>().map_err(|refusal| {
-                let method = "containerd.services.content.v1.Content/Read";
-                io::Error::other(self.containerd.error(method, refusal))
-            })?;
+            let message = self.call.receive::<ReadResponse>();
+            let message = message
+                .map_err(|refusal| io::Error::other(refused(self.request.clone(), refusal)))?;
             match message {
                 Some(message) => self.pending = message.data.into(),
                 None => return Ok(0),
