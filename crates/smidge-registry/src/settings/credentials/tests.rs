@@ -1,0 +1,1 @@
+//! Looking logins up.
