@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize as _;
+use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
 use super::file::{self, fault};
@@ -42,6 +44,14 @@ impl AuthFile {
         Ok(Some(Self { path, root }))
     }
 
+    /// A file that is not there yet.
+    pub(super) fn empty(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            root: Map::new(),
+        }
+    }
+
     /// The helper that `credHelpers` has for a key.
     pub(super) fn helper(&self, key: &str) -> Result<Option<&str>> {
         let found = self.find("credHelpers", key)?;
@@ -72,6 +82,51 @@ impl AuthFile {
         };
         let entry = decode(value).map_err(|why| self.fault(format!("`auths`: `{raw}`: {why}")))?;
         Ok(Some((raw, entry)))
+    }
+
+    /// Whether `auths` has anything under a key.
+    pub(super) fn has(&self, key: &str) -> Result<bool> {
+        let auths = self.table("auths")?;
+        Ok(auths.is_some_and(|auths| auths.keys().any(|raw| meaning(raw) == key)))
+    }
+
+    /// Puts an entry into `auths`, in place of all that mean the same key.
+    pub(super) fn put(&mut self, key: &str, entry: Value) -> Result<()> {
+        let ours = written(key);
+        self.table("auths")?;
+        let auths = self.root.entry("auths").or_insert(Value::Null);
+        if auths.is_null() {
+            *auths = Value::Object(Map::new());
+        }
+        if let Value::Object(auths) = auths {
+            auths.retain(|raw, _| raw == ours || meaning(raw) != key);
+            auths.insert(ours.to_owned(), entry);
+        }
+        Ok(())
+    }
+
+    /// Removes all entries of `auths` that mean a key; whether one of them was a login.
+    pub(super) fn remove(&mut self, key: &str) -> Result<bool> {
+        self.table("auths")?;
+        let mut found = false;
+        if let Some(Value::Object(auths)) = self.root.get_mut("auths") {
+            auths.retain(|raw, value| {
+                let stays = meaning(raw) != key;
+                found |= !stays && !matches!(decode(value), Ok(Entry::Empty));
+                stays
+            });
+        }
+        Ok(found)
+    }
+
+    /// The file's text, as Docker lays it out.
+    pub(super) fn text(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        let formatter = PrettyFormatter::with_indent(b"\t");
+        let mut serializer = Serializer::with_formatter(&mut bytes, formatter);
+        let done = self.root.serialize(&mut serializer);
+        done.map_err(|error| self.fault(error.to_string()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// A table of the file, by name.

@@ -9,12 +9,15 @@ mod credentials;
 mod document;
 mod endpoint;
 mod file;
+#[cfg(test)]
+mod fixture;
 mod load;
 mod login;
 mod process;
 mod proxy;
 mod registries_conf;
 mod registries_toml;
+mod replace;
 mod rule;
 mod source;
 

@@ -247,17 +247,17 @@ impl<'a> Helper<'a> {
     }
 }
 
-/// Waits for a child for up to a second.
+/// Waits for a child, but only for as long as it cannot say very much.
 fn ended(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let Ok(handle) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else {
         // A kernel before 5.3.
         return child.wait().map(Some);
     };
-    let second = Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 20_000_000,
     };
-    match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&second)) {
+    match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&moment)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => child.try_wait(),
         Err(error) => Err(error.into()),
     }
