@@ -24,6 +24,9 @@ impl From<StoreError> for Error {
             | E::Document { .. }
             | E::TooLarge { .. }
             | E::Invalid { .. }
+            | E::NoImages(_)
+            | E::UnknownType { .. }
+            | E::OtherType { .. }
             | E::AmbiguousImage { .. }
             | E::AmbiguousContainer { .. }
             | E::Reference { .. }
@@ -56,6 +59,9 @@ fn advice(error: &StoreError) -> Option<String> {
         }
         StoreError::NameInUse { name, .. } => {
             format!("remove that container first: `smidge rm -f {name}`")
+        }
+        StoreError::NoSuchPlatform { name, wanted, .. } => {
+            format!("pull it: `smidge pull --platform {wanted} {name}`")
         }
         _ => return None,
     })

@@ -12,7 +12,7 @@ pub enum Error {
     #[error(transparent)]
     Fetch(io::Error),
     /// There is an image of that name, for other platforms.
-    #[error("`{name}` is not there for {wanted}")]
+    #[error("`{name}` is not there for {wanted}{}", only(.available))]
     NoSuchPlatform {
         /// The image's name.
         name: String,
@@ -124,6 +124,27 @@ pub enum Error {
         what: String,
         /// What is wrong with it.
         source: ValidateError,
+    },
+    /// Nothing that an index lists is stored.
+    #[error("the index `{0}` lists nothing that is stored")]
+    NoImages(Digest),
+    /// A document is of a kind that this version does not know.
+    #[error("`{what}` has the media type `{media_type}`: neither a manifest's nor an index's")]
+    UnknownType {
+        /// The document's digest.
+        what: String,
+        /// Its media type.
+        media_type: String,
+    },
+    /// A document is not what it is said to be.
+    #[error("`{what}` is said to be `{expected}`, but says itself that it is `{stated}`")]
+    OtherType {
+        /// The document's digest.
+        what: String,
+        /// The media type that came with it.
+        expected: String,
+        /// The media type that it states.
+        stated: String,
     },
     /// No stored image has this name or id.
     #[error("no such image: `{0}`")]
@@ -348,6 +369,14 @@ pub(crate) const READ: &str = "read";
 
 fn needed_bytes(needed: &Option<u64>) -> String {
     needed.map_or_else(String::new, |bytes| format!(": {bytes} bytes are needed"))
+}
+
+fn only(platforms: &[smidge_image::Platform]) -> String {
+    let texts: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    match texts.is_empty() {
+        true => String::new(),
+        false => format!(", only for {}", texts.join(", ")),
+    }
 }
 
 fn list(ids: &[Digest]) -> String {

@@ -1,46 +1,15 @@
-//! Removal: of images by name, and of everything that nothing refers to.
+//! Removal of everything that nothing refers to.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use smidge_image::{Descriptor, Digest, Index, Reference};
+use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 
+use crate::catalog::Item;
 use crate::image::parse;
-use crate::index::{is_index, is_manifest, name_of, set_names};
+use crate::index::{IMAGE_ID, is_known};
 use crate::temp::disk_usage;
-use crate::{Error, Store};
-
-/// A container that was made from an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// How to call the container in messages.
-    pub container: String,
-    /// Whether it runs.
-    pub running: bool,
-}
-
-/// Tells whether a container was made from the image with an id; a running one goes first.
-///
-/// Called while the index is locked: it may read the store, but must not write it.
-pub type InUse<'a> = &'a dyn Fn(&Digest) -> Option<Use>;
-
-/// What [`Store::remove`] did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names that are gone.
-    pub untagged: Vec<Reference>,
-    /// Ids of images that are gone.
-    pub deleted: Vec<Digest>,
-}
-
-impl Removed {
-    fn untagged(names: Vec<Reference>) -> Self {
-        Self {
-            untagged: names,
-            deleted: Vec::new(),
-        }
-    }
-}
+use crate::{Error, InUse, Store};
 
 /// What [`Store::prune`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,55 +48,9 @@ struct Reachable {
 }
 
 impl Store {
-    /// Removes a name, and the image with its last name; by id, the image with all its names.
-    ///
-    /// As with Docker, `force` is needed for an image with several names that is given by id, and for
-    /// one that a stopped container was made from. That image's files stay, nameless, until the
-    /// container is gone.
-    ///
-    /// # Errors
-    /// [`Error::ManyNames`], [`Error::ImageInUse`], as [`Store::image`], and when the store cannot be
-    /// written.
-    pub fn remove(&self, name: &str, force: bool, in_use: InUse<'_>) -> Result<Removed, Error> {
-        let (removed, gone) = self.update_index(|index| {
-            let entry = self.find_image(index, name)?.clone();
-            let id = self.id_of(&entry)?;
-            let names = self.names_of_id(index, &id)?;
-            let by_name = name.parse().ok().filter(|name| names.contains(name));
-            match by_name {
-                Some(name) if names.len() > 1 => {
-                    self.forget(index, &id, Some(&name))?;
-                    return Ok((Removed::untagged(vec![name]), Vec::new()));
-                }
-                None if names.len() > 1 && !force => return Err(Error::ManyNames { id, names }),
-                _ => {}
-            }
-            let kept = match in_use(&id) {
-                Some(Use { container, running }) if running || !force || names.is_empty() => {
-                    return Err(Error::ImageInUse {
-                        id,
-                        container,
-                        running,
-                    });
-                }
-                used => used.is_some(),
-            };
-            let gone = self.forget(index, &id, None)?;
-            let mut removed = Removed::untagged(names);
-            if kept {
-                set_names(index, &bare(&entry), &id, &[]);
-                return Ok((removed, Vec::new()));
-            }
-            removed.deleted.push(id);
-            Ok((removed, gone))
-        })?;
-        self.collect_images(&gone)?;
-        Ok(removed)
-    }
-
-    /// Removes nameless images that no container was made from (with `all`, named ones too), and
-    /// everything that no image refers to: blobs, unpacked layers, compressed layers, and what
-    /// processes left that were killed.
+    /// Removes images without a tag that no container was made from (with `all`, tagged ones and
+    /// other documents, too), and everything that no image refers to: blobs, unpacked layers,
+    /// compressed layers, and what processes left that were killed.
     ///
     /// While other processes add images, blobs are left for the next time.
     ///
@@ -137,23 +60,26 @@ impl Store {
     pub fn prune(&self, all: bool, in_use: InUse<'_>) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         self.update_index(|index| {
-            let entries: Vec<_> = index
-                .manifests
+            let catalog = self.catalog(std::mem::take(&mut index.manifests));
+            let wanted: HashSet<Digest> = catalog
+                .0
                 .iter()
-                .filter(|entry| is_manifest(entry))
-                .cloned()
+                .filter(|item| is_wanted(item, all, in_use))
+                .map(|item| item.entry.digest)
                 .collect();
-            for entry in entries {
-                let id = self.id_of(&entry)?;
-                let names = self.names_of_id(index, &id)?;
-                let wanted = in_use(&id).is_some() || !(all || names.is_empty());
-                if wanted || pruned.deleted.contains(&id) {
-                    continue;
-                }
-                self.forget(index, &id, None)?;
-                pruned.untagged.extend(names);
-                pruned.deleted.push(id);
-            }
+            let (kept, gone): (Vec<_>, Vec<_>) = catalog
+                .0
+                .into_iter()
+                .partition(|item| wanted.contains(&item.entry.digest));
+            let ids = |items: &[Item]| -> Vec<Digest> {
+                let images = items.iter().flat_map(|item| item.images.iter());
+                images.map(|held| held.id).collect()
+            };
+            let mut known: HashSet<Digest> = ids(&kept).into_iter().collect();
+            pruned.deleted = ids(&gone);
+            pruned.deleted.retain(|id| known.insert(*id));
+            pruned.untagged = gone.iter().filter_map(Item::tagged).cloned().collect();
+            index.manifests = kept.into_iter().map(|item| item.entry).collect();
             Ok(())
         })?;
         self.collect(|fresh| self.sweep_unreachable(fresh, &mut pruned))?;
@@ -176,50 +102,17 @@ impl Store {
         }
     }
 
-    fn names_of_id(&self, index: &Index, id: &Digest) -> Result<Vec<Reference>, Error> {
-        let mut names = Vec::new();
-        for entry in index.manifests.iter().filter(|entry| is_manifest(entry)) {
-            if let Some(name) = name_of(entry)
-                && self.id_of(entry)? == *id
-            {
-                names.push(name);
-            }
-        }
-        names.sort();
-        names.dedup();
-        Ok(names)
-    }
-
-    /// Removes an image's entries (those with one name, if it is given), and tells which they were.
-    fn forget(
-        &self,
-        index: &mut Index,
-        id: &Digest,
-        name: Option<&Reference>,
-    ) -> Result<Vec<Descriptor>, Error> {
-        let mut gone = Vec::new();
-        for entry in std::mem::take(&mut index.manifests) {
-            let named = name.is_none() || name_of(&entry).as_ref() == name;
-            if named && is_manifest(&entry) && self.id_of(&entry)? == *id {
-                gone.push(entry);
-            } else {
-                index.manifests.push(entry);
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Removes the files of images that have left the index, as far as no other image shares them.
-    fn collect_images(&self, gone: &[Descriptor]) -> Result<(), Error> {
+    /// Removes the files of documents that have left the index, as far as no other shares them.
+    pub(crate) fn collect_documents(&self, gone: &[Descriptor]) -> Result<(), Error> {
         if gone.is_empty() {
             return Ok(());
         }
         self.collect(|fresh| {
-            let index = Index::new(gone.to_vec());
-            // An image that cannot be read leaves garbage, but must not keep others from going.
-            let (Ok(candidates), Ok(needed)) =
-                (self.reachable(&index), self.reachable(&self.read_index()?))
-            else {
+            // One that cannot be read leaves garbage, but must not keep others from going.
+            let (Ok(candidates), Ok(needed)) = (
+                self.reachable(gone),
+                self.reachable(&self.read_index()?.manifests),
+            ) else {
                 return Ok(());
             };
             for digest in candidates.blobs.difference(&needed.blobs) {
@@ -237,7 +130,7 @@ impl Store {
     }
 
     fn sweep_unreachable(&self, fresh: &HashSet<Digest>, pruned: &mut Pruned) -> Result<(), Error> {
-        let reachable = self.reachable(&self.read_index()?)?;
+        let reachable = self.reachable(&self.read_index()?.manifests)?;
         for path in self.list(&self.path("blobs/sha256"))? {
             let digest = Digest::from_hex(&file_name(&path));
             if digest.is_ok_and(|d| !reachable.blobs.contains(&d) && !fresh.contains(&d)) {
@@ -271,33 +164,52 @@ impl Store {
         Ok(())
     }
 
-    /// Everything that an index leads to, through manifests and further indexes.
-    fn reachable(&self, index: &Index) -> Result<Reachable, Error> {
+    /// Everything that entries lead to, through manifests and indexes.
+    fn reachable(&self, entries: &[Descriptor]) -> Result<Reachable, Error> {
         let mut reachable = Reachable::default();
-        let mut pending: Vec<Descriptor> = index.manifests.clone();
-        while let Some(entry) = pending.pop() {
-            if !reachable.blobs.insert(entry.digest) {
-                continue;
-            }
-            if is_manifest(&entry) {
-                let image = self.read_image(index, &entry)?;
-                reachable.blobs.insert(image.id);
-                reachable
-                    .blobs
-                    .extend(image.manifest.layers.iter().map(|layer| layer.digest));
-                reachable
-                    .layers
-                    .extend(image.config.rootfs.diff_ids.iter().map(|id| id.0.hex()));
-            } else if is_index(&entry) {
-                let nested: Index = parse(
-                    &entry.digest.to_string(),
-                    "image index",
-                    &self.bytes(&entry)?,
-                )?;
-                pending.extend(nested.manifests);
+        let mut looked_at = HashSet::new();
+        for entry in entries {
+            reachable.blobs.insert(entry.digest);
+            let below = match entry.is_index() && looked_at.insert(entry.digest) {
+                true => self.documents_of(entry)?,
+                false => Vec::new(),
+            };
+            for document in std::iter::once(entry).chain(&below) {
+                if document.is_manifest() && looked_at.insert(document.digest) {
+                    self.reach(document, &mut reachable)?;
+                } else {
+                    reachable.blobs.insert(document.digest);
+                }
             }
         }
         Ok(reachable)
+    }
+
+    fn reach(&self, document: &Descriptor, reachable: &mut Reachable) -> Result<(), Error> {
+        let bytes = self.bytes(document)?;
+        let what = document.digest.to_string();
+        let manifest: Manifest = parse(&what, "image manifest", &bytes)?;
+        reachable.blobs.insert(document.digest);
+        reachable.blobs.insert(manifest.config.digest);
+        let layers = manifest.layers.iter().map(|layer| layer.digest);
+        reachable.blobs.extend(layers);
+        let is_image = document.annotations.contains_key(IMAGE_ID);
+        if !is_image && (is_known(document) || !manifest.is_image()) {
+            return Ok(());
+        }
+        let what = manifest.config.digest.to_string();
+        let config = self.bytes(&manifest.config);
+        let config = config.and_then(|bytes| parse::<ImageConfig>(&what, "image config", &bytes));
+        match config {
+            Ok(config) => {
+                let layers = config.rootfs.diff_ids.iter().map(|id| id.0.hex());
+                reachable.layers.extend(layers);
+            }
+            Err(error) if is_image => return Err(error),
+            // Another program's, and no image of this store.
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// As [`Store::discard`], into the account of [`Store::prune`].
@@ -318,7 +230,12 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-/// An entry without what the index adds to a manifest's descriptor.
-fn bare(entry: &Descriptor) -> Descriptor {
-    Descriptor::new(entry.media_type.clone(), entry.digest, entry.size)
+/// Whether an entry is to survive [`Store::prune`].
+fn is_wanted(item: &Item, all: bool, in_use: InUse<'_>) -> bool {
+    let is_used = item.images.iter().any(|held| in_use(&held.id).is_some());
+    let is_named = match item.images.is_empty() {
+        true => item.name.is_some(),
+        false => item.tagged().is_some(),
+    };
+    is_used || (is_named && !all)
 }

@@ -1,13 +1,13 @@
 //! Images: a manifest, a config, and the names they go by.
 
-use std::collections::BTreeSet;
-use std::iter;
+use std::collections::HashSet;
 
-use smidge_image::{
-    Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type, validate,
-};
+use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Reference, media_type};
 
-use crate::index::{find, is_manifest, names_of, set_names};
+use crate::catalog::{Catalog, Held, Names};
+use crate::document::{New, Terms};
+use crate::index::{bare, is_known, nameless, set_names};
+use crate::platform::host_platform;
 use crate::{Error, Store};
 
 /// An image of the store.
@@ -21,26 +21,34 @@ pub struct Image {
     pub manifest: Manifest,
     /// The config.
     pub config: ImageConfig,
-    /// Its names, sorted; none if it is nameless ("dangling").
+    /// Its names, sorted; none if it is nameless ("dangling"). The names of an index are those of
+    /// all its images.
     pub names: Vec<Reference>,
     /// How registries know it: `name@digest` of what was pulled or pushed, sorted.
     pub repo_digests: Vec<Reference>,
+    /// The index that it was found in, if the index was meant: by its name or its digest, and not by
+    /// anything that only this image has.
+    pub index: Option<Descriptor>,
     manifest_size: u64,
-}
-
-/// What a name has for one platform.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Variant {
-    /// The entry of the index; of a plain image, its manifest's.
-    pub descriptor: Descriptor,
-    /// The image, if it is stored.
-    pub image: Option<Image>,
 }
 
 /// The name of the image without files that is always there.
 pub(crate) const SCRATCH: &str = "scratch";
 
 impl Image {
+    pub(crate) fn new(descriptor: &Descriptor, manifest: Manifest, config: ImageConfig) -> Self {
+        Self {
+            id: manifest.config.digest,
+            digest: descriptor.digest,
+            manifest,
+            config,
+            names: Vec::new(),
+            repo_digests: Vec::new(),
+            index: None,
+            manifest_size: descriptor.size,
+        }
+    }
+
     /// Bytes on disk: manifest, config and layers as they are stored.
     pub fn size(&self) -> u64 {
         self.manifest_size
@@ -58,36 +66,21 @@ impl Image {
     }
 
     /// The image without layers, for this machine.
-    fn scratch() -> Self {
+    pub(crate) fn scratch() -> Self {
         let config = ImageConfig::new(&host_platform());
         let config_bytes = config.to_bytes();
         let manifest = Manifest::new(
             Descriptor::of(media_type::CONFIG, &config_bytes),
             Vec::new(),
         );
-        let manifest_bytes = manifest.to_bytes();
-        Self {
-            id: manifest.config.digest,
-            digest: Digest::of(&manifest_bytes),
-            manifest,
-            config,
-            names: Vec::new(),
-            repo_digests: Vec::new(),
-            manifest_size: manifest_bytes.len() as u64,
-        }
+        let descriptor = Descriptor::of(media_type::MANIFEST, &manifest.to_bytes());
+        Self::new(&descriptor, manifest, config)
     }
-}
 
-/// Linux on this machine's architecture, in Go's words.
-pub(crate) fn host_platform() -> Platform {
-    Platform::linux(match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    })
+    fn take_names(&mut self, names: Names) {
+        self.names = names.tags.into_iter().collect();
+        self.repo_digests = names.digests.into_iter().collect();
+    }
 }
 
 impl Store {
@@ -109,154 +102,148 @@ impl Store {
         &self,
         new: &[(Vec<u8>, Vec<Reference>)],
     ) -> Result<Vec<Image>, Error> {
-        let mut images = Vec::with_capacity(new.len());
-        for (bytes, names) in new {
-            let mut image = self.admit(bytes)?;
-            image.names.clone_from(names);
-            self.put(bytes)?;
-            images.push(image);
-        }
-        let index = self.update_index(|index| {
-            for image in &images {
-                set_names(index, &image.descriptor(), &image.id, &image.names);
-            }
-            Ok(index.clone())
-        })?;
-        for image in &mut images {
-            image.names = names_of(&index, &image.digest);
-            let layers = image.manifest.layers.iter().map(|layer| &layer.digest);
-            self.unpin(layers.chain([&image.id, &image.digest]));
-        }
-        Ok(images)
+        let new: Vec<_> = new
+            .iter()
+            .map(|(bytes, names)| New {
+                bytes,
+                media_type: None,
+                names,
+                terms: Terms::Image,
+            })
+            .collect();
+        let entries = self.enter(&new)?;
+        self.images_entered(&entries, false)
     }
 
-    /// Checks that a manifest describes an image whose blobs are all there.
-    fn admit(&self, bytes: &[u8]) -> Result<Image, Error> {
-        let digest = Digest::of(bytes);
-        let image = self.parse_image(digest, bytes)?;
-        validate(&image.manifest, &image.config).map_err(|source| Error::Invalid {
-            what: digest.to_string(),
-            source,
-        })?;
-        let blobs = iter::once(&image.manifest.config).chain(&image.manifest.layers);
-        let missing = blobs.into_iter().find(|blob| !self.has(blob));
-        match missing {
-            Some(blob) => Err(Error::MissingBlob {
-                root: self.root().to_owned(),
-                digest: blob.digest,
-            }),
-            None => Ok(image),
-        }
-    }
-
-    fn parse_image(&self, digest: Digest, bytes: &[u8]) -> Result<Image, Error> {
-        let manifest: Manifest = parse(&digest.to_string(), "image manifest", bytes)?;
-        let config = self.bytes(&manifest.config)?;
-        Ok(Image {
-            id: manifest.config.digest,
-            digest,
-            config: parse(&manifest.config.digest.to_string(), "image config", &config)?,
-            manifest,
-            names: Vec::new(),
-            repo_digests: Vec::new(),
-            manifest_size: bytes.len() as u64,
-        })
-    }
-
-    pub(crate) fn read_image(&self, index: &Index, entry: &Descriptor) -> Result<Image, Error> {
-        let mut image = self.parse_image(entry.digest, &self.bytes(entry)?)?;
-        image.names = names_of(index, &entry.digest);
+    pub(crate) fn read_image(&self, catalog: &Catalog, held: &Held) -> Result<Image, Error> {
+        let mut image = self.read_manifest(&held.manifest)?;
+        image.take_names(catalog.names_of(&held.manifest.digest));
         Ok(image)
     }
 
-    /// All images, in the order in which they came.
+    fn read_manifest(&self, descriptor: &Descriptor) -> Result<Image, Error> {
+        let what = descriptor.digest.to_string();
+        let manifest: Manifest = parse(&what, "image manifest", &self.bytes(descriptor)?)?;
+        let config = self.bytes(&manifest.config)?;
+        let what = manifest.config.digest.to_string();
+        let config = parse(&what, "image config", &config)?;
+        Ok(Image::new(descriptor, manifest, config))
+    }
+
+    /// All images that have a name of their own or none at all, in the order in which they came: of
+    /// an index this machine's image, or the first that is stored.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
-        let index = self.read_index()?;
-        let mut seen = BTreeSet::new();
-        index
-            .manifests
-            .iter()
-            .filter(|entry| is_manifest(entry) && seen.insert(entry.digest))
-            .map(|entry| self.read_image(&index, entry))
-            .collect()
+        self.listed(false)
+    }
+
+    /// As [`Store::images`], with the images for all platforms.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn all_images(&self) -> Result<Vec<Image>, Error> {
+        self.listed(true)
+    }
+
+    fn listed(&self, all: bool) -> Result<Vec<Image>, Error> {
+        let catalog = self.current()?;
+        let mut names = catalog.names();
+        let mut seen = HashSet::new();
+        let mut images = Vec::new();
+        for item in &catalog.0 {
+            let shown: Vec<&Held> = match all {
+                true => item.images.iter().collect(),
+                false => item.representative().into_iter().collect(),
+            };
+            for held in shown {
+                if !seen.insert(held.manifest.digest) {
+                    continue;
+                }
+                let mut image = self.read_manifest(&held.manifest)?;
+                image.take_names(names.remove(&held.manifest.digest).unwrap_or_default());
+                image.index = item.entry.is_index().then(|| bare(&item.entry));
+                images.push(image);
+            }
+        }
+        Ok(images)
     }
 
     /// The image with a name, an id, the beginning of an id, or a manifest digest. `scratch` is
-    /// always there.
+    /// always there. What stands for several platforms means this machine's image, or the only one
+    /// that is stored.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`]; [`Error::Reference`] for a text that can be
-    /// none of these; when the store cannot be read.
+    /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`], [`Error::NoSuchPlatform`];
+    /// [`Error::Reference`] for a text that can be none of these; [`Error::Invalid`] for what is no
+    /// image; when the store cannot be read.
     pub fn image(&self, name: &str) -> Result<Image, Error> {
-        let index = self.read_index()?;
-        match self.find_image(&index, name) {
-            Err(Error::NoSuchImage(_)) if name == SCRATCH => Ok(Image::scratch()),
-            found => self.read_image(&index, found?),
+        self.image_for(name, None)
+    }
+
+    /// Gives an image one more name, or the index that it was found in. If another had it, that one
+    /// loses it.
+    ///
+    /// # Errors
+    /// When the image is gone, when the store cannot be written.
+    pub fn tag(&self, image: &Image, name: &Reference) -> Result<(), Error> {
+        let names = std::slice::from_ref(name);
+        let digest = image
+            .index
+            .as_ref()
+            .map_or(image.digest, |index| index.digest);
+        let known = self.update_index(|index| {
+            let entry = index.manifests.iter().find(|entry| entry.digest == digest);
+            let entry = entry.filter(|entry| is_known(entry)).map(nameless);
+            if let Some(entry) = &entry {
+                set_names(index, &[(entry.clone(), names.to_vec())]);
+            }
+            Ok(entry.is_some())
+        })?;
+        if known {
+            return Ok(());
         }
-    }
-
-    /// As [`Store::image`], of a name that stands for several platforms the image for one of them.
-    /// Without a platform it is this machine's, or the only one that is stored.
-    ///
-    /// # Errors
-    /// As [`Store::image`]; [`Error::NoSuchPlatform`].
-    pub fn image_for(&self, name: &str, _platform: Option<&Platform>) -> Result<Image, Error> {
-        self.image(name)
-    }
-
-    /// What a name has for each platform, in the order of its index.
-    ///
-    /// # Errors
-    /// As [`Store::image`].
-    pub fn variants(&self, _name: &str) -> Result<Vec<Variant>, Error> {
-        unimplemented!("platforms")
-    }
-
-    /// The document that a name leads to, manifest or index, as it came.
-    ///
-    /// # Errors
-    /// As [`Store::image`].
-    pub fn document(&self, _name: &str) -> Result<(Descriptor, Vec<u8>), Error> {
-        unimplemented!("platforms")
-    }
-
-    /// Gives names to an index whose manifests (at least one of them) are stored.
-    ///
-    /// # Errors
-    /// When it cannot be understood, when none of its images is stored, when the store cannot be
-    /// written.
-    pub fn add_index(&self, _index: &[u8], _names: &[Reference]) -> Result<Descriptor, Error> {
-        unimplemented!("platforms")
+        let (bytes, terms) = match &image.index {
+            Some(index) => (self.bytes(index)?, Terms::Some),
+            None => {
+                let (manifest, config) = self.documents(image)?;
+                self.put(&config)?;
+                (manifest, Terms::Image)
+            }
+        };
+        let new = New {
+            bytes: &bytes,
+            media_type: None,
+            names,
+            terms,
+        };
+        self.enter(&[new]).map(drop)
     }
 
     /// Remembers under which digest a registry knows a name.
     ///
     /// # Errors
     /// When the name is gone, when the store cannot be written.
-    pub fn set_repo_digest(&self, _name: &Reference, _digest: Digest) -> Result<(), Error> {
-        unimplemented!("platforms")
-    }
-
-    pub(crate) fn find_image<'i>(
-        &self,
-        index: &'i Index,
-        name: &str,
-    ) -> Result<&'i Descriptor, Error> {
-        find(index, name, &|entry| self.id_of(entry))
-    }
-
-    /// Gives an image one more name. If another image had it, that one loses it.
-    ///
-    /// # Errors
-    /// When the image is gone, when the store cannot be written.
-    pub fn tag(&self, image: &Image, name: &Reference) -> Result<(), Error> {
-        let (manifest, config) = self.documents(image)?;
-        self.put(&config)?;
-        self.add_image(&manifest, std::slice::from_ref(name))
-            .map(drop)
+    pub fn set_repo_digest(&self, name: &Reference, digest: Digest) -> Result<(), Error> {
+        if name.digest().is_some() {
+            // Such a name says it itself.
+            return Ok(());
+        }
+        self.update_index(|index| {
+            let mut found = false;
+            for entry in &mut index.manifests {
+                if crate::index::name_of(entry).as_ref() == Some(name) {
+                    let key = crate::index::REPO_DIGEST.to_owned();
+                    entry.annotations.insert(key, digest.to_string());
+                    found = true;
+                }
+            }
+            match found {
+                true => Ok(()),
+                false => Err(Error::NoSuchImage(name.familiar())),
+            }
+        })
     }
 
     /// The manifest's and the config's bytes.
@@ -267,17 +254,6 @@ impl Store {
             }
             manifest => Ok((manifest?, self.bytes(&image.manifest.config)?)),
         }
-    }
-
-    /// The image id of an entry of the index: from its annotation, else from the manifest.
-    pub(crate) fn id_of(&self, entry: &Descriptor) -> Result<Digest, Error> {
-        let annotated = entry.annotations.get(crate::index::IMAGE_ID);
-        if let Some(id) = annotated.and_then(|id| id.parse().ok()) {
-            return Ok(id);
-        }
-        let bytes = self.bytes(entry)?;
-        let manifest: Manifest = parse(&entry.digest.to_string(), "image manifest", &bytes)?;
-        Ok(manifest.config.digest)
     }
 }
 

@@ -1,18 +1,37 @@
-//! `index.json`: which manifests there are, and what they are called.
+//! `index.json`: which documents there are, and what they are called.
 //!
-//! One descriptor for each pair of manifest and name; a nameless image has one descriptor without a
-//! name. Writers hold the store's lock; readers need none, since the file is replaced whole.
+//! One descriptor for each pair of document and name; a nameless document has one descriptor without
+//! a name. A document is an image's manifest, an index of images for several platforms, or an
+//! artifact that is kept for registries. What readers would otherwise have to look up in the
+//! documents stands in annotations; entries that other programs made have none of these.
+//!
+//! Writers hold the store's lock; readers need none, since the file is replaced whole.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 
-use smidge_image::{Descriptor, Digest, Index, Reference, annotation, media_type};
+use smidge_image::{Descriptor, Digest, Index, Reference, annotation};
 
 use crate::error::READ;
 use crate::image::parse;
 use crate::{Error, Store, regular};
 
-/// The annotation that saves a reader of `index.json` from reading the manifest too.
+/// Of a manifest that is an image's: the image's id.
 pub(crate) const IMAGE_ID: &str = "dev.smidge.image.id";
+/// Of an index: the documents below it that are stored, as a JSON list of descriptors. Images among
+/// them have their id and their platform there.
+pub(crate) const STORED: &str = "dev.smidge.index.stored";
+/// Of an index that is not stored whole: how many of its documents are missing.
+pub(crate) const MISSING: &str = "dev.smidge.index.missing";
+/// Of a document that is no image: what kind of artifact it is.
+pub(crate) const ARTIFACT: &str = "dev.smidge.artifact.type";
+/// The digest of the manifest that a document is about.
+pub(crate) const SUBJECT: &str = "dev.smidge.subject";
+/// The digest under which a registry has what goes by the entry's name.
+pub(crate) const REPO_DIGEST: &str = "dev.smidge.registry.digest";
+
+/// What follows from the document alone, and is the same for all its names.
+const FACTS: [&str; 5] = [IMAGE_ID, STORED, MISSING, ARTIFACT, SUBJECT];
 
 impl Store {
     pub(crate) fn read_index(&self) -> Result<Index, Error> {
@@ -44,152 +63,181 @@ impl Store {
     }
 }
 
-/// Whether an entry is one image (and not, say, an index of several).
-pub(crate) fn is_manifest(entry: &Descriptor) -> bool {
-    matches!(
-        entry.media_type.as_str(),
-        media_type::MANIFEST | media_type::DOCKER_MANIFEST
-    )
+/// A descriptor without what entries add to it: the document's alone.
+pub(crate) fn bare(entry: &Descriptor) -> Descriptor {
+    Descriptor::new(entry.media_type.clone(), entry.digest, entry.size)
 }
 
-/// Whether an entry is an index of several images.
-pub(crate) fn is_index(entry: &Descriptor) -> bool {
-    matches!(
-        entry.media_type.as_str(),
-        media_type::INDEX | media_type::DOCKER_MANIFEST_LIST
-    )
+/// An entry without its name, and without what is known of that.
+pub(crate) fn nameless(entry: &Descriptor) -> Descriptor {
+    let mut facts = bare(entry);
+    renew(&mut facts, entry);
+    facts
 }
 
-/// The name that an entry gives to its manifest, if it gives one that is valid.
+/// Copies what follows from a document into another of its entries.
+fn renew(entry: &mut Descriptor, facts: &Descriptor) {
+    for key in FACTS {
+        note(entry, key, facts.annotations.get(key).cloned());
+    }
+}
+
+/// Whether an entry was made by this program, which looked at its document.
+pub(crate) fn is_known(entry: &Descriptor) -> bool {
+    [IMAGE_ID, STORED, ARTIFACT]
+        .iter()
+        .any(|key| entry.annotations.contains_key(*key))
+}
+
+/// The name that an entry gives to its document, if it gives one that is valid.
 pub(crate) fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(annotation::REF_NAME)?.parse().ok()
 }
 
-/// All names of a manifest, sorted.
-pub(crate) fn names_of(index: &Index, manifest: &Digest) -> Vec<Reference> {
-    let entries = index
-        .manifests
-        .iter()
-        .filter(|entry| entry.digest == *manifest);
-    let mut names: Vec<_> = entries.filter_map(name_of).collect();
-    names.sort();
-    names.dedup();
-    names
+/// The digest that an annotation holds.
+pub(crate) fn digest_in(entry: &Descriptor, key: &str) -> Option<Digest> {
+    entry.annotations.get(key)?.parse().ok()
 }
 
-/// Gives `names` to a manifest and to no other. Who loses its last name stays, nameless.
-pub(crate) fn set_names(
-    index: &mut Index,
-    manifest: &Descriptor,
-    id: &Digest,
-    names: &[Reference],
-) {
-    for name in names {
-        remove_name(index, name, |entry| entry.digest != manifest.digest);
-    }
-    let entry = |name: Option<&Reference>| {
-        let mut entry = manifest.clone();
-        entry
-            .annotations
-            .insert(IMAGE_ID.to_owned(), id.to_string());
-        if let Some(name) = name {
-            entry
-                .annotations
-                .insert(annotation::REF_NAME.to_owned(), name.to_string());
-        }
-        entry
+/// The documents below an index that its entry says are stored; `None` if it says nothing.
+pub(crate) fn stored_in(entry: &Descriptor) -> Option<Vec<Descriptor>> {
+    serde_json::from_str(entry.annotations.get(STORED)?).ok()
+}
+
+/// Writes down which documents below an index are stored, and how many are not.
+pub(crate) fn tell_stored(entry: &mut Descriptor, stored: &[Descriptor], missing: usize) {
+    note(entry, STORED, serde_json::to_string(stored).ok());
+    note(entry, MISSING, (missing > 0).then(|| missing.to_string()));
+}
+
+/// Sets a fact, or removes it.
+pub(crate) fn note(entry: &mut Descriptor, key: &str, fact: Option<String>) {
+    match fact {
+        Some(fact) => entry.annotations.insert(key.to_owned(), fact),
+        None => entry.annotations.remove(key),
     };
-    let known = names_of(index, &manifest.digest);
-    for name in names.iter().filter(|name| !known.contains(name)) {
-        index.manifests.push(entry(Some(name)));
-    }
-    if !names.is_empty() || !known.is_empty() {
-        let nameless = |e: &Descriptor| e.digest == manifest.digest && name_of(e).is_none();
-        index.manifests.retain(|e| !nameless(e));
-    } else if !index.manifests.iter().any(|e| e.digest == manifest.digest) {
-        index.manifests.push(entry(None));
+}
+
+/// How a registry knows the document by the entry's name, if one does.
+pub(crate) fn repo_digest_of(entry: &Descriptor, name: &Reference) -> Option<Reference> {
+    match name.digest() {
+        Some(_) => Some(name.clone()),
+        None => digest_in(entry, REPO_DIGEST).map(|digest| name.with_digest(digest)),
     }
 }
 
-/// Takes a name from the entries that `which` picks; the last entry of a manifest stays without it.
-pub(crate) fn remove_name(
-    index: &mut Index,
-    name: &Reference,
-    which: impl Fn(&Descriptor) -> bool,
-) {
-    let named = |entry: &Descriptor| which(entry) && name_of(entry).as_ref() == Some(name);
-    while let Some(at) = index.manifests.iter().position(named) {
-        let digest = index.manifests[at].digest;
-        let entries = index
-            .manifests
-            .iter()
-            .filter(|entry| entry.digest == digest);
-        if entries.count() > 1 {
-            index.manifests.remove(at);
-        } else {
-            index.manifests[at].annotations.remove(annotation::REF_NAME);
+/// The form in which a name is kept: a digest makes the tag meaningless.
+fn kept(name: &Reference) -> Reference {
+    match name.digest() {
+        Some(digest) => name.with_digest(digest),
+        None => name.clone(),
+    }
+}
+
+/// Gives names to documents, and takes those names from all others. `new` has entries without names.
+///
+/// Who loses its last name stays, nameless, or under the digest by which a registry knows it.
+pub(crate) fn set_names(index: &mut Index, new: &[(Descriptor, Vec<Reference>)]) {
+    let facts: HashMap<Digest, &Descriptor> = new.iter().map(|(e, _)| (e.digest, e)).collect();
+    let mut owners: HashMap<Reference, Digest> = HashMap::new();
+    for (entry, names) in new {
+        let usable = names.iter().map(kept);
+        let usable = usable.filter(|name| name.digest().is_none_or(|d| d == entry.digest));
+        owners.extend(usable.map(|name| (name, entry.digest)));
+    }
+    let mut known: HashSet<Reference> = HashSet::new();
+    for entry in &mut index.manifests {
+        if let Some(facts) = facts.get(&entry.digest) {
+            renew(entry, facts);
+        }
+        let Some(name) = name_of(entry) else { continue };
+        match owners.get(&name) {
+            Some(owner) if *owner == entry.digest => {
+                known.insert(name);
+            }
+            Some(_) => lose_name(entry, &name),
+            None => {}
         }
     }
-}
-
-/// The entry that a name, an id, the beginning of an id or a manifest digest means.
-pub(crate) fn find<'i>(
-    index: &'i Index,
-    name: &str,
-    id_of: &dyn Fn(&Descriptor) -> Result<Digest, Error>,
-) -> Result<&'i Descriptor, Error> {
-    let entries = || index.manifests.iter().filter(|entry| is_manifest(entry));
-    let hex = name.strip_prefix("sha256:").unwrap_or(name);
-    let digest = Digest::from_hex(hex).ok();
-    let reference = match digest {
-        Some(_) => None,
-        None => Some(name.parse::<Reference>()),
-    };
-    if let Some(Ok(reference)) = &reference
-        && let Some(entry) = entries().find(|entry| is_called(entry, reference))
-    {
-        return Ok(entry);
-    }
-    let mut matches: Vec<(Digest, &Descriptor)> = Vec::new();
-    if is_prefix(hex) {
-        for entry in entries() {
-            let id = id_of(entry)?;
-            if id.hex().starts_with(hex) && !matches.iter().any(|(known, _)| *known == id) {
-                matches.push((id, entry));
+    for (entry, names) in new {
+        for name in names.iter().map(kept) {
+            if owners.get(&name) == Some(&entry.digest) && known.insert(name.clone()) {
+                index.manifests.push(named(entry, &name));
             }
         }
+        index.manifests.push(entry.clone());
     }
-    match (&matches[..], reference) {
-        ([(_, entry)], _) => Ok(entry),
-        ([], Some(Err(source))) if !is_prefix(hex) => Err(Error::Reference {
-            text: name.to_owned(),
-            source,
-        }),
-        ([], _) => entries()
-            .find(|entry| Some(entry.digest) == digest)
-            .ok_or_else(|| Error::NoSuchImage(name.to_owned())),
-        _ => Err(Error::AmbiguousImage {
-            prefix: name.to_owned(),
-            ids: matches.into_iter().map(|(id, _)| id).collect(),
-        }),
+    tidy(index);
+}
+
+/// An entry under a name.
+pub(crate) fn named(entry: &Descriptor, name: &Reference) -> Descriptor {
+    let mut named = entry.clone();
+    let text = name.to_string();
+    named
+        .annotations
+        .insert(annotation::REF_NAME.to_owned(), text);
+    named
+}
+
+/// Takes an entry's name away; the digest by which a registry knows it stays.
+fn lose_name(entry: &mut Descriptor, name: &Reference) {
+    let left = repo_digest_of(entry, name);
+    entry.annotations.remove(annotation::REF_NAME);
+    entry.annotations.remove(REPO_DIGEST);
+    if let Some(left) = left {
+        *entry = named(entry, &left);
     }
 }
 
-/// Whether an entry goes by a name. A name with a digest means that manifest of that repository.
-fn is_called(entry: &Descriptor, wanted: &Reference) -> bool {
-    let Some(name) = name_of(entry) else {
-        return false;
-    };
-    match wanted.digest() {
-        None => name == *wanted,
-        Some(digest) => {
-            entry.digest == digest
-                && name.domain() == wanted.domain()
-                && name.path() == wanted.path()
+/// Takes names from whatever has them; the last entry of a document stays without.
+pub(crate) fn drop_names(index: &mut Index, names: &[Reference]) {
+    let names: HashSet<&Reference> = names.iter().collect();
+    for entry in &mut index.manifests {
+        if name_of(entry).is_some_and(|name| names.contains(&name)) {
+            entry.annotations.remove(annotation::REF_NAME);
         }
     }
+    tidy(index);
 }
 
-fn is_prefix(hex: &str) -> bool {
-    (1..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+/// Removes entries that say nothing new: the same name twice, no name beside a name, no name of its
+/// own (or a digest alone) for what an index of the same repository holds.
+pub(crate) fn tidy(index: &mut Index) {
+    let names: Vec<Option<Reference>> = index.manifests.iter().map(name_of).collect();
+    let mut called: HashSet<Digest> = HashSet::new();
+    let mut below: HashMap<Digest, HashSet<String>> = HashMap::new();
+    let mut looked_at: HashMap<Digest, Vec<Digest>> = HashMap::new();
+    for (entry, name) in index.manifests.iter().zip(&names) {
+        if name.is_some() {
+            called.insert(entry.digest);
+        }
+        if !entry.is_index() {
+            continue;
+        }
+        let children = looked_at.entry(entry.digest).or_insert_with(|| {
+            let stored = stored_in(entry).unwrap_or_default();
+            stored.into_iter().map(|document| document.digest).collect()
+        });
+        for child in children {
+            let repositories = below.entry(*child).or_default();
+            repositories.extend(name.as_ref().map(Reference::familiar_name));
+        }
+    }
+    let mut seen: HashSet<(Digest, Option<Reference>)> = HashSet::new();
+    let mut names = names.into_iter();
+    index.manifests.retain(|entry| {
+        let name = names.next().flatten();
+        let needless = match &name {
+            None => called.contains(&entry.digest) || below.contains_key(&entry.digest),
+            Some(name) => {
+                name.tag().is_none()
+                    && name.digest() == Some(entry.digest)
+                    && below
+                        .get(&entry.digest)
+                        .is_some_and(|repositories| repositories.contains(&name.familiar_name()))
+            }
+        };
+        seen.insert((entry.digest, name)) && !needless
+    });
 }

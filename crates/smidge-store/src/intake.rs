@@ -6,13 +6,11 @@ use std::io::{self, Read, Write as _};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use smidge_image::{Descriptor, DiffId, Digest, Index, Reference};
+use smidge_image::{Descriptor, DiffId, Digest, Reference};
 
 use crate::arrival::Arrival;
 use crate::checkout::Unpacking;
 use crate::follow::Progress;
-use crate::image::parse;
-use crate::index::is_index;
 use crate::partial::Partial;
 use crate::temp::{TempDir, TempFile};
 use crate::{Error, Image, Ownership, Store};
@@ -151,7 +149,7 @@ impl Intake<'_> {
         for (diff_id, directory) in state.layers {
             directory.persist(store, &store.layer_path(&diff_id))?;
         }
-        add(store, documents)
+        store.add_stored(documents)
     }
 
     /// Brings a blob that is not there yet, and unpacks it if it is a layer.
@@ -330,25 +328,4 @@ fn sync(store: &Store) -> Result<(), Error> {
     let path = store.path("tmp");
     let directory = File::open(&path).map_err(|error| store.io("open", &path, error))?;
     rustix::fs::syncfs(&directory).map_err(|error| store.io("write", &path, error.into()))
-}
-
-/// Enters documents in the index of the store, all of whose blobs are there.
-fn add(store: &Store, documents: &[(Descriptor, Vec<Reference>)]) -> Result<Vec<Image>, Error> {
-    let (indexes, manifests): (Vec<_>, Vec<_>) = documents
-        .iter()
-        .partition(|(descriptor, _)| is_index(descriptor));
-    let manifests = manifests
-        .into_iter()
-        .map(|(descriptor, names)| Ok((store.bytes(descriptor)?, names.clone())));
-    let mut images = store.add_images(&manifests.collect::<Result<Vec<_>, Error>>()?)?;
-    for (descriptor, names) in indexes {
-        let bytes = store.bytes(descriptor)?;
-        store.add_index(&bytes, names)?;
-        let index: Index = parse(&descriptor.digest.to_string(), "image index", &bytes)?;
-        let known = store.read_index()?;
-        let variants = index.manifests.iter().filter(|entry| store.has(entry));
-        // Beside images, an index may hold what is none: attestations, signatures.
-        images.extend(variants.filter_map(|entry| store.read_image(&known, entry).ok()));
-    }
-    Ok(images)
 }

@@ -15,8 +15,8 @@ use super::document::{DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, blob_me
 use crate::blob::Spooled;
 use crate::checkout::{Budget, check_diff_id, walk_layer};
 use crate::error::{MemberFault, READ};
-use crate::image::{host_platform, parse};
-use crate::index::{is_index, is_manifest};
+use crate::image::parse;
+use crate::platform::host_platform;
 use crate::{Error, Image, Store};
 
 /// As deep as indexes may hold indexes.
@@ -216,7 +216,7 @@ fn oci_manifest(
         return Ok(None);
     };
     let index: Index = parse(INDEX, "image index", &index)?;
-    for entry in index.manifests.iter().filter(|entry| is_manifest(entry)) {
+    for entry in index.manifests.iter().filter(|entry| entry.is_manifest()) {
         let (member, spooled) = described(bundle, entry)?;
         let bytes = spooled.document(&member)?;
         let manifest: Manifest = parse(&member, "image manifest", &bytes)?;
@@ -258,10 +258,10 @@ fn for_this_machine(
     depth: usize,
 ) -> Result<Descriptor, Error> {
     let member = blob_member(&entry.digest.hex());
-    if is_manifest(entry) {
+    if entry.is_manifest() {
         return Ok(entry.clone());
     }
-    if !is_index(entry) || depth == 0 {
+    if !entry.is_index() || depth == 0 {
         return Err(Error::member(
             member,
             MemberFault::MediaType(entry.media_type.clone()),

@@ -16,7 +16,7 @@ use super::document::{
 };
 use crate::error::READ;
 use crate::image::parse;
-use crate::index::{name_of, remove_name};
+use crate::index::{drop_names, name_of};
 use crate::store::layout_file;
 use crate::{Error, Image, Store, Transfer, regular};
 
@@ -115,9 +115,7 @@ impl Store {
                     &mut layer.open()?,
                 )?;
             }
-            for name in names {
-                remove_name(&mut index, name, |_| true);
-            }
+            drop_names(&mut index, names);
             index
                 .manifests
                 .retain(|entry| entry.digest != transfer.digest() || name_of(entry).is_some());
