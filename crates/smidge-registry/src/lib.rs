@@ -9,14 +9,27 @@
 //! Specifications: [OCI distribution](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md),
 //! [token authentication](https://distribution.github.io/distribution/spec/auth/token/).
 
+mod agent;
 mod blob;
+mod challenge;
 mod client;
 mod containerd;
 mod daemon;
 mod error;
+mod fault;
+mod listing;
+mod login;
+mod referrers;
 mod repository;
+mod retry;
 mod secret;
 mod settings;
+mod token;
+mod transport;
+mod trouble;
+mod upload;
+mod url;
+mod wire;
 
 pub use blob::BlobReader;
 pub use client::{Access, Client, Login};

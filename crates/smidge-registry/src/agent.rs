@@ -1,0 +1,166 @@
+//! Connections: one pool for each way to speak TLS and each proxy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Proxy};
+
+use crate::retry::Policy;
+use crate::url::Url;
+use crate::{Error, Result, Tls};
+
+/// How many connections to one host are kept: as many blobs as go at the same time, and some.
+const KEPT: usize = 8;
+/// Large enough that copying, not calling, is what a blob costs.
+const BUFFER: usize = 256 << 10;
+
+/// Which proxy a URL's host is reached through.
+pub(crate) type ProxyFor = Box<dyn Fn(bool, &str) -> Option<String> + Send + Sync>;
+
+/// Pools of connections, made when they are needed.
+pub(crate) struct Agents {
+    bundles: Vec<PathBuf>,
+    proxy: ProxyFor,
+    policy: Policy,
+    roots: OnceLock<Vec<Certificate<'static>>>,
+    made: Mutex<Vec<(Key, Agent)>>,
+}
+
+/// What connections of a pool have in common; plain ones have no TLS.
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    tls: Option<Tls>,
+    proxy: Option<String>,
+}
+
+impl Agents {
+    pub(crate) fn new(bundles: Vec<PathBuf>, proxy: ProxyFor, policy: Policy) -> Self {
+        Self {
+            bundles,
+            proxy,
+            policy,
+            roots: OnceLock::new(),
+            made: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The pool for a URL.
+    pub(crate) fn agent(&self, url: &Url, tls: &Tls) -> Result<Agent> {
+        let key = Key {
+            tls: url.secure().then(|| tls.clone()),
+            proxy: (self.proxy)(url.secure(), url.authority()),
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = made.iter().find(|(made, _)| *made == key) {
+            return Ok(agent.clone());
+        }
+        let agent = self.make(&key)?;
+        made.push((key, agent.clone()));
+        Ok(agent)
+    }
+
+    fn make(&self, key: &Key) -> Result<Agent> {
+        let proxy = key.proxy.as_deref().map(proxy).transpose()?;
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .user_agent(concat!("smidge/", env!("CARGO_PKG_VERSION")))
+            .accept("")
+            // A blob's digest is that of its bytes: nobody on the way is to compress them.
+            .accept_encoding("identity")
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .max_idle_connections(4 * KEPT)
+            .max_idle_connections_per_host(KEPT)
+            .timeout_connect(Some(self.policy.connect))
+            .timeout_per_read(Some(self.policy.idle))
+            .timeout_per_write(Some(self.policy.idle));
+        if let Some(tls) = &key.tls {
+            config = config.tls_config(self.tls_config(tls)?);
+        }
+        Ok(config.build().into())
+    }
+
+    fn tls_config(&self, tls: &Tls) -> Result<TlsConfig> {
+        let mut config = TlsConfig::builder();
+        if tls.insecure {
+            config = config.disable_verification(true);
+        } else {
+            config = config.root_certs(self.roots(&tls.authorities)?);
+        }
+        if let Some((certificate, key)) = &tls.identity {
+            config = config.client_cert(Some(identity(certificate, key)?));
+        }
+        Ok(config.build())
+    }
+
+    /// The authorities of the bundles that exist, or else Mozilla's, and the further ones.
+    fn roots(&self, further: &[PathBuf]) -> Result<RootCerts> {
+        let bundled = self.roots.get_or_init(|| {
+            let bundles = self.bundles.iter().filter_map(|path| fs::read(path).ok());
+            bundles.flat_map(|pem| certificates(&pem)).collect()
+        });
+        let mut all = bundled.clone();
+        if all.is_empty() && further.is_empty() {
+            return Ok(RootCerts::WebPki);
+        }
+        for path in further {
+            let found = certificates(&read(path)?);
+            if found.is_empty() {
+                return Err(unusable(path, "there is no certificate in it (PEM)"));
+            }
+            all.extend(found);
+        }
+        Ok(RootCerts::Specific(Arc::new(all)))
+    }
+}
+
+/// A bundle may hold certificates that cannot be read; the others are as good as ever.
+fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
+    let items = parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    items.collect()
+}
+
+fn identity(certificate: &Path, key: &Path) -> Result<ClientCert> {
+    let chain = certificates(&read(certificate)?);
+    if chain.is_empty() {
+        return Err(unusable(certificate, "there is no certificate in it (PEM)"));
+    }
+    let key = PrivateKey::from_pem(&read(key)?)
+        .map_err(|_| unusable(key, "there is no private key in it (PEM, not encrypted)"))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| unusable(path, &error.to_string()))
+}
+
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::Settings {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+fn proxy(url: &str) -> Result<Proxy> {
+    let proxy = Proxy::new(url).ok();
+    let usable = proxy.filter(|proxy| {
+        matches!(
+            proxy.protocol(),
+            ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https
+        )
+    });
+    usable.ok_or_else(|| {
+        let shown = Url::parse(url).map_or_else(|| "proxy".to_owned(), |url| url.to_string());
+        unusable(
+            Path::new(&shown),
+            "this is no proxy that can be used: `http://HOST:PORT` is",
+        )
+    })
+}

@@ -1,0 +1,128 @@
+//! Tags, and the names of repositories, page by page (distribution-spec, "Listing Tags").
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::Method;
+
+use crate::token::Scopes;
+use crate::transport::Answer;
+use crate::url::Url;
+use crate::wire::{Call, Target, Wire};
+use crate::{Endpoint, Error, Repository, Result};
+
+/// The longest page.
+const LONGEST_PAGE: u64 = 32 << 20;
+/// How many pages are read at most.
+const MOST_PAGES: usize = 10_000;
+/// How many names are asked for at once.
+const PAGE: &str = "n=1000";
+
+#[derive(Deserialize)]
+struct Tags {
+    /// Some registries write `null` for none.
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Names {
+    repositories: Option<Vec<String>>,
+}
+
+impl Repository<'_> {
+    /// All tags, sorted as the registry has them.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error).
+    pub fn tags(&self) -> Result<Vec<String>> {
+        let endpoint = self.own();
+        let path = format!("/v2/{}/tags/list", endpoint.path);
+        let pages: Vec<Tags> = pages(self.wire, endpoint, &path, &self.scopes(endpoint))?;
+        Ok(pages
+            .into_iter()
+            .filter_map(|page| page.tags)
+            .flatten()
+            .collect())
+    }
+}
+
+/// The names of a registry's repositories.
+pub(crate) fn catalog(wire: &Wire, endpoint: &Endpoint) -> Result<Vec<String>> {
+    let scopes = Scopes::from(["registry:catalog:*".to_owned()]);
+    let pages: Vec<Names> = pages(wire, endpoint, "/v2/_catalog", &scopes)?;
+    Ok(pages
+        .into_iter()
+        .filter_map(|page| page.repositories)
+        .flatten()
+        .collect())
+}
+
+fn pages<T: DeserializeOwned>(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    path: &str,
+    scopes: &Scopes,
+) -> Result<Vec<T>> {
+    let ask = |path: &str| {
+        let target = Target::Path(path.to_owned());
+        wire.call(endpoint, &Call::new(Method::GET, target, scopes))
+    };
+    let mut answer = ask(&format!("{path}?{PAGE}"))?;
+    if answer.status == 400 {
+        // It thinks that this is too many.
+        answer.finish();
+        answer = ask(path)?;
+    }
+    if !answer.is_success() {
+        return Err(wire.refusal(endpoint, answer));
+    }
+    follow(wire, endpoint, scopes, answer)
+}
+
+/// Reads a page, and those that its `Link` leads to.
+pub(crate) fn follow<T: DeserializeOwned>(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    scopes: &Scopes,
+    mut answer: Answer,
+) -> Result<Vec<T>> {
+    let mut pages = Vec::new();
+    let mut last: Option<Url> = None;
+    loop {
+        let next = next(&answer);
+        pages.push(page(&mut answer)?);
+        // Whoever leads in a circle has nothing new to say.
+        let Some(next) =
+            next.filter(|next| pages.len() < MOST_PAGES && last.as_ref() != Some(next))
+        else {
+            return Ok(pages);
+        };
+        let call = Call::new(Method::GET, Target::Url(next.clone()), scopes);
+        answer = wire.expect(endpoint, &call)?;
+        last = Some(next);
+    }
+}
+
+fn page<T: DeserializeOwned>(answer: &mut Answer) -> Result<T> {
+    let bytes = answer.read(LONGEST_PAGE).map_err(|broken| broken.error)?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Protocol {
+        request: answer.label.clone(),
+        why: format!("the list cannot be read: {error}"),
+    })
+}
+
+/// The next page: always at the registry itself, whatever name it knows itself by.
+fn next(answer: &Answer) -> Option<Url> {
+    let links = answer.headers.get_all("link");
+    let links = links.iter().filter_map(|value| value.to_str().ok());
+    links
+        .flat_map(|value| value.split(','))
+        .find_map(|link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let is_next = parameters.split(';').any(|parameter| {
+                let parameter = parameter.trim().to_ascii_lowercase();
+                matches!(parameter.as_str(), "rel=\"next\"" | "rel=next")
+            });
+            is_next.then(|| answer.url.join(target))?
+        })
+        .map(|next| next.moved_to(&answer.url))
+}

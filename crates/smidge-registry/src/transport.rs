@@ -1,0 +1,362 @@
+//! One request: connection, redirects, answer. Nothing is asked twice here.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use ureq::http::{self, HeaderMap, Method, header};
+use ureq::{Agent, Body, SendBody};
+
+use crate::agent::Agents;
+use crate::trouble::{self, Broken};
+use crate::url::Url;
+use crate::{Error, Fault, Secret, Tls, fault};
+
+/// The longest body of an answer that is an error.
+const LONGEST_FAULT: u64 = 64 << 10;
+const MOST_REDIRECTS: u32 = 10;
+
+/// Opens the bytes to send, for each time they are sent.
+pub(crate) type Open<'a> = &'a (dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a);
+
+/// What a request carries.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// Nothing.
+    Nothing,
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// So many bytes of a stream.
+    Stream(u64, Open<'a>),
+}
+
+/// A request.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) content: Content<'a>,
+    /// The `Authorization` header; goes to the URL's origin and nowhere else.
+    pub(crate) authorization: Option<Secret>,
+    /// Whether redirects are followed.
+    pub(crate) follow: bool,
+    /// How long the answer may take where that is longer than usual.
+    pub(crate) patience: Option<Duration>,
+}
+
+impl<'a> Request<'a> {
+    /// A request without anything special.
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self {
+            method,
+            url,
+            headers: Vec::new(),
+            content: Content::Nothing,
+            authorization: None,
+            follow: true,
+            patience: None,
+        }
+    }
+
+    /// With a header.
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With something to send.
+    pub(crate) fn content(mut self, content: Content<'a>) -> Self {
+        self.content = content;
+        self
+    }
+
+    /// Method and URL, as errors show them.
+    pub(crate) fn label(&self) -> String {
+        format!("{} {}", self.method, self.url)
+    }
+}
+
+/// An answer, whatever its status.
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// Its body, still to be read.
+    pub(crate) body: Body,
+    /// Who answered, after redirects.
+    pub(crate) url: Url,
+    /// Method and URL, as errors show them.
+    pub(crate) label: String,
+    /// Whether it came from where it was asked, not from where that sent us.
+    pub(crate) direct: bool,
+}
+
+impl Answer {
+    /// A header's value, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A header that holds a number.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.header(name)?.trim().parse().ok()
+    }
+
+    /// The media type, without parameters.
+    pub(crate) fn media_type(&self) -> &str {
+        let value = self.header("content-type").unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// Whether it is a success.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The `Location`, as a URL.
+    pub(crate) fn location(&self) -> Result<Url, Error> {
+        let location = self.header("location").unwrap_or_default();
+        let joined = (!location.is_empty()).then(|| self.url.join(location));
+        joined.flatten().ok_or_else(|| Error::Protocol {
+            request: self.label.clone(),
+            why: format!("{} with no usable `Location`", self.status),
+        })
+    }
+
+    /// Reads the body, which may be so many bytes long.
+    pub(crate) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Broken> {
+        let mut bytes = Vec::new();
+        let read = self
+            .body
+            .as_reader()
+            .take(limit + 1)
+            .read_to_end(&mut bytes);
+        if let Err(error) = read {
+            return Err(trouble::of_body(self.label.clone(), &self.url, error));
+        }
+        if bytes.len() as u64 > limit {
+            return Err(Broken::last(Error::Protocol {
+                request: self.label.clone(),
+                why: format!("the answer is longer than {limit} bytes"),
+            }));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what is left of a short body, so that the connection can be used again.
+    pub(crate) fn finish(mut self) {
+        // What it says does not matter; a connection that breaks here is a new one next time.
+        let mut rest = self.body.as_reader().take(LONGEST_FAULT);
+        let _ = io::copy(&mut rest, &mut io::sink());
+    }
+
+    /// What the registry says about its refusal.
+    pub(crate) fn fault(&mut self) -> Fault {
+        let mut bytes = Vec::new();
+        // A text that breaks off is still worth more than none.
+        let _ = self
+            .body
+            .as_reader()
+            .take(LONGEST_FAULT)
+            .read_to_end(&mut bytes);
+        fault::parse(self.status, self.media_type(), &bytes)
+    }
+}
+
+/// Sends requests over connections that are kept.
+pub(crate) struct Transport {
+    agents: Agents,
+}
+
+impl Transport {
+    pub(crate) fn new(agents: Agents) -> Self {
+        Self { agents }
+    }
+
+    /// Sends a request and follows redirects.
+    ///
+    /// # Errors
+    /// When there is no answer. An answer that refuses is an answer.
+    pub(crate) fn send(&self, request: &Request<'_>, tls: &Tls) -> Result<Answer, Broken> {
+        let mut url = request.url.clone();
+        let mut method = request.method.clone();
+        let mut content = request.content;
+        let mut ours = true;
+        for _ in 0..=MOST_REDIRECTS {
+            // Once somebody else was in the chain, nothing that follows is trusted.
+            ours &= url.same_origin(&request.url);
+            let hop = Request {
+                method: method.clone(),
+                url: url.clone(),
+                content,
+                authorization: request.authorization.clone().filter(|_| ours),
+                ..request.clone()
+            };
+            let mut answer = self.exchange(&hop, &self.tls(tls, request, &url))?;
+            answer.direct = ours;
+            let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+            if !moved || !request.follow {
+                return Ok(answer);
+            }
+            url = answer.location().map_err(Broken::last)?;
+            if answer.status == 303 && method != Method::HEAD {
+                method = Method::GET;
+                content = Content::Nothing;
+            }
+            answer.finish();
+        }
+        Err(Broken::last(Error::Protocol {
+            request: request.label(),
+            why: format!("more than {MOST_REDIRECTS} redirects"),
+        }))
+    }
+
+    /// Our own certificate is shown to the registry alone.
+    fn tls(&self, tls: &Tls, request: &Request<'_>, url: &Url) -> Tls {
+        let mut tls = tls.clone();
+        if url.host() != request.url.host() {
+            tls.identity = None;
+        }
+        tls
+    }
+
+    fn exchange(&self, request: &Request<'_>, tls: &Tls) -> Result<Answer, Broken> {
+        let agent = self.agents.agent(&request.url, tls).map_err(Broken::last)?;
+        let head = head(request)?;
+        let sent = match request.content {
+            Content::Nothing if sends(&request.method) => run(
+                &agent,
+                head,
+                SendBody::from_reader(&mut io::empty()),
+                request,
+            ),
+            Content::Nothing => run(&agent, head, SendBody::none(), request),
+            Content::Bytes(mut bytes) => {
+                run(&agent, head, SendBody::from_reader(&mut bytes), request)
+            }
+            Content::Stream(size, open) => {
+                let mut source = Source::open(size, open);
+                let sent = run(&agent, head, SendBody::from_reader(&mut source), request);
+                if let Some(error) = source.failure.take() {
+                    return Err(Broken::last(Error::Source {
+                        request: request.label(),
+                        source: error,
+                    }));
+                }
+                sent
+            }
+        };
+        sent.map_err(|error| Broken::of(request.label(), &request.url, error))
+    }
+}
+
+fn head(request: &Request<'_>) -> Result<http::Request<()>, Broken> {
+    let mut head = http::Request::builder()
+        .method(request.method.clone())
+        .uri(request.url.text());
+    for (name, value) in &request.headers {
+        head = head.header(*name, value);
+    }
+    if let Some(secret) = &request.authorization {
+        head = head.header(header::AUTHORIZATION, secret.expose());
+    }
+    let length = match request.content {
+        Content::Bytes(bytes) => Some(bytes.len() as u64),
+        Content::Stream(size, _) => Some(size),
+        // Some servers want to hear that nothing comes.
+        Content::Nothing => sends(&request.method).then_some(0),
+    };
+    if let Some(length) = length {
+        head = head.header(header::CONTENT_LENGTH, length);
+    }
+    head.body(()).map_err(|error| {
+        Broken::last(Error::Protocol {
+            request: request.label(),
+            why: format!("this cannot be asked: {error}"),
+        })
+    })
+}
+
+fn run(
+    agent: &Agent,
+    head: http::Request<()>,
+    body: SendBody<'_>,
+    request: &Request<'_>,
+) -> Result<Answer, ureq::Error> {
+    let message = head.map(|()| body);
+    let response = match request.patience {
+        Some(patience) => {
+            let configured = agent.configure_request(message);
+            agent.run(configured.timeout_per_read(Some(patience)).build())
+        }
+        None => agent.run(message),
+    }?;
+    let (parts, body) = response.into_parts();
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+        url: request.url.clone(),
+        label: request.label(),
+        direct: true,
+    })
+}
+
+fn sends(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// The bytes that are sent: exactly as many as were announced, and what went wrong with them.
+struct Source<'a> {
+    inner: Option<Box<dyn Read + 'a>>,
+    left: u64,
+    failure: Option<io::Error>,
+}
+
+impl<'a> Source<'a> {
+    fn open(size: u64, open: Open<'a>) -> Self {
+        let (inner, failure) = match open() {
+            Ok(inner) => (Some(inner), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self {
+            inner,
+            left: size,
+            failure,
+        }
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let Some(inner) = self.inner.as_mut().filter(|_| most > 0) else {
+            return Ok(0);
+        };
+        loop {
+            match inner.read(&mut buffer[..most]) {
+                Ok(0) => {
+                    let why = format!("it ends {} bytes too early", self.left);
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+                }
+                Ok(read) => {
+                    self.left -= read as u64;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return Err(io::Error::other("the source is broken"));
+        }
+        self.fill(buffer).map_err(|error| {
+            self.failure = Some(error);
+            io::Error::other("the source is broken")
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! Why no answer came, in words, and whether it may come if asked again.
+
+use std::io;
+
+use rustls::CertificateError;
+use rustls::Error as TlsError;
+
+use crate::url::Url;
+use crate::{Error, Result};
+
+/// What kind of failure it was: decides what is tried next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The connection broke.
+    Lost,
+    /// Nothing came for too long.
+    Late,
+    /// Nobody is there: no such host, or nobody listens.
+    Absent,
+    /// Somebody is there who speaks no TLS.
+    NoTls,
+    /// Somebody is there who speaks no HTTP.
+    NoHttp,
+    /// It will be the same the next time.
+    Final,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// What to say.
+    pub(crate) error: Error,
+    /// What to do.
+    pub(crate) trouble: Trouble,
+}
+
+impl Broken {
+    /// A failure that is the same the next time.
+    pub(crate) fn last(error: Error) -> Self {
+        Self {
+            error,
+            trouble: Trouble::Final,
+        }
+    }
+
+    /// What became of a request to a URL.
+    pub(crate) fn of(request: String, url: &Url, error: ureq::Error) -> Self {
+        match error {
+            ureq::Error::Io(error) => of_io(request, url, error),
+            ureq::Error::Rustls(error) => of_tls(request, url, &error),
+            ureq::Error::Timeout(which) => {
+                let what = match which {
+                    ureq::Timeout::Connect => {
+                        format!("connecting to `{}` takes too long", place(url))
+                    }
+                    _ => format!("`{}` is silent for too long", place(url)),
+                };
+                unreachable(request, Trouble::Late, io::ErrorKind::TimedOut, what)
+            }
+            ureq::Error::HostNotFound => {
+                let what = format!("no such host: `{}`", url.host());
+                unreachable(request, Trouble::Absent, io::ErrorKind::NotFound, what)
+            }
+            ureq::Error::ConnectProxyFailed(why) => {
+                let what = format!("the proxy does not connect to `{}`: {why}", place(url));
+                unreachable(request, Trouble::Final, io::ErrorKind::Other, what)
+            }
+            ureq::Error::ConnectionFailed => {
+                let what = format!("cannot connect to `{}`", place(url));
+                unreachable(request, Trouble::Absent, io::ErrorKind::Other, what)
+            }
+            error @ (ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => Self {
+                error: Error::Protocol {
+                    request,
+                    why: format!("the answer is not HTTP as it should be: {error}"),
+                },
+                trouble: Trouble::NoHttp,
+            },
+            error => Self::last(Error::Protocol {
+                request,
+                why: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// What became of a body that was being read.
+pub(crate) fn of_body(request: String, url: &Url, error: io::Error) -> Broken {
+    match error.downcast::<ureq::Error>() {
+        Ok(error) => Broken::of(request, url, error),
+        Err(error) => of_io(request, url, error),
+    }
+}
+
+fn unreachable(request: String, trouble: Trouble, kind: io::ErrorKind, what: String) -> Broken {
+    Broken {
+        error: Error::Unreachable {
+            request,
+            source: io::Error::new(kind, what),
+        },
+        trouble,
+    }
+}
+
+fn of_io(request: String, url: &Url, error: io::Error) -> Broken {
+    use io::ErrorKind as Kind;
+    if let Some(tls) = tls_error(&error) {
+        return of_tls(request, url, tls);
+    }
+    let kind = error.kind();
+    let place = place(url);
+    let (trouble, what) = match kind {
+        Kind::ConnectionRefused => (
+            Trouble::Absent,
+            format!("cannot connect to `{place}`: nobody listens there"),
+        ),
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => (
+            Trouble::Absent,
+            format!("cannot connect to `{place}`: {error}"),
+        ),
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::NotConnected
+        | Kind::UnexpectedEof => (Trouble::Lost, format!("`{place}` broke off the connection")),
+        Kind::TimedOut | Kind::WouldBlock => {
+            (Trouble::Late, format!("`{place}` is silent for too long"))
+        }
+        _ if error.to_string().contains("failed to lookup address") => (
+            Trouble::Absent,
+            format!("cannot find the host `{}`: {error}", url.host()),
+        ),
+        _ => (Trouble::Final, format!("`{place}`: {error}")),
+    };
+    unreachable(request, trouble, kind, what)
+}
+
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    let inner = error.get_ref()?;
+    let direct = inner.downcast_ref::<TlsError>();
+    direct.or_else(|| inner.source()?.downcast_ref::<TlsError>())
+}
+
+fn of_tls(request: String, url: &Url, error: &TlsError) -> Broken {
+    let (trouble, why) = explain(error, url.host());
+    Broken {
+        error: Error::Tls {
+            request,
+            why,
+            host: url.authority().to_owned(),
+        },
+        trouble,
+    }
+}
+
+/// What is wrong with a TLS connection, in words.
+fn explain(error: &TlsError, host: &str) -> (Trouble, String) {
+    let why = match error {
+        TlsError::InvalidCertificate(error) => certificate(error, host),
+        TlsError::InvalidMessage(_) => {
+            return (
+                Trouble::NoTls,
+                "the server does not speak TLS; it may speak plain HTTP".to_owned(),
+            );
+        }
+        TlsError::AlertReceived(alert) => {
+            let alert = format!("{alert:?}");
+            if alert.contains("Certificate")
+                || alert.contains("UnknownCA")
+                || alert == "AccessDenied"
+            {
+                format!("the server does not accept our certificate, or wants one ({alert})")
+            } else {
+                format!("the server ended the handshake ({alert})")
+            }
+        }
+        TlsError::NoCertificatesPresented => "the server has no certificate".to_owned(),
+        error => error.to_string(),
+    };
+    (Trouble::Final, why)
+}
+
+fn certificate(error: &CertificateError, host: &str) -> String {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "the certificate is signed by an authority that is not trusted here".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet; is the clock right?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("the certificate is not for `{host}`")
+        }
+        CertificateError::Revoked => "the certificate has been revoked".to_owned(),
+        CertificateError::BadEncoding => "the certificate cannot be read".to_owned(),
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the certificate is an authority's, not a server's".to_owned()
+        }
+        error => format!("the certificate is not accepted: {error}"),
+    }
+}
+
+fn place(url: &Url) -> &str {
+    url.authority()
+}
+
+/// The error alone, where nothing is tried again.
+pub(crate) fn settle<T>(result: std::result::Result<T, Broken>) -> Result<T> {
+    result.map_err(|broken| broken.error)
+}
