@@ -18,6 +18,7 @@ mod image;
 mod intake;
 mod interop;
 mod parallel;
+mod platform;
 mod removal;
 mod rootfs;
 mod save;
