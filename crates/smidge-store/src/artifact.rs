@@ -4,7 +4,7 @@ use smidge_image::{Descriptor, Digest, Reference};
 
 use crate::catalog::{Item, Target};
 use crate::document::{New, Terms};
-use crate::index::{ARTIFACT, IMAGE_ID, SUBJECT, bare, digest_in};
+use crate::index::{ARTIFACT, IMAGE_ID, SUBJECT, bare, digest_in, version};
 use crate::{Error, Image, Store};
 
 /// An entry of the store: a document under one of its names.
@@ -143,7 +143,7 @@ impl Store {
     ) -> Option<Descriptor> {
         let mut looked_at = std::collections::HashSet::new();
         items
-            .filter(|item| item.entry.is_index() && looked_at.insert(item.entry.digest))
+            .filter(|item| item.entry.is_index() && looked_at.insert(version(&item.entry)))
             .filter_map(|item| self.documents_of(&item.entry).ok())
             .flatten()
             .find(|document| document.digest == *digest)

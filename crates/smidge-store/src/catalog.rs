@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use smidge_image::{Descriptor, Digest, Reference};
 
-use crate::index::{IMAGE_ID, REPO_DIGEST, bare, digest_in, name_of, repo_digest_of, stored_in};
+use crate::index::{
+    IMAGE_ID, REPO_DIGEST, bare, digest_in, name_of, repo_digest_of, stored_in, version,
+};
 use crate::{Error, Store};
 
 /// An image that an entry leads to.
@@ -51,9 +53,9 @@ impl Store {
     /// Looks at all entries. Documents are read only for entries that another program made; where
     /// they cannot be, such an entry leads to no image.
     pub(crate) fn catalog(&self, entries: Vec<Descriptor>) -> Catalog {
-        let mut known: HashMap<Digest, Rc<[Held]>> = HashMap::new();
+        let mut known: HashMap<_, Rc<[Held]>> = HashMap::new();
         let items = entries.into_iter().map(|entry| {
-            let images = known.entry(entry.digest);
+            let images = known.entry(version(&entry));
             let images = images.or_insert_with(|| self.images_of(&entry).into());
             Item {
                 name: name_of(&entry),

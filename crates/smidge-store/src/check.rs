@@ -7,7 +7,7 @@ use smidge_image::{Descriptor, DiffId};
 
 use crate::checkout::{check_diff_id, walk_layer};
 use crate::error::READ;
-use crate::index::{IMAGE_ID, name_of};
+use crate::index::{IMAGE_ID, name_of, version};
 use crate::{Error, Image, Store};
 
 /// Something that is not as it should be.
@@ -29,7 +29,7 @@ impl Store {
         let mut problems = Vec::new();
         let mut checked = HashSet::new();
         for entry in &self.read_index()?.manifests {
-            if !checked.insert(entry.digest) {
+            if !checked.insert(version(entry)) {
                 continue;
             }
             let subject =

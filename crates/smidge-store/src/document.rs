@@ -10,7 +10,8 @@ use smidge_image::{
 use crate::catalog::{Held, Item};
 use crate::image::parse;
 use crate::index::{
-    ARTIFACT, IMAGE_ID, MISSING, SUBJECT, bare, nameless, note, set_names, stored_in, tell_stored,
+    ARTIFACT, IMAGE_ID, MISSING, SUBJECT, bare, nameless, note, renew_all, set_names, stored_in,
+    tell_stored,
 };
 use crate::{Error, Image, Store};
 
@@ -78,12 +79,15 @@ impl Store {
             needed.extend(admitted.blobs);
             entries.push((admitted.entry, document.names.to_vec()));
         }
+        let facts: Vec<Descriptor> = entries.iter().map(|(entry, _)| entry.clone()).collect();
         self.update_index(|index| {
             set_names(index, &entries);
-            self.complete(index, &entries)
+            let completed = self.completed(index, &facts);
+            renew_all(index, &[&facts[..], &completed].concat());
+            Ok(())
         })?;
         self.unpin(&needed);
-        Ok(entries.into_iter().map(|(entry, _)| entry).collect())
+        Ok(facts)
     }
 
     /// The images of entries: of an index all that are stored, or the one that stands for it.
@@ -294,13 +298,9 @@ impl Store {
     }
 
     /// Looks again at indexes that lacked what has come now.
-    fn complete(
-        &self,
-        index: &mut Index,
-        new: &[(Descriptor, Vec<Reference>)],
-    ) -> Result<(), Error> {
-        let digests: Vec<String> = new.iter().map(|(entry, _)| entry.digest.hex()).collect();
-        let mut looked_at: HashSet<Digest> = new.iter().map(|(entry, _)| entry.digest).collect();
+    fn completed(&self, index: &Index, new: &[Descriptor]) -> Vec<Descriptor> {
+        let digests: Vec<String> = new.iter().map(|entry| entry.digest.hex()).collect();
+        let mut looked_at: HashSet<Digest> = new.iter().map(|entry| entry.digest).collect();
         let mut completed = Vec::new();
         for entry in &index.manifests {
             if !entry.annotations.contains_key(MISSING) || !looked_at.insert(entry.digest) {
@@ -309,23 +309,19 @@ impl Store {
             let nested = stored_in(entry).unwrap_or_default();
             let nested = nested.iter().filter(|document| document.is_index());
             let mut lists = std::iter::once(entry).chain(nested);
-            let lacks = |list: &Descriptor| {
+            let lacked = lists.any(|list| {
                 let text = self.bytes(list).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text);
                 digests.iter().any(|digest| text.contains(digest))
-            };
-            if lists.any(lacks) {
-                let document = self.index_document(entry)?;
+            });
+            if lacked && let Ok(document) = self.index_document(entry) {
                 let mut facts = nameless(entry);
-                self.below(&document, &|blob| self.is_stored(blob))
-                    .tell(&mut facts);
-                completed.push((facts, Vec::new()));
+                let below = self.below(&document, &|blob| self.is_stored(blob));
+                below.tell(&mut facts);
+                completed.push(facts);
             }
         }
-        if !completed.is_empty() {
-            set_names(index, &completed);
-        }
-        Ok(())
+        completed
     }
 
     pub(crate) fn missing(&self, digest: Digest) -> Error {

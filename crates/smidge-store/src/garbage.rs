@@ -7,7 +7,7 @@ use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 
 use crate::catalog::Item;
 use crate::image::parse;
-use crate::index::{IMAGE_ID, is_known};
+use crate::index::{IMAGE_ID, is_known, version};
 use crate::temp::disk_usage;
 use crate::{Error, InUse, Store};
 
@@ -45,6 +45,14 @@ pub struct Usage {
 struct Reachable {
     blobs: HashSet<Digest>,
     layers: HashSet<String>,
+}
+
+impl Reachable {
+    /// Whether a layer's diff id, or a blob's digest, is among it.
+    fn has(&self, hex: &str) -> bool {
+        let blob = Digest::from_hex(hex).is_ok_and(|digest| self.blobs.contains(&digest));
+        blob || self.layers.contains(hex)
+    }
 }
 
 impl Store {
@@ -118,6 +126,7 @@ impl Store {
             for digest in candidates.blobs.difference(&needed.blobs) {
                 if !fresh.contains(digest) {
                     self.discard(&self.blob_path(digest))?;
+                    self.forget_transfer(&digest.hex())?;
                 }
             }
             for layer in candidates.layers.difference(&needed.layers) {
@@ -149,7 +158,7 @@ impl Store {
                 .partition(|path| path.is_symlink());
             let (kept, gone): (Vec<_>, Vec<_>) = links
                 .into_iter()
-                .partition(|link| reachable.layers.contains(&file_name(link)));
+                .partition(|link| reachable.has(&file_name(link)));
             let targets: HashSet<_> = kept
                 .iter()
                 .filter_map(|link| link.read_link().ok())
@@ -168,9 +177,10 @@ impl Store {
     fn reachable(&self, entries: &[Descriptor]) -> Result<Reachable, Error> {
         let mut reachable = Reachable::default();
         let mut looked_at = HashSet::new();
+        let mut followed = HashSet::new();
         for entry in entries {
             reachable.blobs.insert(entry.digest);
-            let below = match entry.is_index() && looked_at.insert(entry.digest) {
+            let below = match entry.is_index() && followed.insert(version(entry)) {
                 true => self.documents_of(entry)?,
                 false => Vec::new(),
             };

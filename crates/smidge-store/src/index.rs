@@ -30,7 +30,7 @@ pub(crate) const SUBJECT: &str = "dev.smidge.subject";
 /// The digest under which a registry has what goes by the entry's name.
 pub(crate) const REPO_DIGEST: &str = "dev.smidge.registry.digest";
 
-/// What follows from the document alone, and is the same for all its names.
+/// What follows from the document, and from what else is stored: not the name, nor what is known of it.
 const FACTS: [&str; 5] = [IMAGE_ID, STORED, MISSING, ARTIFACT, SUBJECT];
 
 impl Store {
@@ -80,6 +80,24 @@ fn renew(entry: &mut Descriptor, facts: &Descriptor) {
     for key in FACTS {
         note(entry, key, facts.annotations.get(key).cloned());
     }
+}
+
+/// Writes down what was found out about documents, in all their entries.
+pub(crate) fn renew_all(index: &mut Index, facts: &[Descriptor]) {
+    let facts: HashMap<Digest, &Descriptor> =
+        facts.iter().map(|fact| (fact.digest, fact)).collect();
+    for entry in &mut index.manifests {
+        if let Some(facts) = facts.get(&entry.digest) {
+            renew(entry, facts);
+        }
+    }
+    tidy(index);
+}
+
+/// What entries share that lead to the same: of one index, registries may have removed different
+/// documents from different repositories.
+pub(crate) fn version(entry: &Descriptor) -> (Digest, Option<String>) {
+    (entry.digest, entry.annotations.get(STORED).cloned())
 }
 
 /// Whether an entry was made by this program, which looked at its document.
@@ -138,7 +156,6 @@ fn kept(name: &Reference) -> Reference {
 ///
 /// Who loses its last name stays, nameless, or under the digest by which a registry knows it.
 pub(crate) fn set_names(index: &mut Index, new: &[(Descriptor, Vec<Reference>)]) {
-    let facts: HashMap<Digest, &Descriptor> = new.iter().map(|(e, _)| (e.digest, e)).collect();
     let mut owners: HashMap<Reference, Digest> = HashMap::new();
     for (entry, names) in new {
         let usable = names.iter().map(kept);
@@ -147,9 +164,6 @@ pub(crate) fn set_names(index: &mut Index, new: &[(Descriptor, Vec<Reference>)])
     }
     let mut known: HashSet<Reference> = HashSet::new();
     for entry in &mut index.manifests {
-        if let Some(facts) = facts.get(&entry.digest) {
-            renew(entry, facts);
-        }
         let Some(name) = name_of(entry) else { continue };
         match owners.get(&name) {
             Some(owner) if *owner == entry.digest => {
@@ -207,7 +221,6 @@ pub(crate) fn tidy(index: &mut Index) {
     let names: Vec<Option<Reference>> = index.manifests.iter().map(name_of).collect();
     let mut called: HashSet<Digest> = HashSet::new();
     let mut below: HashMap<Digest, HashSet<String>> = HashMap::new();
-    let mut looked_at: HashMap<Digest, Vec<Digest>> = HashMap::new();
     for (entry, name) in index.manifests.iter().zip(&names) {
         if name.is_some() {
             called.insert(entry.digest);
@@ -215,12 +228,8 @@ pub(crate) fn tidy(index: &mut Index) {
         if !entry.is_index() {
             continue;
         }
-        let children = looked_at.entry(entry.digest).or_insert_with(|| {
-            let stored = stored_in(entry).unwrap_or_default();
-            stored.into_iter().map(|document| document.digest).collect()
-        });
-        for child in children {
-            let repositories = below.entry(*child).or_default();
+        for child in stored_in(entry).unwrap_or_default() {
+            let repositories = below.entry(child.digest).or_default();
             repositories.extend(name.as_ref().map(Reference::familiar_name));
         }
     }

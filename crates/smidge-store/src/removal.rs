@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use smidge_image::{Descriptor, Digest, Reference, annotation};
 
 use crate::catalog::{Catalog, Held, Item, Names, Target};
-use crate::index::{IMAGE_ID, MISSING, REPO_DIGEST, bare, note, tell_stored, tidy};
+use crate::index::{IMAGE_ID, MISSING, REPO_DIGEST, bare, note, tell_stored, tidy, version};
 use crate::{Error, Store};
 
 /// A container that was made from an image.
@@ -219,10 +219,10 @@ impl Store {
             catalog.0.push(item);
         }
         catalog.0.extend(kept);
-        let staying: HashSet<Digest> = catalog.0.iter().map(|item| item.entry.digest).collect();
+        let staying: HashSet<_> = catalog.0.iter().map(|item| version(&item.entry)).collect();
         for item in leaving {
             let digest = item.entry.digest;
-            if staying.contains(&digest) {
+            if staying.contains(&version(&item.entry)) {
                 continue;
             }
             if item.images.is_empty() && !deleted.contains(&digest) {

@@ -7,6 +7,7 @@
     reason = "all of this is tests: they fail by panicking, say why they skip, and have long tables"
 )]
 
+mod artifact;
 mod blob;
 mod checkout;
 mod container;

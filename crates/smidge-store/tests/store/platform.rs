@@ -462,7 +462,10 @@ fn registries_digests_are_remembered() {
     let target = name("reg.test/app:1");
     store.set_repo_digest(&target, pushed).unwrap();
     let known = target.with_digest(pushed);
-    assert_eq!(store.image("app").unwrap().repo_digests, [known.clone()]);
+    assert_eq!(
+        store.image("app").unwrap().repo_digests,
+        std::slice::from_ref(&known)
+    );
     assert_eq!(store.image(&known.familiar()).unwrap().id, image.id);
     assert!(matches!(
         store.set_repo_digest(&name("none"), pushed),
@@ -470,7 +473,10 @@ fn registries_digests_are_remembered() {
     ));
     // A name that is given again is the same name.
     store.tag(&image, &target).unwrap();
-    assert_eq!(store.images().unwrap()[0].repo_digests, [known.clone()]);
+    assert_eq!(
+        store.images().unwrap()[0].repo_digests,
+        std::slice::from_ref(&known)
+    );
 
     // When the name moves on, the digest stays, as Docker's `<none>` beside a repository.
     let newer = hello(store, &["reg.test/app:1"], "2");
@@ -479,7 +485,7 @@ fn registries_digests_are_remembered() {
         (older.id, names(&older)),
         (image.id, vec!["app:latest".to_owned()])
     );
-    assert_eq!(older.repo_digests, [known.clone()]);
+    assert_eq!(older.repo_digests, std::slice::from_ref(&known));
     assert_eq!(newer.repo_digests, []);
     store.remove("app", false, UNUSED).unwrap();
     assert_eq!(store.image(&known.familiar()).unwrap().names, []);
@@ -500,7 +506,7 @@ fn with_the_last_tag_of_a_repository_its_digests_go() {
     }
     let image = store.image("reg.test/app:1").unwrap();
     assert_eq!(names(&image), ["reg.test/app:1", "reg.test/app:2"]);
-    assert_eq!(image.repo_digests, [by_digest.clone()]);
+    assert_eq!(image.repo_digests, std::slice::from_ref(&by_digest));
     let removed = store.remove("reg.test/app:1", false, UNUSED).unwrap();
     assert_eq!(removed.untagged, [name("reg.test/app:1")]);
     let removed = store.remove("reg.test/app:2", false, UNUSED).unwrap();
