@@ -47,6 +47,8 @@ pub mod annotation {
     pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
     /// The full reference, as containerd writes it beside a bare tag in `ref.name`.
     pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+    /// What compressed a layer: a name that stands for the exact bytes that it makes of them.
+    pub const ENCODER: &str = "dev.smidge.encoder";
     /// What an entry of an index is to another one: BuildKit's mark of attestations.
     pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 }

@@ -1,10 +1,10 @@
 //! The canonical gzip encoder.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::thread::{self, ScopedJoinHandle};
 
 use libdeflater::{CompressionLvl, Compressor};
+
+use crate::chunk::Chunks;
 
 /// The name of the encoder, to be changed whenever one byte of its output changes: digests of layers,
 /// and what registries and caches already hold, depend on it.
@@ -17,6 +17,11 @@ const MEMBER: u64 = 4 << 20;
 /// An input of at most this many members is compressed as well as can be, which takes half a second.
 const SMALL: usize = 2;
 
+/// Chunks that are compressed at a time, at most: each takes up to 10 MiB, or 20 MiB where it is
+/// compressed as well as can be.
+const THREADS: usize = 4;
+const THREADS_BEST: usize = 2;
+
 /// How hard to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
@@ -26,10 +31,10 @@ pub enum Effort {
     Smallest,
 }
 
-/// Compresses all of `input` with gzip, on `threads` threads (0 counts as 1).
+/// Compresses all of `input` with gzip, on up to `threads` threads (0 counts as 1).
 ///
-/// The output depends on the input and `effort` alone. Memory is bounded: 12 MiB, and at most 20 MiB
-/// for each thread.
+/// The output depends on the input and `effort` alone. Memory is bounded by 60 MiB, however many
+/// threads there might be.
 ///
 /// # Errors
 /// When reading or writing fails, and when a thread cannot be started.
@@ -39,39 +44,10 @@ pub fn compress_gzip(
     effort: Effort,
     threads: usize,
 ) -> io::Result<()> {
-    let mut chunks = Chunks {
-        input,
-        ahead: VecDeque::new(),
-        started: false,
-    };
+    let mut chunks = Chunks::new(input, MEMBER);
     let best = effort == Effort::Smallest || chunks.are_at_most(SMALL)?;
-    let threads = threads.max(1);
-    thread::scope(|scope| {
-        let mut members = VecDeque::with_capacity(threads);
-        while let Some(chunk) = chunks.next()? {
-            if members.len() == threads {
-                write_first(&mut members, output)?;
-            }
-            let member = move || compress(&chunk, best);
-            members.push_back(thread::Builder::new().spawn_scoped(scope, member)?);
-        }
-        while !members.is_empty() {
-            write_first(&mut members, output)?;
-        }
-        Ok(())
-    })
-}
-
-type Member<'scope> = ScopedJoinHandle<'scope, io::Result<Vec<u8>>>;
-
-fn write_first(members: &mut VecDeque<Member<'_>>, output: &mut dyn Write) -> io::Result<()> {
-    let Some(member) = members.pop_front() else {
-        return Ok(());
-    };
-    let member = member
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    output.write_all(&member)
+    let most = if best { THREADS_BEST } else { THREADS };
+    chunks.compress(threads.min(most), |chunk| compress(chunk, best), output)
 }
 
 /// One gzip member. Its header is always the same but for the byte that tells `best` from the rest.
@@ -90,65 +66,31 @@ fn compress(chunk: &[u8], best: bool) -> io::Result<Vec<u8>> {
     Ok(member)
 }
 
-/// The input, cut into what makes a member each.
-struct Chunks<'i> {
-    input: &'i mut dyn Read,
-    ahead: VecDeque<Vec<u8>>,
-    started: bool,
-}
-
-impl Chunks<'_> {
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        match self.ahead.pop_front() {
-            None => self.read(),
-            chunk => Ok(chunk),
-        }
-    }
-
-    /// Whether there are no more than `count` chunks in all. Asked before the first is taken.
-    fn are_at_most(&mut self, count: usize) -> io::Result<bool> {
-        while self.ahead.len() <= count {
-            match self.read()? {
-                None => return Ok(true),
-                Some(chunk) => self.ahead.push_back(chunk),
+/// Bytes that compress about as programs do, the same on every machine.
+#[cfg(test)]
+pub(crate) fn sample(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let random = (state >> 16) as usize;
+        match bytes.len() {
+            written if written > 4096 && !random.is_multiple_of(3) => {
+                let start = written - 1 - random % 4096;
+                let end = (start + random % 61).min(written);
+                bytes.extend_from_within(start..end);
             }
+            _ => bytes.push((random % 251) as u8),
         }
-        Ok(false)
     }
-
-    /// The next chunk of the input. The first may be empty: nothing, compressed, is one member.
-    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut chunk = Vec::new();
-        self.input.take(MEMBER).read_to_end(&mut chunk)?;
-        let first = !std::mem::replace(&mut self.started, true);
-        Ok((first || !chunk.is_empty()).then_some(chunk))
-    }
+    bytes.truncate(length);
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Digest, LayerKind, decompress};
-
-    /// Bytes that compress about as programs do, the same on every machine.
-    fn sample(length: usize) -> Vec<u8> {
-        let mut state = 1_u32;
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let random = (state >> 16) as usize;
-            match bytes.len() {
-                written if written > 4096 && !random.is_multiple_of(3) => {
-                    let start = written - 1 - random % 4096;
-                    let end = (start + random % 61).min(written);
-                    bytes.extend_from_within(start..end);
-                }
-                _ => bytes.push((random % 251) as u8),
-            }
-        }
-        bytes.truncate(length);
-        bytes
-    }
 
     fn compressed(input: &mut dyn Read, effort: Effort, threads: usize) -> Vec<u8> {
         let mut output = Vec::new();

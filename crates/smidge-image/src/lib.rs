@@ -22,6 +22,7 @@
 //! # Ok::<(), smidge_image::ReferenceError>(())
 //! ```
 
+mod chunk;
 mod config;
 mod decompress;
 mod digest;
@@ -35,6 +36,7 @@ mod reference;
 mod tree;
 mod validate;
 mod whiteout;
+mod zstd;
 
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use decompress::{Limited, decompress, sniff};
@@ -49,3 +51,4 @@ pub use reference::{Reference, ReferenceError};
 pub use tree::{Found, Node, NodeKind, ReadAt, Tree};
 pub use validate::{ValidateError, validate, validate_manifest};
 pub use whiteout::Whiteout;
+pub use zstd::{ZSTD_ENCODER, compress_zstd};

@@ -3,7 +3,7 @@
 use std::io;
 
 use smidge_image::{Effort, compress_gzip};
-use smidge_store::{Image, Store};
+use smidge_store::{Compression, Image, Store};
 
 use super::draft::Draft;
 use super::layer::{Layer, RootFs};
@@ -26,7 +26,7 @@ pub(super) fn measure(
     let disk = image.size();
     let transfer = if draft.compiled || disk <= SMALL {
         let task = progress.task("compressing", None);
-        let size = store.transfer(image, Effort::Canonical)?.size();
+        let size = store.transfer(image, Compression::Gzip)?.size();
         task.finish();
         Transfer::Exact(size)
     } else {

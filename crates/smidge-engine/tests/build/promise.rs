@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use smidge_engine::build::BuildRequest;
-use smidge_image::Effort;
+use smidge_store::Compression;
 
 use crate::support::{Context, static_program};
 
@@ -13,7 +13,7 @@ use crate::support::{Context, static_program};
 fn identity(context: &Context, request: &BuildRequest) -> String {
     let built = context.build(request).unwrap();
     let store = &context.engine.store;
-    let transfer = store.transfer(&built.image, Effort::Canonical).unwrap();
+    let transfer = store.transfer(&built.image, Compression::Gzip).unwrap();
     format!("{} {}", built.image.id, transfer.descriptor.digest)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use smidge_image::{
-    Descriptor, Effort, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
+    Descriptor, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
     annotation,
 };
 
@@ -18,7 +18,7 @@ use crate::error::READ;
 use crate::image::parse;
 use crate::index::{drop_names, name_of};
 use crate::store::layout_file;
-use crate::{Error, Image, Store, Transfer, regular};
+use crate::{Compression, Error, Image, Store, Transfer, regular};
 
 const LAYOUT: &str = "oci-layout";
 
@@ -77,7 +77,7 @@ impl Store {
         let mut index = Index::new(Vec::new());
         archive.directories()?;
         for (image, names) in images {
-            let transfer = self.transfer(image, Effort::Canonical)?;
+            let transfer = self.transfer(image, Compression::Gzip)?;
             archive.blob_bytes(&transfer.manifest)?;
             archive.blob_bytes(&transfer.config)?;
             for layer in &transfer.layers {
@@ -104,7 +104,7 @@ impl Store {
         fs::create_dir_all(&blobs).map_err(|source| writing(&blobs, source))?;
         let mut index = layout_index(directory)?;
         for (image, names) in images {
-            let transfer = self.transfer(image, Effort::Canonical)?;
+            let transfer = self.transfer(image, Compression::Gzip)?;
             for bytes in [&transfer.manifest, &transfer.config] {
                 let hex = smidge_image::Digest::of(bytes).hex();
                 write_file(&blobs.join(hex), &mut bytes.as_slice())?;

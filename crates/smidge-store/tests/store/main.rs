@@ -23,3 +23,4 @@ mod platform;
 mod removal;
 mod rootfs;
 mod save;
+mod transfer;

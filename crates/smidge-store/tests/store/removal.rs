@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 
-use smidge_image::{Descriptor, Digest, Effort};
-use smidge_store::{Error, Removed, Store, Use};
+use smidge_image::{Descriptor, Digest};
+use smidge_store::{Compression, Error, Removed, Store, Use};
 
 use crate::fixture::{assert_whole, entries, fixture, hello, name, tar};
 
@@ -25,7 +25,7 @@ fn a_name_goes_first_and_the_image_with_the_last() {
     let fixture = fixture();
     let image = hello(&fixture.store, &["app", "app:1"], "1");
     fixture.store.checkout(&image).unwrap();
-    fixture.store.transfer(&image, Effort::Canonical).unwrap();
+    fixture.store.transfer(&image, Compression::Gzip).unwrap();
     // A container does not mind losing one of two names of its image.
     let removed = fixture.store.remove("app:1", false, &used(true)).unwrap();
     assert_eq!(

@@ -1,0 +1,125 @@
+//! Layers as they leave, and what is found again by digest.
+
+use smidge_image::{Digest, Manifest, annotation, media_type};
+use smidge_store::Compression;
+
+use crate::fixture::{add, file, fixture, hello, read, tar};
+
+const ALL: [(Compression, &str, &str); 4] = [
+    (Compression::Gzip, "smidge-gzip-1", media_type::LAYER_GZIP),
+    (
+        Compression::SmallestGzip,
+        "smidge-gzip-1-smallest",
+        media_type::LAYER_GZIP,
+    ),
+    (Compression::Zstd, "smidge-zstd-1", media_type::LAYER_ZSTD),
+    (
+        Compression::SmallestZstd,
+        "smidge-zstd-1-smallest",
+        media_type::LAYER_ZSTD,
+    ),
+];
+
+#[test]
+fn each_compression_makes_its_own_form() {
+    let fixture = fixture();
+    let layers = ["one ", "two "].map(|text| tar(&[file("text", &text.repeat(10_000))]));
+    let image = add(&fixture.store, &["a"], &layers);
+    for (compression, encoder, kind) in ALL {
+        let transfer = fixture.store.transfer(&image, compression).unwrap();
+        assert!(transfer.size() < image.size(), "{encoder}");
+        let manifest: Manifest = serde_json::from_slice(&transfer.manifest).unwrap();
+        assert_eq!(transfer.digest(), Digest::of(&transfer.manifest));
+        for (layer, original) in transfer.layers.iter().zip(&layers) {
+            assert!(manifest.layers.contains(&layer.descriptor));
+            assert_eq!(layer.descriptor.media_type, kind);
+            assert_eq!(layer.descriptor.annotations[annotation::ENCODER], encoder);
+            let unpacked = smidge_image::decompress(
+                smidge_image::LayerKind::of(kind).unwrap(),
+                layer.open().unwrap(),
+            );
+            assert!(
+                read(&mut unpacked.unwrap()).unwrap() == *original,
+                "{encoder}"
+            );
+        }
+        assert_eq!(
+            fixture.store.transfer(&image, compression).unwrap(),
+            transfer
+        );
+    }
+    let plain = fixture.store.transfer(&image, Compression::None).unwrap();
+    assert_eq!(plain.digest(), image.digest);
+    assert_eq!(
+        read(&mut plain.layers[0].open().unwrap()).unwrap(),
+        layers[0]
+    );
+}
+
+#[test]
+fn what_travels_is_found_by_its_digest() {
+    let fixture = fixture();
+    let image = hello(&fixture.store, &["a"], &"hello ".repeat(1000));
+    for (compression, encoder, _) in ALL {
+        let transfer = fixture.store.transfer(&image, compression).unwrap();
+        let found = fixture.store.transfer_manifest(&transfer.digest()).unwrap();
+        let wanted = (transfer.descriptor.clone(), transfer.manifest.clone());
+        assert_eq!(found, Some(wanted), "{encoder}");
+        let descriptor = &transfer.layers[0].descriptor;
+        let layer = fixture.store.transfer_blob(&descriptor.digest).unwrap();
+        assert_eq!(layer.descriptor.size, descriptor.size);
+        let whole = read(&mut layer.open().unwrap()).unwrap();
+        assert_eq!(
+            read(&mut layer.open_from(10).unwrap()).unwrap(),
+            whole[10..]
+        );
+        assert_eq!(
+            layer.file().unwrap().metadata().unwrap().len(),
+            descriptor.size
+        );
+        // A layer is no manifest.
+        assert_eq!(
+            fixture.store.transfer_manifest(&descriptor.digest).unwrap(),
+            None
+        );
+    }
+    let (descriptor, _) = fixture
+        .store
+        .transfer_manifest(&image.digest)
+        .unwrap()
+        .unwrap();
+    assert_eq!(descriptor, image.descriptor());
+    let config = fixture.store.transfer_blob(&image.id).unwrap();
+    assert_eq!(
+        Digest::of(&read(&mut config.open().unwrap()).unwrap()),
+        image.id
+    );
+    assert_eq!(fixture.store.transfer_manifest(&image.id).unwrap(), None);
+    let unknown = Digest::of(b"unknown");
+    assert!(fixture.store.transfer_blob(&unknown).is_none());
+    assert_eq!(fixture.store.transfer_manifest(&unknown).unwrap(), None);
+}
+
+#[test]
+fn what_was_made_for_an_image_goes_with_it() {
+    let fixture = fixture();
+    let kept = hello(&fixture.store, &["kept"], "kept");
+    let gone = hello(&fixture.store, &["gone"], "gone");
+    let [kept, gone] = [kept, gone].map(|image| {
+        let transfer = fixture.store.transfer(&image, Compression::Gzip).unwrap();
+        (transfer.digest(), transfer.layers[0].descriptor.digest)
+    });
+    let found = |(manifest, layer): (Digest, Digest)| {
+        let manifest = fixture.store.transfer_manifest(&manifest).unwrap();
+        (
+            manifest.is_some(),
+            fixture.store.transfer_blob(&layer).is_some(),
+        )
+    };
+    fixture.store.remove("gone", false, &|_| None).unwrap();
+    assert_eq!(found(gone), (false, false));
+    fixture.store.prune(false, &|_| None).unwrap();
+    assert_eq!(found(kept), (true, true));
+    fixture.store.prune(true, &|_| None).unwrap();
+    assert_eq!(found(kept), (false, false));
+}
