@@ -1,13 +1,23 @@
 //! How the errors of the crates below become the engine's: every variant gets its kind here.
 
+use smidge_registry::Error as RegistryError;
 use smidge_run::RunError;
 use smidge_store::Error as StoreError;
 
+use crate::registry::credentials;
 use crate::{Error, Kind};
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         use StoreError as E;
+        let error = match error {
+            // What a registry did not send is the registry's fault.
+            E::Fetch(source) => match source.downcast::<RegistryError>() {
+                Ok(fault) => return fault.into(),
+                Err(source) => E::Fetch(source),
+            },
+            other => other,
+        };
         let kind = match &error {
             E::Io { source, .. } | E::Undeletable { source, .. } => Kind::of_io(source),
             E::ReadOnly { .. } => Kind::Denied,
@@ -65,6 +75,31 @@ fn advice(error: &StoreError) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Who can mend what went wrong with a registry.
+pub(crate) fn registry_kind(error: &RegistryError) -> Kind {
+    use RegistryError as E;
+    match error {
+        E::Denied { .. } | E::Blocked { .. } => Kind::Denied,
+        E::NotFound { .. } => Kind::NotFound,
+        E::Schema1 { .. } | E::Settings { .. } => Kind::Input,
+        E::Refused { .. }
+        | E::Unreachable { .. }
+        | E::Tls { .. }
+        | E::Corrupt { .. }
+        | E::Protocol { .. }
+        | E::Source { .. }
+        | E::Helper { .. } => Kind::Host,
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        let who = credentials(&error);
+        let framed = Self::of(registry_kind(&error), error);
+        who.into_iter().fold(framed, Self::with_fact)
+    }
 }
 
 impl From<RunError> for Error {

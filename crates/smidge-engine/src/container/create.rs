@@ -27,7 +27,8 @@ pub struct CreateRequest {
     pub args: Vec<String>,
     /// `--name`; a random one otherwise.
     pub name: Option<String>,
-    /// `--pull`.
+    /// `--pull`: what was allowed. The image is looked for in the store alone; whoever asks fetches it
+    /// before, where [`Engine::needs_pull`] says so.
     pub pull: PullPolicy,
     /// Whether the program has a terminal.
     pub tty: bool,
@@ -129,24 +130,24 @@ impl Engine {
     }
 
     fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
-        if request.pull == PullPolicy::Always && request.image != "scratch" {
-            return Err(crate::image::registries_not_supported(&request.image));
+        self.store
+            .image(&request.image)
+            .map_err(|fault| match fault {
+                smidge_store::Error::NoSuchImage(name) => self.no_image(request, &name),
+                other => other.into(),
+            })
+    }
+
+    fn no_image(&self, request: &CreateRequest, name: &str) -> Error {
+        let mut error = Error::new(Kind::NotFound, format!("no such image: `{name}`"));
+        let similar = similar_names(self, name);
+        if !similar.is_empty() {
+            error = error.with_hint(format!("there is {}", similar.join(", ")));
         }
-        self.store.image(&request.image).map_err(|fault| match fault {
-            smidge_store::Error::NoSuchImage(name) => {
-                let mut error = Error::new(Kind::NotFound, format!("no such image: `{name}`"));
-                let similar = similar_names(self, &name);
-                if !similar.is_empty() {
-                    error = error.with_hint(format!("there is {}", similar.join(", ")));
-                }
-                error = error.with_hint("make it from a program: `smidge build -t NAME PATH`");
-                if request.pull != PullPolicy::Never {
-                    error = error.with_fact("registries are not supported yet: it was looked for in the store alone");
-                }
-                error
-            }
-            other => other.into(),
-        })
+        if request.pull == PullPolicy::Never {
+            error = error.with_hint(format!("fetch it: `smidge pull {name}`"));
+        }
+        error.with_hint("make it from a program: `smidge build -t NAME PATH`")
     }
 
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {

@@ -262,10 +262,6 @@ fn faults_leave_nothing_behind() {
             image: "none".to_owned(),
             ..request()
         },
-        CreateRequest {
-            pull: PullPolicy::Always,
-            ..request()
-        },
     ] {
         assert!(engine.create(&bad).is_err(), "{bad:?}");
     }

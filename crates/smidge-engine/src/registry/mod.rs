@@ -1,11 +1,14 @@
 //! The verbs that talk to registries, and those that move images between places.
 
+mod attempt;
 mod copy;
 mod login;
 mod manifest;
+mod parallel;
 mod pull;
 mod push;
 mod remote;
+mod sources;
 
 use std::path::PathBuf;
 
@@ -14,10 +17,15 @@ pub use login::{LoggedIn, LoginRequest};
 pub use manifest::{Annotation, ManifestCreate};
 pub use pull::{PullRequest, Pulled};
 pub use push::{PushRequest, Pushed};
+pub use smidge_registry::Secret;
+pub use smidge_store::Compression;
 
-use smidge_registry::Client;
+pub(crate) use attempt::credentials;
 
-use crate::{Engine, Result};
+use smidge_image::{Reference, ReferenceError};
+use smidge_registry::{Client, Settings};
+
+use crate::{Engine, Error, Kind, Result};
 
 /// How to talk to registries, as options say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +40,36 @@ impl Engine {
     /// A client of registries in these surroundings.
     ///
     /// # Errors
-    /// When a settings file cannot be read or understood.
-    pub(crate) fn client(&self, _connection: &Connection) -> Result<Client> {
-        unimplemented!("registry")
+    /// When a settings file cannot be read or understood, when a file that was named is not there.
+    pub(crate) fn client(&self, connection: &Connection) -> Result<Client> {
+        if let Some(file) = sources::named_auth_file(&self.host, connection) {
+            // A name that is mistyped would look like a login that is not accepted.
+            file.metadata().map_err(|source| {
+                let message = format!("cannot read the credentials in `{}`", file.display());
+                Error::io(message, source)
+            })?;
+        }
+        self.client_to_log_in(connection)
+    }
+
+    /// As [`Engine::client`]; the file for credentials need not be there yet.
+    fn client_to_log_in(&self, connection: &Connection) -> Result<Client> {
+        let settings = Settings::load(sources::sources(&self.host, connection))?;
+        Ok(Client::new(settings))
     }
 }
+
+/// Reads the name of an image in a registry.
+pub(crate) fn parse_name(text: &str) -> Result<Reference> {
+    text.parse()
+        .map_err(|fault: ReferenceError| Error::new(Kind::Input, fault.to_string()))
+}
+
+/// Whether a name stands for a repository: it has neither tag nor digest.
+pub(crate) fn is_bare(text: &str) -> bool {
+    let last = text.rsplit('/').next().unwrap_or(text);
+    !last.contains([':', '@'])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,165 @@
 //! Looking at what a registry has, without fetching layers.
 
-use smidge_image::{Digest, Platform};
-use smidge_registry::Document;
+use smidge_image::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
+use smidge_registry::{Access, Client, Document, Repository};
 
-use super::Connection;
-use crate::{Engine, Result};
+use super::attempt::{Attempt, Verb};
+use super::parallel::Alone;
+use super::{Connection, is_bare, parse_name};
+use crate::{Engine, Error, Kind, Result};
+
+/// An image in a registry.
+pub(super) struct Remote<'c> {
+    pub(super) name: Reference,
+    pub(super) attempt: Attempt,
+    pub(super) repository: Repository<'c>,
+    /// This machine's platform.
+    host: Platform,
+}
+
+impl<'c> Remote<'c> {
+    pub(super) fn new(
+        engine: &Engine,
+        client: &'c Client,
+        (name, verb): (&Reference, Verb),
+    ) -> Result<Self> {
+        let attempt = Attempt::new(verb, name);
+        let access = match verb {
+            Verb::Push => Access::Push,
+            Verb::Pull | Verb::Look | Verb::List | Verb::LogIn => Access::Pull,
+        };
+        let repository = client
+            .repository(name, access)
+            .map_err(|fault| attempt.failed(fault))?;
+        Ok(Self {
+            name: name.clone(),
+            attempt,
+            repository,
+            host: Platform::linux(engine.host.architecture()),
+        })
+    }
+
+    /// What the registry is asked for: the digest if there is one, else the tag.
+    pub(super) fn target(&self) -> String {
+        match (self.name.digest(), self.name.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        }
+    }
+
+    /// The digest of what the name stands for, if the registry tells it without sending it.
+    pub(super) fn head(&self) -> Result<Option<Digest>> {
+        let head = self.repository.head(&self.target());
+        let head = head.map_err(|fault| self.attempt.failed(fault))?;
+        Ok(head.and_then(|head| head.digest))
+    }
+
+    /// The manifest or index that the name stands for.
+    pub(super) fn document(&self) -> Result<Document> {
+        self.document_of(&self.target())
+    }
+
+    pub(super) fn document_of(&self, target: &str) -> Result<Document> {
+        let document = self.repository.document(target);
+        document.map_err(|fault| self.attempt.failed(fault))
+    }
+
+    /// The config of a manifest.
+    pub(super) fn config(&self, manifest: &Manifest) -> Result<Vec<u8>> {
+        let config = self.repository.small_blob(&manifest.config);
+        config.map_err(|fault| self.attempt.failed(fault))
+    }
+
+    /// Reads a document of a kind.
+    pub(super) fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|source| {
+            self.attempt
+                .fault(Kind::Host, &format!("its {kind} cannot be understood"))
+                .caused_by(source)
+        })
+    }
+
+    /// The entry of an index for a platform: this machine's unless one is given.
+    pub(super) fn select<'i>(
+        &self,
+        index: &'i Index,
+        wanted: Option<&Platform>,
+    ) -> Result<&'i Descriptor> {
+        let wanted = wanted.unwrap_or(&self.host);
+        let entries = &index.manifests;
+        let images = || entries.iter().filter(|entry| !entry.is_attestation());
+        let chosen = wanted.best(images().filter(|entry| entry.is_manifest()));
+        let there = || {
+            images()
+                .filter_map(|entry| entry.platform.clone())
+                .collect()
+        };
+        chosen.ok_or_else(|| self.other_platforms(wanted, there()))
+    }
+
+    /// Whether a config is for the platform that was asked for; if none was, whether it is for
+    /// Linux: what is for another processor may run emulated.
+    pub(super) fn check_platform(
+        &self,
+        config: &ImageConfig,
+        wanted: Option<&Platform>,
+    ) -> Result<()> {
+        let platform = config.platform();
+        // Files imported long ago do not say what they are for.
+        let fits = platform.os.is_empty()
+            || match wanted {
+                Some(wanted) => wanted.matches(&platform),
+                None => platform.os == self.host.os,
+            };
+        if fits {
+            return Ok(());
+        }
+        Err(self.other_platforms(wanted.unwrap_or(&self.host), vec![platform]))
+    }
+
+    fn other_platforms(&self, wanted: &Platform, there: Vec<Platform>) -> Error {
+        let why = format!("there is no image for `{wanted}`");
+        let error = self.attempt.fault(Kind::NotFound, &why);
+        let list: Vec<String> = there.iter().map(Platform::to_string).collect();
+        let Some(first) = list.first() else {
+            return error.with_fact("there is: none for any platform");
+        };
+        let hint = match self.attempt.verb() {
+            Verb::Pull => format!(
+                "choose one that there is: `smidge pull --platform {first} {}`",
+                self.name.familiar()
+            ),
+            _ => format!("choose one that there is: `--platform {first}`"),
+        };
+        error
+            .with_fact(format!("there is: {}", list.join(", ")))
+            .with_hint(hint)
+    }
+}
 
 impl Engine {
     /// The tags of a repository.
     ///
     /// # Errors
     /// When the registry refuses or cannot be reached.
-    pub fn remote_tags(&self, _repository: &str, _connection: &Connection) -> Result<Vec<String>> {
-        unimplemented!("remote")
+    pub fn remote_tags(&self, repository: &str, connection: &Connection) -> Result<Vec<String>> {
+        let _alone = Alone::from_here();
+        let name = parse_name(repository)?;
+        if !is_bare(repository) {
+            let fault = format!("`{repository}` names one image, not a repository");
+            return Err(Error::new(Kind::Input, fault).with_hint(format!(
+                "leave its tag out: `smidge ls {}`",
+                name.familiar_name()
+            )));
+        }
+        let client = self.client(connection)?;
+        let remote = Remote::new(self, &client, (&name, Verb::List))?;
+        let tags = remote.repository.tags();
+        tags.map_err(|fault| remote.attempt.failed(fault))
     }
 
     /// The digest of what a name stands for: of the index, unless a platform is given.
@@ -21,11 +168,27 @@ impl Engine {
     /// When the registry refuses or cannot be reached, when there is no such platform.
     pub fn remote_digest(
         &self,
-        _name: &str,
-        _platform: Option<&Platform>,
-        _connection: &Connection,
+        name: &str,
+        platform: Option<&Platform>,
+        connection: &Connection,
     ) -> Result<Digest> {
-        unimplemented!("remote")
+        let _alone = Alone::from_here();
+        let client = self.client(connection)?;
+        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
+        if platform.is_none()
+            && let Some(digest) = remote.head()?
+        {
+            return Ok(digest);
+        }
+        // What is not there, or a registry that does not tell.
+        let document = remote.document()?;
+        match platform {
+            Some(_) if document.descriptor.is_index() => {
+                let index = remote.read("index", &document.bytes)?;
+                Ok(remote.select(&index, platform)?.digest)
+            }
+            _ => Ok(document.descriptor.digest),
+        }
     }
 
     /// The manifest or index that a name stands for; a platform picks one manifest of an index.
@@ -34,11 +197,20 @@ impl Engine {
     /// As [`Engine::remote_digest`].
     pub fn remote_manifest(
         &self,
-        _name: &str,
-        _platform: Option<&Platform>,
-        _connection: &Connection,
+        name: &str,
+        platform: Option<&Platform>,
+        connection: &Connection,
     ) -> Result<Document> {
-        unimplemented!("remote")
+        let _alone = Alone::from_here();
+        let client = self.client(connection)?;
+        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
+        let document = remote.document()?;
+        if platform.is_none() || !document.descriptor.is_index() {
+            return Ok(document);
+        }
+        let index = remote.read("index", &document.bytes)?;
+        let chosen = remote.select(&index, platform)?;
+        remote.document_of(&chosen.digest.to_string())
     }
 
     /// The config of an image, for this machine's platform unless one is given.
@@ -47,10 +219,26 @@ impl Engine {
     /// As [`Engine::remote_digest`].
     pub fn remote_config(
         &self,
-        _name: &str,
-        _platform: Option<&Platform>,
-        _connection: &Connection,
+        name: &str,
+        platform: Option<&Platform>,
+        connection: &Connection,
     ) -> Result<Vec<u8>> {
-        unimplemented!("remote")
+        let _alone = Alone::from_here();
+        let client = self.client(connection)?;
+        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
+        let mut document = remote.document()?;
+        let of_index = document.descriptor.is_index();
+        if of_index {
+            let index = remote.read("index", &document.bytes)?;
+            let chosen = remote.select(&index, platform)?;
+            document = remote.document_of(&chosen.digest.to_string())?;
+        }
+        let manifest: Manifest = remote.read("manifest", &document.bytes)?;
+        let bytes = remote.config(&manifest)?;
+        if !of_index && platform.is_some() {
+            let config = remote.read("config", &bytes)?;
+            remote.check_platform(&config, platform)?;
+        }
+        Ok(bytes)
     }
 }

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    Command, build, history, images, import, info, inspect, kill, load, logs, prune, ps, pull, rm,
-    rmi, run, save, start, stop, tag, wait,
+    Command, build, history, images, import, info, inspect, kill, load, logs, prune, ps, pull,
+    push, rm, rmi, run, save, start, stop, tag, wait,
 };
 
 /// Manage images
@@ -20,6 +20,7 @@ pub(super) enum Image {
     Ls(images::Args),
     Prune(prune::Images),
     Pull(pull::Args),
+    Push(push::Args),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
     Save(save::Args),
@@ -63,6 +64,7 @@ impl From<Image> for Command {
             Image::Ls(args) => Self::Images(args),
             Image::Prune(args) => Self::Prune(args.into()),
             Image::Pull(args) => Self::Pull(args),
+            Image::Push(args) => Self::Push(args),
             Image::Rm(args) => Self::Rmi(args),
             Image::Save(args) => Self::Save(args),
             Image::Tag(args) => Self::Tag(args),

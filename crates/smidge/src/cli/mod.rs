@@ -14,6 +14,7 @@
 
 mod build;
 mod config;
+mod connection;
 mod copy;
 mod digest;
 mod group;
@@ -32,6 +33,8 @@ mod logs;
 mod ls;
 mod manifest;
 mod progress;
+mod prompt;
+mod provision;
 mod prune;
 mod ps;
 mod pull;

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use smidge_engine::container::{CreateRequest, End, Network, PullPolicy, Streams};
 use smidge_engine::{Error, Kind};
 
+use super::connection::ConnectionArgs;
+use super::provision::Needed;
 use super::session::{Outcome, Session};
 
 /// Run a program in a new container
@@ -106,7 +108,7 @@ pub(super) struct Args {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
-    /// Look for the image elsewhere: missing, never or always
+    /// Fetch the image: missing, never or always
     #[arg(
         long,
         value_name = "WHEN",
@@ -116,6 +118,11 @@ pub(super) struct Args {
         hide_possible_values = true
     )]
     pull: Pull,
+    /// Say nothing about the image being fetched
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -132,6 +139,19 @@ enum Pull {
     Never,
     Always,
 }
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => Self::Missing,
+            Pull::Never => Self::Never,
+            Pull::Always => Self::Always,
+        }
+    }
+}
+
+/// The exit code when the container could not be made.
+const NOT_MADE: u8 = 125;
 
 /// `--network`.
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -182,6 +202,16 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
             Error::new(Kind::Conflict, fault).with_hint("remove it, if no container needs it")
         );
     }
+    let needed = Needed {
+        image: &args.image,
+        policy: args.pull.into(),
+        platform: None,
+        quiet: args.quiet,
+        connection: &args.connection,
+    };
+    if !needed.provide(session, &engine)? {
+        return Ok(NOT_MADE);
+    }
     let streams = (!args.detach).then(|| Streams {
         stdin: args.interactive,
         stdout: true,
@@ -217,11 +247,7 @@ fn request(args: &Args) -> CreateRequest {
         image: args.image.clone(),
         args: args.args.clone(),
         name: args.name.clone(),
-        pull: match args.pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Never => PullPolicy::Never,
-            Pull::Always => PullPolicy::Always,
-        },
+        pull: args.pull.into(),
         tty: args.tty,
         stdin: args.interactive,
         attached: !args.detach,

@@ -80,6 +80,13 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
+/// Whether its value is the next argument, if it has none yet: one that may do without takes it after
+/// `=` alone.
+fn takes_next(arg: &Arg) -> bool {
+    let may_do_without = |count: clap::builder::ValueRange| count.min_values() == 0;
+    takes_value(arg) && !arg.get_num_args().is_some_and(may_do_without)
+}
+
 fn long_option(command: &Command, text: &str) -> Spelling {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -93,7 +100,7 @@ fn long_option(command: &Command, text: &str) -> Spelling {
     });
     match (known, value) {
         (Some(arg), None) => Spelling::Kept {
-            expects_value: takes_value(arg),
+            expects_value: takes_next(arg),
         },
         (Some(arg), Some(value)) if !takes_value(arg) => flag(format!("--{name}"), value),
         _ => Spelling::Kept {
@@ -115,7 +122,7 @@ fn short_options(command: &Command, cluster: &str) -> Spelling {
             None => break,
             Some(arg) if takes_value(arg) => {
                 return Spelling::Kept {
-                    expects_value: after.is_empty(),
+                    expects_value: after.is_empty() && takes_next(arg),
                 };
             }
             Some(_) => {
@@ -196,6 +203,14 @@ mod tests {
                 "smidge container run -- app -d",
             ),
             ("smidge run --nope app", "smidge run --nope -- app"),
+            (
+                "smidge run --tls-verify app -d",
+                "smidge run --tls-verify -- app -d",
+            ),
+            (
+                "smidge run --tls-verify=false app",
+                "smidge run --tls-verify=false -- app",
+            ),
             ("smidge run - x", "smidge run -- - x"),
         ] {
             assert_eq!(shown(line), expected, "{line}");
