@@ -210,7 +210,7 @@ impl Push<'_> {
             None => {}
         }
         let image = store.image_for(&name, platform)?;
-        let transfer = store.transfer(&image, smidge_image::Effort::Canonical)?;
+        let transfer = store.transfer(&image, compression)?;
         Ok(Outgoing {
             top: transfer.descriptor.clone(),
             bytes: transfer.manifest.clone(),
