@@ -71,6 +71,15 @@ impl BlobReader {
             flow: None,
             broken: 0,
         };
+        if offset > descriptor.size {
+            return Err(Error::Protocol {
+                request: format!("GET {}", descriptor.digest),
+                why: format!(
+                    "it has {} bytes: there are none from {offset} on",
+                    descriptor.size
+                ),
+            });
+        }
         if offset < descriptor.size {
             reader.flow = Some(reader.start()?);
         }
@@ -154,10 +163,18 @@ impl BlobReader {
         let left = self.descriptor.size - self.position;
         let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         loop {
-            if self.flow.is_none() {
-                self.flow = Some(self.start()?);
-            }
-            let Some(flow) = &mut self.flow else { continue };
+            let flow = match self.flow.take() {
+                Some(flow) => flow,
+                None => match self.start() {
+                    Err(error) if self.may_come_back(&error) => {
+                        self.broken += 1;
+                        thread::sleep(self.wire.policy.delay(self.broken, None));
+                        continue;
+                    }
+                    started => started?,
+                },
+            };
+            let flow = self.flow.insert(flow);
             let broken = match flow.read(&mut buffer[..most]) {
                 Ok(read) => {
                     self.broken = 0;
@@ -177,6 +194,13 @@ impl BlobReader {
             }
             thread::sleep(self.wire.policy.delay(self.broken, None));
         }
+    }
+
+    /// A registry that was there a moment ago and is not now may be starting anew.
+    fn may_come_back(&self, error: &Error) -> bool {
+        let refused = matches!(error, Error::Unreachable { source, .. }
+            if source.kind() == io::ErrorKind::ConnectionRefused);
+        refused && self.broken > 0 && self.broken < self.wire.policy.attempts
     }
 
     /// After the last byte: nothing may follow. Reading that nothing lets the connection be kept.
@@ -242,3 +266,6 @@ fn parse_range(value: &str) -> Option<(u64, Option<u64>)> {
     };
     Some((first.trim().parse().ok()?, total))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ mod repository;
 mod retry;
 mod secret;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod token;
 mod transport;
 mod trouble;

@@ -1,5 +1,7 @@
 //! Tags, and the names of repositories, page by page (distribution-spec, "Listing Tags").
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Method;
@@ -11,7 +13,7 @@ use crate::wire::{Call, Target, Wire};
 use crate::{Endpoint, Error, Repository, Result};
 
 /// The longest page.
-const LONGEST_PAGE: u64 = 32 << 20;
+pub(crate) const LONGEST_PAGE: u64 = 32 << 20;
 /// How many pages are read at most.
 const MOST_PAGES: usize = 10_000;
 /// How many names are asked for at once.
@@ -64,7 +66,10 @@ fn pages<T: DeserializeOwned>(
 ) -> Result<Vec<T>> {
     let ask = |path: &str| {
         let target = Target::Path(path.to_owned());
-        wire.call(endpoint, &Call::new(Method::GET, target, scopes))
+        wire.call(
+            endpoint,
+            &Call::new(Method::GET, target, scopes).whole(LONGEST_PAGE),
+        )
     };
     let mut answer = ask(&format!("{path}?{PAGE}"))?;
     if answer.status == 400 {
@@ -86,25 +91,22 @@ pub(crate) fn follow<T: DeserializeOwned>(
     mut answer: Answer,
 ) -> Result<Vec<T>> {
     let mut pages = Vec::new();
-    let mut last: Option<Url> = None;
+    let mut followed = HashSet::new();
     loop {
         let next = next(&answer);
-        pages.push(page(&mut answer)?);
+        pages.push(page(&answer)?);
         // Whoever leads in a circle has nothing new to say.
-        let Some(next) =
-            next.filter(|next| pages.len() < MOST_PAGES && last.as_ref() != Some(next))
-        else {
+        let unseen = |next: &Url| pages.len() < MOST_PAGES && followed.insert(next.text());
+        let Some(next) = next.filter(unseen) else {
             return Ok(pages);
         };
-        let call = Call::new(Method::GET, Target::Url(next.clone()), scopes);
+        let call = Call::new(Method::GET, Target::Url(next), scopes).whole(LONGEST_PAGE);
         answer = wire.expect(endpoint, &call)?;
-        last = Some(next);
     }
 }
 
-fn page<T: DeserializeOwned>(answer: &mut Answer) -> Result<T> {
-    let bytes = answer.read(LONGEST_PAGE).map_err(|broken| broken.error)?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Protocol {
+fn page<T: DeserializeOwned>(answer: &Answer) -> Result<T> {
+    serde_json::from_slice(&answer.content).map_err(|error| Error::Protocol {
         request: answer.label.clone(),
         why: format!("the list cannot be read: {error}"),
     })
@@ -126,3 +128,6 @@ fn next(answer: &Answer) -> Option<Url> {
         })
         .map(|next| next.moved_to(&answer.url))
 }
+
+#[cfg(test)]
+mod tests;

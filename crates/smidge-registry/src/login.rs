@@ -51,3 +51,6 @@ pub(crate) fn log_in(wire: &Wire, endpoint: &Endpoint, credentials: &Credentials
     answer.finish();
     Ok(Login { identity_token })
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,9 @@ impl Repository<'_> {
         }
         let scopes = self.scopes(endpoint);
         let target = Target::Path(url.path_and_query());
-        let call = Call::new(Method::GET, target, &scopes).header("accept", media_type::INDEX);
+        let call = Call::new(Method::GET, target, &scopes)
+            .header("accept", media_type::INDEX)
+            .whole(listing::LONGEST_PAGE);
         let answer = self.wire.call(endpoint, &call)?;
         let mut index = match answer.status {
             200 => {
@@ -77,15 +79,12 @@ impl Repository<'_> {
     fn listed(&self, subject: &Digest) -> Result<Index> {
         let endpoint = self.own();
         let call = self.manifest(Method::GET, endpoint, &fallback_tag(subject));
-        let mut answer = match self.wire.expect(endpoint, &call) {
+        let answer = match self.wire.expect(endpoint, &call) {
             Ok(answer) => answer,
             Err(Error::NotFound { .. }) => return Ok(Index::new(Vec::new())),
             Err(error) => return Err(error),
         };
-        let bytes = answer
-            .read(crate::repository::LONGEST_DOCUMENT)
-            .map_err(|broken| broken.error)?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Protocol {
+        serde_json::from_slice(&answer.content).map_err(|error| Error::Protocol {
             request: answer.label,
             why: format!("the list of referrers cannot be read: {error}"),
         })
@@ -163,3 +162,6 @@ fn merge(pages: Vec<Index>) -> Index {
     all.manifests.extend(pages.flat_map(|page| page.manifests));
     all
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,8 +326,9 @@ impl<'c> Repository<'c> {
         let mut call = Call::new(method, Target::Path(path), &self.scopes(endpoint));
         if fetches {
             call.headers.push(("accept", ACCEPT.join(", ")));
+            return call.whole(LONGEST_DOCUMENT);
         }
-        call
+        call.patience(self.wire.policy.commit)
     }
 
     /// The first answer of the mirrors, or else that of the registry itself.
@@ -376,7 +377,7 @@ fn told_digest(answer: &Answer) -> Option<Digest> {
     answer.header("docker-content-digest")?.trim().parse().ok()
 }
 
-fn read_document(mut answer: Answer, reference: &str) -> Result<Document> {
+fn read_document(answer: Answer, reference: &str) -> Result<Document> {
     let label = answer.label.clone();
     let wrong = |why: String| Error::Protocol {
         request: label.clone(),
@@ -391,19 +392,17 @@ fn read_document(mut answer: Answer, reference: &str) -> Result<Document> {
         ),
         false => told,
     };
-    let bytes = answer
-        .read(LONGEST_DOCUMENT)
-        .map_err(|broken| broken.error)?;
+    let bytes = &answer.content;
     if let Some(digest) = expected {
         let size = answer
             .number("content-length")
             .unwrap_or(bytes.len() as u64);
-        verify(&label, &Descriptor::new("", digest, size), &bytes)?;
+        verify(&label, &Descriptor::new("", digest, size), bytes)?;
     }
-    let media_type = kind(&bytes, &answer)?;
+    let media_type = kind(bytes, &answer)?;
     Ok(Document {
-        descriptor: Descriptor::of(media_type, &bytes),
-        bytes,
+        descriptor: Descriptor::of(media_type, bytes),
+        bytes: answer.content,
     })
 }
 
@@ -451,3 +450,6 @@ fn verify(request: &str, expected: &Descriptor, bytes: &[u8]) -> Result<()> {
         received_size: bytes.len() as u64,
     })
 }
+
+#[cfg(test)]
+mod tests;

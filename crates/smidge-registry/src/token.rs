@@ -252,9 +252,10 @@ impl Realm {
     ) -> Result<Granted> {
         if let Some(Credentials::IdentityToken(identity)) = credentials {
             let form = self.form(identity, scopes);
-            let mut request = Request::new(Method::POST, self.url.clone())
-                .header("content-type", "application/x-www-form-urlencoded");
-            request.content = Content::Bytes(form.as_bytes());
+            let request = Request::new(Method::POST, self.url.clone())
+                .header("content-type", "application/x-www-form-urlencoded")
+                .content(Content::Bytes(form.as_bytes()))
+                .whole(LONGEST_ANSWER);
             let answer = ask(request)?;
             if !matches!(answer.status, 404 | 405) {
                 return granted(answer);
@@ -283,7 +284,7 @@ impl Realm {
         if let Some(account) = account {
             url = url.with("account", account);
         }
-        let mut request = Request::new(Method::GET, url);
+        let mut request = Request::new(Method::GET, url).whole(LONGEST_ANSWER);
         request.authorization = authorization;
         granted(ask(request)?)
     }
@@ -328,16 +329,15 @@ fn covers(ours: &str, theirs: &str) -> bool {
             .all(|right| ours.split(',').any(|our| our == right))
 }
 
-fn granted(mut answer: Answer) -> Result<Granted> {
+fn granted(answer: Answer) -> Result<Granted> {
     if !answer.is_success() {
         return Err(refused(answer));
     }
-    let bytes = answer.read(LONGEST_ANSWER).map_err(|broken| broken.error)?;
     let wrong = |why: &str| Error::Protocol {
         request: answer.label.clone(),
         why: why.to_owned(),
     };
-    let reply: Reply = serde_json::from_slice(&bytes)
+    let reply: Reply = serde_json::from_slice(&answer.content)
         .map_err(|_| wrong("the token server's answer is not JSON as it should be"))?;
     let mut token = [reply.token, reply.access_token].into_iter().flatten();
     let token = token.find(|token| !token.is_empty());
@@ -394,3 +394,6 @@ pub(crate) fn basic_header(username: &str, password: &Secret) -> Secret {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub(crate) struct Request<'a> {
     pub(crate) follow: bool,
     /// How long the answer may take where that is longer than usual.
     pub(crate) patience: Option<Duration>,
+    /// Up to how many bytes of a success are read at once: then what breaks there is asked again, too.
+    pub(crate) whole: Option<u64>,
 }
 
 impl<'a> Request<'a> {
@@ -55,12 +57,19 @@ impl<'a> Request<'a> {
             authorization: None,
             follow: true,
             patience: None,
+            whole: None,
         }
     }
 
     /// With a header.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With an answer that is read at once, and so many bytes long at most.
+    pub(crate) fn whole(mut self, limit: u64) -> Self {
+        self.whole = Some(limit);
         self
     }
 
@@ -82,8 +91,10 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Its headers.
     pub(crate) headers: HeaderMap,
-    /// Its body, still to be read.
+    /// Its body, as far as it is still to be read.
     pub(crate) body: Body,
+    /// Its body, where the request was for all of it.
+    pub(crate) content: Vec<u8>,
     /// Who answered, after redirects.
     pub(crate) url: Url,
     /// Method and URL, as errors show them.
@@ -125,23 +136,18 @@ impl Answer {
     }
 
     /// Reads the body, which may be so many bytes long.
-    pub(crate) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Broken> {
-        let mut bytes = Vec::new();
-        let read = self
-            .body
-            .as_reader()
-            .take(limit + 1)
-            .read_to_end(&mut bytes);
-        if let Err(error) = read {
+    fn read(&mut self, limit: u64) -> Result<(), Broken> {
+        let mut body = self.body.as_reader().take(limit + 1);
+        if let Err(error) = body.read_to_end(&mut self.content) {
             return Err(trouble::of_body(self.label.clone(), &self.url, error));
         }
-        if bytes.len() as u64 > limit {
+        if self.content.len() as u64 > limit {
             return Err(Broken::last(Error::Protocol {
                 request: self.label.clone(),
                 why: format!("the answer is longer than {limit} bytes"),
             }));
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Reads what is left of a short body, so that the connection can be used again.
@@ -197,6 +203,9 @@ impl Transport {
             answer.direct = ours;
             let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
             if !moved || !request.follow {
+                if let Some(limit) = request.whole.filter(|_| answer.is_success()) {
+                    answer.read(limit)?;
+                }
                 return Ok(answer);
             }
             url = answer.location().map_err(Broken::last)?;
@@ -297,6 +306,7 @@ fn run(
         status: parts.status.as_u16(),
         headers: parts.headers,
         body,
+        content: Vec::new(),
         url: request.url.clone(),
         label: request.label(),
         direct: true,

@@ -402,21 +402,4 @@ fn received(range: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_read_as_registries_write_them() {
-        for (range, has) in [
-            ("0-0", Some(0)),
-            ("0-41", Some(42)),
-            ("bytes=0-41", Some(42)),
-            (" 0-9 ", Some(10)),
-            ("5-9", None),
-            ("", None),
-            ("0-x", None),
-        ] {
-            assert_eq!(received(range), has, "{range}");
-        }
-    }
-}
+mod tests;

@@ -50,6 +50,7 @@ pub(crate) struct Call<'a> {
     pub(crate) content: Content<'a>,
     pub(crate) scopes: Scopes,
     pub(crate) patience: Option<Duration>,
+    pub(crate) whole: Option<u64>,
     /// Whether others can answer in its place: then it is asked once more at most, and not at all
     /// once it was not there.
     pub(crate) mirror: bool,
@@ -73,6 +74,7 @@ impl<'a> Call<'a> {
             content: Content::Nothing,
             scopes: scopes.clone(),
             patience: None,
+            whole: None,
             mirror: false,
         }
     }
@@ -84,6 +86,16 @@ impl<'a> Call<'a> {
 
     pub(crate) fn content(mut self, content: Content<'a>) -> Self {
         self.content = content;
+        self
+    }
+
+    pub(crate) fn whole(mut self, limit: u64) -> Self {
+        self.whole = Some(limit);
+        self
+    }
+
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
@@ -100,6 +112,7 @@ impl<'a> Call<'a> {
         let mut request = Request::new(self.method.clone(), url).content(self.content);
         request.headers.clone_from(&self.headers);
         request.patience = self.patience;
+        request.whole = self.whole;
         request
     }
 }
@@ -340,3 +353,6 @@ fn may_pass(trouble: Trouble, attempt: u32) -> bool {
         Trouble::Absent | Trouble::NoTls | Trouble::NoHttp | Trouble::Final => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
