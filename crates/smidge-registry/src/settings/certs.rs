@@ -81,6 +81,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
     use crate::Error;
+    use std::os::unix::fs::PermissionsExt;
 
     fn tree(files: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -131,6 +132,19 @@ mod tests {
         check(&["etc"], "../etc/a.io", "");
         check(&["etc/a.io"], "..", "");
         check(&["etc"], "", "");
+    }
+
+    #[test]
+    fn directories_of_others_say_nothing() {
+        let dir = tree(&["etc/a.io/ca.crt"]);
+        let closed = dir.path().join("etc");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        let expected = match rustix::process::geteuid().is_root() {
+            true => "etc/a.io/ca.crt",
+            false => "",
+        };
+        assert_eq!(found(dir.path(), &["etc"], "a.io").unwrap(), expected);
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn why(path: &Path) -> String {
         match read(path) {
@@ -141,6 +142,19 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert_eq!(why(&fifo), "it is not a regular file");
         assert_eq!(why(Path::new("/dev/zero")), "it is not a regular file");
+    }
+
+    #[test]
+    fn files_of_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "a").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(read(&file).unwrap().unwrap(), "a");
+        } else {
+            assert_eq!(why(&file), "Permission denied");
+        }
     }
 
     #[test]
