@@ -49,7 +49,7 @@ impl Settings {
         let (mut gone, mut trouble) = (Vec::new(), None);
         let mut helpers: Vec<String> = Vec::new();
         for path in self.login_files() {
-            match forget_in(&path, &key, &mut helpers) {
+            match self.forget_in(&path, &key, &mut helpers) {
                 Ok(true) => gone.push(Stored::File(path)),
                 Ok(false) => {}
                 Err(error) => trouble = trouble.or(Some(error)),
@@ -69,6 +69,30 @@ impl Settings {
         }
     }
 
+    /// Removes a key from a file; whether it had a login. Adds the helpers that may have it, too.
+    fn forget_in(&self, path: &Path, key: &str, helpers: &mut Vec<String>) -> Result<bool> {
+        let Some(file) = AuthFile::read(path)? else {
+            return Ok(false);
+        };
+        let noted = file.has(key)?;
+        // A store whose program is gone is missed only where it should have this login.
+        let is_asked = |name: &&str| noted || Helper::new(name, &self.sources).exists();
+        let store = file.store()?.filter(is_asked);
+        for name in file.helper(key)?.into_iter().chain(store) {
+            if !helpers.iter().any(|known| known == name) {
+                helpers.push(name.to_owned());
+            }
+        }
+        let mut found = false;
+        if noted {
+            change(path, |file| {
+                found = file.remove(key)?;
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
     /// The files that may have logins, each once.
     fn login_files(&self) -> Vec<PathBuf> {
         let mut seen = Vec::new();
@@ -83,33 +107,6 @@ impl Settings {
         }
         files
     }
-}
-
-/// Removes a key from a file; whether it had a login. Adds the helpers that may have it, too.
-fn forget_in(path: &Path, key: &str, helpers: &mut Vec<String>) -> Result<bool> {
-    let Some(file) = AuthFile::read(path)? else {
-        return Ok(false);
-    };
-    let noted = file.has(key)?;
-    let mut add = |name: &str| {
-        if !helpers.iter().any(|known| known == name) {
-            helpers.push(name.to_owned());
-        }
-    };
-    if let Some(name) = file.helper(key)? {
-        add(name);
-    }
-    if let Some(name) = file.store()? {
-        add(name);
-    }
-    let mut found = false;
-    if noted {
-        change(path, |file| {
-            found = file.remove(key)?;
-            Ok(())
-        })?;
-    }
-    Ok(found)
 }
 
 /// Changes a file while nobody else of us does.

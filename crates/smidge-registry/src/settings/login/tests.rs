@@ -182,6 +182,21 @@ fn what_cannot_be_understood_can_be_forgotten() {
 }
 
 #[test]
+fn a_store_that_is_gone_is_missed_once() {
+    let home = Home::new();
+    home.write(
+        "config.json",
+        r#"{"credsStore":"desktop","auths":{"a.io":{}}}"#,
+    );
+    let error = home.settings().forget_login("a.io").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "credential helper `docker-credential-desktop`: there is no such program in `$PATH`"
+    );
+    assert!(home.settings().forget_login("a.io").unwrap().is_empty());
+}
+
+#[test]
 fn a_file_is_forgotten_once_under_all_its_names() {
     let home = Home::new();
     home.write("config.json", r#"{"auths":{"a.io":{"auth":"bWU6cHc="}}}"#);

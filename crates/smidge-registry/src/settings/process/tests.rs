@@ -163,7 +163,7 @@ fn a_helper_may_leave_a_process_that_holds_its_output() {
 
 #[test]
 fn only_programs_on_the_path_are_run() {
-    let home = with("echo '{\"Username\":\"me\",\"Secret\":\"s\"}'");
+    let mut home = with("echo '{\"Username\":\"me\",\"Secret\":\"s\"}'");
     let missing = "there is no such program in `$PATH`";
     for name in [
         "none",
@@ -176,6 +176,13 @@ fn only_programs_on_the_path_are_run() {
         let error = helper.get("a.io").unwrap_err().to_string();
         assert!(error.ends_with(missing), "{error}");
     }
+    // Relative to wherever we are: it would depend on the directory what is run.
+    let bin = home.at("bin");
+    let path = std::mem::take(&mut home.sources.path);
+    home.sources.path = format!("{}{}", "../".repeat(30), &bin.display().to_string()[1..]).into();
+    assert!(!helper(&home).exists());
+    home.sources.path = path;
+    assert!(helper(&home).exists());
     home.write("bin/docker-credential-plain", "not executable");
     assert!(!Helper::new("plain", &home.sources).exists());
     std::fs::create_dir(home.at("bin/docker-credential-dir")).unwrap();
