@@ -6,7 +6,7 @@ use std::rc::Rc;
 use smidge_image::{Descriptor, Digest, Reference};
 
 use crate::index::{
-    IMAGE_ID, REPO_DIGEST, bare, digest_in, name_of, repo_digest_of, stored_in, version,
+    IMAGE_ID, REPO_DIGEST, STORED, bare, digest_in, name_of, repo_digest_of, stored_in, version,
 };
 use crate::{Error, Store};
 
@@ -210,6 +210,11 @@ impl Item {
     pub(crate) fn manifests_of(&self, id: &Digest) -> impl Iterator<Item = Digest> {
         let images = self.images.iter().filter(move |held| held.id == *id);
         images.map(|held| held.manifest.digest)
+    }
+
+    /// Whether it leads to the same as another entry.
+    pub(crate) fn is_version(&self, (digest, stored): &(Digest, Option<String>)) -> bool {
+        self.entry.digest == *digest && self.entry.annotations.get(STORED) == stored.as_ref()
     }
 
     /// Whether its name is of the same repository.

@@ -1,6 +1,6 @@
 //! Documents on their way into `index.json`: what each of them is, and what it needs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use smidge_image::{
     Descriptor, Digest, ImageConfig, Index, Manifest, Reference, media_type, validate,
@@ -70,14 +70,22 @@ type Present<'p> = &'p dyn Fn(&Descriptor) -> bool;
 impl Store {
     /// Makes entries of documents, all or none. Returns the entries, without names.
     pub(crate) fn enter(&self, new: &[New<'_>]) -> Result<Vec<Descriptor>, Error> {
-        let mut entries = Vec::with_capacity(new.len());
+        let mut entries: Vec<(Descriptor, Vec<Reference>)> = Vec::with_capacity(new.len());
         let mut needed = HashSet::new();
+        let mut known: HashMap<Digest, Descriptor> = HashMap::new();
         for document in new {
-            let admitted = self.admit(document)?;
-            self.put(document.bytes)?;
-            needed.insert(admitted.entry.digest);
-            needed.extend(admitted.blobs);
-            entries.push((admitted.entry, document.names.to_vec()));
+            let digest = Digest::of(document.bytes);
+            let entry = match known.get(&digest) {
+                Some(entry) => entry.clone(),
+                None => {
+                    let admitted = self.admit(document)?;
+                    needed.insert(self.put(document.bytes)?);
+                    needed.extend(admitted.blobs);
+                    admitted.entry
+                }
+            };
+            known.insert(digest, entry.clone());
+            entries.push((entry, document.names.to_vec()));
         }
         let facts: Vec<Descriptor> = entries.iter().map(|(entry, _)| entry.clone()).collect();
         self.update_index(|index| {
@@ -97,10 +105,15 @@ impl Store {
         all: bool,
     ) -> Result<Vec<Image>, Error> {
         let catalog = self.current()?;
+        let names = catalog.names();
+        let items: HashMap<Digest, &Item> = catalog
+            .0
+            .iter()
+            .map(|item| (item.entry.digest, item))
+            .collect();
         let mut images = Vec::new();
         for entry in entries {
-            let same = |item: &&Item| item.entry.digest == entry.digest;
-            let Some(item) = catalog.0.iter().find(same) else {
+            let Some(item) = items.get(&entry.digest) else {
                 continue;
             };
             let shown: Vec<&Held> = match all {
@@ -108,7 +121,8 @@ impl Store {
                 false => item.representative().into_iter().collect(),
             };
             for held in shown {
-                let mut image = self.read_image(&catalog, held)?;
+                let mut image = self.read_manifest(&held.manifest)?;
+                image.take_names(names.get(&held.manifest.digest).cloned());
                 image.index = item.entry.is_index().then(|| bare(&item.entry));
                 images.push(image);
             }

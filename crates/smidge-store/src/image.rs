@@ -77,7 +77,8 @@ impl Image {
         Self::new(&descriptor, manifest, config)
     }
 
-    fn take_names(&mut self, names: Names) {
+    pub(crate) fn take_names(&mut self, names: Option<Names>) {
+        let names = names.unwrap_or_default();
         self.names = names.tags.into_iter().collect();
         self.repo_digests = names.digests.into_iter().collect();
     }
@@ -117,11 +118,11 @@ impl Store {
 
     pub(crate) fn read_image(&self, catalog: &Catalog, held: &Held) -> Result<Image, Error> {
         let mut image = self.read_manifest(&held.manifest)?;
-        image.take_names(catalog.names_of(&held.manifest.digest));
+        image.take_names(Some(catalog.names_of(&held.manifest.digest)));
         Ok(image)
     }
 
-    fn read_manifest(&self, descriptor: &Descriptor) -> Result<Image, Error> {
+    pub(crate) fn read_manifest(&self, descriptor: &Descriptor) -> Result<Image, Error> {
         let what = descriptor.digest.to_string();
         let manifest: Manifest = parse(&what, "image manifest", &self.bytes(descriptor)?)?;
         let config = self.bytes(&manifest.config)?;
@@ -162,7 +163,7 @@ impl Store {
                     continue;
                 }
                 let mut image = self.read_manifest(&held.manifest)?;
-                image.take_names(names.remove(&held.manifest.digest).unwrap_or_default());
+                image.take_names(names.remove(&held.manifest.digest));
                 image.index = item.entry.is_index().then(|| bare(&item.entry));
                 images.push(image);
             }

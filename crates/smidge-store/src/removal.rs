@@ -207,28 +207,26 @@ impl Store {
                 _ => deleted.push(id),
             }
         }
-        let mut leaving = Vec::new();
-        for (position, mut item) in std::mem::take(&mut catalog.0).into_iter().enumerate() {
-            if doomed.entries.contains(&position) {
-                leaving.push(item);
-                continue;
-            }
-            if let Some(documents) = doomed.documents.get(&position) {
-                self.shrink(&mut item, documents, gone);
-            }
-            catalog.0.push(item);
+        for (position, documents) in &doomed.documents {
+            self.shrink(&mut catalog.0[*position], documents, gone);
         }
+        let mut positions = 0..;
+        let leaves = |_: &mut Item| {
+            positions
+                .next()
+                .is_some_and(|at| doomed.entries.contains(&at))
+        };
+        let leaving: Vec<Item> = catalog.0.extract_if(.., leaves).collect();
         catalog.0.extend(kept);
-        let staying: HashSet<_> = catalog.0.iter().map(|item| version(&item.entry)).collect();
-        for item in leaving {
-            let digest = item.entry.digest;
-            if staying.contains(&version(&item.entry)) {
+        for Item { entry, images, .. } in leaving {
+            let version = version(&entry);
+            if catalog.0.iter().any(|item| item.is_version(&version)) {
                 continue;
             }
-            if item.images.is_empty() && !deleted.contains(&digest) {
-                deleted.push(digest);
+            if images.is_empty() && !deleted.contains(&entry.digest) {
+                deleted.push(entry.digest);
             }
-            gone.push(item.entry);
+            gone.push(entry);
         }
         deleted
     }
@@ -312,23 +310,31 @@ fn positions(catalog: &Catalog, suits: impl Fn(&Item) -> bool) -> HashSet<usize>
 }
 
 /// The ids of images that would have no entry any more.
-fn lost(catalog: &Catalog, doomed: &Doomed) -> Vec<Digest> {
-    let mut leaving: Vec<Digest> = Vec::new();
-    let mut staying: HashSet<Digest> = HashSet::new();
-    for (position, item) in catalog.0.iter().enumerate() {
-        let goes = doomed.entries.contains(&position);
+fn lost(catalog: &Catalog, doomed: &Doomed) -> BTreeSet<Digest> {
+    let goes = |position: usize, held: &Held| {
         let documents = doomed.documents.get(&position);
-        for held in item.images.iter() {
-            let dropped = documents.is_some_and(|d| d.contains(&held.manifest.digest));
-            if goes || dropped {
-                leaving.push(held.id);
-            } else {
-                staying.insert(held.id);
-            }
+        doomed.entries.contains(&position)
+            || documents.is_some_and(|all| all.contains(&held.manifest.digest))
+    };
+    let held = || {
+        let items = catalog.0.iter().enumerate();
+        items.flat_map(|(at, item)| item.images.iter().map(move |held| (at, held)))
+    };
+    let touched = doomed.entries.iter().chain(doomed.documents.keys());
+    let mut lost: BTreeSet<Digest> = touched
+        .flat_map(|at| catalog.0[*at].images.iter().map(move |held| (*at, held)))
+        .filter(|(at, held)| goes(*at, held))
+        .map(|(_, held)| held.id)
+        .collect();
+    for (at, held) in held() {
+        if lost.is_empty() {
+            break;
+        }
+        if lost.contains(&held.id) && !goes(at, held) {
+            lost.remove(&held.id);
         }
     }
-    leaving.retain(|id| staying.insert(*id));
-    leaving
+    lost
 }
 
 /// An entry of its own for an image.

@@ -1,6 +1,6 @@
 //! Archives become images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use super::bundle::{Archive, Bundle, Directory};
 use super::document::{DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, blob_member};
 use crate::blob::Spooled;
 use crate::checkout::{Budget, check_diff_id, walk_layer};
+use crate::document::{New, Terms};
 use crate::error::{MemberFault, READ};
 use crate::image::parse;
 use crate::platform::host_platform;
@@ -26,8 +27,8 @@ impl Store {
     /// Stores every image of a docker-archive or an OCI archive, compressed or not, or none of them.
     /// `input` is read once, to its end.
     ///
-    /// Blobs are kept as they come, so an OCI image keeps its manifest's digest. Of an index for
-    /// several platforms, this machine's image is stored.
+    /// Blobs are kept as they come, so an OCI image keeps its manifest's digest, and an index its own,
+    /// with the images for all platforms that are there. Of these, this machine's image is returned.
     ///
     /// # Errors
     /// When the archive is neither, is incomplete, corrupt or hostile; when the store cannot be
@@ -35,10 +36,16 @@ impl Store {
     pub fn load(&self, input: &mut dyn Read) -> Result<Vec<Image>, Error> {
         let mut archive = Archive::read(self, input)?;
         let mut staging = Staging::new(self);
-        if let Some(bytes) = archive.document(DOCKER_MANIFEST)? {
+        let manifest = archive.document(DOCKER_MANIFEST)?;
+        let index = archive.document(INDEX)?;
+        // What Docker saves of several platforms is in the OCI layout alone.
+        if let Some(bytes) = index
+            .as_ref()
+            .filter(|bytes| manifest.is_none() || holds_index(bytes))
+        {
+            staging.oci_layout(&mut archive, bytes)?;
+        } else if let Some(bytes) = manifest {
             staging.docker_archive(&mut archive, &bytes)?;
-        } else if let Some(bytes) = archive.document(INDEX)? {
-            staging.oci_layout(&mut archive, &bytes)?;
         } else if archive.member(REPOSITORIES)?.is_some() {
             return Err(Error::member(REPOSITORIES, MemberFault::Legacy));
         } else {
@@ -70,7 +77,17 @@ struct Staging<'s> {
     /// Blobs, and the diff ids of those that are layers.
     blobs: BTreeMap<Digest, Rc<Spooled>>,
     diff_ids: BTreeMap<Digest, smidge_image::DiffId>,
-    images: Vec<(Vec<u8>, Vec<Reference>)>,
+    documents: Vec<Staged>,
+    /// Manifests of images, and indexes that hold any.
+    images: HashSet<Digest>,
+}
+
+/// A document that is to be known by names.
+struct Staged {
+    bytes: Vec<u8>,
+    media_type: Option<String>,
+    names: Vec<Reference>,
+    terms: Terms,
 }
 
 impl<'s> Staging<'s> {
@@ -79,7 +96,8 @@ impl<'s> Staging<'s> {
             store,
             blobs: BTreeMap::new(),
             diff_ids: BTreeMap::new(),
-            images: Vec::new(),
+            documents: Vec::new(),
+            images: HashSet::new(),
         }
     }
 
@@ -117,11 +135,18 @@ impl<'s> Staging<'s> {
             members.push((member, spooled));
         }
         let described = Descriptor::new(media_type::CONFIG, config.digest, config.size);
-        let manifest = match oci_manifest(bundle, &config.digest, &layers)? {
+        let manifest = match manifest_of(bundle, &config.digest, &layers)? {
             Some(bytes) => bytes,
             None => Manifest::new(described, layers).to_bytes(),
         };
-        self.stage(manifest, names, (image.config, config), members)
+        self.verify_image(&manifest, (image.config, config), members)?;
+        self.documents.push(Staged {
+            bytes: manifest,
+            media_type: None,
+            names,
+            terms: Terms::Image,
+        });
+        Ok(())
     }
 
     fn oci_layout(&mut self, bundle: &mut dyn Bundle, index: &[u8]) -> Result<(), Error> {
@@ -133,37 +158,122 @@ impl<'s> Staging<'s> {
                 .and_then(|name| name.parse().ok())
                 .into_iter()
                 .collect();
-            let entry = for_this_machine(bundle, entry, DEPTH)?;
-            self.oci_image(bundle, &entry, names)?;
+            self.oci_entry(bundle, entry, names)?;
         }
         Ok(())
     }
 
-    fn oci_image(
+    /// A manifest or an index that the layout names.
+    fn oci_entry(
         &mut self,
         bundle: &mut dyn Bundle,
         entry: &Descriptor,
         names: Vec<Reference>,
     ) -> Result<(), Error> {
-        let bytes = described(bundle, entry)?
-            .1
-            .document(&blob_member(&entry.digest.hex()))?;
-        let manifest: Manifest = parse(&entry.digest.to_string(), "image manifest", &bytes)?;
-        let config = described(bundle, &manifest.config)?;
-        let layers = manifest.layers.iter().map(|layer| described(bundle, layer));
-        let layers = layers.collect::<Result<_, _>>()?;
-        self.stage(bytes, names, config, layers)
+        let member = blob_member(&entry.digest.hex());
+        let unknown = || MemberFault::MediaType(entry.media_type.clone());
+        if !entry.is_manifest() && !entry.is_index() {
+            return Err(Error::member(member, unknown()));
+        }
+        let bytes = described(bundle, entry)?.1.document(&member)?;
+        let terms = match entry.is_index() {
+            true => {
+                self.oci_index(bundle, entry, (&bytes, DEPTH))?;
+                if !self.images.contains(&entry.digest) {
+                    let host = host_platform().to_string();
+                    return Err(Error::member(member, MemberFault::Platform(host)));
+                }
+                Terms::Some
+            }
+            false => self.oci_manifest(bundle, entry, &bytes)?,
+        };
+        self.documents.push(Staged {
+            bytes,
+            media_type: Some(entry.media_type.clone()),
+            names,
+            terms,
+        });
+        Ok(())
     }
 
-    /// Takes an image in, once it proves to be one.
-    fn stage(
+    /// Takes in what is there of an index: it may lack images, but none may lack a part.
+    fn oci_index(
         &mut self,
-        bytes: Vec<u8>,
-        names: Vec<Reference>,
+        bundle: &mut dyn Bundle,
+        list: &Descriptor,
+        (bytes, depth): (&[u8], usize),
+    ) -> Result<(), Error> {
+        let what = blob_member(&list.digest.hex());
+        let index: Index = parse(&what, "image index", bytes)?;
+        for entry in &index.manifests {
+            let member = blob_member(&entry.digest.hex());
+            if bundle.member(&member)?.is_none() {
+                continue;
+            }
+            if self.blobs.contains_key(&entry.digest) {
+                self.note_image(entry, list);
+                continue;
+            }
+            let (_, spooled) = described(bundle, entry)?;
+            let bytes = spooled.document(&member)?;
+            if entry.is_index() {
+                if depth == 0 {
+                    let fault = MemberFault::MediaType(entry.media_type.clone());
+                    return Err(Error::member(member, fault));
+                }
+                self.oci_index(bundle, entry, (&bytes, depth - 1))?;
+            } else if entry.is_manifest() {
+                match self.oci_manifest(bundle, entry, &bytes) {
+                    // Its manifest came along, as Docker saves what it has of an index.
+                    Err(Error::Member {
+                        fault: MemberFault::Missing,
+                        ..
+                    }) => continue,
+                    taken => taken?,
+                };
+            }
+            self.blobs.insert(entry.digest, spooled);
+            self.note_image(entry, list);
+        }
+        Ok(())
+    }
+
+    /// An index holds an image, if what it lists is one, or holds one.
+    fn note_image(&mut self, entry: &Descriptor, list: &Descriptor) {
+        if self.images.contains(&entry.digest) {
+            self.images.insert(list.digest);
+        }
+    }
+
+    /// Takes in the blobs of a manifest: of an image, or of an artifact.
+    fn oci_manifest(
+        &mut self,
+        bundle: &mut dyn Bundle,
+        entry: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<Terms, Error> {
+        let manifest: Manifest = parse(&entry.digest.to_string(), "image manifest", bytes)?;
+        let config = described(bundle, &manifest.config)?;
+        let layers = manifest.layers.iter().map(|layer| described(bundle, layer));
+        let layers: Vec<_> = layers.collect::<Result<_, _>>()?;
+        if manifest.is_image() && !entry.is_attestation() {
+            self.verify_image(bytes, config, layers)?;
+            return Ok(Terms::Image);
+        }
+        for (_, blob) in layers.into_iter().chain([config]) {
+            self.blobs.insert(blob.digest, blob);
+        }
+        Ok(Terms::Whole)
+    }
+
+    /// Takes an image's blobs in, once it proves to be one.
+    fn verify_image(
+        &mut self,
+        bytes: &[u8],
         (config_member, config): (String, Rc<Spooled>),
         layers: Vec<(String, Rc<Spooled>)>,
     ) -> Result<(), Error> {
-        let manifest: Manifest = parse(&config_member, "image manifest", &bytes)?;
+        let manifest: Manifest = parse(&config_member, "image manifest", bytes)?;
         let document = config.document(&config_member)?;
         let parsed: ImageConfig = parse(&config_member, "image config", &document)?;
         validate(&manifest, &parsed).map_err(|source| Error::Invalid {
@@ -180,7 +290,7 @@ impl<'s> Staging<'s> {
             self.blobs.insert(layer.digest, layer);
         }
         self.blobs.insert(config.digest, config);
-        self.images.push((bytes, names));
+        self.images.insert(Digest::of(bytes));
         Ok(())
     }
 
@@ -202,12 +312,25 @@ impl<'s> Staging<'s> {
         for spooled in self.blobs.into_values().filter_map(Rc::into_inner) {
             self.store.adopt(spooled)?;
         }
-        self.store.add_images(&self.images)
+        let new = self.documents.iter().map(|staged| New {
+            bytes: &staged.bytes,
+            media_type: staged.media_type.as_deref(),
+            names: &staged.names,
+            terms: staged.terms,
+        });
+        let entries = self.store.enter(&new.collect::<Vec<_>>())?;
+        self.store.images_entered(&entries, false)
     }
 }
 
+/// Whether a layout's table of contents lists an index.
+fn holds_index(bytes: &[u8]) -> bool {
+    let index = serde_json::from_slice::<Index>(bytes);
+    index.is_ok_and(|index| index.manifests.iter().any(Descriptor::is_index))
+}
+
 /// The manifest that a docker-archive holds for an image, where it is an OCI archive, too.
-fn oci_manifest(
+fn manifest_of(
     bundle: &mut dyn Bundle,
     config: &Digest,
     layers: &[Descriptor],
@@ -249,42 +372,6 @@ fn described(
         received: spooled.digest,
         received_size: spooled.size,
     })
-}
-
-/// Follows indexes to the manifest of this machine's image.
-fn for_this_machine(
-    bundle: &mut dyn Bundle,
-    entry: &Descriptor,
-    depth: usize,
-) -> Result<Descriptor, Error> {
-    let member = blob_member(&entry.digest.hex());
-    if entry.is_manifest() {
-        return Ok(entry.clone());
-    }
-    if !entry.is_index() || depth == 0 {
-        return Err(Error::member(
-            member,
-            MemberFault::MediaType(entry.media_type.clone()),
-        ));
-    }
-    let index: Index = parse(
-        &member,
-        "image index",
-        &described(bundle, entry)?.1.document(&member)?,
-    )?;
-    let host = host_platform();
-    let suits = |entry: &&Descriptor| {
-        entry.platform.as_ref().is_none_or(|platform| {
-            (&platform.os, &platform.architecture) == (&host.os, &host.architecture)
-        })
-    };
-    match index.manifests.iter().find(suits) {
-        Some(entry) => for_this_machine(bundle, entry, depth - 1),
-        None => Err(Error::member(
-            member,
-            MemberFault::Platform(host.to_string()),
-        )),
-    }
 }
 
 /// A member that is called by a digest must have it: `<hex>.json`, `blobs/sha256/<hex>`.

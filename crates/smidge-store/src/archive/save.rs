@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use smidge_image::{
-    Descriptor, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
+    Descriptor, Digest, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
     annotation,
 };
 
@@ -18,13 +18,22 @@ use crate::error::READ;
 use crate::image::parse;
 use crate::index::{drop_names, name_of};
 use crate::store::layout_file;
-use crate::{Compression, Error, Image, Store, Transfer, regular};
+use crate::{Compression, Error, Image, Store, Transfer, TransferLayer, regular};
 
 const LAYOUT: &str = "oci-layout";
 
+/// Where blobs go.
+trait Sink {
+    /// Takes a manifest, a config or an index.
+    fn document(&mut self, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Takes a layer, unless it is there already.
+    fn layer(&mut self, layer: &TransferLayer) -> Result<(), Error>;
+}
+
 impl Store {
     /// Writes images as `docker save` does since Docker 25, layers as they are stored: what comes out
-    /// is a docker-archive and an OCI archive at once.
+    /// is a docker-archive and an OCI archive at once. Of an index it is the one image that was found.
     ///
     /// # Errors
     /// When a blob is missing or corrupt, when `output` cannot be written.
@@ -39,17 +48,12 @@ impl Store {
         let mut repositories = Repositories::new();
         archive.directories()?;
         for (image, names) in images {
-            let (manifest, config) = self.documents(image)?;
-            archive.blob_bytes(&manifest)?;
-            archive.blob_bytes(&config)?;
-            for layer in &image.manifest.layers {
-                archive.blob(layer, &mut || Ok(Box::new(self.blob(layer)?)))?;
-            }
-            index
-                .manifests
-                .extend(entries(&image.descriptor(), names, |name| {
-                    name.tag().map(str::to_owned)
-                }));
+            let transfer = self.transfer(image, Compression::None)?;
+            write_image(&transfer, &mut archive)?;
+            let entries = entries(&transfer.descriptor, names, |name| {
+                name.tag().map(str::to_owned)
+            });
+            index.manifests.extend(entries);
             let top = image.manifest.layers.last().map(|layer| layer.digest.hex());
             for (name, tag) in names.iter().filter_map(|name| Some((name, name.tag()?))) {
                 let tags = repositories.entry(name.familiar_name()).or_default();
@@ -64,7 +68,8 @@ impl Store {
         archive.finish()
     }
 
-    /// Writes images as a tar archive of an OCI layout, layers compressed.
+    /// Writes images as a tar archive of an OCI layout, layers compressed. What was found by the name
+    /// of an index goes as the index, with all its images that are stored.
     ///
     /// # Errors
     /// As [`Store::save_docker_archive`].
@@ -77,13 +82,8 @@ impl Store {
         let mut index = Index::new(Vec::new());
         archive.directories()?;
         for (image, names) in images {
-            let transfer = self.transfer(image, Compression::Gzip)?;
-            archive.blob_bytes(&transfer.manifest)?;
-            archive.blob_bytes(&transfer.config)?;
-            for layer in &transfer.layers {
-                archive.blob(&layer.descriptor, &mut || Ok(Box::new(layer.open()?)))?;
-            }
-            index.manifests.extend(oci_entries(&transfer, names));
+            let entry = self.write_found(image, &mut archive)?;
+            index.manifests.extend(oci_entries(&entry, names));
         }
         archive.bytes(INDEX, &index.to_bytes())?;
         archive.bytes(LAYOUT, &layout_file())?;
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Writes images to a directory as an OCI layout, layers compressed. In a directory that is one
-    /// already, they are added to it.
+    /// already, they are added to it. Indexes go whole, as to an archive.
     ///
     /// # Errors
     /// As [`Store::save_docker_archive`].
@@ -100,29 +100,64 @@ impl Store {
         images: &[(Image, Vec<Reference>)],
         directory: &Path,
     ) -> Result<(), Error> {
-        let blobs = directory.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(|source| writing(&blobs, source))?;
+        let mut blobs = Blobs(directory.join("blobs/sha256"));
+        fs::create_dir_all(&blobs.0).map_err(|source| writing(&blobs.0, source))?;
         let mut index = layout_index(directory)?;
         for (image, names) in images {
-            let transfer = self.transfer(image, Compression::Gzip)?;
-            for bytes in [&transfer.manifest, &transfer.config] {
-                let hex = smidge_image::Digest::of(bytes).hex();
-                write_file(&blobs.join(hex), &mut bytes.as_slice())?;
-            }
-            for layer in &transfer.layers {
-                write_file(
-                    &blobs.join(layer.descriptor.digest.hex()),
-                    &mut layer.open()?,
-                )?;
-            }
+            let entry = self.write_found(image, &mut blobs)?;
             drop_names(&mut index, names);
             index
                 .manifests
-                .retain(|entry| entry.digest != transfer.digest() || name_of(entry).is_some());
-            index.manifests.extend(oci_entries(&transfer, names));
+                .retain(|known| known.digest != entry.digest || name_of(known).is_some());
+            index.manifests.extend(oci_entries(&entry, names));
         }
         write_file(&directory.join(LAYOUT), &mut layout_file().as_slice())?;
         write_file(&directory.join(INDEX), &mut index.to_bytes().as_slice())
+    }
+
+    /// Writes what was found: the index, if it was one, else the image. Returns its descriptor.
+    fn write_found(&self, image: &Image, sink: &mut dyn Sink) -> Result<Descriptor, Error> {
+        let index = match &image.index {
+            Some(index) => self.transfer_index(&index.digest.to_string(), Compression::Gzip)?,
+            None => None,
+        };
+        match index {
+            Some(index) if !index.images.is_empty() => {
+                for image in &index.images {
+                    write_image(image, sink)?;
+                }
+                sink.document(&index.index)?;
+                Ok(index.descriptor)
+            }
+            _ => {
+                let transfer = self.transfer(image, Compression::Gzip)?;
+                write_image(&transfer, sink)?;
+                Ok(transfer.descriptor)
+            }
+        }
+    }
+}
+
+fn write_image(transfer: &Transfer, sink: &mut dyn Sink) -> Result<(), Error> {
+    sink.document(&transfer.manifest)?;
+    sink.document(&transfer.config)?;
+    transfer
+        .layers
+        .iter()
+        .try_for_each(|layer| sink.layer(layer))
+}
+
+/// The directory of a layout's blobs.
+struct Blobs(PathBuf);
+
+impl Sink for Blobs {
+    fn document(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        write_file(&self.0.join(Digest::of(bytes).hex()), &mut &*bytes)
+    }
+
+    fn layer(&mut self, layer: &TransferLayer) -> Result<(), Error> {
+        let path = self.0.join(layer.descriptor.digest.hex());
+        write_file(&path, &mut layer.open()?)
     }
 }
 
@@ -179,8 +214,8 @@ fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
     }
 }
 
-fn oci_entries(transfer: &Transfer, names: &[Reference]) -> Vec<Descriptor> {
-    entries(&transfer.descriptor, names, |name| Some(name.to_string()))
+fn oci_entries(entry: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
+    entries(entry, names, |name| Some(name.to_string()))
 }
 
 /// One descriptor for each name, or one without. containerd reads the full name from its own
@@ -206,6 +241,19 @@ fn entries(
 
 fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(document).map_err(|error| Error::Output(error.into()))
+}
+
+impl Sink for Archive<'_> {
+    fn document(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let open =
+            || -> Result<Box<dyn Read>, Error> { Ok(Box::new(io::Cursor::new(bytes.to_vec()))) };
+        self.blob(&Digest::of(bytes), bytes.len() as u64, &open)
+    }
+
+    fn layer(&mut self, layer: &TransferLayer) -> Result<(), Error> {
+        let Descriptor { digest, size, .. } = &layer.descriptor;
+        self.blob(digest, *size, &|| Ok(Box::new(layer.open()?)))
+    }
 }
 
 /// A tar archive of blobs and documents.
@@ -239,28 +287,18 @@ impl<'w> Archive<'w> {
         )
     }
 
-    fn blob_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let descriptor = Descriptor::of("", bytes);
-        self.blob(&descriptor, &mut || Ok(Box::new(bytes)))
-    }
-
     /// Adds a blob, unless it is there already.
-    fn blob<'b>(
+    fn blob(
         &mut self,
-        descriptor: &Descriptor,
-        open: &mut dyn FnMut() -> Result<Box<dyn Read + 'b>, Error>,
+        digest: &Digest,
+        size: u64,
+        open: &dyn Fn() -> Result<Box<dyn Read>, Error>,
     ) -> Result<(), Error> {
-        let member = blob_member(&descriptor.digest.hex());
+        let member = blob_member(&digest.hex());
         if !self.members.insert(member.clone()) {
             return Ok(());
         }
-        self.append(
-            &member,
-            EntryKind::File {
-                size: descriptor.size,
-            },
-            &mut *open()?,
-        )
+        self.append(&member, EntryKind::File { size }, &mut *open()?)
     }
 
     fn append(

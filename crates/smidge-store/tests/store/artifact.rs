@@ -406,7 +406,7 @@ fn deep_and_wide_indexes_are_followed_in_time() {
 }
 
 #[test]
-fn ten_thousand_entries_are_no_burden() {
+fn thousands_of_names_are_no_burden() {
     let fixture = fixture();
     let store = &fixture.store;
     let image = hello(store, &[], "1");
@@ -415,13 +415,13 @@ fn ten_thousand_entries_are_no_burden() {
     let bytes = store.bytes(&image.descriptor()).unwrap();
     store.add_image(&bytes, &names).unwrap();
     assert_eq!(store.images().unwrap()[0].names.len(), 5_000);
-    let other: Vec<_> = (0..5_000).map(|n| name(&format!("app/o{n}"))).collect();
+    let other: Vec<_> = (0..1_000).map(|n| name(&format!("app/o{n}"))).collect();
     store.add_image(&bytes, &other).unwrap();
-    assert_eq!(store.image("app/n17").unwrap().names.len(), 10_000);
+    assert_eq!(store.image("app/n17").unwrap().names.len(), 6_000);
     let texts: Vec<String> = other.iter().map(Reference::familiar).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let before = fs::metadata(store.root().join("index.json")).unwrap();
-    for outcome in store.remove_all(&texts[..100], false, UNUSED).unwrap() {
+    for outcome in store.remove_all(&texts[..20], false, UNUSED).unwrap() {
         outcome.unwrap();
     }
     assert!(fs::metadata(store.root().join("index.json")).unwrap().len() < before.len());
