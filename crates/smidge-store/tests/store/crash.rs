@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
+use smidge_image::{Descriptor, Index, media_type};
 use smidge_store::{Compression, Store};
 
 use crate::fixture::{add, assert_whole, child, file, fixture, hello, name, tar};
@@ -23,7 +24,7 @@ fn a_writer_that_is_killed_leaves_a_whole_store() {
         // The writer says each step; the kill comes a different number of steps in, and wherever in the
         // next step the scheduler has it.
         let mut steps = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let wanted = round * 7 % 23;
+        let wanted = round * 7 % 29;
         let seen = steps
             .by_ref()
             .map_while(Result::ok)
@@ -81,6 +82,18 @@ fn writer() {
         store.checkout(&image).unwrap();
         step();
         store.transfer(&image, Compression::Gzip).unwrap();
+        step();
+        let other = hello(&store, &[], &format!("other {text}"));
+        let absent = Descriptor::of(media_type::MANIFEST, text.as_bytes());
+        let all = vec![image.descriptor(), other.descriptor(), absent];
+        let several = [name("several"), name(&format!("several:{}", round % 3))];
+        store
+            .add_index(&Index::new(all).to_bytes(), &several)
+            .unwrap();
+        step();
+        store.set_repo_digest(&several[0], other.digest).unwrap();
+        step();
+        store.remove(&other.id.hex(), false, &|_| None).unwrap();
         step();
         let mut archive = Vec::new();
         store

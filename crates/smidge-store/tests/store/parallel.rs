@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use smidge_image::{Descriptor, Index, media_type};
 use smidge_store::Store;
 
 use crate::fixture::{assert_whole, child, fixture, hello, name};
@@ -32,7 +33,7 @@ fn processes_that_tag_build_and_prune_at_once_lose_nothing() {
     // Everybody's last image has everybody's contested name or a name of its own.
     let images = fixture.store.images().unwrap();
     let named: usize = images.iter().map(|image| image.names.len()).sum();
-    assert_eq!(named, WORKERS * ROUNDS + 1);
+    assert_eq!(named, WORKERS * ROUNDS + 2);
     fixture.store.prune(false, &|_| None).unwrap();
     assert_whole(&fixture.store);
     assert_eq!(fixture.temporary().len(), 0);
@@ -43,6 +44,7 @@ fn processes_that_tag_build_and_prune_at_once_lose_nothing() {
 fn worker() {
     let root = std::env::current_dir().unwrap();
     let me = std::process::id();
+    let absent = Descriptor::of(media_type::MANIFEST, b"for another machine");
     for round in 0..ROUNDS {
         let store = Store::open(&root).unwrap();
         // The same blobs as the others', and some of its own.
@@ -53,6 +55,8 @@ fn worker() {
             .unwrap();
         store.checkout(&own).unwrap();
         assert_eq!(store.image(&own.id.hex()).unwrap().id, own.id);
+        let index = Index::new(vec![own.descriptor(), absent.clone()]).to_bytes();
+        store.add_index(&index, &[name("contested:index")]).unwrap();
         // Somebody may have pruned it by now; then it is gone whole.
         if let Ok(shared) = store.image(&shared.id.hex()) {
             let _ = store.checkout(&shared);
