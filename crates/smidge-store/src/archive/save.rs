@@ -16,7 +16,7 @@ use super::document::{
 };
 use crate::error::READ;
 use crate::image::parse;
-use crate::index::{drop_names, name_of};
+use crate::index::drop_names;
 use crate::store::layout_file;
 use crate::{Compression, Error, Image, Store, Transfer, TransferLayer, regular};
 
@@ -42,13 +42,29 @@ impl Store {
         images: &[(Image, Vec<Reference>)],
         output: &mut dyn Write,
     ) -> Result<(), Error> {
+        self.save_docker_archive_without(images, &[], output)
+    }
+
+    /// As [`Store::save_docker_archive`], without some layers: a Docker daemon that has them does not
+    /// look for them in the archive.
+    ///
+    /// # Errors
+    /// As [`Store::save_docker_archive`].
+    pub fn save_docker_archive_without(
+        &self,
+        images: &[(Image, Vec<Reference>)],
+        left_out: &[Digest],
+        output: &mut dyn Write,
+    ) -> Result<(), Error> {
         let mut archive = Archive::new(output);
         let mut index = Index::new(Vec::new());
         let mut docker = Vec::new();
         let mut repositories = Repositories::new();
         archive.directories()?;
         for (image, names) in images {
-            let transfer = self.transfer(image, Compression::None)?;
+            let mut transfer = self.transfer(image, Compression::None)?;
+            let is_left_out = |layer: &TransferLayer| left_out.contains(&layer.descriptor.digest);
+            transfer.layers.retain(|layer| !is_left_out(layer));
             write_image(&transfer, &mut archive)?;
             let entries = entries(&transfer.descriptor, names, |name| {
                 name.tag().map(str::to_owned)
@@ -82,12 +98,28 @@ impl Store {
         let mut index = Index::new(Vec::new());
         archive.directories()?;
         for (image, names) in images {
-            let entry = self.write_found(image, &mut archive)?;
+            let entry = self.write_found(image, Compression::Gzip, &mut archive)?;
             index.manifests.extend(oci_entries(&entry, names));
         }
-        archive.bytes(INDEX, &index.to_bytes())?;
-        archive.bytes(LAYOUT, &layout_file())?;
-        archive.finish()
+        archive.oci(&index)
+    }
+
+    /// As [`Store::save_oci_archive`], one image, compressed as asked for, under a name that need not
+    /// be a reference.
+    ///
+    /// # Errors
+    /// As [`Store::save_docker_archive`].
+    pub fn export_oci_archive(
+        &self,
+        (image, name): (&Image, Option<&str>),
+        compression: Compression,
+        output: &mut dyn Write,
+    ) -> Result<Descriptor, Error> {
+        let mut archive = Archive::new(output);
+        archive.directories()?;
+        let entry = self.write_found(image, compression, &mut archive)?;
+        archive.oci(&Index::new(vec![named(&entry, name)]))?;
+        Ok(entry)
     }
 
     /// Writes images to a directory as an OCI layout, layers compressed. In a directory that is one
@@ -100,25 +132,46 @@ impl Store {
         images: &[(Image, Vec<Reference>)],
         directory: &Path,
     ) -> Result<(), Error> {
-        let mut blobs = Blobs(directory.join("blobs/sha256"));
-        fs::create_dir_all(&blobs.0).map_err(|source| writing(&blobs.0, source))?;
-        let mut index = layout_index(directory)?;
+        let mut layout = Layout::open(directory)?;
         for (image, names) in images {
-            let entry = self.write_found(image, &mut blobs)?;
-            drop_names(&mut index, names);
-            index
-                .manifests
-                .retain(|known| known.digest != entry.digest || name_of(known).is_some());
-            index.manifests.extend(oci_entries(&entry, names));
+            let entry = self.write_found(image, Compression::Gzip, &mut layout)?;
+            drop_names(&mut layout.index, names);
+            layout.add(&entry, oci_entries(&entry, names));
         }
-        write_file(&directory.join(LAYOUT), &mut layout_file().as_slice())?;
-        write_file(&directory.join(INDEX), &mut index.to_bytes().as_slice())
+        layout.close()
+    }
+
+    /// As [`Store::save_oci_layout`], one image, compressed as asked for, under a name that need not
+    /// be a reference.
+    ///
+    /// # Errors
+    /// As [`Store::save_docker_archive`].
+    pub fn export_oci_layout(
+        &self,
+        (image, name): (&Image, Option<&str>),
+        compression: Compression,
+        directory: &Path,
+    ) -> Result<Descriptor, Error> {
+        let mut layout = Layout::open(directory)?;
+        let entry = self.write_found(image, compression, &mut layout)?;
+        if let Some(name) = name {
+            let has_name = |known: &Descriptor| ref_name(known).is_some_and(|known| known == name);
+            layout.index.manifests.retain(|known| !has_name(known));
+        }
+        layout.add(&entry, vec![named(&entry, name)]);
+        layout.close()?;
+        Ok(entry)
     }
 
     /// Writes what was found: the index, if it was one, else the image. Returns its descriptor.
-    fn write_found(&self, image: &Image, sink: &mut dyn Sink) -> Result<Descriptor, Error> {
+    fn write_found(
+        &self,
+        image: &Image,
+        compression: Compression,
+        sink: &mut dyn Sink,
+    ) -> Result<Descriptor, Error> {
         let index = match &image.index {
-            Some(index) => self.transfer_index(&index.digest.to_string(), Compression::Gzip)?,
+            Some(index) => self.transfer_index(&index.digest.to_string(), compression)?,
             None => None,
         };
         match index {
@@ -130,7 +183,7 @@ impl Store {
                 Ok(index.descriptor)
             }
             _ => {
-                let transfer = self.transfer(image, Compression::Gzip)?;
+                let transfer = self.transfer(image, compression)?;
                 write_image(&transfer, sink)?;
                 Ok(transfer.descriptor)
             }
@@ -147,17 +200,62 @@ fn write_image(transfer: &Transfer, sink: &mut dyn Sink) -> Result<(), Error> {
         .try_for_each(|layer| sink.layer(layer))
 }
 
-/// The directory of a layout's blobs.
-struct Blobs(PathBuf);
+/// A layout that is being added to.
+struct Layout {
+    directory: PathBuf,
+    blobs: PathBuf,
+    index: Index,
+}
 
-impl Sink for Blobs {
+impl Layout {
+    fn open(directory: &Path) -> Result<Self, Error> {
+        let blobs = directory.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(|source| writing(&blobs, source))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            blobs,
+            index: layout_index(directory)?,
+        })
+    }
+
+    /// Adds entries for a manifest, which was nameless before at most.
+    fn add(&mut self, manifest: &Descriptor, entries: Vec<Descriptor>) {
+        let stays =
+            |known: &Descriptor| known.digest != manifest.digest || ref_name(known).is_some();
+        self.index.manifests.retain(stays);
+        self.index.manifests.extend(entries);
+    }
+
+    fn close(self) -> Result<(), Error> {
+        let layout = self.directory.join(LAYOUT);
+        write_file(&layout, &mut layout_file().as_slice())?;
+        let index = self.directory.join(INDEX);
+        write_file(&index, &mut self.index.to_bytes().as_slice())
+    }
+}
+
+impl Sink for Layout {
     fn document(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        write_file(&self.0.join(Digest::of(bytes).hex()), &mut &*bytes)
+        write_file(&self.blobs.join(Digest::of(bytes).hex()), &mut &*bytes)
     }
 
     fn layer(&mut self, layer: &TransferLayer) -> Result<(), Error> {
-        let path = self.0.join(layer.descriptor.digest.hex());
+        let path = self.blobs.join(layer.descriptor.digest.hex());
         write_file(&path, &mut layer.open()?)
+    }
+}
+
+fn ref_name(entry: &Descriptor) -> Option<&str> {
+    let name = entry.annotations.get(annotation::REF_NAME);
+    name.map(String::as_str)
+}
+
+/// An entry under a name as it was given, or without one.
+fn named(manifest: &Descriptor, name: Option<&str>) -> Descriptor {
+    let name = name.map(|name| (annotation::REF_NAME.to_owned(), name.to_owned()));
+    Descriptor {
+        annotations: name.into_iter().collect(),
+        ..manifest.clone()
     }
 }
 
@@ -312,6 +410,13 @@ impl<'w> Archive<'w> {
         self.tar
             .append(&Entry::new(path, kind), content)
             .map_err(|error| Error::carried(error, Error::Output))
+    }
+
+    /// Ends an archive of an OCI layout.
+    fn oci(mut self, index: &Index) -> Result<(), Error> {
+        self.bytes(INDEX, &index.to_bytes())?;
+        self.bytes(LAYOUT, &layout_file())?;
+        self.finish()
     }
 
     fn finish(self) -> Result<(), Error> {
