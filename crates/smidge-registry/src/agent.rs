@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Proxy};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Proxy, ProxyProtocol};
 
+use crate::forward::{self, Names};
 use crate::retry::Policy;
 use crate::url::Url;
 use crate::{Error, Result, Tls};
@@ -50,7 +52,7 @@ impl Agents {
     pub(crate) fn agent(&self, url: &Url, tls: &Tls) -> Result<Agent> {
         let key = Key {
             tls: url.secure().then(|| tls.clone()),
-            proxy: (self.proxy)(url.secure(), url.authority()),
+            proxy: self.proxy_for(url),
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, agent)) = made.iter().find(|(made, _)| *made == key) {
@@ -61,27 +63,43 @@ impl Agents {
         Ok(agent)
     }
 
+    /// The proxy for a URL, as it may be shown.
+    pub(crate) fn shown_proxy(&self, url: &Url) -> Option<String> {
+        Some(show(&self.proxy_for(url)?))
+    }
+
+    fn proxy_for(&self, url: &Url) -> Option<String> {
+        (self.proxy)(url.secure(), url.authority())
+    }
+
     fn make(&self, key: &Key) -> Result<Agent> {
         let proxy = key.proxy.as_deref().map(proxy).transpose()?;
+        let plainly = |proxy: &Proxy| key.tls.is_none() && proxy.protocol() == ProxyProtocol::Http;
+        let forward = proxy.clone().filter(plainly);
+        let kept = if forward.is_some() { 0 } else { KEPT };
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy)
+            .proxy(proxy.filter(|proxy| !plainly(proxy)))
             .user_agent(concat!("smidge/", env!("CARGO_PKG_VERSION")))
             .accept("")
             // A blob's digest is that of its bytes: nobody on the way is to compress them.
             .accept_encoding("identity")
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
-            .max_idle_connections(4 * KEPT)
-            .max_idle_connections_per_host(KEPT)
+            .max_idle_connections(4 * kept)
+            .max_idle_connections_per_host(kept)
             .timeout_connect(Some(self.policy.connect))
             .timeout_per_read(Some(self.policy.idle))
             .timeout_per_write(Some(self.policy.idle));
         if let Some(tls) = &key.tls {
             config = config.tls_config(self.tls_config(tls)?);
         }
-        Ok(config.build().into())
+        let config = config.build();
+        Ok(match forward {
+            Some(proxy) => forward::agent(config, &proxy),
+            None => Agent::with_parts(config, DefaultConnector::default(), Names::default()),
+        })
     }
 
     fn tls_config(&self, tls: &Tls) -> Result<TlsConfig> {
@@ -149,18 +167,22 @@ fn unusable(path: &Path, why: &str) -> Error {
 }
 
 fn proxy(url: &str) -> Result<Proxy> {
-    let proxy = Proxy::new(url).ok();
-    let usable = proxy.filter(|proxy| {
-        matches!(
-            proxy.protocol(),
-            ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https
-        )
-    });
-    usable.ok_or_else(|| {
-        let shown = Url::parse(url).map_or_else(|| "proxy".to_owned(), |url| url.to_string());
+    let usable = |proxy: &Proxy| {
+        let protocol = proxy.protocol();
+        matches!(protocol, ProxyProtocol::Http | ProxyProtocol::Https)
+    };
+    let proxy = Proxy::new(url).ok().filter(usable);
+    proxy.ok_or_else(|| {
         unusable(
-            Path::new(&shown),
-            "this is no proxy that can be used: `http://HOST:PORT` is",
+            Path::new(&show(url)),
+            "this is no proxy that can be used; one is `http://HOST:PORT`",
         )
     })
+}
+
+/// A proxy without its user name and password.
+fn show(proxy: &str) -> String {
+    let shown = Url::parse(proxy).map(|url| url.to_string());
+    let host = proxy.rsplit('@').next().unwrap_or_default();
+    shown.unwrap_or_else(|| host.to_owned())
 }

@@ -17,6 +17,7 @@ mod containerd;
 mod daemon;
 mod error;
 mod fault;
+mod forward;
 mod listing;
 mod login;
 mod referrers;

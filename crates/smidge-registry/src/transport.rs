@@ -256,7 +256,13 @@ impl Transport {
                 sent
             }
         };
-        sent.map_err(|error| Broken::of(request.label(), &request.url, error))
+        sent.map_err(|error| {
+            let broken = Broken::of(request.label(), &request.url, error);
+            match self.agents.shown_proxy(&request.url) {
+                Some(proxy) => broken.through(&proxy),
+                None => broken,
+            }
+        })
     }
 }
 

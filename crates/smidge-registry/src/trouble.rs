@@ -43,6 +43,21 @@ impl Broken {
         }
     }
 
+    /// The same, with the proxy named: it may be what is not there.
+    pub(crate) fn through(self, proxy: &str) -> Self {
+        let error = match self.error {
+            Error::Unreachable { request, source } => Error::Unreachable {
+                request,
+                source: io::Error::new(
+                    source.kind(),
+                    format!("{source}, through the proxy `{proxy}`"),
+                ),
+            },
+            error => error,
+        };
+        Self { error, ..self }
+    }
+
     /// What became of a request to a URL.
     pub(crate) fn of(request: String, url: &Url, error: ureq::Error) -> Self {
         match error {

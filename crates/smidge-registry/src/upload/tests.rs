@@ -125,10 +125,11 @@ impl Behaviour for Taker {
     }
 
     fn answer(&mut self, seen: &Seen) -> Reply {
-        if !seen.body.is_empty() && !self.instead.is_empty() {
-            if let Some(reply) = self.instead.remove(0) {
-                return reply;
-            }
+        if !seen.body.is_empty()
+            && !self.instead.is_empty()
+            && let Some(reply) = self.instead.remove(0)
+        {
+            return reply;
         }
         if let Some(digest) = seen.target.strip_prefix("/v2/a/b/blobs/sha256:") {
             let known = self.blobs.lock().unwrap();

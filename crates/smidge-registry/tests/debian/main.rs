@@ -8,13 +8,13 @@
 
 mod authority;
 mod registry;
+mod speed;
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use registry::{Options, Registry};
-use smidge_image::{Descriptor, Digest, Hasher, Manifest, Reference, media_type};
+use smidge_image::{Descriptor, Digest, Manifest, Reference, media_type};
 use smidge_registry::{
     Access, Client, Credentials, Error, Repository, Secret, Settings, Upload, Uploaded,
 };
@@ -319,81 +319,4 @@ fn referrers_are_listed_where_the_registry_knows_none() {
     repository.delete(&digest.to_string()).unwrap();
     let listed = repository.referrers(&subject.digest, None).unwrap();
     assert_eq!(listed.manifests, []);
-}
-
-/// Not a test: tells how fast 500 MB go and come.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    for tls in [false, true] {
-        let options = Options {
-            tls,
-            ..Options::default()
-        };
-        let Some(registry) = Registry::start(&options) else {
-            return;
-        };
-        let mut sources = registry.sources();
-        sources.ca_bundles = vec![registry.path("ca.pem")];
-        let client = Client::new(Settings::load(sources).unwrap());
-        let name = reference(&registry, "big:1");
-        let repository = client.repository(&name, Access::Push).unwrap();
-        let file = registry.path("blob");
-        let block = noise(1 << 20);
-        let mut hasher = Hasher::default();
-        let mut out = std::fs::File::create(&file).unwrap();
-        for _ in 0..500 {
-            hasher.update(&block);
-            out.write_all(&block).unwrap();
-        }
-        let (digest, size) = hasher.finish();
-        let descriptor = Descriptor::new(media_type::LAYER, digest, size);
-        let rate = |what: &str, start: Instant| {
-            let seconds = start.elapsed().as_secs_f64();
-            println!(
-                "tls {tls}: {what} {:.0} MB/s ({seconds:.2} s)",
-                size as f64 / 1e6 / seconds
-            );
-        };
-        let start = Instant::now();
-        repository
-            .upload(&Upload {
-                descriptor: &descriptor,
-                mount_from: &[],
-                open: &|offset| {
-                    let mut file = std::fs::File::open(&file)?;
-                    file.seek(SeekFrom::Start(offset))?;
-                    Ok(Box::new(file))
-                },
-                sent: &|_| {},
-            })
-            .unwrap();
-        rate("push", start);
-        let mut buffer = vec![0; 256 << 10];
-        for _ in 0..3 {
-            let start = Instant::now();
-            let mut reader = repository.blob(&descriptor, 0).unwrap();
-            let mut total = 0;
-            loop {
-                match reader.read(&mut buffer).unwrap() {
-                    0 => break,
-                    read => total += read as u64,
-                }
-            }
-            assert_eq!(total, size);
-            rate("pull", start);
-        }
-        let start = Instant::now();
-        for index in 0..30_u8 {
-            send(
-                &repository,
-                &[&[index][..], &block[..100_000]].concat(),
-                &[],
-            );
-        }
-        println!(
-            "tls {tls}: 30 blobs of 100 kB sent in {:.3} s",
-            start.elapsed().as_secs_f64()
-        );
-    }
 }
