@@ -30,4 +30,6 @@ pub use request::{
     BuildRequest, CargoOptions, ConfigOptions, Include, Output, OutputError, OutputFormat, Sink,
     SourceKind,
 };
+pub(crate) use scratch::Scratch;
+
 pub use response::{BuildPlan, Built, Content, Sizes, Stripped, Transfer};

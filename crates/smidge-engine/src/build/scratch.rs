@@ -14,14 +14,14 @@ use crate::{Error, Result};
 ///
 /// # Drop
 /// Removes it with all it holds.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
     _lock: File,
 }
 
 impl Scratch {
     /// Makes a new one.
-    pub(super) fn new(store: &Store) -> Result<Self> {
+    pub(crate) fn new(store: &Store) -> Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = store
@@ -45,7 +45,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

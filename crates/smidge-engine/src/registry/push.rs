@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Cursor, Read};
 
-use smidge_image::{Descriptor, Digest, ImageConfig, Platform, Reference};
+use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 use smidge_registry::{Upload, Uploaded};
 use smidge_store::{Compression, Error as StoreError, Transfer, TransferLayer};
 
@@ -21,6 +21,8 @@ use crate::{Engine, Error, Kind, Result};
 pub struct PushRequest {
     /// The image's name as the user wrote it.
     pub name: String,
+    /// What the store calls it, if that is something else.
+    pub stored_as: Option<String>,
     /// `-a`: every tag of the repository.
     pub all_tags: bool,
     /// The one platform to send; everything that the name stands for if `None`.
@@ -171,9 +173,11 @@ impl Push<'_> {
         })
     }
 
-    /// The name in full: an id or the beginning of one is not meant.
+    /// What the store calls it: by default the name in full, as an id or the beginning of one is not
+    /// meant.
     fn name(&self) -> String {
-        self.remote.name.to_string()
+        let stored_as = self.request.stored_as.clone();
+        stored_as.unwrap_or_else(|| self.remote.name.to_string())
     }
 
     fn check(&self) -> Result<()> {
@@ -262,19 +266,23 @@ impl Push<'_> {
         let elsewhere = self.elsewhere()?;
         let mut blobs = Vec::new();
         for image in images {
-            let config: ImageConfig = self.remote.read("config", &image.config)?;
-            let manifest: smidge_image::Manifest = self.remote.read("manifest", &image.manifest)?;
-            let layers = image.layers.iter().zip(&config.rootfs.diff_ids);
-            blobs.extend(
-                layers
-                    // What may not be handed on is not: others know where to fetch it.
-                    .filter(|(layer, _)| layer.descriptor.urls().is_empty())
-                    .map(|(layer, diff_id)| Blob {
-                        descriptor: layer.descriptor.clone(),
-                        source: Source::Layer(Box::new(layer.clone())),
-                        elsewhere: elsewhere.get(&diff_id.0).cloned().unwrap_or_default(),
-                    }),
-            );
+            let manifest: Manifest = self.remote.read("manifest", &image.manifest)?;
+            // What is no image, as an attestation, has no diff ids.
+            let config = serde_json::from_slice::<ImageConfig>(&image.config);
+            let diff_ids = config.map(|config| config.rootfs.diff_ids);
+            let diff_ids = diff_ids.unwrap_or_default().into_iter().map(Some);
+            let diff_ids = diff_ids.chain(std::iter::repeat(None));
+            let layers = image.layers.iter().zip(diff_ids);
+            // What may not be handed on is not: others know where to fetch it.
+            let layers = layers.filter(|(layer, _)| layer.descriptor.urls().is_empty());
+            blobs.extend(layers.map(|(layer, diff_id)| {
+                let known = diff_id.and_then(|diff_id| elsewhere.get(&diff_id.0));
+                Blob {
+                    descriptor: layer.descriptor.clone(),
+                    source: Source::Layer(Box::new(layer.clone())),
+                    elsewhere: known.cloned().unwrap_or_default(),
+                }
+            }));
             blobs.push(Blob {
                 descriptor: manifest.config,
                 source: Source::Config(image.config.clone()),
@@ -334,6 +342,9 @@ impl Push<'_> {
 
     /// Records under which digest the registry has it now, unless that is known.
     fn remember(&self, digest: Digest) -> Result<()> {
+        if self.request.stored_as.is_some() {
+            return Ok(());
+        }
         let store = &self.engine.store;
         let platform = self.request.platform.as_ref();
         let known = store.image_for(&self.name(), platform).is_ok_and(|image| {
@@ -356,9 +367,7 @@ impl Source {
                 Ok(Box::new(reader))
             }
             Self::Layer(layer) => {
-                let mut reader = layer.open().map_err(io::Error::other)?;
-                // What went out before is read again, so that the whole is verified.
-                io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+                let reader = layer.open_from(offset).map_err(io::Error::other)?;
                 Ok(Box::new(reader))
             }
         }

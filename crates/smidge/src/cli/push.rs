@@ -82,6 +82,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         name: args.image.clone(),
         all_tags: args.all_tags,
         platform: args.platform.clone(),
+        stored_as: None,
         compression: args.compress.into(),
         connection: args.connection.connection(session),
     };
