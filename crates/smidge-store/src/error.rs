@@ -309,7 +309,7 @@ pub enum MemberFault {
     /// There are more members than any image has.
     #[error("is one too many: more than {0} members are not accepted")]
     TooMany(usize),
-    /// The image index holds no image for this machine.
+    /// There is no image for the platform that is wanted.
     #[error("holds no image for `{0}`")]
     Platform(String),
     /// A document of a kind that this version does not know.

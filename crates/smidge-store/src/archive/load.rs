@@ -6,8 +6,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use smidge_image::{
-    Descriptor, Digest, ImageConfig, Index, Manifest, Reference, annotation, media_type, sniff,
-    validate,
+    Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, annotation, media_type,
+    sniff, validate,
 };
 
 use super::bundle::{Archive, Bundle, Directory};
@@ -34,16 +34,26 @@ impl Store {
     /// When the archive is neither, is incomplete, corrupt or hostile; when the store cannot be
     /// written. Nothing is stored then.
     pub fn load(&self, input: &mut dyn Read) -> Result<Vec<Image>, Error> {
+        self.load_for(input, None)
+    }
+
+    /// As [`Store::load`], of images for one platform alone.
+    ///
+    /// # Errors
+    /// As [`Store::load`]; when an image is not there for that platform.
+    pub fn load_for(
+        &self,
+        input: &mut dyn Read,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Image>, Error> {
         let mut archive = Archive::read(self, input)?;
-        let mut staging = Staging::new(self);
+        let mut staging = Staging::new(self, platform);
         let manifest = archive.document(DOCKER_MANIFEST)?;
         let index = archive.document(INDEX)?;
         // What Docker saves of several platforms is in the OCI layout alone.
-        if let Some(bytes) = index
-            .as_ref()
-            .filter(|bytes| manifest.is_none() || holds_index(bytes))
-        {
-            staging.oci_layout(&mut archive, bytes)?;
+        let layout = index.filter(|bytes| manifest.is_none() || holds_index(bytes));
+        if let Some(bytes) = layout {
+            staging.oci_layout(&mut archive, &bytes)?;
         } else if let Some(bytes) = manifest {
             staging.docker_archive(&mut archive, &bytes)?;
         } else if archive.member(REPOSITORIES)?.is_some() {
@@ -62,8 +72,20 @@ impl Store {
     /// # Errors
     /// As [`Store::load`].
     pub fn load_oci_layout(&self, directory: &Path) -> Result<Vec<Image>, Error> {
+        self.load_oci_layout_for(directory, None)
+    }
+
+    /// As [`Store::load_oci_layout`], of images for one platform alone.
+    ///
+    /// # Errors
+    /// As [`Store::load_for`].
+    pub fn load_oci_layout_for(
+        &self,
+        directory: &Path,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Image>, Error> {
         let mut layout = Directory::open(self, directory)?;
-        let mut staging = Staging::new(self);
+        let mut staging = Staging::new(self, platform);
         let index = layout.need(INDEX)?.document(INDEX)?;
         staging.oci_layout(&mut layout, &index)?;
         drop(layout);
@@ -78,6 +100,8 @@ struct Staging<'s> {
     blobs: BTreeMap<Digest, Rc<Spooled>>,
     diff_ids: BTreeMap<Digest, smidge_image::DiffId>,
     documents: Vec<Staged>,
+    /// The only platform that is wanted.
+    platform: Option<&'s Platform>,
     /// Manifests of images, and indexes that hold any.
     images: HashSet<Digest>,
 }
@@ -91,12 +115,13 @@ struct Staged {
 }
 
 impl<'s> Staging<'s> {
-    fn new(store: &'s Store) -> Self {
+    fn new(store: &'s Store, platform: Option<&'s Platform>) -> Self {
         Self {
             store,
             blobs: BTreeMap::new(),
             diff_ids: BTreeMap::new(),
             documents: Vec::new(),
+            platform,
             images: HashSet::new(),
         }
     }
@@ -180,8 +205,7 @@ impl<'s> Staging<'s> {
             true => {
                 self.oci_index(bundle, entry, (&bytes, DEPTH))?;
                 if !self.images.contains(&entry.digest) {
-                    let host = host_platform().to_string();
-                    return Err(Error::member(member, MemberFault::Platform(host)));
+                    return Err(self.no_platform(member));
                 }
                 Terms::Some
             }
@@ -207,7 +231,7 @@ impl<'s> Staging<'s> {
         let index: Index = parse(&what, "image index", bytes)?;
         for entry in &index.manifests {
             let member = blob_member(&entry.digest.hex());
-            if bundle.member(&member)?.is_none() {
+            if !self.wants(entry.platform.as_ref()) || bundle.member(&member)?.is_none() {
                 continue;
             }
             if self.blobs.contains_key(&entry.digest) {
@@ -226,7 +250,7 @@ impl<'s> Staging<'s> {
                 match self.oci_manifest(bundle, entry, &bytes) {
                     // Its manifest came along, as Docker saves what it has of an index.
                     Err(Error::Member {
-                        fault: MemberFault::Missing,
+                        fault: MemberFault::Missing | MemberFault::Platform(_),
                         ..
                     }) => continue,
                     taken => taken?,
@@ -236,6 +260,19 @@ impl<'s> Staging<'s> {
             self.note_image(entry, list);
         }
         Ok(())
+    }
+
+    /// Whether an image is to be loaded that is for a platform, or does not say.
+    fn wants(&self, platform: Option<&Platform>) -> bool {
+        match (self.platform, platform) {
+            (Some(wanted), Some(offered)) => wanted.matches(offered),
+            _ => true,
+        }
+    }
+
+    fn no_platform(&self, member: String) -> Error {
+        let wanted = self.platform.cloned().unwrap_or_else(host_platform);
+        Error::member(member, MemberFault::Platform(wanted.to_string()))
     }
 
     /// An index holds an image, if what it lists is one, or holds one.
@@ -276,6 +313,9 @@ impl<'s> Staging<'s> {
         let manifest: Manifest = parse(&config_member, "image manifest", bytes)?;
         let document = config.document(&config_member)?;
         let parsed: ImageConfig = parse(&config_member, "image config", &document)?;
+        if !self.wants(Some(&parsed.platform()).filter(|p| !p.architecture.is_empty())) {
+            return Err(self.no_platform(config_member));
+        }
         validate(&manifest, &parsed).map_err(|source| Error::Invalid {
             what: config_member,
             source,

@@ -656,6 +656,36 @@ fn of_an_archive_all_platforms_are_loaded_that_are_there() {
     assert_whole(&target.store);
     assert_eq!(target.temporary().len(), 0);
 
+    // One alone, if that is asked for.
+    let whole = archive(&proven, &blobs);
+    let target = fixture();
+    let wanted: Platform = OTHERS[0].parse().unwrap();
+    let loaded = target.store.load_for(&mut whole.as_slice(), Some(&wanted));
+    assert_eq!(loaded.unwrap()[0].id, images[0].id());
+    assert_eq!(target.store.all_images().unwrap().len(), 1);
+    assert_eq!(target.store.document("app:1").unwrap().1, with_proof);
+    for absent in [OTHERS[1], OTHERS[2]] {
+        let wanted: Platform = absent.parse().unwrap();
+        let refused = target.store.load_for(&mut whole.as_slice(), Some(&wanted));
+        let fault = refused.unwrap_err().to_string();
+        let expected = format!("holds no image for `{wanted}`");
+        assert!(fault.ends_with(&expected), "{fault}");
+    }
+    let mut docker = Vec::new();
+    let image = target.store.image("app:1").unwrap();
+    let images_of_one = [(image, vec![name("app")])];
+    target
+        .store
+        .save_docker_archive(&images_of_one, &mut docker)
+        .unwrap();
+    let other: Platform = "linux/arm64/v9".parse().unwrap();
+    let refused = target.store.load_for(&mut docker.as_slice(), Some(&other));
+    assert!(refused.is_err());
+    let fits = target
+        .store
+        .load_for(&mut docker.as_slice(), Some(&OTHERS[0].parse().unwrap()));
+    assert_eq!(fits.unwrap()[0].id, images[0].id());
+
     // Of this machine's there is none, but there is one.
     let target = fixture();
     let mut blobs: Vec<&[u8]> = vec![&index];
