@@ -116,17 +116,16 @@ fn page<T: DeserializeOwned>(answer: &Answer) -> Result<T> {
 fn next(answer: &Answer) -> Option<Url> {
     let links = answer.headers.get_all("link");
     let links = links.iter().filter_map(|value| value.to_str().ok());
-    links
-        .flat_map(|value| value.split(','))
-        .find_map(|link| {
-            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-            let is_next = parameters.split(';').any(|parameter| {
-                let parameter = parameter.trim().to_ascii_lowercase();
-                matches!(parameter.as_str(), "rel=\"next\"" | "rel=next")
-            });
-            is_next.then(|| answer.url.join(target))?
-        })
-        .map(|next| next.moved_to(&answer.url))
+    let targets = links.flat_map(|value| value.split('<')).filter_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let parameter = parameter.trim().to_ascii_lowercase();
+            matches!(parameter.as_str(), "rel=\"next\"" | "rel=next")
+        });
+        is_next.then_some(target)
+    });
+    let mut urls = targets.filter_map(|target| answer.url.join(target));
+    urls.next().map(|next| next.moved_to(&answer.url))
 }
 
 #[cfg(test)]

@@ -115,6 +115,16 @@ impl<'c> Repository<'c> {
         })
     }
 
+    /// The same without mirrors: for when what a mirror has is wrong.
+    #[must_use]
+    pub fn without_mirrors(&self) -> Self {
+        Self {
+            wire: self.wire,
+            endpoints: vec![self.own().clone()],
+            access: self.access,
+        }
+    }
+
     /// Fetches a document by tag or digest. An answer to a digest is verified against it. A document
     /// is at most 4 MiB.
     ///
@@ -216,14 +226,26 @@ impl<'c> Repository<'c> {
                 ),
             });
         }
-        let mut bytes = Vec::new();
-        if let Err(error) = self.blob(descriptor, 0)?.read_to_end(&mut bytes) {
-            return Err(error
-                .downcast()
-                .unwrap_or_else(|source| Error::Unreachable { request, source }));
+        self.first(true, |endpoint, mirror| {
+            let mut bytes = Vec::new();
+            let sources = VecDeque::from([self.source(endpoint, mirror)]);
+            let mut reader = BlobReader::open(self.wire, descriptor, sources, 0)?;
+            if let Err(error) = reader.read_to_end(&mut bytes) {
+                let request = request.clone();
+                let broken = |source| Error::Unreachable { request, source };
+                return Err(error.downcast().unwrap_or_else(broken));
+            }
+            verify(&request, descriptor, &bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    fn source(&self, endpoint: &Endpoint, mirror: bool) -> Source {
+        Source::Registry {
+            endpoint: endpoint.clone(),
+            scopes: self.scopes(endpoint),
+            mirror,
         }
-        verify(&request, descriptor, &bytes)?;
-        Ok(bytes)
     }
 
     /// Whether a blob is there.

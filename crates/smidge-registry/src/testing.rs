@@ -54,6 +54,8 @@ enum Then {
     Cut(usize),
     /// Nothing more comes, but the connection stays.
     Silence(usize),
+    /// Nothing comes at all, but the connection stays.
+    Hold,
     /// These bytes come in place of everything.
     Raw(Vec<u8>),
 }
@@ -111,6 +113,13 @@ impl Reply {
         self
     }
 
+    /// Silent from the start.
+    pub(crate) fn hold() -> Self {
+        let mut reply = Self::new(200);
+        reply.then = Then::Hold;
+        reply
+    }
+
     /// Not HTTP at all.
     pub(crate) fn raw(bytes: &[u8]) -> Self {
         let mut reply = Self::new(200);
@@ -126,6 +135,10 @@ impl Reply {
     fn send(&self, seen: &Seen, stream: &mut TcpStream) -> std::io::Result<bool> {
         if let Then::Raw(bytes) = &self.then {
             stream.write_all(bytes)?;
+            return Ok(false);
+        }
+        if let Then::Hold = self.then {
+            let _ = stream.read(&mut [0; 1]);
             return Ok(false);
         }
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
@@ -399,7 +412,9 @@ pub(crate) fn repository<'c>(
 
 /// A blob whose bytes all differ from their neighbours.
 pub(crate) fn blob(length: usize) -> (Vec<u8>, Descriptor) {
-    let bytes: Vec<u8> = (0..length).map(|at| (at * 7 % 251) as u8).collect();
+    let some: Vec<u8> = (0..251).map(|at: usize| (at * 7 % 251) as u8).collect();
+    let mut bytes = some.repeat(length / some.len() + 1);
+    bytes.truncate(length);
     let descriptor = Descriptor::new("x", Digest::of(&bytes), length as u64);
     (bytes, descriptor)
 }

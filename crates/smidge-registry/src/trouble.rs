@@ -141,10 +141,19 @@ fn of_io(request: String, url: &Url, error: io::Error) -> Broken {
         Kind::TimedOut | Kind::WouldBlock => {
             (Trouble::Late, format!("`{place}` is silent for too long"))
         }
-        _ if error.to_string().contains("failed to lookup address") => (
-            Trouble::Absent,
-            format!("cannot find the host `{}`: {error}", url.host()),
-        ),
+        _ if error.to_string().contains("failed to lookup address") => {
+            let what = format!("cannot find the host `{}`: {error}", url.host());
+            // A resolver that says so may know more in a moment.
+            let passing = error.to_string().contains("Temporary failure");
+            (
+                if passing {
+                    Trouble::Late
+                } else {
+                    Trouble::Absent
+                },
+                what,
+            )
+        }
         _ => (Trouble::Final, format!("`{place}`: {error}")),
     };
     unreachable(request, trouble, kind, what)

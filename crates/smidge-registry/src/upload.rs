@@ -15,7 +15,7 @@ use crate::token::Scopes;
 use crate::transport::{Answer, Content};
 use crate::trouble::{Broken, Trouble};
 use crate::url::Url;
-use crate::wire::{Call, Target, Wire};
+use crate::wire::{ATTEMPTS_IF_LATE, Call, Target, Wire};
 use crate::{Endpoint, Error, Result, retry};
 
 /// The size of a chunk, where a registry wants chunks.
@@ -82,7 +82,7 @@ impl Sender<'_> {
                 Err(Setback::Other(other)) => way = other,
                 Err(Setback::Anew(other, error)) => {
                     self.cancel(&session);
-                    if attempt >= self.wire.policy.attempts {
+                    if attempt >= self.attempts(&error) {
                         return Err(error);
                     }
                     thread::sleep(self.wire.policy.delay(attempt, None));
@@ -95,6 +95,15 @@ impl Sender<'_> {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    fn attempts(&self, error: &Error) -> u32 {
+        match error {
+            Error::Unreachable { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                ATTEMPTS_IF_LATE
+            }
+            _ => self.wire.policy.attempts,
         }
     }
 
@@ -113,7 +122,12 @@ impl Sender<'_> {
             let mut call = self.begin();
             call.target = self.uploads(&[("mount", &digest), ("from", from)]);
             call.scopes.insert(format!("repository:{from}:pull"));
-            let answer = self.wire.call(self.endpoint, &call)?;
+            let answer = match self.wire.call(self.endpoint, &call) {
+                Ok(answer) => answer,
+                // A token server may give nothing to those who want too much.
+                Err(Error::Denied { .. } | Error::Refused { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             match answer.status {
                 201 => {
                     answer.finish();

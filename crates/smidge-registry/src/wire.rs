@@ -15,10 +15,25 @@ use crate::trouble::{Broken, Trouble, settle};
 use crate::url::{Url, split_port};
 use crate::{Endpoint, Error, Result, Scheme, Tls, challenge};
 
-/// How often a mirror is asked, which others can stand in for.
-const ATTEMPTS_AT_MIRROR: u32 = 2;
-/// How often something is tried that takes minutes to fail.
-const ATTEMPTS_IF_LATE: u32 = 2;
+/// How often something is tried that takes a minute to fail.
+pub(crate) const ATTEMPTS_IF_LATE: u32 = 2;
+
+/// How hard something is tried.
+#[derive(Clone, Copy)]
+struct Effort {
+    attempts: u32,
+    /// How often where each time takes a minute to fail.
+    attempts_if_late: u32,
+    /// The longest wait that a server may ask for.
+    longest: Duration,
+}
+
+/// For mirrors, which others can stand in for.
+const LITTLE: Effort = Effort {
+    attempts: 2,
+    attempts_if_late: 1,
+    longest: Duration::from_secs(1),
+};
 
 /// What the client takes from its surroundings.
 pub(crate) struct Surroundings {
@@ -135,8 +150,7 @@ impl Wire {
     /// When there is none. An answer that refuses is an answer.
     pub(crate) fn call(&self, endpoint: &Endpoint, call: &Call<'_>) -> Result<Answer> {
         if !call.mirror {
-            let asked = self.patiently(self.policy.attempts, || self.once(endpoint, call));
-            return settle(asked);
+            return settle(self.patiently(self.effort(), || self.once(endpoint, call)));
         }
         let absent = || self.absent.lock().unwrap_or_else(PoisonError::into_inner);
         if absent().contains(&endpoint.host) {
@@ -145,7 +159,7 @@ impl Wire {
                 source: std::io::Error::other("the mirror did not answer before"),
             });
         }
-        let asked = self.patiently(ATTEMPTS_AT_MIRROR, || self.once(endpoint, call));
+        let asked = self.patiently(LITTLE, || self.once(endpoint, call));
         if asked.is_err() {
             absent().insert(endpoint.host.clone());
         }
@@ -177,23 +191,34 @@ impl Wire {
         }
     }
 
+    fn effort(&self) -> Effort {
+        Effort {
+            attempts: self.policy.attempts,
+            attempts_if_late: ATTEMPTS_IF_LATE,
+            longest: Duration::MAX,
+        }
+    }
+
     /// Tries, and waits in between.
-    pub(crate) fn patiently(
+    fn patiently(
         &self,
-        attempts: u32,
+        effort: Effort,
         mut send: impl FnMut() -> Result<Answer, Broken>,
     ) -> Result<Answer, Broken> {
         let mut attempt = 0;
         loop {
             attempt += 1;
             let told = match send() {
-                Ok(answer) if attempt < attempts && retry::is_passing(answer.status) => {
+                Ok(answer) if attempt < effort.attempts && retry::is_passing(answer.status) => {
                     let told = answer.header("retry-after");
                     let told = told.and_then(|told| retry::retry_after(told, SystemTime::now()));
+                    if told.is_some_and(|told| told > effort.longest) {
+                        return Ok(answer);
+                    }
                     answer.finish();
                     told
                 }
-                Err(broken) if attempt < attempts && may_pass(broken.trouble, attempt) => None,
+                Err(broken) if effort.again(broken.trouble, attempt) => None,
                 settled => return settled,
             };
             thread::sleep(self.policy.delay(attempt, told));
@@ -202,7 +227,7 @@ impl Wire {
 
     /// Asks a registry without telling it who asks.
     pub(crate) fn anonymous(&self, endpoint: &Endpoint, call: &Call<'_>) -> Result<Answer> {
-        settle(self.patiently(self.policy.attempts, || {
+        settle(self.patiently(self.effort(), || {
             let (base, first) = self.base(endpoint, call)?;
             match first {
                 Some(answer) => Ok(answer),
@@ -213,16 +238,25 @@ impl Wire {
 
     /// Asks as the request stands.
     pub(crate) fn ask(&self, endpoint: &Endpoint, request: &Request<'_>) -> Result<Answer> {
-        settle(self.patiently(self.policy.attempts, || {
+        settle(self.patiently(self.effort(), || {
             self.transport.send(request, &endpoint.tls)
         }))
     }
 
-    /// Asks a place that is no registry, without credentials.
+    /// Asks a place that is no registry, without credentials. Refusals are errors.
     pub(crate) fn elsewhere(&self, request: &Request<'_>) -> Result<Answer> {
-        settle(self.patiently(self.policy.attempts, || {
-            self.transport.send(request, &Tls::default())
-        }))
+        let tls = Tls::default();
+        let mut answer =
+            settle(self.patiently(self.effort(), || self.transport.send(request, &tls)))?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        let fault = answer.fault();
+        let request = answer.label;
+        Err(match answer.status {
+            404 => Error::NotFound { request, fault },
+            _ => Error::Refused { request, fault },
+        })
     }
 
     /// Asks once; twice if the registry wants to know who asks.
@@ -346,11 +380,13 @@ fn is_about_tls(broken: &Broken) -> bool {
     broken.trouble == Trouble::Final && matches!(broken.error, Error::Tls { .. })
 }
 
-fn may_pass(trouble: Trouble, attempt: u32) -> bool {
-    match trouble {
-        Trouble::Lost => true,
-        Trouble::Late => attempt < ATTEMPTS_IF_LATE,
-        Trouble::Absent | Trouble::NoTls | Trouble::NoHttp | Trouble::Final => false,
+impl Effort {
+    fn again(&self, trouble: Trouble, attempt: u32) -> bool {
+        match trouble {
+            Trouble::Lost => attempt < self.attempts,
+            Trouble::Late => attempt < self.attempts_if_late,
+            Trouble::Absent | Trouble::NoTls | Trouble::NoHttp | Trouble::Final => false,
+        }
     }
 }
 

@@ -15,11 +15,11 @@ fn tags_come_page_by_page() {
         "/v2/a/b/tags/list?n=1000&last=2" => Reply::new(200)
             .header(
                 "link",
-                "<list?last=3>; rel=prev, <list?last=4>; foo=bar; rel=next",
+                "<list?last=3>; rel=prev, <list?last=4,5>; foo=bar; rel=next",
             )
             .json(r#"{"name":"a/b","tags":["3","4"]}"#),
         // The same registry, by the name it knows itself by.
-        "/v2/a/b/tags/list?last=4" => Reply::new(200)
+        "/v2/a/b/tags/list?last=4,5" => Reply::new(200)
             .header(
                 "link",
                 "<https://inner.example:5000/v2/a/b/tags/list?last=5>; rel=\"next\"",

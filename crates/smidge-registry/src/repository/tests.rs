@@ -277,6 +277,22 @@ fn small_blobs_are_verified() {
 }
 
 #[test]
+fn wrong_bytes_of_a_mirror_do_not_count() {
+    let (bytes, descriptor) = blob(100);
+    let (wrong, right) = ([0; 100], bytes.clone());
+    let mirror = Server::start(move |_: &Seen| Reply::new(200).body(wrong));
+    let own = Server::start(move |_: &Seen| Reply::new(200).body(right.clone()));
+    let wire = wire();
+    let repository = repository(&wire, &[&mirror, &own], Access::Pull);
+    assert_eq!(repository.small_blob(&descriptor).unwrap(), bytes);
+    let mut received = Vec::new();
+    let mut reader = repository.without_mirrors().blob(&descriptor, 0).unwrap();
+    reader.read_to_end(&mut received).unwrap();
+    assert_eq!(received, bytes);
+    assert_eq!((mirror.seen().len(), own.seen().len()), (1, 2));
+}
+
+#[test]
 fn a_blob_behind_a_redirect_is_there() {
     let storage =
         Server::start(|seen: &Seen| Reply::new(if seen.target == "/gone" { 404 } else { 403 }));

@@ -323,6 +323,56 @@ fn a_refused_mount_is_no_refused_upload() {
 }
 
 #[test]
+fn a_token_server_that_gives_no_right_to_mount_is_asked_for_less() {
+    let mut taker = Taker::default();
+    let server = Server::start(move |seen: &Seen| {
+        if seen.is("GET", "/token") {
+            return match seen.target.contains("c/d") {
+                true => Reply::new(403),
+                false => Reply::new(200).json(r#"{"token":"t"}"#),
+            };
+        }
+        match seen.header("authorization") {
+            None => Reply::new(401).header("www-authenticate", "Bearer realm=\"/token\""),
+            Some(_) => taker.answer(seen),
+        }
+    });
+    let wire = wire();
+    let (bytes, descriptor) = blob(10);
+    let repository = repository(&wire, &[&server], Access::Push);
+    let (result, _) = send_to(&repository, &bytes, &descriptor, &["c/d"]);
+    assert_eq!(result.unwrap(), Uploaded::Sent);
+}
+
+#[test]
+fn a_registry_that_does_not_answer_in_the_end_is_not_sent_everything_for_ever() {
+    let server = Server::start(|seen: &Seen| match seen.method.as_str() {
+        "POST" => Reply::new(202).header("location", "1"),
+        "PUT" => Reply::hold(),
+        "HEAD" => Reply::new(404),
+        _ => Reply::new(204),
+    });
+    let policy = crate::retry::Policy {
+        commit: std::time::Duration::from_millis(50),
+        ..policy()
+    };
+    let wire = wire_with(policy, HashMap::new());
+    let (bytes, descriptor) = blob(10);
+    let repository = repository(&wire, &[&server], Access::Push);
+    let (result, told) = send_to(&repository, &bytes, &descriptor, &[]);
+    let Err(Error::Unreachable { source, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(source.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(told, 10);
+    let begun = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.method == "POST");
+    assert_eq!(begun.count(), 2);
+}
+
+#[test]
 fn a_mount_asks_for_the_right_to_read_there() {
     let mut taker = Taker::default();
     let server = Server::start(move |seen: &Seen| {
@@ -454,24 +504,26 @@ fn a_passing_failure_passes() {
 
 #[test]
 fn chunks_go_where_one_piece_is_refused() {
+    let refusing = |status| Taker {
+        whole: Some(status),
+        ..Taker::default()
+    };
     for status in [404, 405, 411, 413, 416, 501] {
-        let taker = Taker {
-            whole: Some(status),
-            ..Taker::default()
-        };
-        let outcome = send(taker, (CHUNK + 5) as usize, &[]);
+        let outcome = send(refusing(status), 1000, &[]);
         assert_eq!(outcome.result.unwrap(), Uploaded::Sent, "{status}");
-        assert_eq!(
-            outcome.lines[3..],
-            [
-                "DELETE uploads/1",
-                "POST uploads/",
-                "PATCH uploads/2 0-16777215",
-                "PATCH uploads/2 16777216-16777220",
-                "PUT uploads/2",
-            ]
-        );
     }
+    let outcome = send(refusing(413), (CHUNK + 5) as usize, &[]);
+    assert_eq!(outcome.result.unwrap(), Uploaded::Sent);
+    assert_eq!(
+        outcome.lines[3..],
+        [
+            "DELETE uploads/1",
+            "POST uploads/",
+            "PATCH uploads/2 0-16777215",
+            "PATCH uploads/2 16777216-16777220",
+            "PUT uploads/2",
+        ]
+    );
 }
 
 #[test]

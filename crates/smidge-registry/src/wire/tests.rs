@@ -319,6 +319,21 @@ fn mirrors_that_are_not_there_are_asked_once() {
     assert_eq!(own.seen().len(), 3);
 }
 
+#[test]
+fn a_mirror_that_wants_to_be_waited_for_is_passed_by() {
+    let mirror = Server::start(|_: &Seen| Reply::new(429).header("retry-after", "3600"));
+    let own = Server::start(|_: &Seen| Reply::new(200).body(DOCUMENT));
+    let policy = Policy {
+        longest: Duration::from_secs(3600),
+        ..policy()
+    };
+    let wire = wire_with(policy, HashMap::new());
+    repository(&wire, &[&mirror, &own], Access::Pull)
+        .document("1")
+        .unwrap();
+    assert_eq!(mirror.seen().len(), 1);
+}
+
 /// A server that speaks TLS as far as saying that plain HTTP is none.
 fn tls_like(answer: &'static [u8]) -> (String, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
