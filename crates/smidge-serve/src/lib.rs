@@ -7,6 +7,10 @@
 //!
 //! Specification: [OCI distribution](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md).
 
+mod http;
+mod registry;
+mod shelf;
+
 use std::net::SocketAddr;
 
 use smidge_store::Store;
@@ -34,16 +38,22 @@ pub struct RegistryOptions {
     pub address: SocketAddr,
     /// Whether nothing can be pushed or removed.
     pub read_only: bool,
+    /// Gets a line for every request that was answered.
+    pub log: Option<fn(&str)>,
 }
 
 /// Serves a store as a registry until SIGINT or SIGTERM. `ready` gets the address.
 ///
+/// The store stays open until the process ends, and what was pushed to it without a manifest is kept
+/// from being removed as long.
+///
 /// # Errors
 /// When the address cannot be listened at.
 pub fn registry(
-    _store: Store,
-    _options: &RegistryOptions,
-    _ready: &mut dyn FnMut(SocketAddr),
+    store: Store,
+    options: &RegistryOptions,
+    ready: &mut dyn FnMut(SocketAddr),
 ) -> Result<(), Error> {
-    unimplemented!("registry")
+    let registry = registry::Registry::new(Box::leak(Box::new(store)), options);
+    http::serve(registry, options.address, ready)
 }

@@ -1,0 +1,210 @@
+//! Blobs of a repository.
+
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::time::Instant;
+
+use smidge_image::{Descriptor, Digest};
+use smidge_store::{BlobWriter, Entry, TransferLayer};
+
+use super::{Blob, Repository, Shelf, locked};
+use crate::http::{Code, Fault};
+
+/// The media type of a blob of which nothing else is known.
+const ANY: &str = "application/octet-stream";
+
+impl Blob {
+    fn of(digest: Digest, file: TransferLayer) -> Self {
+        Self {
+            digest,
+            size: file.descriptor.size,
+            file,
+        }
+    }
+
+    /// As a descriptor, for the store.
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::new(ANY, self.digest, self.size)
+    }
+}
+
+impl Shelf {
+    /// A blob of a repository.
+    ///
+    /// # Errors
+    /// `BLOB_UNKNOWN`, `NAME_UNKNOWN`.
+    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob, Fault> {
+        let entries = self.entries(repository)?;
+        if let Some(blob) = self.find_blob(repository, &entries, digest)? {
+            return Ok(blob);
+        }
+        let what = format!("blob `{digest}`");
+        Err(self.unknown(repository, &entries, Code::BlobUnknown, &what))
+    }
+
+    pub(super) fn find_blob(
+        &self,
+        repository: &Repository,
+        entries: &[Entry],
+        digest: &Digest,
+    ) -> Result<Option<Blob>, Fault> {
+        let Some(file) = self.store.transfer_blob(digest) else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        let recent = locked(&self.recent).touch(&repository.key, digest, now);
+        let there = recent || self.is_referred_to(entries, digest)?;
+        Ok(there.then(|| Blob::of(*digest, file)))
+    }
+
+    /// Whether a manifest refers to a blob: as it is stored, or as it is served.
+    fn is_referred_to(&self, entries: &[Entry], digest: &Digest) -> Result<bool, Fault> {
+        if self.user_of(entries, digest).is_some() {
+            return Ok(true);
+        }
+        for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
+            if self.make(entry)?.has_layer(digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// As [`Shelf::blob`], for somebody who may mean to push a manifest that refers to it: it is kept
+    /// for a while, whatever becomes of others.
+    pub(crate) fn rely_on_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Blob, Fault> {
+        let blob = self.blob(repository, digest)?;
+        if self.store.has(&blob.descriptor()) {
+            locked(&self.recent).add(&repository.key, blob.digest, Instant::now());
+        } else {
+            self.store.release(digest);
+        }
+        Ok(blob)
+    }
+
+    /// Opens a blob's bytes from an offset on. All of them are verified on the way; of a part, that
+    /// is up to who asked for it.
+    pub(crate) fn open(&self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + Send>, Fault> {
+        if offset == 0 {
+            return Ok(Box::new(blob.file.open()?));
+        }
+        let mut file = blob.file.file()?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
+    }
+
+    /// Starts a blob.
+    pub(crate) fn writer(&self) -> Result<BlobWriter<'static>, Fault> {
+        Ok(self.store.blob_writer()?)
+    }
+
+    /// Ends a blob that was pushed to a repository.
+    ///
+    /// # Errors
+    /// `DIGEST_INVALID` when it is something else than it should be.
+    pub(crate) fn keep(
+        &self,
+        repository: &Repository,
+        writer: BlobWriter<'static>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<(), Fault> {
+        let descriptor = Descriptor::new(ANY, digest, size);
+        writer.commit_as(&descriptor).map_err(|error| match error {
+            smidge_store::Error::Corrupt { received, .. } => Fault::bad_request(
+                Code::DigestInvalid,
+                format!(
+                    "the blob should be `{digest}`, but what came is `{received}`, {size} bytes"
+                ),
+            ),
+            other => other.into(),
+        })?;
+        locked(&self.recent).add(&repository.key, digest, Instant::now());
+        Ok(())
+    }
+
+    /// Puts a blob that is in another repository, or in any, into this one; tells whether there is
+    /// such a blob.
+    pub(crate) fn mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: Option<&Repository>,
+    ) -> Result<bool, Fault> {
+        let found = match from {
+            Some(from) => self.find_blob(from, &self.entries(from)?, digest)?,
+            None => self.find_anywhere(digest)?,
+        };
+        let Some(blob) = found else {
+            return Ok(false);
+        };
+        self.settle(&blob)?;
+        locked(&self.recent).add(&repository.key, *digest, Instant::now());
+        Ok(true)
+    }
+
+    fn find_anywhere(&self, digest: &Digest) -> Result<Option<Blob>, Fault> {
+        let Some(file) = self.store.transfer_blob(digest) else {
+            return Ok(None);
+        };
+        let recent = locked(&self.recent).has_anywhere(digest);
+        let there = recent || self.is_referred_to(&self.store.entries()?, digest)?;
+        Ok(there.then(|| Blob::of(*digest, file)))
+    }
+
+    /// Makes sure that the store itself has a blob, and keeps it.
+    pub(super) fn settle(&self, blob: &Blob) -> Result<(), Fault> {
+        if self.store.has(&blob.descriptor()) {
+            return Ok(());
+        }
+        let mut writer = self.store.blob_writer()?;
+        io::copy(&mut self.open(blob, 0)?, &mut writer)?;
+        Ok(writer.commit_as(&blob.descriptor())?)
+    }
+
+    /// Takes a blob out of a repository.
+    ///
+    /// # Errors
+    /// As [`Shelf::blob`], and when a manifest of the repository refers to it.
+    pub(crate) fn remove_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(), Fault> {
+        let entries = self.entries(repository)?;
+        if let Some(manifest) = self.user_of(&entries, digest) {
+            let message = format!(
+                "`{digest}` is part of `{manifest}` in `{}`: delete that first",
+                repository.name
+            );
+            return Err(Fault::unsupported(message));
+        }
+        let mut recent = locked(&self.recent);
+        if recent.remove(&repository.key, digest) {
+            if !recent.has_anywhere(digest) {
+                self.store.release(digest);
+            }
+            return Ok(());
+        }
+        drop(recent);
+        let what = format!("blob `{digest}`");
+        Err(self.unknown(repository, &entries, Code::BlobUnknown, &what))
+    }
+
+    /// A manifest that refers to a blob.
+    fn user_of(&self, entries: &[Entry], digest: &Digest) -> Option<Digest> {
+        let documents = self.documents(entries);
+        let stored = documents
+            .iter()
+            .find(|(_, facts)| facts.blobs.iter().any(|part| part.digest == *digest))
+            .map(|(document, _)| document.digest);
+        stored.or_else(|| {
+            let mut made = entries.iter().filter_map(|entry| self.made(entry));
+            made.find(|served| served.has_layer(digest))
+                .map(|served| served.document.descriptor.digest)
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! Images as they travel: with bare layers compressed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use smidge_image::{Descriptor, Digest};
+use smidge_store::{Compression, Entry, Transfer};
+
+use super::{Document, Shelf, locked};
+use crate::http::Fault;
+
+/// What is served in another form than it is stored in.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The manifest or index.
+    pub(crate) document: Document,
+    /// An index's manifests.
+    children: Vec<Document>,
+    layers: HashSet<Digest>,
+}
+
+impl Served {
+    /// Whether one of its layers is this.
+    pub(crate) fn has_layer(&self, digest: &Digest) -> bool {
+        self.layers.contains(digest)
+    }
+
+    /// Its document with a digest.
+    pub(crate) fn document(&self, digest: &Digest) -> Option<&Document> {
+        let mut all = std::iter::once(&self.document).chain(&self.children);
+        all.find(|document| document.descriptor.digest == *digest)
+    }
+
+    fn of(transfer: Transfer) -> Self {
+        let layers = transfer.layers.iter();
+        Self {
+            layers: layers.map(|layer| layer.descriptor.digest).collect(),
+            document: Document {
+                descriptor: transfer.descriptor,
+                bytes: transfer.manifest,
+            },
+            children: Vec::new(),
+        }
+    }
+}
+
+impl Shelf {
+    /// Whether something is served in another form than it is stored in. What some registry knows by
+    /// its own digest, this one among them, is not.
+    pub(crate) fn is_bare(&self, entry: &Entry) -> bool {
+        let Some(name) = entry.name.as_ref().filter(|name| name.digest().is_none()) else {
+            return false;
+        };
+        self.has_bare_layers(&entry.descriptor) && !self.is_known(&entry.descriptor, name)
+    }
+
+    fn has_bare_layers(&self, descriptor: &Descriptor) -> bool {
+        let Ok(facts) = self.facts(descriptor) else {
+            return false;
+        };
+        let mut children = facts.children.iter();
+        facts.bare || children.any(|child| self.has_bare_layers(&child.descriptor()))
+    }
+
+    fn is_known(&self, descriptor: &Descriptor, name: &smidge_image::Reference) -> bool {
+        let known = name.with_digest(descriptor.digest);
+        let image = self.store.image(&known.to_string());
+        image.is_ok_and(|image| image.repo_digests.contains(&known))
+    }
+
+    /// The form that something is served in, if it was made already.
+    pub(crate) fn made(&self, entry: &Entry) -> Option<Arc<Served>> {
+        locked(&self.served).get(&entry.descriptor.digest).cloned()
+    }
+
+    /// The form that something is served in.
+    pub(crate) fn make(&self, entry: &Entry) -> Result<Arc<Served>, Fault> {
+        if let Some(made) = self.made(entry) {
+            return Ok(made);
+        }
+        let digest = entry.descriptor.digest;
+        let name = match &entry.name {
+            Some(name) => name.to_string(),
+            None => digest.to_string(),
+        };
+        let served = match self.store.transfer_index(&name, Compression::Gzip)? {
+            Some(index) => {
+                let (mut children, mut layers) = (Vec::new(), HashSet::new());
+                for served in index.images.into_iter().map(Served::of) {
+                    children.push(served.document);
+                    layers.extend(served.layers);
+                }
+                Served {
+                    document: Document {
+                        descriptor: index.descriptor,
+                        bytes: index.index,
+                    },
+                    children,
+                    layers,
+                }
+            }
+            None => {
+                let image = self.store.image(&digest.to_string())?;
+                Served::of(self.store.transfer(&image, Compression::Gzip)?)
+            }
+        };
+        self.let_go(&entry.descriptor);
+        let served = Arc::new(served);
+        locked(&self.served).insert(digest, Arc::clone(&served));
+        Ok(served)
+    }
+
+    /// Releases what was held while something was read, unless it was pushed not long ago.
+    pub(super) fn let_go(&self, descriptor: &Descriptor) {
+        let entry = Entry {
+            name: None,
+            descriptor: descriptor.clone(),
+            is_image: false,
+            artifact_type: None,
+            subject: None,
+        };
+        for (part, facts) in self.documents(&[entry]) {
+            self.release(part.digest);
+            for blob in &facts.blobs {
+                self.release(blob.digest);
+            }
+        }
+    }
+
+    pub(super) fn release(&self, digest: Digest) {
+        if !locked(&self.recent).has_anywhere(&digest) {
+            self.store.release(&digest);
+        }
+    }
+}
