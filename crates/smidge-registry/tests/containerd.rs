@@ -1,5 +1,11 @@
 //! containerd's store, against a real containerd.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of this is tests: they fail by panicking, and say why they skip"
+)]
+
 use std::fs;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};

@@ -29,6 +29,8 @@ pub struct PullRequest {
     pub platform: Option<Platform>,
     /// Every platform of an index.
     pub all_platforms: bool,
+    /// Leave layers packed: no container is to be made of them.
+    pub packed: bool,
     /// How to talk to registries.
     pub connection: Connection,
 }
@@ -338,7 +340,7 @@ impl Pull<'_> {
             .map(|(index, (descriptor, diff_id))| Blob {
                 descriptor: descriptor.clone(),
                 part: format!("layer {}", index + 1),
-                diff_id: Some(*diff_id),
+                diff_id: (!self.request.packed).then_some(*diff_id),
             })
             .collect();
         blobs.append(&mut layers);

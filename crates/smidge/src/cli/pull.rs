@@ -66,6 +66,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         all_tags: args.all_tags,
         platform: args.platform.clone(),
         all_platforms: args.all_platforms,
+        packed: false,
         connection: args.connection.connection(session),
     };
     // Known before the first byte comes, and worth seeing while it does.

@@ -24,6 +24,7 @@ pub(super) fn bring(
                 name: name.to_string(),
                 platform: request.platform.clone(),
                 all_platforms: request.all,
+                packed: true,
                 connection: request.connection.clone(),
                 ..PullRequest::default()
             };

@@ -1,8 +1,9 @@
 //! `copy`: images from one place to another.
 //!
-//! Between registries blobs pass through without being stored. Every other way leads through a store:
-//! the user's own if it is one of the two places, else one that lasts as long as the copying.
+//! Between registries blobs pass through without being stored. What is in the user's store leaves it
+//! from there; everything else passes through a store that lasts as long as the copying.
 
+mod adopt;
 mod bring;
 mod containerd;
 mod daemon;
@@ -59,23 +60,18 @@ impl Engine {
                 relay::relay(self, request, (from, to), progress)
             }
             (Location::Store(name), _) => deliver::deliver(self, name, request, progress),
-            (_, Location::Store(_)) => self.through(self, request, progress),
-            _ => {
+            (_, destination) => {
                 let scratch = Scratch::new(&self.store)?;
                 let passing = Self::open(&scratch.path().join("store"), self.host.clone())?;
-                self.through(&passing, request, progress)
+                let name = bring::bring(&passing, request, progress)?;
+                match destination {
+                    // The names that it has elsewhere are not those that it is to have here.
+                    Location::Store(text) => {
+                        adopt::adopt(self, (&passing.store, &name), text, request)
+                    }
+                    _ => deliver::deliver(&passing, &name, request, progress),
+                }
             }
         }
-    }
-
-    /// Copies by way of the store of `exchange`.
-    fn through(
-        &self,
-        exchange: &Self,
-        request: &CopyRequest,
-        progress: &dyn Progress,
-    ) -> Result<Copied> {
-        let name = bring::bring(exchange, request, progress)?;
-        deliver::deliver(exchange, &name, request, progress)
     }
 }
