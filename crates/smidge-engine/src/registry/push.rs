@@ -213,7 +213,13 @@ impl Push<'_> {
             Some(index) => notes.push(incomplete(&self.remote.name, index.missing.len())),
             None => {}
         }
-        let image = store.image_for(&name, platform)?;
+        let image = match store.image_for(&name, platform) {
+            Err(StoreError::Invalid { .. }) => {
+                let why = "it is no container image";
+                return Err(self.remote.attempt.fault(Kind::Input, why));
+            }
+            found => found?,
+        };
         let transfer = store.transfer(&image, compression)?;
         Ok(Outgoing {
             top: transfer.descriptor.clone(),
