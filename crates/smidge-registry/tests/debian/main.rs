@@ -7,6 +7,7 @@
 )]
 
 mod authority;
+mod proxy;
 mod registry;
 mod speed;
 
@@ -20,7 +21,11 @@ use smidge_registry::{
 };
 
 fn reference(registry: &Registry, path: &str) -> Reference {
-    format!("{}/{path}", registry.host).parse().unwrap()
+    at(&registry.host, path)
+}
+
+fn at(host: &str, path: &str) -> Reference {
+    format!("{host}/{path}").parse().unwrap()
 }
 
 /// Bytes that repeat nowhere near.
@@ -62,8 +67,8 @@ fn fetch(repository: &Repository<'_>, descriptor: &Descriptor, offset: u64) -> V
 }
 
 /// A round trip of everything an image needs.
-fn round_trip(registry: &Registry, client: &Client) {
-    let name = reference(registry, "a/b:1");
+fn round_trip(host: &str, client: &Client) {
+    let name = at(host, "a/b:1");
     let push = client.repository(&name, Access::Push).unwrap();
     let layer = noise(3 << 20);
     let (layer_descriptor, uploaded, sent) = send(&push, &layer, &[]);
@@ -74,9 +79,7 @@ fn round_trip(registry: &Registry, client: &Client) {
     let (empty, uploaded, _) = send(&push, b"", &[]);
     assert_eq!(uploaded, Uploaded::Sent);
 
-    let other = client
-        .repository(&reference(registry, "c:1"), Access::Push)
-        .unwrap();
+    let other = client.repository(&at(host, "c:1"), Access::Push).unwrap();
     let (_, uploaded, _) = send(&other, &layer, &["a/b".to_owned()]);
     assert_eq!(uploaded, Uploaded::Mounted("a/b".to_owned()));
     let (_, uploaded, _) = send(&other, b"new", &["a/b".to_owned()]);
@@ -128,7 +131,7 @@ fn images_travel_over_plain_http() {
         return;
     };
     let client = registry.client();
-    round_trip(&registry, &client);
+    round_trip(&registry.host, &client);
     assert_eq!(client.catalog(&registry.host).unwrap(), ["a/b", "c"]);
 }
 
@@ -171,7 +174,7 @@ fn images_travel_with_a_password() {
         .settings()
         .keep_login(&registry.host, &right)
         .unwrap();
-    round_trip(&registry, &registry.client());
+    round_trip(&registry.host, &registry.client());
 }
 
 fn credentials_of(password: &str) -> Credentials {
@@ -193,7 +196,10 @@ fn images_travel_over_tls_by_an_authority_of_ones_own() {
     // As a bundle of this machine, and as a certificate for this registry alone.
     let mut bundled = registry.sources();
     bundled.ca_bundles = vec![registry.path("none.pem"), registry.path("ca.pem")];
-    round_trip(&registry, &Client::new(Settings::load(bundled).unwrap()));
+    round_trip(
+        &registry.host,
+        &Client::new(Settings::load(bundled).unwrap()),
+    );
 
     let ca = registry.path("ca.pem");
     let own = registry.sources_with(&format!("ca = {ca:?}"));
@@ -319,4 +325,30 @@ fn referrers_are_listed_where_the_registry_knows_none() {
     repository.delete(&digest.to_string()).unwrap();
     let listed = repository.referrers(&subject.digest, None).unwrap();
     assert_eq!(listed.manifests, []);
+}
+
+#[test]
+fn images_travel_through_proxies() {
+    for tls in [false, true] {
+        let options = Options {
+            tls,
+            ..Options::default()
+        };
+        let Some(registry) = Registry::start(&options) else {
+            return;
+        };
+        let proxy = proxy::Proxy::start();
+        let mut sources = registry.sources();
+        sources.tls_verify = Some(false);
+        for name in ["HTTP_PROXY", "HTTPS_PROXY"] {
+            sources.env.insert(name.to_owned(), proxy.url.clone());
+        }
+        // Only the proxy knows where that is.
+        let host = registry.host.replace("localhost", "registry.test");
+        round_trip(&host, &Client::new(Settings::load(sources).unwrap()));
+        let lines = proxy.lines();
+        assert_eq!(lines[0], format!("CONNECT {host} HTTP/1.1"));
+        let forwarded = format!("GET http://{host}/v2/a/b/manifests/1 HTTP/1.1");
+        assert_eq!(lines.contains(&forwarded), !tls, "{lines:?}");
+    }
 }
