@@ -186,3 +186,98 @@ fn show(proxy: &str) -> String {
     let host = proxy.rsplit('@').next().unwrap_or_default();
     shown.unwrap_or_else(|| host.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agents(bundles: &[&Path], proxy: Option<&'static str>) -> Agents {
+        let bundles = bundles.iter().map(|path| path.to_path_buf()).collect();
+        let proxy = proxy.map(str::to_owned);
+        Agents::new(
+            bundles,
+            Box::new(move |_, _| proxy.clone()),
+            Policy::default(),
+        )
+    }
+
+    fn fault(tls: &Tls) -> String {
+        let url = Url::parse("https://r.example/").unwrap();
+        agents(&[], None)
+            .agent(&url, tls)
+            .err()
+            .unwrap()
+            .to_string()
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("empty"), "").unwrap();
+        let with = |authorities, identity| Tls {
+            authorities,
+            identity,
+            ..Tls::default()
+        };
+        let (missing, empty) = (path("missing"), path("empty"));
+        for (tls, path, why) in [
+            (with(vec![missing.clone()], None), &missing, "No such file"),
+            (
+                with(vec![empty.clone()], None),
+                &empty,
+                "no certificate in it",
+            ),
+            (
+                with(vec![], Some((missing.clone(), empty.clone()))),
+                &missing,
+                "No such file",
+            ),
+            (
+                with(vec![], Some((empty.clone(), missing.clone()))),
+                &empty,
+                "no certificate in it",
+            ),
+        ] {
+            let said = fault(&tls);
+            assert!(
+                said.contains(&path.display().to_string()) && said.contains(why),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_bundles_there_are_still_authorities() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = directory.path().join("bundle");
+        let none = agents(&[&bundle], None).roots(&[]).unwrap();
+        assert!(matches!(none, RootCerts::WebPki));
+        let sound = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(
+            &bundle,
+            format!("# comment\n{sound}-----BEGIN X-----\n?\n{sound}"),
+        )
+        .unwrap();
+        let some = agents(&[&directory.path().join("missing"), &bundle], None)
+            .roots(&[])
+            .unwrap();
+        assert!(matches!(some, RootCerts::Specific(_)));
+    }
+
+    #[test]
+    fn plain_requests_read_no_certificates() {
+        let tls = Tls {
+            authorities: vec!["/nowhere".into()],
+            ..Tls::default()
+        };
+        let url = Url::parse("http://r.example/").unwrap();
+        agents(&[], None).agent(&url, &tls).unwrap();
+    }
+
+    #[test]
+    fn proxies_are_shown_without_passwords() {
+        assert_eq!(show("http://me:secret@p:3128"), "http://p:3128/");
+        assert_eq!(show("socks5://me:secret@p:1080"), "p:1080");
+    }
+}

@@ -4,7 +4,18 @@
 //! again where asking again helps, follow redirects without taking credentials along, tell exactly
 //! what a registry refused.
 //!
-//! **Does not** (invariants): write to the store, read the environment, print, show a secret.
+//! **Does not** (invariants): start threads, write to the store, read the environment, print, show a secret.
+//!
+//! ```no_run
+//! use smidge_registry::{Access, Client, Settings, Sources};
+//!
+//! let client = Client::new(Settings::load(Sources::default())?);
+//! let name = "alpine:3".parse().unwrap();
+//! let repository = client.repository(&name, Access::Pull)?;
+//! let document = repository.document("3")?;
+//! println!("{} is a {}", document.descriptor.digest, document.descriptor.media_type);
+//! # Ok::<(), smidge_registry::Error>(())
+//! ```
 //!
 //! Specifications: [OCI distribution](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md),
 //! [token authentication](https://distribution.github.io/distribution/spec/auth/token/).

@@ -235,3 +235,125 @@ fn place(url: &Url) -> &str {
 pub(crate) fn settle<T>(result: std::result::Result<T, Broken>) -> Result<T> {
     result.map_err(|broken| broken.error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(error: ureq::Error) -> (Trouble, String) {
+        let url = Url::parse("https://r.example:5000/v2/?token=secret").unwrap();
+        let broken = Broken::of(format!("GET {url}"), &url, error);
+        let text = match &broken.error {
+            Error::Unreachable { request, source } => format!("{request}: {source}"),
+            error => error.to_string(),
+        };
+        assert!(!text.contains("secret"), "{text}");
+        let text = text.strip_prefix("GET https://r.example:5000/v2/: ");
+        (broken.trouble, text.unwrap_or_default().to_owned())
+    }
+
+    fn io_error(kind: io::ErrorKind, text: &str) -> ureq::Error {
+        ureq::Error::Io(io::Error::new(kind, text.to_owned()))
+    }
+
+    #[test]
+    fn every_failure_has_its_words_and_its_remedy() {
+        use io::ErrorKind as Kind;
+        let lookup = "failed to lookup address information: ";
+        for (error, trouble, words) in [
+            (
+                io_error(Kind::ConnectionRefused, ""),
+                Trouble::Absent,
+                "cannot connect to `r.example:5000`: nobody listens there",
+            ),
+            (
+                io_error(Kind::ConnectionReset, ""),
+                Trouble::Lost,
+                "`r.example:5000` broke off the connection",
+            ),
+            (
+                io_error(Kind::UnexpectedEof, ""),
+                Trouble::Lost,
+                "`r.example:5000` broke off the connection",
+            ),
+            (
+                ureq::Error::Timeout(ureq::Timeout::Connect),
+                Trouble::Late,
+                "connecting to `r.example:5000` takes too long",
+            ),
+            (
+                ureq::Error::Timeout(ureq::Timeout::PerRead),
+                Trouble::Late,
+                "`r.example:5000` is silent for too long",
+            ),
+            (
+                ureq::Error::HostNotFound,
+                Trouble::Absent,
+                "no such host: `r.example`",
+            ),
+            (
+                io_error(Kind::Other, &format!("{lookup}Name or service not known")),
+                Trouble::Absent,
+                "cannot find the host `r.example`: failed to lookup address information: \
+                 Name or service not known",
+            ),
+            (
+                io_error(
+                    Kind::Other,
+                    &format!("{lookup}Temporary failure in name resolution"),
+                ),
+                Trouble::Late,
+                "cannot find the host `r.example`: failed to lookup address information: \
+                 Temporary failure in name resolution",
+            ),
+            (
+                io_error(Kind::PermissionDenied, "not you"),
+                Trouble::Final,
+                "`r.example:5000`: not you",
+            ),
+        ] {
+            assert_eq!(broken(error), (trouble, words.to_owned()));
+        }
+    }
+
+    #[test]
+    fn tls_faults_are_told_in_clear_words() {
+        let of = |error: TlsError| {
+            let (trouble, text) = broken(ureq::Error::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                error,
+            )));
+            (trouble, text.trim_start_matches("TLS: ").to_owned())
+        };
+        let certificate = |error| of(TlsError::InvalidCertificate(error)).1;
+        assert_eq!(
+            certificate(CertificateError::UnknownIssuer),
+            "the certificate is signed by an authority that is not trusted here"
+        );
+        assert_eq!(
+            certificate(CertificateError::Expired),
+            "the certificate has expired"
+        );
+        assert_eq!(
+            certificate(CertificateError::NotValidForName),
+            "the certificate is not for `r.example`"
+        );
+        let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert_eq!(
+            of(plain),
+            (
+                Trouble::NoTls,
+                "the server does not speak TLS; it may speak plain HTTP".to_owned()
+            )
+        );
+        let alert = |alert| of(TlsError::AlertReceived(alert)).1;
+        assert_eq!(
+            alert(rustls::AlertDescription::CertificateRequired),
+            "the server does not accept our certificate, or wants one (CertificateRequired)"
+        );
+        assert_eq!(
+            alert(rustls::AlertDescription::ProtocolVersion),
+            "the server ended the handshake (ProtocolVersion)"
+        );
+    }
+}

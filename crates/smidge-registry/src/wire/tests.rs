@@ -190,22 +190,29 @@ fn a_redirect_at_the_registry_keeps_credentials_and_may_be_relative() {
 
 #[test]
 fn another_host_is_not_told_who_we_are_even_if_it_asks() {
-    let elsewhere =
-        Server::start(|_: &Seen| Reply::new(401).header("www-authenticate", "Basic realm=r"));
-    let to = elsewhere.url("/x");
-    let server = Server::start(move |_: &Seen| Reply::new(302).header("location", to.clone()));
-    let mut credentials = HashMap::from([(server.host(), basic())]);
-    credentials.insert(elsewhere.host(), basic());
-    let error = get(&wire_with(policy(), credentials), &server.endpoint())
-        .err()
-        .unwrap();
-    assert!(matches!(error, Error::Denied { .. }), "{error}");
-    assert!(
-        elsewhere
-            .seen()
-            .iter()
-            .all(|seen| seen.header("authorization").is_none())
-    );
+    for challenge in ["Basic realm=r", "Bearer realm=\"/token\""] {
+        let elsewhere = Server::start(move |seen: &Seen| match seen.target.as_str() {
+            "/x" => Reply::new(401).header("www-authenticate", challenge),
+            _ => Reply::new(200).json(r#"{"token":"t"}"#),
+        });
+        let to = elsewhere.url("/x");
+        let server = Server::start(move |_: &Seen| Reply::new(302).header("location", to.clone()));
+        // A realm is read relative to who names it.
+        let credentials = HashMap::from([(server.host(), basic()), (elsewhere.host(), basic())]);
+        let wire = wire_with(policy(), credentials);
+        let error = get(&wire, &server.endpoint()).err().unwrap();
+        assert!(matches!(error, Error::Denied { .. }), "{error}");
+        let asked = [elsewhere.seen(), server.seen()].concat();
+        assert!(
+            asked
+                .iter()
+                .all(|seen| seen.header("authorization").is_none())
+        );
+        assert!(
+            asked.iter().all(|seen| !seen.target.starts_with("/token")),
+            "{asked:?}"
+        );
+    }
 }
 
 #[test]
