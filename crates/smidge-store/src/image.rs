@@ -247,6 +247,18 @@ impl Store {
         })
     }
 
+    /// The digest under which a registry knows a name, if one does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn repo_digest(&self, name: &Reference) -> Result<Option<Digest>, Error> {
+        let index = self.read_index()?;
+        let mut entries = index.manifests.iter();
+        let entry = entries.find(|entry| crate::index::name_of(entry).as_ref() == Some(name));
+        let known = entry.and_then(|entry| crate::index::repo_digest_of(entry, name));
+        Ok(known.and_then(|known| known.digest()))
+    }
+
     /// The manifest's and the config's bytes.
     pub(crate) fn documents(&self, image: &Image) -> Result<(Vec<u8>, Vec<u8>), Error> {
         match self.bytes(&image.descriptor()) {

@@ -7,7 +7,7 @@ use smidge_image::{
     Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, Reference, validate,
 };
 use smidge_registry::{Client, Document};
-use smidge_store::{Error as StoreError, Image, Intake, Store};
+use smidge_store::{Error as StoreError, Image, Intake, Store, Variant};
 
 use super::attempt::Verb;
 use super::parallel::{Alone, Teller, Work};
@@ -135,6 +135,11 @@ pub(super) fn tag_with_all_tags(name: &Reference, verb: &str) -> Error {
     ))
 }
 
+/// Whether an entry of an index is one image: neither an attestation nor an index itself.
+fn is_of_image(entry: &Descriptor) -> bool {
+    entry.is_manifest() && !entry.is_attestation()
+}
+
 /// One image on its way into the store.
 struct Pull<'p> {
     store: &'p Store,
@@ -205,22 +210,17 @@ impl Pull<'_> {
         };
         let all = || {
             let variants = self.store.variants(&name).ok()?;
-            let there = |variant: &smidge_store::Variant| {
-                variant.descriptor.is_attestation() || variant.image.as_ref().is_some_and(complete)
+            let there = |variant: &Variant| match &variant.image {
+                Some(image) => complete(image),
+                None => !is_of_image(&variant.descriptor) && self.store.has(&variant.descriptor),
             };
             variants.iter().all(there).then_some(())
         };
         if !complete(&image) || (self.request.all_platforms && all().is_none()) {
             return None;
         }
-        let own = |name: &&Reference| {
-            (name.domain(), name.path()) == (self.remote.name.domain(), self.remote.name.path())
-        };
-        let recorded = image.repo_digests.iter().filter(own);
-        let digests = recorded
-            .filter_map(Reference::digest)
-            .chain([document.digest])
-            .collect();
+        let recorded = self.store.repo_digest(&self.remote.name).ok()?;
+        let digests = recorded.into_iter().chain([document.digest]).collect();
         Some(Known { image, digests })
     }
 

@@ -157,7 +157,7 @@ impl Push<'_> {
         self.check()?;
         // Before anything is compressed: who may not even look need not wait for that.
         let there = self.remote.head()?;
-        let outgoing = self.outgoing()?;
+        let outgoing = self.outgoing(there)?;
         let digest = outgoing.top.digest;
         let up_to_date = there == Some(digest);
         if !up_to_date {
@@ -190,8 +190,8 @@ impl Push<'_> {
         }
     }
 
-    /// Compresses what is not compressed yet.
-    fn outgoing(&self) -> Result<Outgoing> {
+    /// Compresses what is not compressed yet. `there` is what the registry has under the name.
+    fn outgoing(&self, there: Option<Digest>) -> Result<Outgoing> {
         let (store, compression) = (&self.engine.store, self.request.compression);
         let name = self.name();
         let platform = self.request.platform.as_ref();
@@ -200,8 +200,9 @@ impl Push<'_> {
             None => store.transfer_index(&name, compression)?,
         };
         let mut notes = Vec::new();
-        match index {
-            Some(index) if index.missing.is_empty() => {
+        if let Some(index) = index {
+            let missing = &index.missing;
+            if there == Some(index.descriptor.digest) || self.are_there(missing)? {
                 return Ok(Outgoing {
                     top: index.descriptor,
                     bytes: index.index,
@@ -210,8 +211,7 @@ impl Push<'_> {
                     notes,
                 });
             }
-            Some(index) => notes.push(incomplete(&self.remote.name, index.missing.len())),
-            None => {}
+            notes.push(incomplete(&self.remote.name, missing.len()));
         }
         let image = match store.image_for(&name, platform) {
             Err(StoreError::Invalid { .. }) => {
@@ -228,6 +228,18 @@ impl Push<'_> {
             images: vec![transfer],
             notes,
         })
+    }
+
+    /// Whether the registry has what the store lacks of an index: it may have come from there.
+    fn are_there(&self, missing: &[Descriptor]) -> Result<bool> {
+        for entry in missing {
+            let head = self.remote.repository.head(&entry.digest.to_string());
+            let head = head.map_err(|fault| self.remote.attempt.failed(fault))?;
+            if head.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Sends blobs, then what refers to them, then what refers to that.
@@ -352,11 +364,7 @@ impl Push<'_> {
             return Ok(());
         }
         let store = &self.engine.store;
-        let platform = self.request.platform.as_ref();
-        let known = store.image_for(&self.name(), platform).is_ok_and(|image| {
-            let pinned = self.remote.name.with_digest(digest);
-            image.repo_digests.contains(&pinned)
-        });
+        let known = store.repo_digest(&self.remote.name)? == Some(digest);
         match known {
             true => Ok(()),
             false => Ok(store.set_repo_digest(&self.remote.name, digest)?),
@@ -383,9 +391,12 @@ impl Source {
 /// What is told when an index cannot be sent.
 fn incomplete(name: &Reference, missing: usize) -> String {
     let name = name.familiar();
-    let images = if missing == 1 { "entry" } else { "entries" };
+    let entries = match missing {
+        1 => "1 entry of its index is".to_owned(),
+        more => format!("{more} entries of its index are"),
+    };
     format!(
-        "`{name}` is for several platforms, but {missing} {images} of its index are not stored: the \
-         image for this machine was sent alone; `smidge pull --all-platforms {name}` fetches the rest"
+        "`{name}` is for several platforms, but {entries} not stored: the image for this machine was \
+         sent alone; `smidge pull --all-platforms {name}` fetches the rest"
     )
 }

@@ -53,10 +53,17 @@ fn an_index_travels_whole_and_is_pulled_for_one_machine() {
     let variants = there.engine.store.variants(&name).unwrap();
     let stored: Vec<bool> = variants.iter().map(|v| v.image.is_some()).collect();
     assert_eq!(stored, [false, true]);
-    // An index that lacks something cannot be sent.
+    // Where the registry has what is missing, nothing is lost.
+    let again = there.push(&name).unwrap().remove(0);
+    assert_eq!((again.digest, again.up_to_date), (pushed.digest, true));
+    let retagged = registry.name("app:2");
+    there.engine.tag(&name, &retagged).unwrap();
+    assert_eq!(there.push(&retagged).unwrap()[0].digest, pushed.digest);
+    // Elsewhere, an index that lacks something cannot be sent.
     there.engine.tag(&name, &registry.name("part:1")).unwrap();
     let part = there.push(&registry.name("part:1")).unwrap().remove(0);
     assert_eq!(part.digest, pulled.image.digest);
+    assert_eq!(part.notes.len(), 1);
 
     // The other one, then.
     let foreign = PullRequest {

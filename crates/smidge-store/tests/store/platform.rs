@@ -460,7 +460,9 @@ fn registries_digests_are_remembered() {
     let image = hello(store, &["app", "reg.test/app:1"], "1");
     let pushed = Digest::of(b"as it went over the wire");
     let target = name("reg.test/app:1");
+    assert_eq!(store.repo_digest(&target).unwrap(), None);
     store.set_repo_digest(&target, pushed).unwrap();
+    assert_eq!(store.repo_digest(&target).unwrap(), Some(pushed));
     let known = target.with_digest(pushed);
     assert_eq!(
         store.image("app").unwrap().repo_digests,
