@@ -1,6 +1,8 @@
 //! Blobs come in from a source that is as bad as networks are.
 
-use std::io::{self, Cursor, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Write as _};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
 
@@ -8,8 +10,8 @@ use smidge_image::{Descriptor, DiffId, Digest, Manifest, media_type};
 use smidge_store::{Error, Image, Intake, Store};
 
 use crate::fixture::{
-    Fixture, Member, assert_whole, chain, config, directory, entries, file, fixture, gzip, name,
-    symlink, tar,
+    Fixture, Member, assert_whole, chain, child, config, directory, entries, file, fixture, gzip,
+    name, symlink, tar,
 };
 
 /// A layer as a registry has it.
@@ -64,13 +66,13 @@ impl Read for Breaking {
 type Opened = io::Result<Box<dyn Read + Send>>;
 
 /// Serves `bytes` from any offset on.
-fn whole(bytes: &[u8]) -> impl FnMut(u64) -> Opened + Send {
+fn whole(bytes: &[u8]) -> impl FnMut(u64) -> Opened + Send + use<> {
     let bytes = bytes.to_vec();
     move |offset| Ok(Box::new(Cursor::new(bytes[offset as usize..].to_vec())))
 }
 
 /// Serves `bytes` up to `end`, where it breaks.
-fn until(bytes: &[u8], end: usize, fault: io::ErrorKind) -> impl FnMut(u64) -> Opened + Send {
+fn until(bytes: &[u8], end: usize, fault: io::ErrorKind) -> impl FnMut(u64) -> Opened + Send + use<> {
     let bytes = bytes[..end].to_vec();
     move |offset| {
         Ok(Box::new(Breaking {
@@ -512,4 +514,293 @@ fn who_prunes_leaves_alone_what_is_coming() {
     assert_eq!(fixture.temporary().len(), 1);
     other.prune(false, &|_| None).unwrap();
     assert_eq!(fixture.temporary().len(), 0);
+}
+
+#[test]
+fn what_is_whole_is_shared_before_it_is_stored() {
+    let [one, two] = ["one", "two"].map(|at| Remote::gzip(&[file(at, &text(100_000))]));
+    let fixture = fixture();
+    let other = Store::open(fixture.store.root()).unwrap();
+    let (first, second) = (fixture.store.intake().unwrap(), other.intake().unwrap());
+    let take = |intake: &Intake<'_>, layer: &Remote| {
+        intake.layer(&layer.descriptor, &layer.diff_id, &mut whole(&layer.bytes))
+    };
+    let know = |intake: &Intake<'_>, layer: &Remote| {
+        intake.layer(&layer.descriptor, &layer.diff_id, &mut never)
+    };
+    // Each has what the other needs: nobody may wait for the other's end.
+    take(&first, &one).unwrap();
+    take(&second, &two).unwrap();
+    know(&first, &two).unwrap();
+    know(&second, &one).unwrap();
+    let layers = [one, two];
+    commit(first, &layers, "first").unwrap();
+    commit(second, &layers, "second").unwrap();
+    assert_eq!(fixture.store.images().unwrap().len(), 1);
+    assert_whole(&fixture.store);
+    assert_eq!(fixture.temporary().len(), 0);
+}
+
+#[test]
+fn who_comes_second_waits_for_the_first() {
+    let layer = Remote::gzip(&[file("a", &text(100_000))]);
+    let fixture = fixture();
+    let other = Store::open(fixture.store.root()).unwrap();
+    let (started, begun) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let intake = fixture.store.intake().unwrap();
+            let mut source = whole(&layer.bytes);
+            let mut fetch = |offset| {
+                started.send(()).unwrap();
+                source(offset)
+            };
+            intake
+                .layer(&layer.descriptor, &layer.diff_id, &mut fetch)
+                .unwrap();
+            commit(intake, std::slice::from_ref(&layer), "first").unwrap();
+        });
+        begun.recv().unwrap();
+        let intake = other.intake().unwrap();
+        intake
+            .layer(&layer.descriptor, &layer.diff_id, &mut never)
+            .unwrap();
+        commit(intake, std::slice::from_ref(&layer), "second").unwrap();
+    });
+    assert_whole(&fixture.store);
+    assert_eq!(fixture.temporary().len(), 0);
+}
+
+#[test]
+fn who_waits_goes_on_where_the_first_failed() {
+    let layer = Remote::gzip(&[file("a", &text(1 << 20))]);
+    for fault in [true, false] {
+        let fixture = fixture();
+        let other = Store::open(fixture.store.root()).unwrap();
+        let (started, begun) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let intake = fixture.store.intake().unwrap();
+                let mut broken = until(&layer.bytes, 1000, io::ErrorKind::ConnectionReset);
+                let mut wrong = whole(&vec![1; layer.bytes.len()]);
+                let mut fetch = |offset| {
+                    started.send(()).unwrap();
+                    if fault { broken(offset) } else { wrong(offset) }
+                };
+                intake
+                    .layer(&layer.descriptor, &layer.diff_id, &mut fetch)
+                    .unwrap_err();
+            });
+            begun.recv().unwrap();
+            let offsets = Mutex::new(Vec::new());
+            let mut source = whole(&layer.bytes);
+            let mut fetch = |offset| {
+                offsets.lock().unwrap().push(offset);
+                source(offset)
+            };
+            let intake = other.intake().unwrap();
+            intake
+                .layer(&layer.descriptor, &layer.diff_id, &mut fetch)
+                .unwrap();
+            let wanted = if fault { 1000 } else { 0 };
+            assert_eq!(*offsets.lock().unwrap(), [wanted]);
+            commit(intake, std::slice::from_ref(&layer), "second").unwrap();
+        });
+        assert_whole(&fixture.store);
+    }
+}
+
+/// What the processes below bring.
+fn crowd() -> Vec<Remote> {
+    let members = |n: usize| [file(&format!("file{n}"), &text((1 << 20) + n))];
+    (0..3).map(|n| Remote::gzip(&members(n))).collect()
+}
+
+#[test]
+fn a_puller_that_is_killed_leaves_what_came() {
+    let fixture = fixture();
+    let layers = crowd();
+    let size: u64 = layers.iter().map(|layer| layer.descriptor.size).sum();
+    let mut rounds = 0;
+    let mut came = 0;
+    while fixture.store.image("app").is_err() {
+        rounds += 1;
+        assert!(rounds < 100);
+        let mut puller = child("intake::puller", fixture.store.root())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut steps = BufReader::new(puller.stdout.take().unwrap()).lines();
+        let seen = steps
+            .by_ref()
+            .map_while(Result::ok)
+            .filter(|line| line.contains("step"));
+        let seen = seen.take(rounds * 5 % 13 + 4).count();
+        puller.kill().unwrap();
+        puller.wait().unwrap();
+        let store = Store::open(fixture.store.root()).unwrap();
+        assert_whole(&store);
+        // All that was written is there: a step is 64 KiB, and 256 are written at a time.
+        let now: u64 = layers
+            .iter()
+            .filter_map(|layer| std::fs::metadata(partial(&fixture, layer)).ok())
+            .map(|metadata| metadata.len())
+            .sum();
+        if store.images().unwrap().is_empty() && now < size {
+            assert!(now >= came + (seen as u64 / 4).saturating_sub(1) * (256 << 10));
+            came = now;
+        }
+    }
+    assert!(rounds > 3, "{rounds}");
+    assert!(
+        fixture
+            .store
+            .is_checked_out(&fixture.store.image("app").unwrap())
+    );
+    fixture.store.prune(false, &|_| None).unwrap();
+    assert_eq!(fixture.temporary().len(), 0);
+    assert_whole(&fixture.store);
+}
+
+#[test]
+fn several_processes_fetch_each_blob_once() {
+    let fixture = fixture();
+    let pullers: Vec<_> = (0..4)
+        .map(|_| {
+            child("intake::puller", fixture.store.root())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut fetched = 0;
+    for puller in pullers {
+        let output = puller.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let output = String::from_utf8(output.stdout).unwrap();
+        fetched += output.matches("fetch from 0").count();
+        assert_eq!(
+            output.matches("fetch from").count(),
+            output.matches("fetch from 0").count()
+        );
+    }
+    assert_eq!(fetched, 3);
+    assert_whole(&fixture.store);
+    assert_eq!(fixture.temporary().len(), 0);
+}
+
+#[test]
+#[ignore = "run by others, which kill it"]
+fn puller() {
+    struct Steps(Cursor<Vec<u8>>);
+    impl Read for Steps {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(64 << 10);
+            let read = self.0.read(&mut buffer[..most])?;
+            println!("step");
+            io::stdout().flush()?;
+            Ok(read)
+        }
+    }
+    let store = Store::open(&std::env::current_dir().unwrap()).unwrap();
+    let intake = store.intake().unwrap();
+    let layers = crowd();
+    for layer in &layers {
+        let mut fetch = |offset| -> Opened {
+            println!("fetch from {offset}");
+            let bytes = layer.bytes[offset as usize..].to_vec();
+            Ok(Box::new(Steps(Cursor::new(bytes))))
+        };
+        intake
+            .layer(&layer.descriptor, &layer.diff_id, &mut fetch)
+            .unwrap();
+    }
+    commit(intake, &layers, "app").unwrap();
+    println!("committed; now a step more, to be killed after");
+}
+
+/// Layers large enough to be noticed in memory, in files: `N.blob`.
+fn large(directory: &Path) -> Vec<Remote> {
+    let once = text(1 << 20);
+    let kinds = [
+        (media_type::LAYER_GZIP, true),
+        (media_type::LAYER_ZSTD, false),
+        (media_type::LAYER_GZIP, true),
+        (media_type::LAYER_ZSTD, false),
+    ];
+    let layers = kinds.iter().enumerate().map(|(number, (kind, gzipped))| {
+        let members: Vec<_> = (0..40)
+            .map(|n| file(&format!("{number}/{n}"), &once))
+            .collect();
+        let tar = tar(&members);
+        let packed = match gzipped {
+            true => gzip(&tar),
+            false => zstd::encode_all(tar.as_slice(), 3).unwrap(),
+        };
+        std::fs::write(directory.join(format!("{number}.blob")), &packed).unwrap();
+        let mut layer = Remote::new(kind, &tar, packed);
+        layer.bytes.clear();
+        layer
+    });
+    layers.collect()
+}
+
+#[test]
+fn memory_does_not_grow_with_layers() {
+    let fixture = fixture();
+    let layers = large(fixture.directory.path());
+    let facts: Vec<_> = layers.iter().map(|l| (&l.descriptor, &l.diff_id)).collect();
+    let facts = serde_json::to_vec(&facts).unwrap();
+    std::fs::write(fixture.path("layers.json"), facts).unwrap();
+    let output = child("intake::eater", fixture.directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = String::from_utf8(output.stdout).unwrap();
+    let peak = output.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(peak < 64 << 10, "{peak} KiB");
+    assert!(
+        fixture
+            .store
+            .is_checked_out(&fixture.store.image("app").unwrap())
+    );
+}
+
+#[test]
+#[ignore = "run by another test, which measures it"]
+fn eater() {
+    let facts = std::fs::read("layers.json").unwrap();
+    let facts: Vec<(Descriptor, DiffId)> = serde_json::from_slice(&facts).unwrap();
+    let store = Store::open(Path::new("store")).unwrap();
+    let intake = store.intake().unwrap();
+    thread::scope(|scope| {
+        for (number, (descriptor, diff_id)) in facts.iter().enumerate() {
+            let intake = &intake;
+            scope.spawn(move || {
+                let mut fetch = |offset| -> Opened {
+                    let mut file = std::fs::File::open(format!("{number}.blob"))?;
+                    io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+                    Ok(Box::new(file))
+                };
+                intake.layer(descriptor, diff_id, &mut fetch).unwrap();
+            });
+        }
+    });
+    let layers: Vec<_> = facts
+        .into_iter()
+        .map(|(descriptor, diff_id)| Remote {
+            descriptor,
+            diff_id,
+            bytes: Vec::new(),
+        })
+        .collect();
+    commit(intake, &layers, "app").unwrap();
+    println!("{}", std::fs::read_to_string("/proc/self/status").unwrap());
 }
