@@ -376,3 +376,29 @@ impl Read for Source<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::Policy;
+
+    #[test]
+    fn our_certificate_is_shown_to_the_registry_alone() {
+        let agents = Agents::new(Vec::new(), Box::new(|_, _| None), Policy::default());
+        let transport = Transport::new(agents);
+        let url = |text| Url::parse(text).unwrap();
+        let request = Request::new(Method::GET, url("https://r.example:5000/v2/"));
+        let tls = Tls {
+            insecure: true,
+            authorities: vec!["ca.pem".into()],
+            identity: Some(("a".into(), "b".into())),
+        };
+        assert_eq!(
+            transport.tls(&tls, &request, &url("https://r.example/x")),
+            tls
+        );
+        let elsewhere = transport.tls(&tls, &request, &url("https://s.example/x"));
+        assert_eq!(elsewhere.identity, None);
+        assert_eq!(elsewhere.authorities, tls.authorities);
+    }
+}
