@@ -122,6 +122,7 @@ fn suits(known: &Known, filters: &Filters) -> bool {
         container,
         record,
         state,
+        ..
     } = known;
     let exposed = |wanted: &String| match parse_exposed(wanted) {
         Some((range, protocol)) => record.config.exposed_ports.keys().any(|port| {

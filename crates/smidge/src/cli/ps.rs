@@ -85,6 +85,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         container,
         record,
         state,
+        ..
     } = &line.known;
     let id = if full {
         container.id.as_str()
