@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::context::{Context, smidge_binary};
 
 /// The release binary's bound in bytes.
-const LIMIT: u64 = 3_000_000;
+const LIMIT: u64 = 5_000_000;
 
 /// A debug build is larger; only the release build's size is a promise.
 fn is_release() -> bool {
@@ -54,7 +54,8 @@ fn wrong_commands_are_explained() {
     assert_ne!(context.line("run --no-such-flag x").code(), 0);
     assert_eq!(context.line("run --no-such-flag x").code(), 125);
     for verb in [
-        "", "build", "run", "ps", "ldd", "images", "save", "load", "import", "inspect",
+        "", "build", "run", "ps", "ldd", "images", "save", "load", "import", "inspect", "pull",
+        "push", "login", "logout", "copy", "ls", "digest", "manifest", "config", "registry",
     ] {
         let help = context.line(&format!("{verb} --help")).ok();
         assert!(help.contains("Usage:"), "{help}");

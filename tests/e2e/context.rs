@@ -135,7 +135,16 @@ impl Context {
         if let Some((uid, gid)) = identity.ids {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        Self { dir, identity }
+        let context = Self { dir, identity };
+        // No test ever reaches a registry of the outer world.
+        context.settings("[registry.\"docker.io\"]\nblocked = true\n");
+        context.write(".run/here", "");
+        context
+    }
+
+    /// Writes this context's settings of registries, in place of those that were there.
+    pub(crate) fn settings(&self, toml: &str) {
+        self.write(".config/smidge/registries.toml", toml);
     }
 
     /// Who this context's commands run as.
@@ -199,9 +208,16 @@ impl Context {
         command.current_dir(self.path());
         command
             .env("SMIDGE_ROOT", self.store())
+            .env("XDG_CONFIG_HOME", self.path().join(".config"))
+            .env("XDG_RUNTIME_DIR", self.path().join(".run"))
+            .env("DOCKER_CONFIG", self.path().join(".docker"))
+            .env_remove("REGISTRY_AUTH_FILE")
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("XDG_DATA_HOME")
             .stdin(Stdio::null());
+        for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(name).env_remove(name.to_uppercase());
+        }
         command
     }
 

@@ -12,17 +12,30 @@
 )]
 
 mod binary;
+mod certificate;
 mod context;
+mod craft;
 mod crash;
 mod docker_like;
+mod fault;
 mod fixture;
 mod hostile;
 mod http;
+mod login;
 mod peers;
 mod program;
 mod promise;
+mod proxy;
+mod pull;
+mod push;
+mod registry;
+mod relay;
 mod seeds;
+mod settings;
 mod store;
+mod tls;
+mod token;
+mod wire;
 
 /// A module that was written but not declared would silently not run.
 #[test]
