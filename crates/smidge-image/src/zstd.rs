@@ -36,7 +36,7 @@ const THREADS: usize = 4;
 ///
 /// The output depends on the input and `effort` alone. Frames state their content's size and have no
 /// checksum: layers are verified by their digests. Memory is bounded by 60 MiB, however many threads
-/// there might be; for [`Effort::Smallest`], which takes one thread, by 6 times the input or 800 MiB.
+/// there might be; for [`Effort::Smallest`], which takes one thread, by 900 MiB.
 ///
 /// # Errors
 /// When reading or writing fails, when there are not `size` bytes, and when a thread cannot be started.
@@ -109,6 +109,42 @@ mod tests {
             let mut reader = decompress(LayerKind::Zstd, once.as_slice()).unwrap();
             reader.read_to_end(&mut unpacked).unwrap();
             assert_eq!(Digest::of(&unpacked), Digest::of(&input), "{length} bytes");
+        }
+    }
+
+    /// If this fails, the encoder has changed: [`ZSTD_ENCODER`] needs a new name.
+    #[test]
+    fn output_is_frozen() {
+        assert_eq!(ZSTD_ENCODER, "smidge-zstd-1");
+        for (length, effort, size, digest) in [
+            (0, Effort::Canonical, 9, "6fb8543883da"),
+            (100_000, Effort::Canonical, 13_249, "6be19f4b12f1"),
+            (4 << 20, Effort::Canonical, 399_875, "3d9b6c3ee236"),
+            ((4 << 20) + 1, Effort::Canonical, 425_959, "29aa6b5fd890"),
+            (0, Effort::Smallest, 9, "6fb8543883da"),
+            (2 << 20, Effort::Smallest, 201_110, "392132bb5beb"),
+        ] {
+            let output = compressed(&sample(length), effort, 2);
+            let stated = (output.len(), Digest::of(&output).short());
+            assert_eq!(
+                stated,
+                (size, digest.to_owned()),
+                "{length} bytes, {effort:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_input_of_another_size_is_an_error() {
+        for size in [0, 4, 6] {
+            let smallest = compress_zstd(
+                &mut &b"12345"[..],
+                size,
+                &mut Vec::new(),
+                Effort::Smallest,
+                1,
+            );
+            assert!(smallest.is_err(), "{size}");
         }
     }
 }
