@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -185,6 +185,32 @@ impl<T: Sync> Work<'_, T> {
     }
 }
 
+/// Does something, and shows that it is done if that takes its time.
+pub(crate) fn unless_quick<T: Send>(
+    progress: &dyn Progress,
+    what: &str,
+    act: impl FnOnce() -> T + Send,
+) -> T {
+    const QUICK: Duration = Duration::from_millis(300);
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            // Dropped when it is done, however it went.
+            let _done = done;
+            act()
+        });
+        let task = match is_done.recv_timeout(QUICK) {
+            Err(RecvTimeoutError::Timeout) => Some(progress.task(what, None)),
+            _ => None,
+        };
+        let outcome = thread.join();
+        if let Some(task) = task {
+            task.finish();
+        }
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Sees to it that threads which a verb started are gone when it returns: a container is started by a
 /// process with one thread. A thread that was joined may be a moment in the kernel yet.
 pub(crate) struct Alone(Option<usize>);
@@ -343,6 +369,21 @@ mod tests {
         });
         assert_eq!(fault.unwrap_err().message(), "the first");
         assert!(started.into_inner() <= AT_ONCE);
+    }
+
+    #[test]
+    fn what_takes_its_time_is_shown() {
+        let kept = Kept::default();
+        assert_eq!(unless_quick(&kept, "waiting", || 5), 5);
+        assert_eq!(kept.sorted(), [""; 0]);
+        // Goes on once it is shown, so that the test does not depend on how long that takes.
+        let shown = || {
+            while kept.0.lock().unwrap().is_empty() {
+                thread::yield_now();
+            }
+        };
+        unless_quick(&kept, "waiting", shown);
+        assert_eq!(kept.sorted(), ["waiting None", "waiting done"]);
     }
 
     #[test]

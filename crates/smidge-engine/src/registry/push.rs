@@ -8,7 +8,7 @@ use smidge_registry::{Upload, Uploaded};
 use smidge_store::{Compression, Error as StoreError, Transfer, TransferLayer};
 
 use super::attempt::Verb;
-use super::parallel::{Alone, Teller, Work};
+use super::parallel::{Alone, Teller, Work, unless_quick};
 use super::pull::tag_with_all_tags;
 use super::remote::Remote;
 use super::{Connection, is_bare, parse_name};
@@ -157,7 +157,7 @@ impl Push<'_> {
         self.check()?;
         // Before anything is compressed: who may not even look need not wait for that.
         let there = self.remote.head()?;
-        let outgoing = self.outgoing(there)?;
+        let outgoing = unless_quick(self.progress, "Compressing layers", || self.outgoing(there))?;
         let digest = outgoing.top.digest;
         let up_to_date = there == Some(digest);
         if !up_to_date {
@@ -397,6 +397,6 @@ fn incomplete(name: &Reference, missing: usize) -> String {
     };
     format!(
         "`{name}` is for several platforms, but {entries} not stored: the image for this machine was \
-         sent alone; `smidge pull --all-platforms {name}` fetches the rest"
+         sent alone; what is pulled with `--all-platforms` can be sent whole"
     )
 }
