@@ -26,8 +26,8 @@ fn inspect_shows_what_is_not_set_as_docker_does() {
     );
     assert_eq!(
         shown("{{len .RepoTags}} {{len .RepoDigests}}"),
-        "3 2",
-        "two tags of one repository have one digest"
+        "3 0",
+        "no registry knows it by any digest"
     );
 }
 

@@ -1,5 +1,7 @@
 //! `history`: how an image came to be.
 
+use smidge_image::Platform;
+
 use crate::{Engine, Result};
 
 /// One step of an image's making.
@@ -23,9 +25,9 @@ impl Engine {
     /// An image's steps, the last first.
     ///
     /// # Errors
-    /// When there is no such image, or the store cannot be read.
-    pub fn history(&self, name: &str) -> Result<Vec<Step>> {
-        let image = self.store.image(name)?;
+    /// When there is no such image, not for the platform, or the store cannot be read.
+    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<Step>> {
+        let image = self.store.image_for(name, platform)?;
         let mut layers = image.manifest.layers.iter().map(|layer| layer.size);
         let mut steps: Vec<Step> = image
             .config

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use smidge_image::{DiffId, RunConfig};
+use smidge_image::{DiffId, Platform, Reference, RunConfig};
 use smidge_store::Image;
 
 use crate::{Engine, Result};
@@ -17,7 +17,7 @@ pub struct ImageInspect {
     pub id: String,
     /// Its names.
     pub repo_tags: Vec<String>,
-    /// Its names, each with the manifest's digest.
+    /// How registries know it that it was pulled from, or pushed to.
     pub repo_digests: Vec<String>,
     /// What whoever made it had to say.
     pub comment: String,
@@ -41,7 +41,7 @@ pub struct ImageInspect {
     /// Its layers.
     #[serde(rename = "RootFS")]
     pub root_fs: Layers,
-    /// The manifest.
+    /// The manifest; of a name for several platforms the index.
     pub descriptor: smidge_image::Descriptor,
 }
 
@@ -72,20 +72,26 @@ impl Engine {
     /// # Errors
     /// When there is no such image, or the store cannot be read.
     pub fn inspect_image(&self, name: &str) -> Result<ImageInspect> {
-        Ok(inspected(self.store.image(name)?))
+        self.inspect_image_for(name, None)
+    }
+
+    /// Everything about the image that a name has for one platform.
+    ///
+    /// # Errors
+    /// As [`Engine::inspect_image`], and when there is none for the platform.
+    pub fn inspect_image_for(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ImageInspect> {
+        Ok(inspected(self.store.image_for(name, platform)?))
     }
 }
 
 fn inspected(image: Image) -> ImageInspect {
     let size = image.size();
-    let descriptor = image.descriptor();
-    let mut repo_digests: Vec<_> = image
-        .names
-        .iter()
-        .map(|n| format!("{}@{}", n.familiar_name(), image.digest))
-        .collect();
-    repo_digests.sort();
-    repo_digests.dedup();
+    let descriptor = image.index.clone().unwrap_or_else(|| image.descriptor());
+    let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect();
     let last_comment = image
         .config
         .history
@@ -93,12 +99,8 @@ fn inspected(image: Image) -> ImageInspect {
         .and_then(|step| step.comment.clone());
     ImageInspect {
         id: image.id.to_string(),
-        repo_tags: image
-            .names
-            .iter()
-            .map(smidge_image::Reference::familiar)
-            .collect(),
-        repo_digests,
+        repo_tags: familiar(&image.names),
+        repo_digests: familiar(&image.repo_digests),
         comment: last_comment.unwrap_or_default(),
         created: image.config.created.unwrap_or_default(),
         author: image.config.author.unwrap_or_default(),

@@ -1,8 +1,8 @@
 //! `images`: what is in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use smidge_image::{Digest, Reference};
+use smidge_image::{Digest, Platform, Reference};
 use smidge_store::Image;
 
 use super::filter::{Filter, Filters, matches_pattern};
@@ -15,17 +15,22 @@ pub struct ImageQuery {
     pub reference: Option<String>,
     /// Conditions.
     pub filters: Vec<Filter>,
+    /// `-a`: of a name for several platforms every image, not this machine's alone.
+    pub all: bool,
 }
 
 /// A line of the list: an image under one of its names.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The repository and tag; `None` for a nameless image.
+    /// The repository, with a tag or with the digest by which a registry knows it; `None` for a
+    /// nameless image.
     pub name: Option<Reference>,
     /// The image's id.
     pub id: Digest,
-    /// The manifest's digest.
-    pub digest: Digest,
+    /// The digest by which the repository's registry knows it, if it was pulled or pushed.
+    pub digest: Option<Digest>,
+    /// What machine it is for.
+    pub platform: Platform,
     /// When it was made, RFC 3339, if it says.
     pub created: Option<String>,
     /// Bytes on disk.
@@ -56,7 +61,10 @@ impl Engine {
                 .transpose()
         };
         let (before, since) = (bound("before")?, bound("since")?);
-        let mut images = self.store.images()?;
+        let mut images = match query.all {
+            true => self.store.all_images()?,
+            false => self.store.images()?,
+        };
         images.sort_by(|a, b| made(b).cmp(&made(a)).then_with(|| a.names.cmp(&b.names)));
         images.retain(|image| {
             dangling.is_none_or(|wanted| image.names.is_empty() == wanted)
@@ -76,14 +84,14 @@ impl Engine {
         let mut list = Vec::new();
         for image in &images {
             let containers = uses.get(&image.id).copied().unwrap_or(0);
+            let shown = shown_names(image);
             list.extend(
-                image
-                    .names
+                shown
                     .iter()
-                    .filter(|n| named(n))
-                    .map(|n| line(image, Some(n), containers)),
+                    .filter(|name| named(name))
+                    .map(|name| line(image, Some(name), containers)),
             );
-            if image.names.is_empty() && !by_name {
+            if shown.is_empty() && !by_name {
                 list.push(line(image, None, containers));
             }
         }
@@ -99,11 +107,26 @@ impl Engine {
     }
 }
 
+/// An image's names; of repositories that have no tag for it, the digest.
+fn shown_names(image: &Image) -> Vec<&Reference> {
+    let repository = |name: &Reference| (name.domain().to_owned(), name.path().to_owned());
+    let tagged: BTreeSet<_> = image.names.iter().map(repository).collect();
+    let digests = image.repo_digests.iter();
+    let untagged = digests.filter(|name| !tagged.contains(&repository(name)));
+    image.names.iter().chain(untagged).collect()
+}
+
 fn line(image: &Image, name: Option<&Reference>, containers: usize) -> Listed {
+    let own = |name: &Reference| {
+        let same =
+            |known: &&Reference| (known.domain(), known.path()) == (name.domain(), name.path());
+        image.repo_digests.iter().find(same)?.digest()
+    };
     Listed {
         name: name.cloned(),
         id: image.id,
-        digest: image.digest,
+        digest: name.and_then(|name| name.digest().or_else(|| own(name))),
+        platform: image.config.platform(),
         created: image.config.created.clone(),
         size: image.size(),
         labels: image.config.config.labels.clone(),
@@ -130,8 +153,9 @@ fn suits(wanted: &str, name: &Reference) -> bool {
 
 /// Names in the store that somebody may have meant.
 pub(crate) fn similar_names(engine: &Engine, wanted: &str) -> Vec<String> {
-    let images = engine.store.images().unwrap_or_default();
-    let names = images.iter().flat_map(|image| &image.names);
+    let entries = engine.store.entries().unwrap_or_default();
+    let names = entries.iter().filter_map(|entry| entry.name.as_ref());
+    let names = names.filter(|name| name.tag().is_some());
     let repository = |text: &str| {
         let last = text.rsplit('/').next().unwrap_or(text);
         last.split([':', '@'])

@@ -14,6 +14,7 @@ pub use history::Step;
 pub use info::{Disk, Info};
 pub use inspect::ImageInspect;
 pub use list::{ImageQuery, Listed};
+pub use smidge_store::Removed;
 pub use removal::{PruneReport, PruneRequest};
 pub use transfer::{ArchiveFormat, ImportRequest, Loaded};
 

@@ -1,6 +1,6 @@
 //! `rmi`, `tag` and `prune`.
 
-use smidge_image::{Digest, Reference};
+use smidge_image::{Digest, Platform, Reference};
 use smidge_run::Status;
 use smidge_store::{Removed, Use};
 
@@ -50,10 +50,31 @@ impl Engine {
     /// When there is no such image, when a container was made from it, when the store cannot be
     /// written.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Removed> {
+        let outcome = self.remove_images(&[name.to_owned()], force)?.pop();
+        outcome.unwrap_or_else(|| Ok(Removed::default()))
+    }
+
+    /// Does [`Engine::remove_image`] for each of several names, at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written. Anything else is told for each name.
+    pub fn remove_images(&self, names: &[String], force: bool) -> Result<Vec<Result<Removed>>> {
         let containers = self.all_containers()?;
-        Ok(self
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let outcomes = self
             .store
-            .remove(name, force, &|id| in_use(&containers, id))?)
+            .remove_all(&names, force, &|id| in_use(&containers, id))?;
+        let outcomes = outcomes.into_iter().map(|outcome| Ok(outcome?));
+        Ok(outcomes.collect())
+    }
+
+    /// Removes the image that a name has for one platform; the others keep the name.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_image`], and when there is none for the platform.
+    pub fn remove_platform(&self, name: &str, platform: &Platform, force: bool) -> Result<Removed> {
+        let image = self.store.image_for(name, Some(platform))?;
+        self.remove_image(&image.id.to_string(), force)
     }
 
     /// Removes what nothing needs.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use smidge_image::{Entry, EntryKind, LayerPath, LayerWriter};
+use smidge_image::{Digest, Entry, EntryKind, Index, LayerPath, LayerWriter, Platform};
 
 use super::*;
 use crate::Engine;
@@ -60,6 +60,7 @@ fn listed(engine: &Engine, reference: Option<&str>, filters: &[&str]) -> Vec<Str
             .iter()
             .map(|filter| filter.parse().unwrap())
             .collect(),
+        all: false,
     };
     let name = |image: Listed| {
         image
@@ -173,6 +174,7 @@ fn lists_are_filtered() {
     let unknown = ImageQuery {
         reference: None,
         filters: vec!["before=nothing".parse().unwrap()],
+        all: false,
     };
     assert_eq!(
         engine.images(&unknown).unwrap_err().kind(),
@@ -230,10 +232,10 @@ fn archives_go_out_and_come_in() {
         (ArchiveFormat::Docker, vec![id.clone()], vec![]),
     ] {
         let mut archive = Vec::new();
-        engine.save(&names, format, &mut archive).unwrap();
+        engine.save(&names, format, None, &mut archive).unwrap();
         let place = tempfile::tempdir().unwrap();
         let other = super::tests::engine(place.path());
-        let loaded = other.load(&mut archive.as_slice()).unwrap();
+        let loaded = other.load(&mut archive.as_slice(), None).unwrap();
         let lines: Vec<String> = loaded.iter().flat_map(Loaded::lines).collect();
         let mut wanted: Vec<String> = expected
             .iter()
@@ -245,7 +247,12 @@ fn archives_go_out_and_come_in() {
         assert_eq!(lines, wanted, "{format:?} {names:?}");
         assert_eq!(other.inspect_image(&id[7..]).unwrap().id, id);
     }
-    let missing = engine.save(&["none".to_owned()], ArchiveFormat::Docker, &mut Vec::new());
+    let missing = engine.save(
+        &["none".to_owned()],
+        ArchiveFormat::Docker,
+        None,
+        &mut Vec::new(),
+    );
     assert_eq!(missing.unwrap_err().kind(), crate::Kind::NotFound);
 }
 
@@ -254,7 +261,7 @@ fn history_and_similar_names() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path());
     let id = import(&engine, "helloworld", &[], &[("f", "1")]);
-    let steps = engine.history("helloworld").unwrap();
+    let steps = engine.history("helloworld", None).unwrap();
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0].id.as_deref(), Some(id.as_str()));
     assert_eq!(steps[0].comment, "Imported from test.tar");
@@ -266,4 +273,186 @@ fn history_and_similar_names() {
         ["`helloworld:latest`"]
     );
     assert_eq!(similar_names(&engine, "postgres"), [""; 0]);
+}
+
+/// An index of two images under a name: this machine's, and one for a machine that nobody has here.
+fn multi(engine: &Engine, name: &str) -> (String, String, Digest) {
+    let mut entries = Vec::new();
+    let mut ids = Vec::new();
+    let host = Platform::linux(engine.host.architecture());
+    for platform in [Platform::linux("s390x"), host] {
+        let request = ImportRequest {
+            platform: Some(platform.clone()),
+            source: platform.to_string(),
+            ..ImportRequest::default()
+        };
+        let files = tar(&[("f", &platform.architecture)]);
+        let image = engine.import(&request, &mut files.as_slice()).unwrap();
+        ids.push(image.id.to_string());
+        let mut entry = image.descriptor();
+        entry.platform = Some(platform);
+        entries.push(entry);
+    }
+    let index = Index::new(entries).to_bytes();
+    let names = [name.parse().unwrap()];
+    let entry = engine.store.add_index(&index, &names).unwrap();
+    let [foreign, mine] = ids.try_into().unwrap();
+    (mine, foreign, entry.digest)
+}
+
+#[test]
+fn a_name_for_several_platforms_is_shown_as_this_machine_s_unless_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let (mine, foreign, index) = multi(&engine, "app");
+    let s390x: Platform = "linux/s390x".parse().unwrap();
+    let arm64: Platform = "linux/arm/v5".parse().unwrap();
+
+    let shown = engine.inspect_image("app").unwrap();
+    assert_eq!((shown.id, shown.descriptor.digest), (mine.clone(), index));
+    assert_eq!((shown.repo_tags.len(), shown.repo_digests.len()), (1, 0));
+    let shown = engine.inspect_image_for("app", Some(&s390x)).unwrap();
+    assert_eq!(
+        (shown.id, shown.architecture),
+        (foreign.clone(), "s390x".to_owned())
+    );
+    assert_ne!(shown.descriptor.digest, index);
+    let absent = engine.inspect_image_for("app", Some(&arm64)).unwrap_err();
+    assert_eq!(absent.kind(), crate::Kind::NotFound);
+    let hint = "pull it: `smidge pull --platform linux/arm/v5 app`";
+    assert!(
+        absent.hints().iter().any(|known| known.to_string() == hint),
+        "{absent:?}"
+    );
+
+    let steps = engine.history("app", Some(&s390x)).unwrap();
+    assert_eq!(steps[0].comment, "Imported from linux/s390x");
+
+    let query = |all| ImageQuery {
+        all,
+        ..ImageQuery::default()
+    };
+    let listed = |all| {
+        let lines = engine.images(&query(all)).unwrap().into_iter();
+        lines
+            .map(|line| (line.name.unwrap().familiar(), line.id.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let app = "app:latest".to_owned();
+    assert_eq!(listed(false), [(app.clone(), mine.clone())]);
+    assert_eq!(listed(true).len(), 2);
+
+    // A tag is the index's, of an id the image's.
+    engine.tag("app", "copy").unwrap();
+    assert_eq!(
+        engine.inspect_image("copy").unwrap().descriptor.digest,
+        index
+    );
+    engine.tag(&foreign, "alone").unwrap();
+    assert_eq!(engine.inspect_image("alone").unwrap().id, foreign);
+    engine.remove_image("alone", false).unwrap();
+    engine.remove_image("copy", false).unwrap();
+    let removed = engine.remove_platform("app", &s390x, false).unwrap();
+    assert_eq!(removed.deleted[0].to_string(), foreign);
+    assert_eq!(listed(true), [(app, mine)]);
+    assert!(engine.remove_platform("app", &s390x, false).is_err());
+}
+
+#[test]
+fn one_platform_of_several_is_saved_and_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let (mine, foreign, _) = multi(&engine, "app");
+    let s390x: Platform = "linux/s390x".parse().unwrap();
+    let save = |format, platform: Option<&Platform>| {
+        let mut archive = Vec::new();
+        engine
+            .save(&["app".to_owned()], format, platform, &mut archive)
+            .unwrap();
+        archive
+    };
+    let load = |archive: &[u8], platform: Option<&Platform>| {
+        let place = tempfile::tempdir().unwrap();
+        let other = super::tests::engine(place.path());
+        let lines: Vec<String> = other
+            .load(&mut &*archive, platform)?
+            .iter()
+            .flat_map(Loaded::lines)
+            .collect();
+        assert_eq!(lines, ["Loaded image: app:latest"]);
+        let images = other.store.all_images().unwrap();
+        Ok::<_, crate::Error>(
+            images
+                .iter()
+                .map(|image| image.id.to_string())
+                .collect::<Vec<_>>(),
+        )
+    };
+    use ArchiveFormat::{Docker, Oci};
+    let both = [foreign.clone(), mine.clone()];
+    assert_eq!(load(&save(Oci, None), None).unwrap(), both);
+    assert_eq!(load(&save(Oci, None), Some(&s390x)).unwrap(), both[..1]);
+    assert_eq!(load(&save(Oci, Some(&s390x)), None).unwrap(), both[..1]);
+    assert_eq!(load(&save(Docker, None), None).unwrap(), both[1..]);
+    assert_eq!(load(&save(Docker, Some(&s390x)), None).unwrap(), both[..1]);
+    assert!(load(&save(Docker, None), Some(&s390x)).is_err());
+}
+
+#[test]
+fn what_registries_know_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    import(&engine, "reg.test/app:1", &[], &[("f", "1")]);
+    engine.tag("reg.test/app:1", "reg.test/app:2").unwrap();
+    engine.tag("reg.test/app:1", "local").unwrap();
+    let digest = Digest::of(b"pushed");
+    let name: smidge_image::Reference = "reg.test/app:1".parse().unwrap();
+    engine.store.set_repo_digest(&name, digest).unwrap();
+    let shown = engine.inspect_image("local").unwrap();
+    assert_eq!(shown.repo_tags.len(), 3);
+    assert_eq!(shown.repo_digests, [format!("reg.test/app@{digest}")]);
+    let digests = |engine: &Engine| {
+        let lines = engine.images(&ImageQuery::default()).unwrap().into_iter();
+        let mut lines: Vec<_> = lines
+            .map(|line| (line.name.unwrap().familiar(), line.digest))
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(
+        digests(&engine),
+        [
+            ("local:latest".to_owned(), None),
+            ("reg.test/app:1".to_owned(), Some(digest)),
+            ("reg.test/app:2".to_owned(), Some(digest)),
+        ]
+    );
+    // A newer image takes the tags; the older keeps the digest, as Docker's `<none>`.
+    for tag in ["1", "2"] {
+        import(&engine, &format!("reg.test/app:{tag}"), &[], &[("f", "2")]);
+    }
+    engine.remove_image("local", false).unwrap();
+    let pinned = format!("reg.test/app@{digest}");
+    assert!(digests(&engine).contains(&(pinned, Some(digest))));
+    let filtered = listed(&engine, None, &["dangling=true"]);
+    assert_eq!(filtered, [format!("reg.test/app@{digest}")]);
+}
+
+#[test]
+fn several_images_are_removed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    for number in 0..3 {
+        import(
+            &engine,
+            &format!("app:{number}"),
+            &[],
+            &[("f", &number.to_string())],
+        );
+    }
+    let names = ["app:0", "none", "app:2"].map(str::to_owned);
+    let outcomes = engine.remove_images(&names, false).unwrap();
+    let fine: Vec<bool> = outcomes.iter().map(|outcome| outcome.is_ok()).collect();
+    assert_eq!(fine, [true, false, true]);
+    assert_eq!(listed(&engine, None, &[]), ["app:1"]);
 }

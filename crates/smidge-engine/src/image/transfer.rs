@@ -54,7 +54,9 @@ impl Loaded {
 }
 
 impl Engine {
-    /// Writes images to an archive. A repository without a tag means all its tags.
+    /// Writes images to an archive. A repository without a tag means all its tags. A name for several
+    /// platforms goes to OCI's archive whole, to Docker's as this machine's image, unless one platform
+    /// is asked for.
     ///
     /// # Errors
     /// When there is no such image, when it is damaged, when `output` cannot be written.
@@ -62,9 +64,10 @@ impl Engine {
         &self,
         names: &[String],
         format: ArchiveFormat,
+        platform: Option<&Platform>,
         output: &mut dyn Write,
     ) -> Result<()> {
-        let images = self.named(names)?;
+        let images = self.named(names, platform)?;
         match format {
             ArchiveFormat::Docker => self.store.save_docker_archive(&images, output)?,
             ArchiveFormat::Oci => self.store.save_oci_archive(&images, output)?,
@@ -76,16 +79,28 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::save`].
-    pub fn save_layout(&self, names: &[String], directory: &Path) -> Result<()> {
-        Ok(self.store.save_oci_layout(&self.named(names)?, directory)?)
+    pub fn save_layout(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        directory: &Path,
+    ) -> Result<()> {
+        let images = self.named(names, platform)?;
+        Ok(self.store.save_oci_layout(&images, directory)?)
     }
 
     /// The images that are meant, each with the names that it is to have in an archive.
-    fn named(&self, names: &[String]) -> Result<Vec<(Image, Vec<Reference>)>> {
+    fn named(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<(Image, Vec<Reference>)>> {
         let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
         let mut add = |image: Image, name: Option<Reference>| {
-            let known = images.iter().position(|(known, _)| known.id == image.id);
-            let at = known.unwrap_or_else(|| {
+            let same = |(known, _): &(Image, _)| {
+                (known.digest, &known.index) == (image.digest, &image.index)
+            };
+            let at = images.iter().position(same).unwrap_or_else(|| {
                 images.push((image, Vec::new()));
                 images.len() - 1
             });
@@ -96,28 +111,19 @@ impl Engine {
             }
         };
         for text in names {
-            let image = self.store.image(text)?;
+            let image = self.store.image_for(text, platform)?;
             // An id means the image without a name, as in Docker.
             let name = text
                 .parse::<Reference>()
                 .ok()
                 .filter(|name| image.names.contains(name));
-            let bare = name.as_ref().is_some_and(|name| {
-                name.digest().is_none() && !text.rsplit('/').next().unwrap_or(text).contains(':')
-            });
+            let bare = !text.rsplit('/').next().unwrap_or(text).contains(':');
             match name {
                 Some(name) if bare => {
-                    for other in self.store.images()? {
-                        let of_repository =
-                            |n: &&Reference| n.familiar_name() == name.familiar_name();
-                        for name in other
-                            .names
-                            .iter()
-                            .filter(of_repository)
-                            .cloned()
-                            .collect::<Vec<_>>()
-                        {
-                            add(other.clone(), Some(name));
+                    for name in self.stored_tags(&name)? {
+                        // Its other tags may be for other machines alone, or of what is no image.
+                        if let Ok(image) = self.store.image_for(&name.to_string(), platform) {
+                            add(image, Some(name));
                         }
                     }
                 }
@@ -127,13 +133,25 @@ impl Engine {
         Ok(images)
     }
 
-    /// Reads images from an archive that any engine wrote.
+    /// All names of a repository that have a tag.
+    fn stored_tags(&self, repository: &Reference) -> Result<Vec<Reference>> {
+        let names = self.store.entries()?.into_iter();
+        let names = names.filter_map(|entry| entry.name);
+        let mut tags: Vec<Reference> = names
+            .filter(|name| name.tag().is_some())
+            .filter(|name| name.familiar_name() == repository.familiar_name())
+            .collect();
+        tags.sort();
+        Ok(tags)
+    }
+
+    /// Reads images from an archive that any engine wrote, for one platform if one is asked for.
     ///
     /// # Errors
-    /// When it is no such archive, when it is damaged, when the store cannot be written. Then nothing
-    /// is loaded.
-    pub fn load(&self, input: &mut dyn Read) -> Result<Vec<Loaded>> {
-        let images = self.store.load(input)?;
+    /// When it is no such archive, when it is damaged, when there is nothing for the platform, when
+    /// the store cannot be written. Then nothing is loaded.
+    pub fn load(&self, input: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
+        let images = self.store.load_for(input, platform)?;
         Ok(loaded(images))
     }
 
@@ -141,8 +159,12 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::load`].
-    pub fn load_layout(&self, directory: &Path) -> Result<Vec<Loaded>> {
-        let images = self.store.load_oci_layout(directory)?;
+    pub fn load_layout(
+        &self,
+        directory: &Path,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>> {
+        let images = self.store.load_oci_layout_for(directory, platform)?;
         Ok(loaded(images))
     }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use smidge_engine::image::Step;
+use smidge_image::Platform;
 
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Columns, row};
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// Show everything in full
     #[arg(long)]
     no_trunc: bool,
+    /// Of an image for several machines, the one for OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -43,7 +47,9 @@ const COLUMNS: Columns = Columns {
 };
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
-    let steps = session.engine()?.history(&args.image)?;
+    let steps = session
+        .engine()?
+        .history(&args.image, args.platform.as_ref())?;
     let rows: Vec<_> = steps
         .iter()
         .map(|step| shown(step, session.host.now, args))

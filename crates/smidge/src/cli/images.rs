@@ -14,15 +14,16 @@ use crate::render::words;
   smidge images                           all images, the newest first
   smidge images 'hello*'                  those whose name fits a pattern
   smidge images -q -f dangling=true       ids of those without a name
+  smidge images -a --format 'table {{.Repository}}\t{{.ID}}\t{{.Platform}}'
   smidge images --format '{{.Repository}}:{{.Tag}} {{.Size}}'")]
 pub(super) struct Args {
     /// Name, or pattern of names
     #[arg(value_name = "NAME[:TAG]")]
     reference: Option<String>,
-    /// Show all images; there are no intermediate ones to hide
+    /// Show the images for all platforms, not for this machine alone
     #[arg(short, long)]
     all: bool,
-    /// Show the manifests' digests
+    /// Show the digests by which registries know them
     #[arg(long)]
     digests: bool,
     /// Show those that meet a condition: dangling, label, reference, before or since; repeatable
@@ -51,6 +52,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
     ("SharedSize", "SHARED SIZE"),
     ("Containers", "CONTAINERS"),
+    ("Platform", "PLATFORM"),
 ];
 const COLUMNS: Columns = Columns {
     headers: HEADERS,
@@ -62,11 +64,10 @@ const WITH_DIGESTS: Columns = Columns {
 };
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
-    // `-a` shows what is shown anyway: nothing intermediate is kept.
-    let _ = args.all;
     let query = ImageQuery {
         reference: args.reference.clone(),
         filters: args.filter.clone(),
+        all: args.all,
     };
     let images = session.engine()?.images(&query)?;
     let rows: Vec<_> = images
@@ -96,6 +97,9 @@ fn shown(image: &Listed, now: SystemTime, full: bool) -> listing::Row {
     } else {
         image.id.short()
     };
+    let digest = image
+        .digest
+        .map_or_else(|| NONE.to_owned(), |digest| digest.to_string());
     let created = image.created.as_deref().and_then(words::moment);
     let size = words::size(image.size);
     let mut row = row([
@@ -104,7 +108,7 @@ fn shown(image: &Listed, now: SystemTime, full: bool) -> listing::Row {
             repository.unwrap_or_else(|| NONE.to_owned()).into(),
         ),
         ("Tag", tag.unwrap_or(NONE).into()),
-        ("Digest", image.digest.to_string().into()),
+        ("Digest", digest.into()),
         ("ID", id.into()),
         (
             "CreatedSince",
@@ -123,6 +127,7 @@ fn shown(image: &Listed, now: SystemTime, full: bool) -> listing::Row {
         ("UniqueSize", "N/A".into()),
         ("SharedSize", "N/A".into()),
         ("Containers", image.containers.to_string().into()),
+        ("Platform", image.platform.to_string().into()),
     ]);
     row.labels.clone_from(&image.labels);
     row

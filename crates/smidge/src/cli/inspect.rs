@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::Serialize as _;
 use serde_json::Value;
 use smidge_engine::{Engine, Error, Kind};
+use smidge_image::Platform;
 
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Row};
@@ -14,6 +15,7 @@ use crate::render::listing::{self, Row};
   smidge inspect hello
   smidge inspect -f '{{.State.Status}}' web
   smidge inspect -f '{{json .Config.Env}}' --type image hello
+  smidge inspect --platform linux/arm64 hello
   smidge inspect -f '{{(index (index .NetworkSettings.Ports \"8080/tcp\") 0).HostPort}}' web")]
 pub(super) struct Args {
     /// Name or id; repeatable
@@ -25,6 +27,9 @@ pub(super) struct Args {
     /// Look at things of this type alone
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     kind: Option<Type>,
+    /// Of an image for several machines, the one for OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
     /// Accepted for Docker's sake
     #[arg(short, long, hide = true)]
     size: bool,
@@ -52,7 +57,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     let mut found = Vec::new();
     let outcome = super::session::each(&args.names, |name| {
-        found.push(inspected(&engine, name, args.kind)?);
+        found.push(inspected(&engine, name, args)?);
         Ok(())
     });
     let text = match args.format.as_deref() {
@@ -74,10 +79,12 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
 }
 
 /// A container of the name, else an image, as in Docker.
-fn inspected(engine: &Engine, name: &str, kind: Option<Type>) -> Result<Value, Error> {
+fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
     let container = || json(engine.inspect_container(name)?);
-    let image = || json(engine.inspect_image(name)?);
-    match kind {
+    let image = || json(engine.inspect_image_for(name, args.platform.as_ref())?);
+    match args.kind {
+        // No container is for a platform.
+        None if args.platform.is_some() => image(),
         Some(Type::Container) => container(),
         Some(Type::Image) => image(),
         None => match container() {

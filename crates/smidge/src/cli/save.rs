@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use smidge_engine::image::ArchiveFormat;
 use smidge_engine::{Error, Kind};
+use smidge_image::Platform;
 
 use super::session::{Outcome, Session};
 use crate::render::listing::unwritable;
@@ -16,7 +17,8 @@ use crate::render::listing::unwritable;
 #[command(after_help = "Examples:
   smidge save -o hello.tar hello
   smidge save hello | ssh host docker load
-  smidge save --format oci-archive -o hello.tar hello")]
+  smidge save --format oci-archive -o hello.tar hello
+  smidge save --platform linux/arm64 -o hello.tar hello")]
 pub(super) struct Args {
     /// Name or id; repeatable
     #[arg(required = true, value_name = "IMAGE")]
@@ -27,6 +29,9 @@ pub(super) struct Args {
     /// The form: Docker's archive, OCI's, or an OCI image layout in a directory
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
     format: Format,
+    /// Of an image for several machines, the one for OS/ARCH[/VARIANT] alone
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
 }
 
 /// `--format`.
@@ -41,6 +46,7 @@ enum Format {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
+    let platform = args.platform.as_ref();
     let format = match args.format {
         Format::DockerArchive => ArchiveFormat::Docker,
         Format::OciArchive => ArchiveFormat::Oci,
@@ -49,7 +55,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
                 return Err(Error::new(Kind::Input, "`--format oci` needs a directory")
                     .with_hint("name one: `smidge save --format oci -o DIR IMAGE`"));
             };
-            engine.save_layout(&args.images, &session.host.absolute(directory))?;
+            engine.save_layout(&args.images, platform, &session.host.absolute(directory))?;
             return Ok(0);
         }
     };
@@ -61,12 +67,12 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
             );
         }
         let mut out = BufWriter::new(session.out());
-        engine.save(&args.images, format, &mut out)?;
+        engine.save(&args.images, format, platform, &mut out)?;
         out.flush().map_err(unwritable)?;
         return Ok(0);
     };
     to_file(&session.host.absolute(path), |file| {
-        engine.save(&args.images, format, file)
+        engine.save(&args.images, format, platform, file)
     })?;
     Ok(0)
 }
