@@ -31,8 +31,8 @@ pub(super) async fn start(
     }
     if let Some(text) = asked.query.first("digest") {
         let digest = digest(text)?;
-        let session = registry.sessions.start(&repository)?;
-        let finished = finish(registry, (repository, session), digest, sent.take()?);
+        let writing = registry.sessions.start(&repository)?.write()?;
+        let finished = finish(registry, (repository, writing), digest, sent.take()?);
         return finished.await;
     }
     let session = registry.sessions.start(&repository)?;
@@ -73,9 +73,9 @@ pub(super) async fn go_on(
     match asked.method {
         Method::GET | Method::HEAD => Ok(progress(StatusCode::NO_CONTENT, &repository, &session)),
         Method::PATCH => {
+            let writing = Arc::clone(&session).write()?;
             check_chunk(&repository, &session, &asked, sent)?;
-            let task = append(registry, Arc::clone(&session), sent.take()?);
-            task.await?;
+            append(registry, writing, sent.take()?).await?;
             Ok(progress(StatusCode::ACCEPTED, &repository, &session))
         }
         Method::PUT => {
@@ -83,8 +83,9 @@ pub(super) async fn go_on(
                 Fault::bad_request(Code::DigestInvalid, "the query lacks `digest`")
             })?;
             let digest = digest(text)?;
+            let writing = Arc::clone(&session).write()?;
             check_chunk(&repository, &session, &asked, sent)?;
-            finish(registry, (repository, session), digest, sent.take()?).await
+            finish(registry, (repository, writing), digest, sent.take()?).await
         }
         Method::DELETE => {
             registry.sessions.end(&session);
@@ -94,7 +95,7 @@ pub(super) async fn go_on(
     }
 }
 
-/// Checks that a chunk is the next one, if it says which it is.
+/// Checks that a chunk is the next one, if it says which it is. Nobody else may be writing.
 fn check_chunk(
     repository: &Repository,
     session: &Arc<Session>,
@@ -134,21 +135,19 @@ fn check_chunk(
 /// answer any more.
 async fn append(
     registry: Arc<Registry>,
-    session: Arc<Session>,
+    mut writing: Writing,
     body: Incoming,
 ) -> Result<(), Fault> {
-    let mut writing = session.write()?;
     joined(async move { take_in(&registry, &mut writing, body).await }).await
 }
 
 /// Takes in the last chunk, and makes everything a blob.
 async fn finish(
     registry: Arc<Registry>,
-    (repository, session): (Repository, Arc<Session>),
+    (repository, mut writing): (Repository, Writing),
     digest: Digest,
     body: Incoming,
 ) -> Result<Answer, Fault> {
-    let mut writing = session.write()?;
     joined(async move {
         let single = writing.session.offset() == 0;
         let taken = take_in(&registry, &mut writing, body).await;
