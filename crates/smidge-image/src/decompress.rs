@@ -10,14 +10,37 @@ use crate::LayerKind;
 /// asks for.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// What every zstd frame begins with.
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 /// Tells how bytes are packed from the first four of them; what is neither gzip nor zstd counts as a
 /// bare tar archive.
 pub fn sniff(first: &[u8]) -> LayerKind {
     match first {
         [0x1f, 0x8b, ..] => LayerKind::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => LayerKind::Zstd,
+        _ if first.starts_with(ZSTD_MAGIC) => LayerKind::Zstd,
         _ => LayerKind::Tar,
     }
+}
+
+/// Bytes of memory that the first frame of zstd data asks of its decoder, by its header, which takes up
+/// at most 18 bytes; `None` for what is no such header. (RFC 8878, 3.1.1.1.)
+pub fn zstd_window(first: &[u8]) -> Option<u64> {
+    let (descriptor, rest) = first.strip_prefix(ZSTD_MAGIC)?.split_first()?;
+    if descriptor & 0x20 == 0 {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // A single segment: the window is the whole content.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let (length, least) = [(1, 0), (2, 256), (4, 0), (8, 0)][usize::from(descriptor >> 6)];
+    let size = rest.get(dictionary..dictionary + length)?;
+    let size = size
+        .iter()
+        .rev()
+        .fold(0, |size, byte| size << 8 | u64::from(*byte));
+    Some(size.saturating_add(least))
 }
 
 /// Undoes a layer's compression.
@@ -297,6 +320,27 @@ mod tests {
                 10 + exponent
             );
         }
+    }
+
+    #[test]
+    fn windows_are_told_by_the_header() {
+        let window = |bytes: &[u8]| zstd_window(bytes);
+        for (length, wanted) in [(0, 0), (255, 255), (256, 256), (70_000, 70_000)] {
+            let frame = zstd::bulk::compress(&vec![7; length], 3).unwrap();
+            assert_eq!(window(&frame), Some(wanted), "{length}");
+            assert_eq!(window(&frame[..5]), None);
+        }
+        let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(23).unwrap();
+        encoder.write_all(TEXT).unwrap();
+        assert_eq!(window(&encoder.finish().unwrap()), Some(8 << 20));
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3 | 1];
+        assert_eq!(window(&frame), Some((128 << 20) + (16 << 20)));
+        assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd, 0, 0xff]), Some(15 << 38));
+        let vast = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe3][..], &[0xff; 12]].concat();
+        assert_eq!(window(&vast), Some(u64::MAX));
+        assert_eq!(window(&gzip(TEXT)), None);
+        assert_eq!(window(b""), None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod whiteout;
 mod zstd;
 
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
-pub use decompress::{Limited, decompress, sniff};
+pub use decompress::{Limited, decompress, sniff, zstd_window};
 pub use digest::{DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use document::{Descriptor, Index, LayerKind, Manifest, MediaType, annotation, media_type};
 pub use gzip::{ENCODER, Effort, compress_gzip};

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Cursor, Read, Write as _};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use smidge_image::{Descriptor, DiffId, Digest, Reference};
+use smidge_image::{Descriptor, DiffId, Digest, LayerError, Reference, zstd_window};
 
 use crate::arrival::Arrival;
-use crate::checkout::Unpacking;
+use crate::checkout::{Unpacking, layer_error};
 use crate::follow::Progress;
 use crate::partial::Partial;
 use crate::temp::{TempDir, TempFile};
@@ -19,6 +19,12 @@ use crate::{Error, Image, Ownership, Store};
 /// [`Error::Fetch`].
 pub type Fetch<'f> = dyn FnMut(u64) -> io::Result<Box<dyn Read + Send>> + Send + 'f;
 
+/// As much of a blob as tells what memory it takes to unpack it.
+const START: usize = 18;
+
+/// The largest window that several layers may have at a time, in bytes.
+const LARGE: u64 = 8 << 20;
+
 /// Blobs on their way into the store. Any number of threads may bring them; nothing is visible before
 /// [`Intake::commit`], which makes all of it durable at once.
 ///
@@ -27,6 +33,8 @@ pub struct Intake<'s> {
     store: &'s Store,
     state: Mutex<State>,
     done: Condvar,
+    /// Held by the one who unpacks a layer that takes much memory.
+    large: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,6 +72,7 @@ impl Store {
             store: self,
             state: Mutex::default(),
             done: Condvar::new(),
+            large: Mutex::default(),
         })
     }
 }
@@ -253,10 +262,22 @@ impl Intake<'_> {
 
     fn unpack(
         &self,
-        reader: impl Read,
+        mut reader: impl Read,
         digest: &Digest,
         diff_id: &DiffId,
     ) -> Result<TempDir, Error> {
+        let mut start = Vec::with_capacity(START);
+        let started = (&mut reader).take(START as u64).read_to_end(&mut start);
+        started.map_err(|error| {
+            let source = LayerError::Read {
+                offset: 0,
+                source: error,
+            };
+            layer_error(&diff_id.to_string(), source)
+        })?;
+        let large = zstd_window(&start).is_some_and(|window| window > LARGE);
+        let _turn = large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
+        let reader = Cursor::new(start).chain(reader);
         let unpacking = Unpacking {
             digest,
             diff_id,

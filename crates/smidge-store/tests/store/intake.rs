@@ -736,7 +736,13 @@ fn large(directory: &Path) -> Vec<Remote> {
         let tar = tar(&members);
         let packed = match gzipped {
             true => gzip(&tar),
-            false => zstd::encode_all(tar.as_slice(), 3).unwrap(),
+            // Two windows of 32 MiB would be too much at a time.
+            false => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+                encoder.window_log(25).unwrap();
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
         };
         std::fs::write(directory.join(format!("{number}.blob")), &packed).unwrap();
         let mut layer = Remote::new(kind, &tar, packed);
