@@ -1,9 +1,11 @@
 //! Layers as they leave, and what is found again by digest.
 
-use smidge_image::{Digest, Manifest, annotation, media_type};
+use std::process::Command;
+
+use smidge_image::{Descriptor, Digest, Index, Manifest, Platform, annotation, media_type};
 use smidge_store::Compression;
 
-use crate::fixture::{add, file, fixture, hello, read, tar};
+use crate::fixture::{add, file, fixture, has_program, hello, name, read, tar};
 
 const ALL: [(Compression, &str, &str); 4] = [
     (Compression::Gzip, "smidge-gzip-1", media_type::LAYER_GZIP),
@@ -98,6 +100,83 @@ fn what_travels_is_found_by_its_digest() {
     let unknown = Digest::of(b"unknown");
     assert!(fixture.store.transfer_blob(&unknown).is_none());
     assert_eq!(fixture.store.transfer_manifest(&unknown).unwrap(), None);
+}
+
+#[test]
+fn an_index_travels_with_its_images() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let image = |content: &str| hello(store, &[content], &content.repeat(1000));
+    let mut entries = ["one", "two"].map(|content| image(content).descriptor());
+    entries[0].platform = Some(Platform::linux("amd64"));
+    entries[1].platform = Some(Platform::linux("arm64"));
+    let mut absent = Descriptor::of(media_type::MANIFEST, b"elsewhere");
+    absent.platform = Some(Platform::linux("s390x"));
+    let mut all = entries.to_vec();
+    all.push(absent.clone());
+    let bytes = Index::new(all.clone()).to_bytes();
+    let stored = store.add_index(&bytes, &[name("many")]).unwrap();
+
+    assert_eq!(
+        store.transfer_index("one", Compression::Gzip).unwrap(),
+        None
+    );
+    let plain = store.transfer_index("many", Compression::None).unwrap();
+    let plain = plain.unwrap();
+    assert_eq!(
+        (plain.index, plain.descriptor.digest),
+        (bytes, stored.digest)
+    );
+    assert_eq!(plain.missing, [absent.clone()]);
+
+    let packed = store.transfer_index("many", Compression::Zstd).unwrap();
+    let packed = packed.unwrap();
+    let index: Index = serde_json::from_slice(&packed.index).unwrap();
+    assert_eq!(
+        packed.descriptor,
+        Descriptor::of(media_type::INDEX, &packed.index)
+    );
+    assert_eq!(index.manifests[2], absent);
+    for ((entry, before), image) in index.manifests.iter().zip(&all).zip(&packed.images) {
+        assert_eq!(entry.platform, before.platform);
+        assert_eq!(
+            (entry.digest, entry.size),
+            (image.digest(), image.descriptor.size)
+        );
+        assert_ne!(entry.digest, before.digest);
+    }
+    let found = store.transfer_manifest(&packed.descriptor.digest).unwrap();
+    assert_eq!(found, Some((packed.descriptor, packed.index)));
+    // What lacks a layer is missing, too.
+    let layer = &store.image("two").unwrap().manifest.layers[0];
+    std::fs::remove_file(store.root().join("blobs/sha256").join(layer.digest.hex())).unwrap();
+    let rest = store.transfer_index("many", Compression::Gzip).unwrap();
+    let rest = rest.unwrap();
+    assert_eq!((rest.images.len(), rest.missing.len()), (1, 2));
+}
+
+#[test]
+fn zstd_itself_reads_what_is_made() {
+    if !has_program("zstd") {
+        return;
+    }
+    let fixture = fixture();
+    for (compression, numbers) in [
+        (Compression::Zstd, 900_000),
+        (Compression::SmallestZstd, 90_000),
+    ] {
+        let text: String = (0..numbers).map(|n| format!("{n} ")).collect();
+        let original = tar(&[file("text", &text)]);
+        let image = add(&fixture.store, &["a"], std::slice::from_ref(&original));
+        let transfer = fixture.store.transfer(&image, compression).unwrap();
+        let output = Command::new("zstd")
+            .args(["-d", "-q", "-c"])
+            .stdin(transfer.layers[0].file().unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        assert!(output.stdout == original);
+    }
 }
 
 #[test]
