@@ -14,9 +14,10 @@ pub use history::Step;
 pub use info::{Disk, Info};
 pub use inspect::ImageInspect;
 pub use list::{ImageQuery, Listed};
-pub use smidge_store::Removed;
 pub use removal::{PruneReport, PruneRequest};
 pub use transfer::{ArchiveFormat, ImportRequest, Loaded};
+
+pub use smidge_store::Removed;
 
 pub(crate) use list::similar_names;
 

@@ -321,7 +321,7 @@ fn a_name_for_several_platforms_is_shown_as_this_machine_s_unless_asked() {
     assert_eq!(absent.kind(), crate::Kind::NotFound);
     let hint = "pull it: `smidge pull --platform linux/arm/v5 app`";
     assert!(
-        absent.hints().iter().any(|known| known.to_string() == hint),
+        absent.hints().iter().any(|known| *known == hint),
         "{absent:?}"
     );
 
