@@ -3,14 +3,14 @@
 use ureq::http::Method;
 
 use crate::token::{self, Realm, Scopes, basic_header, wanted};
-use crate::transport::Request;
+use crate::transport::{Answer, Request};
 use crate::wire::{Call, Target, Wire};
 use crate::{Credentials, Endpoint, Error, Login, Result, challenge};
 
 /// Shows credentials to a registry as its first answer wants them.
 pub(crate) fn log_in(wire: &Wire, endpoint: &Endpoint, credentials: &Credentials) -> Result<Login> {
     let root = Call::new(Method::GET, Target::Path("/v2/".to_owned()), &Scopes::new());
-    let answer = wire.anonymous(endpoint, &root)?;
+    let answer = own(wire.anonymous(endpoint, &root)?, endpoint)?;
     if answer.status != 401 {
         // A registry that wants no credentials accepts any, as Docker has it.
         return match answer.is_success() {
@@ -44,12 +44,27 @@ pub(crate) fn log_in(wire: &Wire, endpoint: &Endpoint, credentials: &Credentials
         return Err(wire.refusal(endpoint, answer));
     }
     answer.finish();
-    let answer = wire.ask(endpoint, &request)?;
+    let answer = own(wire.ask(endpoint, &request)?, endpoint)?;
     if !answer.is_success() {
         return Err(wire.refusal(endpoint, answer));
     }
     answer.finish();
     Ok(Login { identity_token })
+}
+
+/// The answer, if it is the registry's own: nobody else learns the credentials, or says whether they
+/// are right.
+fn own(answer: Answer, endpoint: &Endpoint) -> Result<Answer> {
+    if answer.direct {
+        return Ok(answer);
+    }
+    Err(Error::Protocol {
+        request: format!("GET {}/v2/", endpoint.host),
+        why: format!(
+            "it sends us on to `{}`, and nobody else is told who we are",
+            answer.url
+        ),
+    })
 }
 
 #[cfg(test)]

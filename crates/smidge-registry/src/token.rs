@@ -14,7 +14,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use crate::challenge::Challenge;
-use crate::transport::{Answer, Content, Request};
+use crate::transport::{Answer, Content, Follow, Request};
 use crate::url::Url;
 use crate::{Credentials, Endpoint, Error, Found, Result, Secret};
 
@@ -255,6 +255,7 @@ impl Realm {
             let request = Request::new(Method::POST, self.url.clone())
                 .header("content-type", "application/x-www-form-urlencoded")
                 .content(Content::Bytes(form.as_bytes()))
+                .follow(Follow::Here)
                 .whole(LONGEST_ANSWER);
             let answer = ask(request)?;
             if !matches!(answer.status, 404 | 405) {
@@ -284,7 +285,9 @@ impl Realm {
         if let Some(account) = account {
             url = url.with("account", account);
         }
-        let mut request = Request::new(Method::GET, url).whole(LONGEST_ANSWER);
+        let mut request = Request::new(Method::GET, url)
+            .follow(Follow::Here)
+            .whole(LONGEST_ANSWER);
         request.authorization = authorization;
         granted(ask(request)?)
     }

@@ -29,6 +29,17 @@ pub(crate) enum Content<'a> {
     Stream(u64, Open<'a>),
 }
 
+/// How far redirects are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Not at all.
+    Nowhere,
+    /// At the same origin: what is sent says who we are, or is to come from there and nowhere else.
+    Here,
+    /// Wherever they lead.
+    Anywhere,
+}
+
 /// A request.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
@@ -38,8 +49,8 @@ pub(crate) struct Request<'a> {
     pub(crate) content: Content<'a>,
     /// The `Authorization` header; goes to the URL's origin and nowhere else.
     pub(crate) authorization: Option<Secret>,
-    /// Whether redirects are followed.
-    pub(crate) follow: bool,
+    /// Which redirects are followed.
+    pub(crate) follow: Follow,
     /// How long the answer may take where that is longer than usual.
     pub(crate) patience: Option<Duration>,
     /// Up to how many bytes of a success are read at once: then what breaks there is asked again, too.
@@ -55,7 +66,7 @@ impl<'a> Request<'a> {
             headers: Vec::new(),
             content: Content::Nothing,
             authorization: None,
-            follow: true,
+            follow: Follow::Anywhere,
             patience: None,
             whole: None,
         }
@@ -70,6 +81,12 @@ impl<'a> Request<'a> {
     /// With an answer that is read at once, and so many bytes long at most.
     pub(crate) fn whole(mut self, limit: u64) -> Self {
         self.whole = Some(limit);
+        self
+    }
+
+    /// With redirects followed so far.
+    pub(crate) fn follow(mut self, follow: Follow) -> Self {
+        self.follow = follow;
         self
     }
 
@@ -202,13 +219,17 @@ impl Transport {
             let mut answer = self.exchange(&hop, &self.tls(tls, request, &url))?;
             answer.direct = ours;
             let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
-            if !moved || !request.follow {
+            if !moved || request.follow == Follow::Nowhere {
                 if let Some(limit) = request.whole.filter(|_| answer.is_success()) {
                     answer.read(limit)?;
                 }
                 return Ok(answer);
             }
-            url = answer.location().map_err(Broken::last)?;
+            let next = answer.location().and_then(|to| {
+                may_follow(request, tls, &to)?;
+                Ok(to)
+            });
+            url = next.map_err(Broken::last)?;
             if answer.status == 303 && method != Method::HEAD {
                 method = Method::GET;
                 content = Content::Nothing;
@@ -264,6 +285,30 @@ impl Transport {
             }
         })
     }
+}
+
+/// Refuses redirects to where a request must not go.
+fn may_follow(request: &Request<'_>, tls: &Tls, to: &Url) -> Result<(), Error> {
+    if request.follow == Follow::Here && !to.same_origin(&request.url) {
+        return Err(Error::Protocol {
+            request: request.label(),
+            why: format!("it sends us on to `{to}`, and nobody else is told who we are"),
+        });
+    }
+    stays_secure(&request.url, tls, to).map_err(|why| Error::Protocol {
+        request: request.label(),
+        why,
+    })
+}
+
+/// Refuses to leave TLS for plain HTTP, unless the registry is one that anybody may listen to.
+pub(crate) fn stays_secure(from: &Url, tls: &Tls, to: &Url) -> Result<(), String> {
+    if !from.secure() || to.secure() || tls.insecure {
+        return Ok(());
+    }
+    Err(format!(
+        "it sends us on to `{to}`, where everybody could listen"
+    ))
 }
 
 fn head(request: &Request<'_>) -> Result<http::Request<()>, Broken> {
@@ -400,5 +445,27 @@ mod tests {
         let elsewhere = transport.tls(&tls, &request, &url("https://s.example/x"));
         assert_eq!(elsewhere.identity, None);
         assert_eq!(elsewhere.authorities, tls.authorities);
+    }
+
+    #[test]
+    fn redirects_do_not_leave_tls_for_plain_http() {
+        let url = |text| Url::parse(text).unwrap();
+        let follow = |from, insecure, to| {
+            let tls = Tls {
+                insecure,
+                ..Tls::default()
+            };
+            let followed = may_follow(&Request::new(Method::GET, url(from)), &tls, &url(to));
+            followed.map_err(|error| error.to_string()).err()
+        };
+        let (plain, secure) = ("http://s.example/b?token=x", "https://s.example/b");
+        assert_eq!(
+            follow("https://r.example/b", false, plain).unwrap(),
+            "GET https://r.example/b: it sends us on to `http://s.example/b`, \
+             where everybody could listen"
+        );
+        assert_eq!(follow("https://r.example/b", false, secure), None);
+        assert_eq!(follow("https://r.example/b", true, plain), None);
+        assert_eq!(follow("http://localhost:5000/b", false, plain), None);
     }
 }

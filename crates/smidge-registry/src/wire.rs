@@ -10,7 +10,7 @@ use ureq::http::Method;
 use crate::agent::{Agents, ProxyFor};
 use crate::retry::{self, Policy};
 use crate::token::{CredentialsFor, Refusal, Scopes, Tokens};
-use crate::transport::{Answer, Content, Request, Transport};
+use crate::transport::{Answer, Content, Follow, Request, Transport, stays_secure};
 use crate::trouble::{Broken, Trouble, settle};
 use crate::url::{Url, split_port};
 use crate::{Endpoint, Error, Result, Scheme, Tls, challenge};
@@ -264,6 +264,10 @@ impl Wire {
         let (base, first) = self.base(endpoint, call)?;
         let mut request = call.request(&base);
         let ours = request.url.same_origin(&base);
+        stays_secure(&base, &endpoint.tls, &request.url).map_err(|why| {
+            let request = format!("{} {base}", call.method);
+            Broken::last(Error::Protocol { request, why })
+        })?;
         let answer = match first {
             Some(answer) => answer,
             None => {
@@ -329,7 +333,7 @@ impl Wire {
     ) -> Result<(bool, Option<Answer>), Broken> {
         let ask = |secure| {
             let mut request = call.request(&Url::new(secure, &endpoint.host, "/"));
-            request.follow = false;
+            request.follow = Follow::Nowhere;
             self.transport.send(&request, &endpoint.tls)
         };
         // An insecure registry is asked over TLS first, this machine's own is expected to have none.

@@ -78,6 +78,47 @@ fn a_token_that_the_registry_does_not_take_is_no_login() {
 }
 
 #[test]
+fn a_registry_that_sends_us_on_gets_no_credentials_sent_on() {
+    for status in [301, 302, 303, 307, 308] {
+        let other = Server::start(|seen: &Seen| match seen.header("authorization") {
+            Some(_) => Reply::new(200),
+            None => Reply::new(401).header("www-authenticate", "Basic realm=r"),
+        });
+        let to = other.url("/v2/");
+        let server = Server::start(move |_: &Seen| Reply::new(status).header("location", &to));
+        let error = try_at(&server, &basic()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "GET {}/v2/: it sends us on to `{}`, and nobody else is told who we are",
+                server.host(),
+                other.url("/v2/")
+            )
+        );
+        let shown = other.seen();
+        assert!(
+            shown
+                .iter()
+                .all(|seen| seen.header("authorization").is_none())
+        );
+    }
+}
+
+#[test]
+fn nobody_else_says_that_credentials_are_right() {
+    let other = Server::start(|_: &Seen| Reply::new(200));
+    let to = other.url("/");
+    let server = Server::start(move |seen: &Seen| match seen.header("authorization") {
+        Some(_) => Reply::new(302).header("location", &to),
+        None => Reply::new(401).header("www-authenticate", "Basic realm=r"),
+    });
+    assert!(matches!(
+        try_at(&server, &basic()),
+        Err(Error::Protocol { .. })
+    ));
+}
+
+#[test]
 fn a_registry_for_everybody_takes_anybody() {
     let server = Server::start(|_: &Seen| Reply::new(200));
     assert_eq!(

@@ -323,15 +323,31 @@ fn threads_share_a_token() {
 }
 
 #[test]
-fn a_redirect_of_the_token_server_takes_no_password_along() {
-    let elsewhere = Server::start(|_: &Seen| token(1));
-    let to = elsewhere.url("/token");
-    let server = registry(u32::MAX, move |_, _| {
-        Reply::new(307).header("location", to.clone())
+fn a_token_server_sends_us_nowhere_else() {
+    for credentials in [basic(), Credentials::IdentityToken(Secret::new("identity"))] {
+        for status in [301, 302, 303, 307, 308] {
+            let elsewhere = Server::start(|_: &Seen| token(1));
+            let to = elsewhere.url("/token");
+            let server = registry(u32::MAX, move |_, _| {
+                Reply::new(status).header("location", to.clone())
+            });
+            let error = get(&with(&server, credentials.clone()), &server).unwrap_err();
+            assert!(
+                error.to_string().contains("nobody else is told who we are"),
+                "{error}"
+            );
+            assert!(elsewhere.seen().is_empty(), "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_token_server_may_have_moved_at_its_own_place() {
+    let server = registry(u32::MAX, |seen, n| match seen.header("authorization") {
+        Some(BASIC) if seen.target == "/token2" => token(n),
+        _ => Reply::new(307).header("location", "/token2"),
     });
     get(&with(&server, basic()), &server).unwrap();
-    assert_eq!(elsewhere.seen().len(), 1);
-    assert_eq!(elsewhere.seen()[0].header("authorization"), None);
 }
 
 #[test]

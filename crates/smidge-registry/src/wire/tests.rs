@@ -455,3 +455,27 @@ fn the_client_says_who_it_is() {
     assert_eq!(seen.header("accept-encoding"), Some("identity"));
     assert_eq!(seen.header("host"), Some(server.host().as_str()));
 }
+
+#[test]
+fn what_is_sent_over_tls_does_not_go_on_in_the_open() {
+    let elsewhere = Server::start(|_: &Seen| Reply::new(201));
+    let endpoint = Endpoint {
+        host: "r.example".to_owned(),
+        scheme: Scheme::Https,
+        ..elsewhere.endpoint()
+    };
+    let target = Target::Url(Url::parse(&elsewhere.url("/upload?state=x")).unwrap());
+    let call = Call::new(Method::PUT, target, &Scopes::new()).content(Content::Bytes(b"layer"));
+    let broken = wire().once(&endpoint, &call).err().unwrap();
+    assert_eq!(
+        broken.error.to_string(),
+        format!(
+            "PUT https://r.example/: it sends us on to `{}`, where everybody could listen",
+            elsewhere.url("/upload")
+        )
+    );
+    let mut insecure = endpoint;
+    insecure.tls.insecure = true;
+    assert_eq!(wire().once(&insecure, &call).unwrap().status, 201);
+    assert_eq!(elsewhere.seen().len(), 1);
+}
