@@ -101,6 +101,16 @@ impl<'c> Remote<'c> {
         chosen.ok_or_else(|| self.other_platforms(wanted, there()))
     }
 
+    /// A document itself; of an index, the manifest for a platform.
+    fn chosen(&self, document: Document, wanted: Option<&Platform>) -> Result<Document> {
+        if !document.descriptor.is_index() {
+            return Ok(document);
+        }
+        let index = self.read("index", &document.bytes)?;
+        let chosen = self.select(&index, wanted)?;
+        self.document_of(&chosen.digest.to_string())
+    }
+
     /// Whether a config is for the platform that was asked for; if none was, whether it is for
     /// Linux: what is for another processor may run emulated.
     pub(super) fn check_platform(
@@ -142,12 +152,23 @@ impl<'c> Remote<'c> {
 }
 
 impl Engine {
+    /// Does something with one name in a registry.
+    fn with_remote<T>(
+        &self,
+        (name, verb): (&Reference, Verb),
+        connection: &Connection,
+        act: impl FnOnce(&Remote<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let _alone = Alone::from_here();
+        let client = self.client(connection)?;
+        act(&Remote::new(self, &client, (name, verb))?)
+    }
+
     /// The tags of a repository.
     ///
     /// # Errors
     /// When the registry refuses or cannot be reached.
     pub fn remote_tags(&self, repository: &str, connection: &Connection) -> Result<Vec<String>> {
-        let _alone = Alone::from_here();
         let name = parse_name(repository)?;
         if !is_bare(repository) {
             let fault = format!("`{repository}` names one image, not a repository");
@@ -156,10 +177,10 @@ impl Engine {
                 name.familiar_name()
             )));
         }
-        let client = self.client(connection)?;
-        let remote = Remote::new(self, &client, (&name, Verb::List))?;
-        let tags = remote.repository.tags();
-        tags.map_err(|fault| remote.attempt.failed(fault))
+        self.with_remote((&name, Verb::List), connection, |remote| {
+            let tags = remote.repository.tags();
+            tags.map_err(|fault| remote.attempt.failed(fault))
+        })
     }
 
     /// The digest of what a name stands for: of the index, unless a platform is given.
@@ -172,23 +193,23 @@ impl Engine {
         platform: Option<&Platform>,
         connection: &Connection,
     ) -> Result<Digest> {
-        let _alone = Alone::from_here();
-        let client = self.client(connection)?;
-        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
-        if platform.is_none()
-            && let Some(digest) = remote.head()?
-        {
-            return Ok(digest);
-        }
-        // What is not there, or a registry that does not tell.
-        let document = remote.document()?;
-        match platform {
-            Some(_) if document.descriptor.is_index() => {
-                let index = remote.read("index", &document.bytes)?;
-                Ok(remote.select(&index, platform)?.digest)
+        let name = parse_name(name)?;
+        self.with_remote((&name, Verb::Look), connection, |remote| {
+            if platform.is_none()
+                && let Some(digest) = remote.head()?
+            {
+                return Ok(digest);
             }
-            _ => Ok(document.descriptor.digest),
-        }
+            // What is not there, or a registry that does not tell.
+            let document = remote.document()?;
+            match platform {
+                Some(_) if document.descriptor.is_index() => {
+                    let index = remote.read("index", &document.bytes)?;
+                    Ok(remote.select(&index, platform)?.digest)
+                }
+                _ => Ok(document.descriptor.digest),
+            }
+        })
     }
 
     /// The manifest or index that a name stands for; a platform picks one manifest of an index.
@@ -201,16 +222,14 @@ impl Engine {
         platform: Option<&Platform>,
         connection: &Connection,
     ) -> Result<Document> {
-        let _alone = Alone::from_here();
-        let client = self.client(connection)?;
-        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
-        let document = remote.document()?;
-        if platform.is_none() || !document.descriptor.is_index() {
-            return Ok(document);
-        }
-        let index = remote.read("index", &document.bytes)?;
-        let chosen = remote.select(&index, platform)?;
-        remote.document_of(&chosen.digest.to_string())
+        let name = parse_name(name)?;
+        self.with_remote((&name, Verb::Look), connection, |remote| {
+            let document = remote.document()?;
+            match platform {
+                Some(_) => remote.chosen(document, platform),
+                None => Ok(document),
+            }
+        })
     }
 
     /// The config of an image, for this machine's platform unless one is given.
@@ -223,22 +242,18 @@ impl Engine {
         platform: Option<&Platform>,
         connection: &Connection,
     ) -> Result<Vec<u8>> {
-        let _alone = Alone::from_here();
-        let client = self.client(connection)?;
-        let remote = Remote::new(self, &client, (&parse_name(name)?, Verb::Look))?;
-        let mut document = remote.document()?;
-        let of_index = document.descriptor.is_index();
-        if of_index {
-            let index = remote.read("index", &document.bytes)?;
-            let chosen = remote.select(&index, platform)?;
-            document = remote.document_of(&chosen.digest.to_string())?;
-        }
-        let manifest: Manifest = remote.read("manifest", &document.bytes)?;
-        let bytes = remote.config(&manifest)?;
-        if !of_index && platform.is_some() {
-            let config = remote.read("config", &bytes)?;
-            remote.check_platform(&config, platform)?;
-        }
-        Ok(bytes)
+        let name = parse_name(name)?;
+        self.with_remote((&name, Verb::Look), connection, |remote| {
+            let document = remote.document()?;
+            let of_index = document.descriptor.is_index();
+            let document = remote.chosen(document, platform)?;
+            let manifest: Manifest = remote.read("manifest", &document.bytes)?;
+            let bytes = remote.config(&manifest)?;
+            if !of_index && platform.is_some() {
+                let config = remote.read("config", &bytes)?;
+                remote.check_platform(&config, platform)?;
+            }
+            Ok(bytes)
+        })
     }
 }

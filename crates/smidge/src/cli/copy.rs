@@ -4,9 +4,9 @@ use smidge_engine::Note;
 use smidge_engine::registry::{CopyRequest, Location};
 use smidge_image::Platform;
 
+use super::compression::CompressionArgs;
 use super::connection::ConnectionArgs;
 use super::progress::ProgressArgs;
-use super::push::Compress;
 use super::session::{Outcome, Session};
 
 /// Copy an image from one place to another
@@ -37,16 +37,8 @@ pub(super) struct Args {
     /// The platform, if not this machine's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Compress layers that are not: gzip (the default), zstd, none, smallest or zstd-smallest
-    #[arg(
-        long,
-        value_name = "HOW",
-        value_enum,
-        default_value_t,
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    compress: Compress,
+    #[command(flatten)]
+    compression: CompressionArgs,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -63,7 +55,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         destination: args.destination.clone(),
         platform: args.platform.clone(),
         all: args.all,
-        compression: args.compress.into(),
+        compression: args.compression.compression(),
         connection: args.connection.connection(session),
     };
     let sink = args.progress.sink(session, args.quiet);

@@ -13,6 +13,7 @@
 //! | other | `run`, `start -a`: the program's own |
 
 mod build;
+mod compression;
 mod config;
 mod connection;
 mod copy;

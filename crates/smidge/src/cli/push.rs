@@ -1,10 +1,10 @@
 //! `smidge push`.
 
-use clap::ValueEnum;
 use smidge_engine::Note;
-use smidge_engine::registry::{Compression, PushRequest, Pushed};
+use smidge_engine::registry::{PushRequest, Pushed};
 use smidge_image::{Platform, Reference};
 
+use super::compression::CompressionArgs;
 use super::connection::ConnectionArgs;
 use super::progress::ProgressArgs;
 use super::session::{Outcome, Session};
@@ -30,16 +30,8 @@ pub(super) struct Args {
     /// Send the image for one platform alone
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Compress layers: gzip (the default), zstd, none, smallest or zstd-smallest
-    #[arg(
-        long,
-        value_name = "HOW",
-        value_enum,
-        default_value_t,
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    compress: Compress,
+    #[command(flatten)]
+    compression: CompressionArgs,
     /// Print the name alone
     #[arg(short, long)]
     quiet: bool,
@@ -52,29 +44,6 @@ pub(super) struct Args {
     disable_content_trust: bool,
 }
 
-/// `--compress`.
-#[derive(Clone, Copy, Default, ValueEnum)]
-pub(super) enum Compress {
-    #[default]
-    Gzip,
-    Zstd,
-    None,
-    Smallest,
-    ZstdSmallest,
-}
-
-impl From<Compress> for Compression {
-    fn from(compress: Compress) -> Self {
-        match compress {
-            Compress::Gzip => Self::Gzip,
-            Compress::Zstd => Self::Zstd,
-            Compress::None => Self::None,
-            Compress::Smallest => Self::SmallestGzip,
-            Compress::ZstdSmallest => Self::SmallestZstd,
-        }
-    }
-}
-
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let _ = args.disable_content_trust;
     let engine = session.engine()?;
@@ -83,7 +52,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         all_tags: args.all_tags,
         platform: args.platform.clone(),
         stored_as: None,
-        compression: args.compress.into(),
+        compression: args.compression.compression(),
         connection: args.connection.connection(session),
     };
     // A name that is none is told by the engine.
