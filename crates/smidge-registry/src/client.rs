@@ -47,10 +47,15 @@ impl Client {
     /// A client with these settings.
     pub fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let (proxies, credentials) = (Arc::clone(&settings), Arc::clone(&settings));
+        let (proxies, credentials, hosts) = (
+            Arc::clone(&settings),
+            Arc::clone(&settings),
+            Arc::clone(&settings),
+        );
         let surroundings = Surroundings {
             bundles: settings.sources().ca_bundles.clone(),
             proxy: Box::new(move |secure, host| proxies.proxy(secure, host)),
+            tls: Box::new(move |host| hosts.tls(host)),
             credentials: Box::new(move |endpoint| {
                 credentials.credentials(&endpoint.credentials, &endpoint.path)
             }),

@@ -150,6 +150,7 @@ mod tests {
         let surroundings = Surroundings {
             bundles: Vec::new(),
             proxy: Box::new(move |_, _| Some(proxy.clone())),
+            tls: Box::new(|_| Ok(Tls::default())),
             credentials: Box::new(|_| Ok(None)),
         };
         Arc::new(Wire::new(surroundings, policy()))

@@ -26,7 +26,7 @@ pub(crate) fn log_in(wire: &Wire, endpoint: &Endpoint, credentials: &Credentials
     let mut identity_token = None;
     if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
         let realm = Realm::of(bearer, &answer.url, &answer.label)?;
-        let ask = |request: Request<'_>| wire.ask(endpoint, &request);
+        let ask = |request: Request<'_>| wire.ask_for_token(endpoint, &request);
         let wanted = wanted(&Scopes::new(), bearer);
         let granted = realm.fetch(Some(credentials), &wanted, true, &ask);
         let granted = granted.map_err(|error| token::blame(error, endpoint, None))?;

@@ -380,6 +380,7 @@ pub(crate) fn wire_with(policy: Policy, credentials: HashMap<String, Credentials
     let surroundings = Surroundings {
         bundles: Vec::new(),
         proxy: Box::new(|_, _| None),
+        tls: Box::new(|_| Ok(Tls::default())),
         credentials: Box::new(move |endpoint| {
             let found = credentials.get(&endpoint.credentials).cloned();
             Ok(found.map(|credentials| Found {

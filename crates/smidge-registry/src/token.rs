@@ -53,6 +53,7 @@ struct Known {
 struct Token {
     scopes: Scopes,
     header: Secret,
+    since: Instant,
     until: Instant,
 }
 
@@ -125,8 +126,12 @@ impl Tokens {
         // Held while a token is fetched: other threads need the same one, and wait for it.
         let mut known = lock(&registry);
         if let Some(bearer) = refused.challenges.iter().find(|c| c.scheme == "bearer") {
-            if let Some(used) = refused.authorization {
-                known.tokens.retain(|token| token.header != *used);
+            if refused.authorization.is_some() {
+                // What ended one token ended those from before it, too: they are not tried in turn.
+                let newer = |token: &Token| token.since > refused.sent;
+                known
+                    .tokens
+                    .retain(|token| newer(token) || !token.scopes.is_superset(scopes));
             }
             if let Some(header) = known.token(scopes) {
                 return Ok(Some(header));
@@ -192,6 +197,7 @@ impl Known {
         self.tokens.push(Token {
             scopes,
             header: header.clone(),
+            since: Instant::now(),
             until: Instant::now() + life,
         });
         header
@@ -204,6 +210,8 @@ pub(crate) struct Refusal<'a> {
     pub(crate) challenges: &'a [Challenge],
     /// What it was shown.
     pub(crate) authorization: Option<&'a Secret>,
+    /// When it was shown that.
+    pub(crate) sent: Instant,
     /// Who wants to know.
     pub(crate) url: &'a Url,
     /// What was asked, as errors show it.

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::Method;
 
 use crate::agent::{Agents, ProxyFor};
 use crate::retry::{self, Policy};
+use crate::settings::is_loopback;
 use crate::token::{CredentialsFor, Refusal, Scopes, Tokens};
 use crate::transport::{Answer, Content, Follow, Request, Transport, stays_secure};
 use crate::trouble::{Broken, Trouble, settle};
@@ -41,14 +42,20 @@ pub(crate) struct Surroundings {
     pub(crate) bundles: Vec<std::path::PathBuf>,
     /// Proxies.
     pub(crate) proxy: ProxyFor,
+    /// TLS with hosts that are no endpoints.
+    pub(crate) tls: TlsFor,
     /// Credentials.
     pub(crate) credentials: CredentialsFor,
 }
+
+/// How to talk TLS with a host.
+pub(crate) type TlsFor = Box<dyn Fn(&str) -> Result<Tls> + Send + Sync>;
 
 /// Everything that questions have in common.
 pub(crate) struct Wire {
     pub(crate) transport: Transport,
     pub(crate) tokens: Tokens,
+    tls: TlsFor,
     pub(crate) policy: Policy,
     /// Whether a host speaks TLS, where that had to be found out.
     schemes: Mutex<HashMap<String, bool>>,
@@ -138,6 +145,7 @@ impl Wire {
         Self {
             transport: Transport::new(agents),
             tokens: Tokens::new(surroundings.credentials),
+            tls: surroundings.tls,
             policy,
             schemes: Mutex::new(HashMap::new()),
             absent: Mutex::new(HashSet::new()),
@@ -243,6 +251,30 @@ impl Wire {
         }))
     }
 
+    /// Asks a token server. Where that is another host, nothing that is set for the registry counts.
+    pub(crate) fn ask_for_token(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request<'_>,
+    ) -> Result<Answer> {
+        let url = &request.url;
+        let tls = match is_at(url, endpoint) {
+            true => endpoint.tls.clone(),
+            false => (self.tls)(url.authority())?,
+        };
+        let open = is_at(url, endpoint) || tls.insecure || is_loopback(url.authority());
+        if !url.secure() && !open {
+            return Err(Error::Protocol {
+                request: request.label(),
+                why: format!(
+                    "the registry `{}` wants a token from another host, where everybody could listen",
+                    endpoint.host
+                ),
+            });
+        }
+        settle(self.patiently(self.effort(), || self.transport.send(request, &tls)))
+    }
+
     /// Asks a place that is no registry, without credentials. Refusals are errors.
     pub(crate) fn elsewhere(&self, request: &Request<'_>) -> Result<Answer> {
         let tls = Tls::default();
@@ -268,6 +300,10 @@ impl Wire {
             let request = format!("{} {base}", call.method);
             Broken::last(Error::Protocol { request, why })
         })?;
+        let mut tls = endpoint.tls.clone();
+        // Our own certificate is shown to the registry alone.
+        tls.identity = tls.identity.filter(|_| is_at(&request.url, endpoint));
+        let sent = Instant::now();
         let answer = match first {
             Some(answer) => answer,
             None => {
@@ -275,7 +311,7 @@ impl Wire {
                     let known = self.tokens.known(endpoint, &call.scopes);
                     request.authorization = known.map_err(Broken::last)?;
                 }
-                self.transport.send(&request, &endpoint.tls)?
+                self.transport.send(&request, &tls)?
             }
         };
         if answer.status != 401 || !ours || !answer.direct {
@@ -286,17 +322,18 @@ impl Wire {
         let refusal = Refusal {
             challenges: &challenges,
             authorization: request.authorization.as_ref(),
+            sent,
             url: &request.url,
             request: request.label(),
         };
-        let ask = |request: Request<'_>| self.ask(endpoint, &request);
+        let ask = |request: Request<'_>| self.ask_for_token(endpoint, &request);
         let header = self.tokens.answer(endpoint, &call.scopes, &refusal, &ask);
         let Some(header) = header.map_err(Broken::last)? else {
             return Ok(answer);
         };
         answer.finish();
         request.authorization = Some(header);
-        self.transport.send(&request, &endpoint.tls)
+        self.transport.send(&request, &tls)
     }
 
     /// The registry's root. Where it had to be found out how to talk to it, the answer that told may
@@ -362,6 +399,12 @@ impl Wire {
             Err(_) => kept.map(|answer| (first, direct(answer))),
         }
     }
+}
+
+/// Whether a URL is at a registry's host, whatever the port.
+fn is_at(url: &Url, endpoint: &Endpoint) -> bool {
+    let (host, _) = split_port(&endpoint.host);
+    url.host().eq_ignore_ascii_case(host)
 }
 
 /// A redirect is asked for again, and followed.

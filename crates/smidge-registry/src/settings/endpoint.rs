@@ -84,6 +84,22 @@ impl Settings {
         self.at(&whole, found.map(|(rule, end)| (rule, end, &rule.place)))
     }
 
+    /// TLS with a host that is asked for no repository, but for tokens.
+    ///
+    /// # Errors
+    /// As [`Settings::endpoints`].
+    pub(crate) fn tls(&self, host: &str) -> Result<Tls> {
+        let endpoint = self.endpoint(host, "")?;
+        if endpoint.host == host {
+            return Ok(endpoint.tls);
+        }
+        // A rule that leads elsewhere says nothing about who is here.
+        Ok(Tls {
+            insecure: self.sources.tls_verify == Some(false),
+            ..Tls::default()
+        })
+    }
+
     /// The rule for a name, unless it forbids the name.
     fn allowed(&self, whole: &str) -> Result<Option<(&Rule, usize)>> {
         let found = rule::find(&self.rules, whole);
@@ -205,7 +221,7 @@ fn add_files(tls: &mut Tls, rule: &Rule, place: &Place) -> Result<()> {
 }
 
 /// Whether a host, with or without a port, is this machine itself.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let (name, _) = rule::split_port(host);
     let name = name.trim_start_matches('[').trim_end_matches(']');
     match name.parse::<IpAddr>() {

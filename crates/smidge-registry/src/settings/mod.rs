@@ -22,6 +22,7 @@ mod rule;
 mod source;
 
 pub use credentials::{Credentials, Found, Stored};
+pub(crate) use endpoint::is_loopback;
 pub use endpoint::{Endpoint, Scheme, Tls};
 pub use load::Settings;
 pub use source::Sources;

@@ -112,6 +112,59 @@ fn a_token_that_has_ended_is_renewed_once() {
 }
 
 #[test]
+fn tokens_that_all_have_ended_are_renewed_once() {
+    // A registry that forgets its tokens.
+    let (mut good, mut given) = (Vec::new(), 0);
+    let server = Server::start(move |seen: &Seen| {
+        if seen.target.starts_with("/token") {
+            given += 1;
+            good.push(format!("Bearer t{given}"));
+            return token(given);
+        }
+        if seen.target.starts_with("/forget") {
+            good.clear();
+        }
+        match seen.header("authorization") {
+            Some(shown) if good.iter().any(|good| good == shown) => Reply::new(200),
+            _ => challenge("", ""),
+        }
+    });
+    let wire = wire();
+    let (push, other) = ("repository:a/b:pull,push", "repository:c:pull");
+    get_scopes(&wire, &server, &[push]).unwrap();
+    get_scopes(&wire, &server, &[push, other]).unwrap();
+    let forget = Request::new(Method::GET, Url::parse(&server.url("/forget")).unwrap());
+    wire.ask(&server.endpoint(), &forget).unwrap().finish();
+    get_scopes(&wire, &server, &[push]).unwrap();
+    assert_eq!(asked(&server).len(), 3);
+    // What was renewed serves from then on.
+    get_scopes(&wire, &server, &[push]).unwrap();
+    assert_eq!(asked(&server).len(), 3);
+}
+
+#[test]
+fn a_token_that_another_thread_has_renewed_is_used() {
+    let server = registry(u32::MAX, |_, n| token(n));
+    let wire = wire();
+    get(&wire, &server).unwrap();
+    let endpoint = server.endpoint();
+    let challenges = crate::challenge::parse(["Bearer realm=\"/token\""].into_iter());
+    let old = Secret::new("Bearer t0");
+    let url = Url::parse(&server.url("/v2/")).unwrap();
+    let refused = Refusal {
+        challenges: &challenges,
+        authorization: Some(&old),
+        sent: Instant::now() - Duration::from_secs(60),
+        url: &url,
+        request: "GET /".to_owned(),
+    };
+    let ask = |_: Request<'_>| -> Result<Answer> { panic!("nothing is to be asked") };
+    let scopes = Scopes::from([WANT.to_owned()]);
+    let header = wire.tokens.answer(&endpoint, &scopes, &refused, &ask);
+    assert_eq!(header.unwrap(), Some(Secret::new("Bearer t1")));
+}
+
+#[test]
 fn a_token_is_not_used_beyond_its_life() {
     let server = registry(u32::MAX, |_, n| {
         Reply::new(200).json(&format!(r#"{{"access_token":"t{n}","expires_in":1}}"#))

@@ -479,3 +479,39 @@ fn what_is_sent_over_tls_does_not_go_on_in_the_open() {
     assert_eq!(wire().once(&insecure, &call).unwrap().status, 201);
     assert_eq!(elsewhere.seen().len(), 1);
 }
+
+#[test]
+fn a_token_server_is_trusted_for_what_it_is_and_not_as_the_registry() {
+    let server = Server::start(|_: &Seen| Reply::new(200));
+    let (tell, told) = std::sync::mpsc::channel();
+    let surroundings = Surroundings {
+        bundles: Vec::new(),
+        proxy: Box::new(|_, _| None),
+        tls: Box::new(move |host| {
+            tell.send(host.to_owned()).unwrap();
+            Ok(Tls::default())
+        }),
+        credentials: Box::new(|_| Ok(None)),
+    };
+    let wire = Wire::new(surroundings, policy());
+    let mut registry = server.endpoint();
+    let request = |url: &str| Request::new(Method::GET, Url::parse(url).unwrap());
+    // At the registry's own host its settings count, whatever the port.
+    wire.ask_for_token(&registry, &request(&server.url("/token")))
+        .unwrap();
+    assert!(told.try_recv().is_err());
+
+    registry.host = "registry.example".to_owned();
+    registry.tls.insecure = true;
+    wire.ask_for_token(&registry, &request(&server.url("/token")))
+        .unwrap();
+    assert_eq!(told.try_recv().unwrap(), server.host());
+    // A password is not sent where everybody can read it because a registry says so.
+    let far = request("http://auth.invalid/token");
+    let error = wire.ask_for_token(&registry, &far).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "GET http://auth.invalid/token: the registry `registry.example` wants a token from another \
+         host, where everybody could listen"
+    );
+}

@@ -321,3 +321,21 @@ fn loopback_hosts_are_told_from_others() {
         assert!(!is_loopback(host), "{host}");
     }
 }
+
+#[test]
+fn a_token_server_has_the_tls_that_is_set_for_it() {
+    let case = Case::new(
+        "[registry.\"r.io\"]\ninsecure = true\n[registry.\"auth.lan\"]\ninsecure = true\n\
+         [registry.\"*.moved.io\"]\nlocation = \"m.lan\"\ninsecure = true\n",
+        "",
+    );
+    let insecure = |host: &str| case.settings().tls(host).unwrap().insecure;
+    assert!(insecure("auth.lan"));
+    assert!(!insecure("auth.r.io"));
+    assert!(!insecure("auth.moved.io"));
+    let mut sources = case.sources.clone();
+    sources.tls_verify = Some(false);
+    let settings = Settings::load(sources).unwrap();
+    assert!(settings.tls("auth.r.io").unwrap().insecure);
+    assert!(settings.tls("auth.moved.io").unwrap().insecure);
+}
