@@ -245,6 +245,15 @@ fn this_machines_platform_is_picked_out_of_an_index() {
         .line(&format!("pull -q --platform linux/s390x {name}"))
         .ok();
     assert_eq!(id(&context, &name), foreign.id());
+    // The only one that is here is not this machine's: that one is fetched, and is then meant.
+    context.line(&format!("pull -q {name}")).ok();
+    assert_eq!(id(&context, &name), native.id());
+    let both = context.line(&format!("images -aq --no-trunc {name}")).ok();
+    assert_eq!(both.lines().count(), 2, "{both}");
+    let shown = context.line(&format!(
+        "inspect --platform linux/s390x -f {{{{.Id}}}} {name}"
+    ));
+    assert_eq!(shown.ok(), foreign.id());
     let refused = context.line(&format!("pull --platform linux/riscv64 {name}"));
     refused.says(1, &["linux/riscv64", "linux/amd64", "linux/s390x"]);
 }

@@ -200,10 +200,14 @@ impl Pull<'_> {
     /// What the store has under the name, if nothing of it is missing.
     fn known(&self) -> Option<Known> {
         let name = self.remote.name.to_string();
-        let platform = self.request.platform.as_ref();
+        let (document, _) = self.store.document(&name).ok()?;
+        let mut platform = self.request.platform.as_ref();
+        if document.is_index() && !self.request.all_platforms {
+            // Not just any that happens to be here alone.
+            platform = platform.or(Some(&self.remote.host));
+        }
         // What is damaged is fetched anew.
         let image = self.store.image_for(&name, platform).ok()?;
-        let (document, _) = self.store.document(&name).ok()?;
         let complete = |image: &Image| {
             let mut layers = image.manifest.layers.iter();
             layers.all(|layer| self.store.has(layer))

@@ -14,7 +14,7 @@ pub(super) struct Remote<'c> {
     pub(super) attempt: Attempt,
     pub(super) repository: Repository<'c>,
     /// This machine's platform.
-    host: Platform,
+    pub(super) host: Platform,
 }
 
 impl<'c> Remote<'c> {
