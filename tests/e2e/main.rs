@@ -17,6 +17,7 @@ mod context;
 mod craft;
 mod crash;
 mod docker_like;
+mod exchange;
 mod fault;
 mod fixture;
 mod hostile;
@@ -35,6 +36,7 @@ mod settings;
 mod store;
 mod tls;
 mod token;
+mod tool;
 mod wire;
 
 /// A module that was written but not declared would silently not run.

@@ -2,6 +2,7 @@
 
 use crate::context::{Context, have};
 use crate::fixture;
+use crate::tool::podman;
 
 fn with_images() -> Context {
     let context = Context::new();
@@ -100,23 +101,6 @@ fn skopeo_and_smidge_exchange_every_archive_format() {
         &context,
         "skopeo --insecure-policy copy oci:layout:docker.io/library/peer:1 dir:from-layout",
     );
-}
-
-/// Podman with a storage of the test's own, in a mount namespace without the v2 half of a hybrid
-/// cgroup layout, where its runtime refuses to run anything.
-fn podman(context: &Context, line: &str) -> crate::context::Ran {
-    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec podman \"$@\"";
-    let mut command = context.program("unshare");
-    command.args(["--mount", "sh", "-c", script, "podman"]);
-    command.args([
-        "--root=podman/root",
-        "--runroot=podman/run",
-        "--storage-driver=vfs",
-    ]);
-    command
-        .arg("--cgroup-manager=cgroupfs")
-        .args(line.split_whitespace());
-    context.finish(command)
 }
 
 #[test]

@@ -199,6 +199,39 @@ fn many_layers_are_put_in_order_and_whiteouts_hide() {
     }
 }
 
+#[test]
+#[ignore = "an overlay does not take a directory twice: the upper one alone is enough"]
+fn a_layer_may_be_there_twice() {
+    let Some(registry) = Registry::plain() else {
+        return;
+    };
+    let (a, b) = (
+        archive(&[("which", 0o644, b"a"), (".wh.other", 0o644, b"")]),
+        archive(&[("which", 0o644, b"b"), ("other", 0o644, b"b")]),
+    );
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    let program = archive(&[("busybox", 0o755, &busybox)]);
+    let empty = archive(&[]);
+    let layers = [
+        empty.clone(),
+        program,
+        empty.clone(),
+        a.clone(),
+        b,
+        a,
+        empty,
+    ];
+    let image = craft::image_of(&OCI, &layers, &["/busybox", "cat"]);
+    registry.put("twice", "latest", &image);
+    for identity in identities() {
+        let (context, name) = (Context::of(identity), format!("{}/twice", registry.host()));
+        context.line(&format!("pull -q {name}")).ok();
+        assert_eq!(context.line(&format!("run --rm {name} /which")).ok(), "a");
+        let gone = context.line(&format!("run --rm {name} /other"));
+        gone.says(1, &["No such file"]);
+    }
+}
+
 fn platforms(registry: &Registry) -> (Crafted, Crafted, Blob) {
     let (native, foreign) = (
         craft::image(&OCI, &[program()]),
