@@ -114,6 +114,12 @@ impl Store {
         let mut images = Vec::new();
         for entry in entries {
             let Some(item) = items.get(&entry.digest) else {
+                // An index that has it makes an entry of its own needless.
+                if entry.annotations.contains_key(IMAGE_ID) {
+                    let mut image = self.read_manifest(entry)?;
+                    image.take_names(names.get(&entry.digest).cloned());
+                    images.push(image);
+                }
                 continue;
             };
             let shown: Vec<&Held> = match all {

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use smidge_image::{Reference, Tree as _};
+use smidge_image::{
+    Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Reference, Tree as _, media_type,
+};
 use smidge_store::{Image, Store};
 
 use crate::fixture::{
-    Fixture, add, assert_whole, directory, file, fixture, has_program, hello, is_root, path,
+    Fixture, add, assert_whole, directory, file, fixture, gzip, has_program, hello, is_root, path,
     symlink, tar,
 };
 
@@ -186,6 +188,81 @@ fn what_skopeo_writes_is_loaded() {
             b"hi"
         );
     }
+}
+
+#[test]
+fn skopeo_copies_indexes_whole_into_the_store_and_out_of_it() {
+    if !has_program("skopeo") {
+        return;
+    }
+    let fixture = fixture();
+    let store = &fixture.store;
+    let mut entries = Vec::new();
+    for platform in ["linux/amd64", "linux/s390x"] {
+        let mut config = ImageConfig::new(&platform.parse().unwrap());
+        let layer = tar(&[file("hello", platform)]);
+        config.rootfs.diff_ids = vec![DiffId(Digest::of(&layer))];
+        let config = config.to_bytes();
+        // Packed, since skopeo would pack it.
+        let layer = gzip(&layer);
+        let manifest = Manifest::new(
+            Descriptor::of(media_type::CONFIG, &config),
+            vec![Descriptor::of(media_type::LAYER_GZIP, &layer)],
+        )
+        .to_bytes();
+        for blob in [&layer, &config, &manifest] {
+            store.put(blob).unwrap();
+        }
+        let mut entry = Descriptor::of(media_type::MANIFEST, &manifest);
+        entry.platform = Some(platform.parse().unwrap());
+        entries.push(entry);
+    }
+    let index = Index::new(entries).to_bytes();
+    store.add_index(&index, &[NAME.parse().unwrap()]).unwrap();
+    let copy = |from: &str, to: &str| {
+        let all = ["--insecure-policy", "copy", "--quiet", "--all", from, to];
+        run("skopeo", &all);
+    };
+    let there = |store: &Store, name: &str| {
+        let variants = store.variants(name).unwrap();
+        assert!(variants.iter().all(|variant| variant.image.is_some()));
+        assert_eq!(variants.len(), 2);
+        assert_eq!(store.all_images().unwrap().len(), 2);
+        assert_whole(store);
+        store.document(name).unwrap().0.digest
+    };
+    // Read in place, and written in place.
+    let layout = fixture.path("layout");
+    let root = text(store.root());
+    copy(
+        &format!("oci:{root}:{NAME}"),
+        &format!("oci:{}:copied", text(&layout)),
+    );
+    let target = Store::open(&fixture.path("target")).unwrap();
+    target.load_oci_layout(&layout).unwrap();
+    assert_eq!(there(&target, "copied"), Digest::of(&index));
+    let placed = Store::open(&fixture.path("placed")).unwrap();
+    copy(
+        &format!("oci:{}:copied", text(&layout)),
+        &format!("oci:{}:placed", text(placed.root())),
+    );
+    assert_eq!(there(&placed, "placed"), Digest::of(&index));
+    placed.prune(false, &|_| None).unwrap();
+    assert_eq!(there(&placed, "placed"), Digest::of(&index));
+
+    // An archive of ours, and one of theirs.
+    let found = store.image(NAME).unwrap();
+    let archive = save(&fixture, "oci", &[(found.clone(), found.names)]);
+    let theirs = text(&fixture.path("theirs.tar")).to_owned();
+    copy(
+        &format!("oci-archive:{archive}"),
+        &format!("oci-archive:{theirs}:back"),
+    );
+    let back = Store::open(&fixture.path("back")).unwrap();
+    back.load(&mut fs::File::open(&theirs).unwrap()).unwrap();
+    let ours = Store::open(&fixture.path("ours")).unwrap();
+    ours.load(&mut fs::File::open(&archive).unwrap()).unwrap();
+    assert_eq!(there(&back, "back"), there(&ours, NAME));
 }
 
 /// podman with a store of its own.

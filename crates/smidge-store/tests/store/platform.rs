@@ -287,6 +287,28 @@ fn a_registry_may_bring_the_index_first() {
 }
 
 #[test]
+fn an_image_that_an_index_holds_needs_no_entry_and_is_added_all_the_same() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let (index, images) = multi(store, &["host", OTHERS[0]], 2);
+    store.add_index(&index, &[name("app")]).unwrap();
+    let again = store.add_image(&images[1].manifest, &[]).unwrap();
+    assert_eq!(
+        (again.id, names(&again)),
+        (images[1].id(), vec!["app:latest".to_owned()])
+    );
+    let pinned = name("app").with_digest(images[1].digest());
+    let again = store.add_image(&images[1].manifest, &[pinned]).unwrap();
+    assert_eq!(again.id, images[1].id());
+    assert_eq!(store.entries().unwrap().len(), 1);
+    // Under a name of its own it has one.
+    store
+        .add_image(&images[1].manifest, &[name("own")])
+        .unwrap();
+    assert_eq!(store.entries().unwrap().len(), 2);
+}
+
+#[test]
 fn a_tag_of_an_index_is_the_index_and_of_an_id_the_image() {
     let fixture = fixture();
     let store = &fixture.store;
