@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy, ProxyProtocol};
 
 use crate::forward::{self, Names};
+use crate::pace::Pace;
 use crate::retry::Policy;
 use crate::url::Url;
 use crate::{Error, Result, Tls};
@@ -21,9 +23,27 @@ const BUFFER: usize = 256 << 10;
 /// Which proxy a URL's host is reached through.
 pub(crate) type ProxyFor = Box<dyn Fn(bool, &str) -> Option<String> + Send + Sync>;
 
+/// Files with authorities.
+#[derive(Default)]
+pub(crate) struct Bundles {
+    /// Those that somebody named, and that must be there.
+    pub(crate) named: Vec<PathBuf>,
+    /// Those that may be there.
+    pub(crate) usual: Vec<PathBuf>,
+}
+
+impl Bundles {
+    fn read(&self) -> Result<Vec<Certificate<'static>>> {
+        let mut all = authorities(&self.named)?;
+        let usual = self.usual.iter().filter_map(|path| fs::read(path).ok());
+        all.extend(usual.flat_map(|pem| certificates(&pem)));
+        Ok(all)
+    }
+}
+
 /// Pools of connections, made when they are needed.
 pub(crate) struct Agents {
-    bundles: Vec<PathBuf>,
+    bundles: Bundles,
     proxy: ProxyFor,
     policy: Policy,
     roots: OnceLock<Vec<Certificate<'static>>>,
@@ -38,7 +58,7 @@ struct Key {
 }
 
 impl Agents {
-    pub(crate) fn new(bundles: Vec<PathBuf>, proxy: ProxyFor, policy: Policy) -> Self {
+    pub(crate) fn new(bundles: Bundles, proxy: ProxyFor, policy: Policy) -> Self {
         Self {
             bundles,
             proxy,
@@ -61,6 +81,11 @@ impl Agents {
         let agent = self.make(&key)?;
         made.push((key, agent.clone()));
         Ok(agent)
+    }
+
+    /// How fast an answer that is read whole is to come.
+    pub(crate) fn pace(&self, patience: Option<Duration>) -> Pace {
+        Pace::new(patience.unwrap_or(self.policy.idle))
     }
 
     /// The proxy for a URL, as it may be shown.
@@ -91,6 +116,8 @@ impl Agents {
             .max_idle_connections_per_host(kept)
             .timeout_connect(Some(self.policy.connect))
             .timeout_per_read(Some(self.policy.idle))
+            // However it trickles in.
+            .timeout_recv_response(Some(2 * self.policy.idle))
             .timeout_per_write(Some(self.policy.idle));
         if let Some(tls) = &key.tls {
             config = config.tls_config(self.tls_config(tls)?);
@@ -117,23 +144,32 @@ impl Agents {
 
     /// The authorities of the bundles that exist, or else Mozilla's, and the further ones.
     fn roots(&self, further: &[PathBuf]) -> Result<RootCerts> {
-        let bundled = self.roots.get_or_init(|| {
-            let bundles = self.bundles.iter().filter_map(|path| fs::read(path).ok());
-            bundles.flat_map(|pem| certificates(&pem)).collect()
-        });
-        let mut all = bundled.clone();
+        let mut all = match self.roots.get() {
+            Some(bundled) => bundled.clone(),
+            None => {
+                let read = self.bundles.read()?;
+                self.roots.get_or_init(|| read).clone()
+            }
+        };
         if all.is_empty() && further.is_empty() {
             return Ok(RootCerts::WebPki);
         }
-        for path in further {
-            let found = certificates(&read(path)?);
-            if found.is_empty() {
-                return Err(unusable(path, "there is no certificate in it (PEM)"));
-            }
-            all.extend(found);
-        }
+        all.extend(authorities(further)?);
         Ok(RootCerts::Specific(Arc::new(all)))
     }
+}
+
+/// The certificates of files that must have some.
+fn authorities(files: &[PathBuf]) -> Result<Vec<Certificate<'static>>> {
+    let mut all = Vec::new();
+    for path in files {
+        let found = certificates(&read(path)?);
+        if found.is_empty() {
+            return Err(unusable(path, "there is no certificate in it (PEM)"));
+        }
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 /// A bundle may hold certificates that cannot be read; the others are as good as ever.
@@ -192,7 +228,10 @@ mod tests {
     use super::*;
 
     fn agents(bundles: &[&Path], proxy: Option<&'static str>) -> Agents {
-        let bundles = bundles.iter().map(|path| path.to_path_buf()).collect();
+        let bundles = Bundles {
+            usual: bundles.iter().map(|path| path.to_path_buf()).collect(),
+            ..Bundles::default()
+        };
         let proxy = proxy.map(str::to_owned);
         Agents::new(
             bundles,
@@ -263,6 +302,32 @@ mod tests {
             .roots(&[])
             .unwrap();
         assert!(matches!(some, RootCerts::Specific(_)));
+    }
+
+    #[test]
+    fn a_bundle_that_somebody_named_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("empty"), "").unwrap();
+        for (named, why) in [
+            (path("missing"), "No such file"),
+            (path("empty"), "no certificate in it"),
+            (directory.path().to_owned(), "Is a directory"),
+        ] {
+            let bundles = Bundles {
+                named: vec![named.clone()],
+                ..Bundles::default()
+            };
+            let agents = Agents::new(bundles, Box::new(|_, _| None), Policy::default());
+            for _ in 0..2 {
+                let said = agents.roots(&[]).unwrap_err().to_string();
+                assert!(
+                    said.starts_with(&format!("`{}`: ", named.display())),
+                    "{said}"
+                );
+                assert!(said.contains(why), "{said}");
+            }
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use smidge_image::Descriptor;
 use ureq::BodyReader;
 use ureq::http::Method;
 
+use crate::pace::{PROGRESS, Pace};
 use crate::token::Scopes;
-use crate::transport::{Answer, Request};
+use crate::transport::{Answer, Follow, Request};
 use crate::trouble::{self, Broken};
 use crate::url::Url;
 use crate::wire::{Call, Target, Wire};
@@ -30,8 +31,10 @@ pub struct BlobReader {
     sources: VecDeque<Source>,
     position: u64,
     flow: Option<Flow>,
-    /// How often it broke since bytes came last.
+    /// How often it broke since there was progress.
     broken: u32,
+    /// How many bytes came since it broke last.
+    since: u64,
 }
 
 /// A place that may have the blob.
@@ -51,6 +54,7 @@ struct Flow {
     body: BodyReader<'static>,
     /// How many bytes come before the wanted ones, from a server that knows no ranges.
     skip: u64,
+    pace: Pace,
     label: String,
     url: Url,
 }
@@ -70,6 +74,7 @@ impl BlobReader {
             position: offset,
             flow: None,
             broken: 0,
+            since: 0,
         };
         if offset > descriptor.size {
             return Err(Error::Protocol {
@@ -117,7 +122,7 @@ impl BlobReader {
                 self.wire.expect(endpoint, &call)
             }
             Source::Elsewhere(url) => {
-                let mut request = Request::new(Method::GET, url.clone());
+                let mut request = Request::new(Method::GET, url.clone()).follow(Follow::Public);
                 request.headers.extend(range.map(|range| ("range", range)));
                 self.wire.elsewhere(&request)
             }
@@ -152,6 +157,7 @@ impl BlobReader {
         }
         Ok(Flow {
             skip: self.position - start,
+            pace: Pace::new(self.wire.policy.idle),
             label: answer.label,
             url: answer.url,
             body: answer.body.into_reader(),
@@ -177,13 +183,17 @@ impl BlobReader {
             let flow = self.flow.insert(flow);
             let broken = match flow.read(&mut buffer[..most]) {
                 Ok(read) => {
-                    self.broken = 0;
                     self.position += read as u64;
+                    self.since += read as u64;
+                    if self.since >= PROGRESS {
+                        self.broken = 0;
+                    }
                     return Ok(read);
                 }
                 Err(broken) => broken,
             };
             self.flow = None;
+            self.since = 0;
             self.broken += 1;
             if self.broken >= self.wire.policy.attempts {
                 if self.sources.len() < 2 {
@@ -230,7 +240,7 @@ impl Flow {
                 0 => buffer.len(),
                 wanted => wanted.min(buffer.len()),
             };
-            let read = match self.body.read(&mut buffer[..most]) {
+            let read = match self.pace.read(&mut self.body, &mut buffer[..most]) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 other => other,
             };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smidge_image::Reference;
 
+use crate::agent::Bundles;
 use crate::retry::Policy;
 use crate::wire::{Surroundings, Wire};
 use crate::{Credentials, Repository, Result, Secret, Settings, listing, login};
@@ -53,7 +54,10 @@ impl Client {
             Arc::clone(&settings),
         );
         let surroundings = Surroundings {
-            bundles: settings.sources().ca_bundles.clone(),
+            bundles: Bundles {
+                named: settings.sources().named_bundles.clone(),
+                usual: settings.sources().ca_bundles.clone(),
+            },
             proxy: Box::new(move |secure, host| proxies.proxy(secure, host)),
             tls: Box::new(move |host| hosts.tls(host)),
             credentials: Box::new(move |endpoint| {

@@ -138,6 +138,7 @@ mod tests {
 
     use ureq::http::Method;
 
+    use crate::agent::Bundles;
     use crate::testing::{BASIC, Reply, Seen, Server, policy};
     use crate::token::Scopes;
     use crate::transport::Content;
@@ -148,7 +149,7 @@ mod tests {
     fn through(proxy: &str) -> Arc<Wire> {
         let proxy = proxy.to_owned();
         let surroundings = Surroundings {
-            bundles: Vec::new(),
+            bundles: Bundles::default(),
             proxy: Box::new(move |_, _| Some(proxy.clone())),
             tls: Box::new(|_| Ok(Tls::default())),
             credentials: Box::new(|_| Ok(None)),

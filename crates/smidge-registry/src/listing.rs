@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use smidge_image::Index;
 use ureq::http::Method;
 
 use crate::token::Scopes;
@@ -14,6 +15,10 @@ use crate::{Endpoint, Error, Repository, Result};
 
 /// The longest page.
 pub(crate) const LONGEST_PAGE: u64 = 32 << 20;
+/// How long all pages of a list may be together.
+const LONGEST_LIST: u64 = 64 << 20;
+/// How many names a list may have: each costs more here than on the wire.
+const MOST_NAMES: usize = 1_000_000;
 /// How many pages are read at most.
 const MOST_PAGES: usize = 10_000;
 /// How many names are asked for at once.
@@ -28,6 +33,52 @@ struct Tags {
 #[derive(Deserialize)]
 struct Names {
     repositories: Option<Vec<String>>,
+}
+
+/// A part of a list.
+pub(crate) trait Page: DeserializeOwned {
+    /// How many names it has.
+    fn count(&self) -> usize;
+}
+
+impl Page for Tags {
+    fn count(&self) -> usize {
+        self.tags.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Page for Names {
+    fn count(&self) -> usize {
+        self.repositories.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Page for Index {
+    fn count(&self) -> usize {
+        self.manifests.len()
+    }
+}
+
+/// How much of a list has come.
+#[derive(Default)]
+struct Sum {
+    names: usize,
+    bytes: u64,
+}
+
+impl Sum {
+    /// Adds a page, unless it is one too many.
+    fn add(&mut self, names: usize, bytes: u64) -> std::result::Result<(), String> {
+        self.names += names;
+        self.bytes += bytes;
+        if self.names > MOST_NAMES {
+            return Err(format!("the list has more than {MOST_NAMES} names"));
+        }
+        if self.bytes > LONGEST_LIST {
+            return Err(format!("the list is longer than {LONGEST_LIST} bytes"));
+        }
+        Ok(())
+    }
 }
 
 impl Repository<'_> {
@@ -58,12 +109,7 @@ pub(crate) fn catalog(wire: &Wire, endpoint: &Endpoint) -> Result<Vec<String>> {
         .collect())
 }
 
-fn pages<T: DeserializeOwned>(
-    wire: &Wire,
-    endpoint: &Endpoint,
-    path: &str,
-    scopes: &Scopes,
-) -> Result<Vec<T>> {
+fn pages<T: Page>(wire: &Wire, endpoint: &Endpoint, path: &str, scopes: &Scopes) -> Result<Vec<T>> {
     let ask = |path: &str| {
         let target = Target::Path(path.to_owned());
         wire.call(
@@ -84,17 +130,24 @@ fn pages<T: DeserializeOwned>(
 }
 
 /// Reads a page, and those that its `Link` leads to.
-pub(crate) fn follow<T: DeserializeOwned>(
+pub(crate) fn follow<T: Page>(
     wire: &Wire,
     endpoint: &Endpoint,
     scopes: &Scopes,
     mut answer: Answer,
 ) -> Result<Vec<T>> {
     let mut pages = Vec::new();
+    let mut sum = Sum::default();
     let mut followed = HashSet::new();
     loop {
         let next = next(&answer);
-        pages.push(page(&answer)?);
+        let page: T = page(&answer)?;
+        let added = sum.add(page.count(), answer.content.len() as u64);
+        added.map_err(|why| Error::Protocol {
+            request: answer.label.clone(),
+            why,
+        })?;
+        pages.push(page);
         // Whoever leads in a circle has nothing new to say.
         let unseen = |next: &Url| pages.len() < MOST_PAGES && followed.insert(next.text());
         let Some(next) = next.filter(unseen) else {

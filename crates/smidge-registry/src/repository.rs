@@ -13,9 +13,8 @@ use crate::blob::Source;
 use crate::token::Scopes;
 use crate::transport::{Answer, Content};
 use crate::upload::Sender;
-use crate::url::Url;
 use crate::wire::{Call, Target, Wire};
-use crate::{Access, BlobReader, Endpoint, Error, Result, referrers};
+use crate::{Access, BlobReader, Endpoint, Error, Result, foreign, referrers};
 
 /// The longest document (distribution-spec, "Pushing Manifests"), and the longest small blob.
 pub(crate) const LONGEST_DOCUMENT: u64 = 4 << 20;
@@ -199,15 +198,8 @@ impl<'c> Repository<'c> {
                     mirror: index < last,
                 });
         let mut sources: VecDeque<Source> = registries.collect();
-        let urls = descriptor
-            .extra
-            .get("urls")
-            .and_then(|urls| urls.as_array());
-        let urls = urls
-            .into_iter()
-            .flatten()
-            .filter_map(|url| Url::parse(url.as_str()?));
-        sources.extend(urls.map(Source::Elsewhere));
+        let urls = foreign::urls(descriptor, self.own());
+        sources.extend(urls.into_iter().map(Source::Elsewhere));
         BlobReader::open(self.wire, descriptor, sources, offset)
     }
 
@@ -269,6 +261,7 @@ impl<'c> Repository<'c> {
             scopes: self.scopes(endpoint),
             upload,
             told: Cell::new(0),
+            stuck: Cell::new(0),
         };
         sender.run()
     }
@@ -382,8 +375,10 @@ pub(crate) fn has_blob(
     )?;
     match answer.status {
         404 => Ok(false),
-        // It sent us to its storage, which has other ideas about HEAD: so there is something there.
-        401 | 403 | 405 | 501 if !answer.direct => Ok(true),
+        // It sent us to its storage. Some do not know HEAD, and then there is something there; some say
+        // 403 of what is not there, and then it is sent once more than needed.
+        405 | 501 if !answer.direct => Ok(true),
+        401 | 403 if !answer.direct => Ok(false),
         _ if answer.is_success() => Ok(true),
         _ => Err(wire.refusal(endpoint, answer)),
     }

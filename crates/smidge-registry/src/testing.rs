@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use smidge_image::{Descriptor, Digest};
 
+use crate::agent::Bundles;
 use crate::retry::Policy;
 use crate::wire::{Surroundings, Wire};
 use crate::{Access, Credentials, Endpoint, Found, Repository, Scheme, Secret, Tls};
@@ -378,7 +379,7 @@ pub(crate) fn wire() -> Arc<Wire> {
 /// A client with credentials by the name they are kept under.
 pub(crate) fn wire_with(policy: Policy, credentials: HashMap<String, Credentials>) -> Arc<Wire> {
     let surroundings = Surroundings {
-        bundles: Vec::new(),
+        bundles: Bundles::default(),
         proxy: Box::new(|_, _| None),
         tls: Box::new(|_| Ok(Tls::default())),
         credentials: Box::new(move |endpoint| {

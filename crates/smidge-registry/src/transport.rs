@@ -7,6 +7,7 @@ use ureq::http::{self, HeaderMap, Method, header};
 use ureq::{Agent, Body, SendBody};
 
 use crate::agent::Agents;
+use crate::pace::{Pace, Paced};
 use crate::trouble::{self, Broken};
 use crate::url::Url;
 use crate::{Error, Fault, Secret, Tls, fault};
@@ -36,6 +37,8 @@ pub(crate) enum Follow {
     Nowhere,
     /// At the same origin: what is sent says who we are, or is to come from there and nowhere else.
     Here,
+    /// To public places, and at the same host.
+    Public,
     /// Wherever they lead.
     Anywhere,
 }
@@ -153,8 +156,9 @@ impl Answer {
     }
 
     /// Reads the body, which may be so many bytes long.
-    fn read(&mut self, limit: u64) -> Result<(), Broken> {
-        let mut body = self.body.as_reader().take(limit + 1);
+    fn read(&mut self, limit: u64, pace: Pace) -> Result<(), Broken> {
+        let source = self.body.as_reader();
+        let mut body = Paced { source, pace }.take(limit + 1);
         if let Err(error) = body.read_to_end(&mut self.content) {
             return Err(trouble::of_body(self.label.clone(), &self.url, error));
         }
@@ -221,7 +225,7 @@ impl Transport {
             let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
             if !moved || request.follow == Follow::Nowhere {
                 if let Some(limit) = request.whole.filter(|_| answer.is_success()) {
-                    answer.read(limit)?;
+                    answer.read(limit, self.agents.pace(request.patience))?;
                 }
                 return Ok(answer);
             }
@@ -295,6 +299,12 @@ fn may_follow(request: &Request<'_>, tls: &Tls, to: &Url) -> Result<(), Error> {
             why: format!("it sends us on to `{to}`, and nobody else is told who we are"),
         });
     }
+    if request.follow == Follow::Public && to.is_local() && !to.is_at(request.url.authority()) {
+        return Err(Error::Protocol {
+            request: request.label(),
+            why: format!("it sends us on to `{to}`, which is no public place"),
+        });
+    }
     stays_secure(&request.url, tls, to).map_err(|why| Error::Protocol {
         request: request.label(),
         why,
@@ -348,7 +358,8 @@ fn run(
     let response = match request.patience {
         Some(patience) => {
             let configured = agent.configure_request(message);
-            agent.run(configured.timeout_per_read(Some(patience)).build())
+            let configured = configured.timeout_per_read(Some(patience));
+            agent.run(configured.timeout_recv_response(Some(2 * patience)).build())
         }
         None => agent.run(message),
     }?;
@@ -425,11 +436,12 @@ impl Read for Source<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::Bundles;
     use crate::retry::Policy;
 
     #[test]
     fn our_certificate_is_shown_to_the_registry_alone() {
-        let agents = Agents::new(Vec::new(), Box::new(|_, _| None), Policy::default());
+        let agents = Agents::new(Bundles::default(), Box::new(|_, _| None), Policy::default());
         let transport = Transport::new(agents);
         let url = |text| Url::parse(text).unwrap();
         let request = Request::new(Method::GET, url("https://r.example:5000/v2/"));
@@ -445,6 +457,18 @@ mod tests {
         let elsewhere = transport.tls(&tls, &request, &url("https://s.example/x"));
         assert_eq!(elsewhere.identity, None);
         assert_eq!(elsewhere.authorities, tls.authorities);
+    }
+
+    #[test]
+    fn redirects_of_foreign_layers_lead_to_public_places() {
+        let url = |text| Url::parse(text).unwrap();
+        let follow = |from, to| {
+            let request = Request::new(Method::GET, url(from)).follow(Follow::Public);
+            may_follow(&request, &Tls::default(), &url(to)).is_ok()
+        };
+        assert!(follow("https://r.example/b", "https://s.example/b"));
+        assert!(!follow("https://r.example/b", "https://169.254.169.254/b"));
+        assert!(follow("https://10.0.0.1/b", "https://10.0.0.1:8443/b"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use rustls::CertificateError;
 use rustls::Error as TlsError;
 
+use crate::pace::Slow;
 use crate::url::Url;
 use crate::{Error, Result};
 
@@ -138,6 +139,9 @@ fn of_io(request: String, url: &Url, error: io::Error) -> Broken {
         | Kind::BrokenPipe
         | Kind::NotConnected
         | Kind::UnexpectedEof => (Trouble::Lost, format!("`{place}` broke off the connection")),
+        Kind::TimedOut if error.get_ref().is_some_and(|inner| inner.is::<Slow>()) => {
+            (Trouble::Late, format!("`{place}` sends hardly anything"))
+        }
         Kind::TimedOut | Kind::WouldBlock => {
             (Trouble::Late, format!("`{place}` is silent for too long"))
         }

@@ -10,6 +10,7 @@ use std::thread;
 use smidge_image::Digest;
 use ureq::http::Method;
 
+use crate::pace::PROGRESS;
 use crate::repository::{Upload, Uploaded};
 use crate::token::Scopes;
 use crate::transport::{Answer, Content};
@@ -33,6 +34,8 @@ pub(crate) struct Sender<'a> {
     pub(crate) upload: &'a Upload<'a>,
     /// Up to where bytes have been told of: those that go twice are told once.
     pub(crate) told: Cell<u64>,
+    /// How often it broke since there was progress.
+    pub(crate) stuck: Cell<u32>,
 }
 
 /// An upload that the registry has begun.
@@ -270,7 +273,8 @@ impl Sender<'_> {
                 return self.chunk_refused(session, answer, size, offset);
             }
             let has = self.progress(session, answer)?.unwrap_or(offset + length);
-            stuck = if has > offset { 0 } else { stuck + 1 };
+            let progress = has >= offset + PROGRESS.min(length);
+            stuck = if progress { 0 } else { stuck + 1 };
             if stuck >= self.wire.policy.attempts || has > total {
                 return Err(Setback::Final(Error::Protocol {
                     request: format!("PATCH {}", session.url),
@@ -350,7 +354,12 @@ impl Sender<'_> {
             }
             Err(_) => 0,
         };
-        if has > before && has <= self.upload.descriptor.size {
+        if has >= before.saturating_add(PROGRESS) {
+            self.stuck.set(0);
+        }
+        self.stuck.set(self.stuck.get() + 1);
+        let again = self.stuck.get() < self.wire.policy.attempts;
+        if again && has > before && has <= self.upload.descriptor.size {
             let size = size.max(session.least);
             return Err(Setback::Other(Way::Chunks { size, offset: has }));
         }

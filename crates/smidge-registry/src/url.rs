@@ -1,6 +1,7 @@
 //! The URLs that are asked, and how they may be shown.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
@@ -142,6 +143,36 @@ impl Url {
         self.secure == other.secure && self.host() == other.host() && self.port() == other.port()
     }
 
+    /// Whether it is at a host, whatever the ports.
+    pub(crate) fn is_at(&self, authority: &str) -> bool {
+        self.host().eq_ignore_ascii_case(split_port(authority).0)
+    }
+
+    /// Whether its host says that it is this machine, or one of a network that is not public.
+    pub(crate) fn is_local(&self) -> bool {
+        let name = self
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches([']', '.']);
+        match name.parse() {
+            Ok(IpAddr::V4(ip)) => is_local_v4(ip),
+            Ok(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
+                Some(mapped) => is_local_v4(mapped),
+                None => {
+                    ip.is_loopback()
+                        || ip.is_unspecified()
+                        || ip.is_unique_local()
+                        || ip.is_unicast_link_local()
+                }
+            },
+            Err(_) => {
+                // Resolvers read `127.1`, `0x7f.1` and `2130706433` as addresses, too.
+                let last = name.rsplit('.').next().unwrap_or_default();
+                last == "localhost" || last.starts_with(|first: char| first.is_ascii_digit())
+            }
+        }
+    }
+
     fn port(&self) -> u16 {
         let default = if self.secure { 443 } else { 80 };
         split_port(&self.authority)
@@ -169,6 +200,13 @@ impl Url {
             self.path_and_query()
         )
     }
+}
+
+fn is_local_v4(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    // Carriers' networks, in which some clouds keep what they tell their machines.
+    let shared = first == 100 && (64..128).contains(&second);
+    first == 0 || ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared
 }
 
 impl fmt::Display for Url {
@@ -285,5 +323,43 @@ mod tests {
         assert!(!origin.same_origin(&url("http://r.example:443/a")));
         assert!(!origin.same_origin(&url("https://x.r.example/a")));
         assert!(url("http://[::1]/").same_origin(&url("http://[::1]:80/")));
+    }
+
+    #[test]
+    fn places_that_are_not_public_are_known_by_their_addresses() {
+        for local in [
+            "localhost",
+            "LOCALHOST.:80",
+            "x.localhost",
+            "127.0.0.1:5000",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "127.1",
+            "0x7f.0.0.1",
+            "a.0x7f000001",
+            "2130706433",
+            "[::1]:5000",
+            "[::]",
+            "[fe80::1]",
+            "[fd00::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            let url = Url::parse(&format!("https://{local}/x")).unwrap();
+            assert!(url.is_local(), "{local}");
+        }
+        for public in [
+            "r.example",
+            "1.1.1.1",
+            "[2606:4700::1]",
+            "localhost.example",
+            "0x7f.example",
+        ] {
+            let url = Url::parse(&format!("https://{public}/x")).unwrap();
+            assert!(!url.is_local(), "{public}");
+        }
     }
 }

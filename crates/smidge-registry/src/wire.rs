@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::Method;
 
-use crate::agent::{Agents, ProxyFor};
+use crate::agent::{Agents, Bundles, ProxyFor};
 use crate::retry::{self, Policy};
 use crate::settings::is_loopback;
 use crate::token::{CredentialsFor, Refusal, Scopes, Tokens};
@@ -39,7 +39,7 @@ const LITTLE: Effort = Effort {
 /// What the client takes from its surroundings.
 pub(crate) struct Surroundings {
     /// Bundles of authorities.
-    pub(crate) bundles: Vec<std::path::PathBuf>,
+    pub(crate) bundles: Bundles,
     /// Proxies.
     pub(crate) proxy: ProxyFor,
     /// TLS with hosts that are no endpoints.
@@ -258,11 +258,11 @@ impl Wire {
         request: &Request<'_>,
     ) -> Result<Answer> {
         let url = &request.url;
-        let tls = match is_at(url, endpoint) {
+        let tls = match url.is_at(&endpoint.host) {
             true => endpoint.tls.clone(),
             false => (self.tls)(url.authority())?,
         };
-        let open = is_at(url, endpoint) || tls.insecure || is_loopback(url.authority());
+        let open = url.is_at(&endpoint.host) || tls.insecure || is_loopback(url.authority());
         if !url.secure() && !open {
             return Err(Error::Protocol {
                 request: request.label(),
@@ -302,7 +302,7 @@ impl Wire {
         })?;
         let mut tls = endpoint.tls.clone();
         // Our own certificate is shown to the registry alone.
-        tls.identity = tls.identity.filter(|_| is_at(&request.url, endpoint));
+        tls.identity = tls.identity.filter(|_| request.url.is_at(&endpoint.host));
         let sent = Instant::now();
         let answer = match first {
             Some(answer) => answer,
@@ -399,12 +399,6 @@ impl Wire {
             Err(_) => kept.map(|answer| (first, direct(answer))),
         }
     }
-}
-
-/// Whether a URL is at a registry's host, whatever the port.
-fn is_at(url: &Url, endpoint: &Endpoint) -> bool {
-    let (host, _) = split_port(&endpoint.host);
-    url.host().eq_ignore_ascii_case(host)
 }
 
 /// A redirect is asked for again, and followed.

@@ -61,14 +61,13 @@ pub(super) fn sources(host: &Host, connection: &Connection) -> Sources {
         system.iter().map(PathBuf::from).chain(user(own)).collect()
     };
     let named = named_auth_file(host, connection);
+    let (named_bundles, ca_bundles) = ca_bundles(host);
     Sources {
         registries_toml: places(&["/etc/smidge/registries.toml"], "smidge/registries.toml"),
         registries_conf: registries_conf(host, settings.as_deref()),
-        certs_dirs: places(
-            &["/etc/docker/certs.d", "/etc/containers/certs.d"],
-            "containers/certs.d",
-        ),
-        ca_bundles: ca_bundles(host),
+        certs_dirs: certs_dirs(host, settings.as_deref()),
+        ca_bundles,
+        named_bundles,
         auth_files: match &named {
             Some(named) => vec![named.clone()],
             None => auth_files(host, settings.as_deref()),
@@ -80,7 +79,22 @@ pub(super) fn sources(host: &Host, connection: &Connection) -> Sources {
     }
 }
 
-/// Podman's files (containers-registries.conf(5)); a variable may name another one.
+/// Docker's directories of certificates, then Podman's; the user's after the system's.
+fn certs_dirs(host: &Host, settings: Option<&Path>) -> Vec<PathBuf> {
+    let system = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from);
+    let docker = host.docker_config();
+    let docker = docker.map(|config| config.with_file_name("certs.d"));
+    let own = ["docker/certs.d", "containers/certs.d"];
+    let own = settings.map(|settings| own.map(|path| settings.join(path)));
+    system
+        .into_iter()
+        .chain(docker)
+        .chain(own.into_iter().flatten())
+        .collect()
+}
+
+/// Podman's files (containers-registries.conf(5)); a variable may name another one. The user's file
+/// stands in for the system's; the directories of both add to it.
 fn registries_conf(host: &Host, settings: Option<&Path>) -> Vec<PathBuf> {
     let named = ["CONTAINERS_REGISTRIES_CONF", "REGISTRIES_CONFIG_PATH"]
         .iter()
@@ -88,13 +102,14 @@ fn registries_conf(host: &Host, settings: Option<&Path>) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![host.absolute(Path::new(named))];
     }
-    let both = |directory: &Path| {
-        ["registries.conf", "registries.conf.d"].map(|name| directory.join(name))
-    };
-    let own = settings.map(|settings| both(&settings.join("containers")));
-    both(Path::new("/etc/containers"))
-        .into_iter()
-        .chain(own.into_iter().flatten())
+    let system = Path::new("/etc/containers");
+    let own = settings.map(|settings| settings.join("containers"));
+    let main = own.iter().map(|own| own.join("registries.conf"));
+    let main = main.filter(|path| path.exists()).last();
+    let main = main.unwrap_or_else(|| system.join("registries.conf"));
+    let directories = [Some(system.to_owned()), own].into_iter().flatten();
+    std::iter::once(main)
+        .chain(directories.map(|directory| directory.join("registries.conf.d")))
         .collect()
 }
 
@@ -112,26 +127,42 @@ fn auth_files(host: &Host, settings: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The bundles that somebody named and that must be there, and those that may be.
+type Bundles = (Vec<PathBuf>, Vec<PathBuf>);
+
 /// The system's authorities, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in their place, as
 /// OpenSSL and Go have it.
-fn ca_bundles(host: &Host) -> Vec<PathBuf> {
+fn ca_bundles(host: &Host) -> Bundles {
     let file = host.variable("SSL_CERT_FILE");
-    let directories = host.variable("SSL_CERT_DIR");
-    let mut bundles: Vec<PathBuf> = match (file, directories) {
-        (Some(file), _) => vec![host.absolute(Path::new(file))],
-        (None, Some(_)) => Vec::new(),
-        (None, None) => {
-            let system = SYSTEM_BUNDLES.iter().map(PathBuf::from);
-            system.filter(|path| path.is_file()).take(1).collect()
-        }
+    let list = host.variable("SSL_CERT_DIR");
+    let mut named: Vec<PathBuf> = file
+        .map(|file| host.absolute(Path::new(file)))
+        .into_iter()
+        .collect();
+    let Some(list) = list else {
+        let system = SYSTEM_BUNDLES.iter().map(PathBuf::from);
+        let usual = system.filter(|path| named.is_empty() && path.is_file());
+        let usual = usual.take(1).collect();
+        return (named, usual);
     };
-    for directory in directories.iter().flat_map(|list| list.split(':')) {
-        // What cannot be listed holds no authority.
-        let entries = std::fs::read_dir(host.absolute(Path::new(directory)));
-        let paths = entries.into_iter().flatten().flatten().map(|e| e.path());
-        bundles.extend(paths.filter(|path| path.is_file()));
+    let directories: Vec<PathBuf> = list
+        .split(':')
+        .map(|path| host.absolute(Path::new(path)))
+        .collect();
+    let lists: Vec<_> = directories
+        .iter()
+        .filter_map(|path| std::fs::read_dir(path).ok())
+        .collect();
+    if lists.is_empty() {
+        // Of several one may be missing, not all: the first is then missed like a file.
+        named.extend(directories.into_iter().take(1));
     }
-    bundles
+    let paths = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    (named, paths.filter(|path| path.is_file()).collect())
 }
 
 #[cfg(test)]
@@ -173,7 +204,12 @@ mod tests {
         assert_eq!(
             shown(&found.registries_conf),
             "/etc/containers/registries.conf /etc/containers/registries.conf.d \
-             /home/me/.config/containers/registries.conf /home/me/.config/containers/registries.conf.d"
+             /home/me/.config/containers/registries.conf.d"
+        );
+        assert_eq!(
+            shown(&found.certs_dirs),
+            "/etc/docker/certs.d /etc/containers/certs.d /home/me/.docker/certs.d \
+             /home/me/.config/docker/certs.d /home/me/.config/containers/certs.d"
         );
         assert_eq!(
             shown(&found.auth_files),
@@ -185,6 +221,24 @@ mod tests {
             Some("/home/me/.docker/config.json".into())
         );
         assert!(found.ca_bundles.len() <= 1);
+        assert!(found.named_bundles.is_empty());
+    }
+
+    #[test]
+    fn the_users_registries_conf_stands_in_for_the_systems() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = directory.path().join("containers");
+        std::fs::create_dir(&settings).unwrap();
+        std::fs::write(settings.join("registries.conf"), "").unwrap();
+        let home = directory.path().display().to_string();
+        let found = sources(&host(&[("XDG_CONFIG_HOME", &home)]), &Connection::default());
+        assert_eq!(
+            shown(&found.registries_conf),
+            format!(
+                "{home}/containers/registries.conf /etc/containers/registries.conf.d \
+                 {home}/containers/registries.conf.d"
+            )
+        );
     }
 
     #[test]
@@ -203,7 +257,8 @@ mod tests {
         );
         assert_eq!(found.login_file, Some("/work/docker/config.json".into()));
         assert_eq!(shown(&found.registries_conf), "/r.conf");
-        assert_eq!(shown(&found.ca_bundles), "/work/ca.pem");
+        assert_eq!(shown(&found.named_bundles), "/work/ca.pem");
+        assert_eq!(shown(&found.ca_bundles), "");
         assert_eq!(
             shown(&found.registries_toml),
             "/etc/smidge/registries.toml /cfg/smidge/registries.toml"
@@ -235,6 +290,9 @@ mod tests {
         std::fs::create_dir(directory.path().join("sub")).unwrap();
         let list = format!("{}:/no/such", directory.path().display());
         let found = ca_bundles(&host(&[("SSL_CERT_DIR", &list)]));
-        assert_eq!(found, [directory.path().join("one.pem")]);
+        assert_eq!(found, (vec![], vec![directory.path().join("one.pem")]));
+        // What was named and is not there at all is not passed over.
+        let found = ca_bundles(&host(&[("SSL_CERT_DIR", "/no/such:/nor/this")]));
+        assert_eq!(found, (vec!["/no/such".into()], vec![]));
     }
 }

@@ -115,6 +115,22 @@ fn without_progress_it_ends() {
 }
 
 #[test]
+fn a_byte_for_each_connection_is_no_progress() {
+    let (bytes, descriptor) = blob(5000);
+    let server = ranged(bytes, |_, reply| reply.cut(1));
+    let error = read(&[&server], &descriptor, 0).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[test]
+fn progress_is_worth_new_attempts() {
+    let (bytes, descriptor) = blob(1_000_000);
+    let server = ranged(bytes.clone(), |_, reply| reply.cut(100_000));
+    assert_eq!(read(&[&server], &descriptor, 0).unwrap(), bytes);
+}
+
+#[test]
 fn a_server_that_starts_anew_is_waited_for() {
     let (bytes, descriptor) = blob(5000);
     let server = ranged(bytes.clone(), |_, reply| reply.cut(1000));
@@ -274,6 +290,7 @@ fn foreign_layers_come_from_their_urls_without_credentials() {
         elsewhere.url("/layer?sig=1")
     ]);
     descriptor.extra.insert("urls".to_owned(), urls);
+    descriptor.media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned();
     let credentials = [(own.host(), crate::testing::basic())].into();
     let wire = wire_with(policy(), credentials);
     let mut reader = repository(&wire, &[&own], Access::Pull)

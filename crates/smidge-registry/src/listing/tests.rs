@@ -87,3 +87,37 @@ fn the_catalog_is_read_with_its_own_right() {
     let wire = wire();
     assert_eq!(catalog(&wire, &server.endpoint()).unwrap(), ["a", "b", "c"]);
 }
+
+#[test]
+fn lists_without_end_are_not_kept() {
+    let mut sum = Sum::default();
+    sum.add(MOST_NAMES, LONGEST_LIST).unwrap();
+    assert_eq!(
+        sum.add(0, 1).unwrap_err(),
+        "the list is longer than 67108864 bytes"
+    );
+    let mut sum = Sum::default();
+    sum.add(MOST_NAMES, 0).unwrap();
+    assert_eq!(
+        sum.add(1, 0).unwrap_err(),
+        "the list has more than 1000000 names"
+    );
+    // Each page another one, and none of them short.
+    let name = "n".repeat(1 << 20);
+    let mut page = 0;
+    let server = Server::start(move |_: &Seen| {
+        page += 1;
+        let next = format!("</v2/a/b/tags/list?last={page}>; rel=next");
+        let names = vec![name.clone(); 30];
+        let list = serde_json::json!({ "tags": names }).to_string();
+        Reply::new(200).header("link", next).json(&list)
+    });
+    let error = tags(&server).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("the list is longer than 67108864 bytes"),
+        "{error}"
+    );
+    assert_eq!(server.seen().len(), 3);
+}

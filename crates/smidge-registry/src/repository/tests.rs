@@ -294,10 +294,15 @@ fn wrong_bytes_of_a_mirror_do_not_count() {
 
 #[test]
 fn a_blob_behind_a_redirect_is_there() {
-    let storage =
-        Server::start(|seen: &Seen| Reply::new(if seen.target == "/gone" { 404 } else { 403 }));
-    for (path, there) in [("/signed-for-get", true), ("/gone", false)] {
-        let to = storage.url(path);
+    let storage = Server::start(|seen: &Seen| Reply::new(seen.target[1..].parse().unwrap()));
+    for (status, there) in [
+        (200, true),
+        (405, true),
+        (404, false),
+        (403, false),
+        (401, false),
+    ] {
+        let to = storage.url(&format!("/{status}"));
         let server = Server::start(move |_: &Seen| Reply::new(307).header("location", to.clone()));
         let wire = wire();
         let repository = repository(&wire, &[&server], Access::Push);

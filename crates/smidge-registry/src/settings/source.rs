@@ -16,6 +16,8 @@ pub struct Sources {
     pub certs_dirs: Vec<PathBuf>,
     /// Bundles of authorities; all that exist are trusted.
     pub ca_bundles: Vec<PathBuf>,
+    /// Bundles that somebody named: one that cannot be read is an error.
+    pub named_bundles: Vec<PathBuf>,
     /// Docker's `config.json` and Podman's `auth.json`, in the order in which they are asked.
     pub auth_files: Vec<PathBuf>,
     /// Where a login is written.
@@ -52,6 +54,7 @@ impl fmt::Debug for Sources {
             .field("registries_conf", &self.registries_conf)
             .field("certs_dirs", &self.certs_dirs)
             .field("ca_bundles", &self.ca_bundles)
+            .field("named_bundles", &self.named_bundles)
             .field("auth_files", &self.auth_files)
             .field("login_file", &self.login_file)
             .field("path", &self.path)

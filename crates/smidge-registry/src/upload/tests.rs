@@ -472,6 +472,22 @@ fn an_upload_that_breaks_again_and_again_ends() {
 }
 
 #[test]
+fn an_upload_of_two_bytes_a_connection_ends() {
+    let taker = Taker {
+        cuts: vec![Some(2); 1000],
+        keeps: true,
+        ..Taker::default()
+    };
+    let outcome = send(taker, 1000, &[]);
+    assert!(
+        matches!(outcome.result, Err(Error::Unreachable { .. })),
+        "{:?}",
+        outcome.result
+    );
+    assert!(outcome.lines.len() < 50, "{}", outcome.lines.len());
+}
+
+#[test]
 fn a_lost_answer_is_no_lost_blob() {
     let taker = Taker {
         loses_answer: true,

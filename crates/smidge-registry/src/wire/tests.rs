@@ -485,7 +485,7 @@ fn a_token_server_is_trusted_for_what_it_is_and_not_as_the_registry() {
     let server = Server::start(|_: &Seen| Reply::new(200));
     let (tell, told) = std::sync::mpsc::channel();
     let surroundings = Surroundings {
-        bundles: Vec::new(),
+        bundles: Bundles::default(),
         proxy: Box::new(|_, _| None),
         tls: Box::new(move |host| {
             tell.send(host.to_owned()).unwrap();
