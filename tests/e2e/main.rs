@@ -25,6 +25,7 @@ mod http;
 mod login;
 mod peers;
 mod program;
+mod progress;
 mod promise;
 mod proxy;
 mod pull;
