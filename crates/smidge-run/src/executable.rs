@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::emulator::Emulation;
 use crate::error::RunError;
 use crate::spec::Spec;
 use crate::sys;
 
 /// How many interpreters of interpreters the kernel follows (`execve(2)`).
-const INTERPRETERS: u32 = 5;
+pub(crate) const INTERPRETERS: u32 = 5;
 
 /// How much of a file's start is looked at: more than the kernel takes of a `#!` line.
 const HEAD: usize = 512;
@@ -57,11 +58,16 @@ pub(crate) struct Executable {
     candidates: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    emulation: Option<Emulation>,
 }
 
 impl Executable {
     /// Finds the program of `spec`; to be called inside, in the working directory.
-    pub(crate) fn find(spec: &Spec, own: &OwnBinary) -> Result<Self, RunError> {
+    pub(crate) fn find(
+        spec: &Spec,
+        own: &OwnBinary,
+        emulation: Option<Emulation>,
+    ) -> Result<Self, RunError> {
         let name = spec.args.first().map_or("", String::as_str);
         let candidates = if name.contains('/') {
             vec![PathBuf::from(name)]
@@ -80,6 +86,7 @@ impl Executable {
                 .collect::<Result<_, _>>()?,
             arguments: texts("argument", &spec.args)?,
             environment: texts("variable", &spec.env)?,
+            emulation,
         })
     }
 
@@ -89,7 +96,11 @@ impl Executable {
         let mut source = io::Error::from_raw_os_error(libc::ENOENT);
         for candidate in &self.candidates {
             program = candidate.to_string_lossy().into_owned();
-            source = sys::execute(candidate, &self.arguments, &self.environment);
+            let (arguments, environment) = (&self.arguments, &self.environment);
+            source = match &self.emulation {
+                Some(emulation) => emulation.execute(candidate, arguments, environment),
+                None => sys::execute(candidate, arguments, environment),
+            };
             if source.kind() != io::ErrorKind::PermissionDenied {
                 break;
             }

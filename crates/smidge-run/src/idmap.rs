@@ -96,6 +96,22 @@ impl IdMap {
         })
     }
 
+    /// A user namespace whose ids are the host's own, as far as they are mapped here: for root, who
+    /// needs the namespace and not the map.
+    ///
+    /// # Errors
+    /// When this process's own map cannot be read.
+    pub fn identity() -> Result<Self, RunError> {
+        let own = |name: &str| -> Result<Vec<Range>, RunError> {
+            let text = read(&format!("/proc/self/{name}"))?;
+            Ok(text.lines().filter_map(same).collect())
+        };
+        Ok(Self::Ranges {
+            uids: own("uid_map")?,
+            gids: own("gid_map")?,
+        })
+    }
+
     /// Whether a container's group id exists on the host.
     pub(crate) fn maps_group(&self, id: u32) -> bool {
         match self {
@@ -191,6 +207,17 @@ impl IdMap {
             }
         }
     }
+}
+
+/// The ids of a line of a map, as a range that leaves them as they are.
+fn same(line: &str) -> Option<Range> {
+    let mut numbers = line.split_whitespace().map(str::parse);
+    let (first, length) = (numbers.next()?.ok()?, numbers.nth(1)?.ok()?);
+    Some(Range {
+        container: first,
+        host: first,
+        length,
+    })
 }
 
 fn contains(ranges: &[Range], id: u32) -> bool {

@@ -13,6 +13,7 @@ use rustix::termios::Winsize;
 
 use crate::channel::Channel;
 use crate::device::{self, Devices};
+use crate::emulator::Emulation;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
@@ -58,14 +59,18 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         identity::become_root(&spec.id_map)?;
     }
     let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
-    let (cwd, devices) = build_root(spec)?;
+    let Interior {
+        cwd,
+        devices,
+        emulation,
+    } = build_root(spec)?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
     drop(devices);
     rustix::process::fchdir(&cwd).map_err(|errno| working_directory(spec, errno))?;
     drop(cwd);
-    let program = Executable::find(spec, &own)?;
+    let program = Executable::find(spec, &own, emulation)?;
     give_streams_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if spec.seccomp {
@@ -137,11 +142,24 @@ fn set_names(spec: &Spec) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Mounts everything and enters it; gives the working directory.
-fn build_root(spec: &Spec) -> Result<(OwnedFd, Devices), RunError> {
+/// What is left open of a root that was built and entered.
+struct Interior {
+    /// The working directory.
+    cwd: OwnedFd,
+    devices: Devices,
+    /// What the program is to be started by, if not by the kernel.
+    emulation: Option<Emulation>,
+}
+
+/// Mounts everything and enters it.
+fn build_root(spec: &Spec) -> Result<Interior, RunError> {
     let root = root::mount(spec)?;
     let devices = device::mount(spec, &root)?;
     kernel::mount(spec, &root, &devices)?;
+    let emulation = match &spec.emulator {
+        Some(emulator) => Emulation::prepare(emulator, spec, root.as_fd())?,
+        None => None,
+    };
     for mount in &spec.mounts {
         bring_in(mount, root.as_fd())?;
     }
@@ -152,7 +170,11 @@ fn build_root(spec: &Spec) -> Result<(OwnedFd, Devices), RunError> {
             .map_err(RunError::setup("make the root file system read-only"))?;
     }
     root::enter(&root).map_err(RunError::setup("change the root"))?;
-    Ok((cwd, devices))
+    Ok(Interior {
+        cwd,
+        devices,
+        emulation,
+    })
 }
 
 fn bring_in(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), RunError> {

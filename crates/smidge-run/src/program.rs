@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{self, Errno};
@@ -33,6 +34,32 @@ pub(crate) struct Program {
     input_ends: bool,
     /// The signal that it would have died of, were it not the first of its namespace.
     ended_by: Option<i32>,
+    /// Whether an emulator runs it.
+    emulated: bool,
+    /// A signal that its emulator may die of, and fail to.
+    doubt: Option<Doubt>,
+}
+
+/// A signal whose outcome cannot be told at once.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    signal: i32,
+    /// When to look again.
+    due: Instant,
+    /// How long that was put off.
+    pause: Duration,
+}
+
+impl Doubt {
+    /// The first pause, which doubles.
+    const FIRST: Duration = Duration::from_millis(5);
+    /// The last: a program that has not given in by then has a handler.
+    const LAST: Duration = Duration::from_millis(1280);
+
+    fn new(signal: i32, pause: Duration) -> Self {
+        let due = Instant::now() + pause;
+        Self { signal, due, pause }
+    }
 }
 
 impl Program {
@@ -41,7 +68,7 @@ impl Program {
         if spec.tty {
             let Size { rows, columns } = size;
             let launched = launch(spec, Stdio::Terminal { rows, columns })?;
-            return Self::new(launched, [None, None, None]);
+            return Self::new(launched, [None, None, None], spec);
         }
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(RunError::supervise("make a pipe"));
         let (stdin, input) = if spec.stdin {
@@ -62,10 +89,10 @@ impl Program {
                 stderr,
             },
         )?;
-        Self::new(launched, [input, Some(output), Some(errors)])
+        Self::new(launched, [input, Some(output), Some(errors)], spec)
     }
 
-    fn new(launched: Launched, pipes: [Option<OwnedFd>; 3]) -> Result<Self, RunError> {
+    fn new(launched: Launched, pipes: [Option<OwnedFd>; 3], spec: &Spec) -> Result<Self, RunError> {
         let Launched {
             pid,
             pidfd,
@@ -87,6 +114,8 @@ impl Program {
             pending: Vec::new(),
             input_ends: false,
             ended_by: None,
+            emulated: spec.emulator.is_some(),
+            doubt: None,
         })
     }
 
@@ -178,6 +207,36 @@ impl Program {
             let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         } else {
             let _ = sys::send_signal(self.pidfd.as_fd(), signal);
+            self.begin_to_doubt(signal);
+        }
+    }
+
+    /// An emulator catches every signal. One that the program makes no arrangements for it lets go, and
+    /// sends it to itself, to die of it; for the first process of a PID namespace that comes to nothing,
+    /// and it waits for ever. Only by looking again can it be told that this has happened.
+    fn begin_to_doubt(&mut self, signal: i32) {
+        if self.emulated && ASKS_TO_END.contains(&signal) {
+            self.doubt = Some(Doubt::new(signal, Doubt::FIRST));
+        }
+    }
+
+    /// How long until [`Program::look_again`] is to be called, if there is something to look at.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let doubt = self.doubt.as_ref()?;
+        Some(doubt.due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Ends the program if its emulator waits for its own death.
+    pub(crate) fn look_again(&mut self) {
+        let due = |doubt: &mut Doubt| doubt.due <= Instant::now();
+        let Some(Doubt { signal, pause, .. }) = self.doubt.take_if(due) else {
+            return;
+        };
+        if self.is_indifferent(signal) {
+            self.ended_by = Some(signal);
+            let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        } else if pause < Doubt::LAST {
+            self.doubt = Some(Doubt::new(signal, pause * 2));
         }
     }
 
@@ -212,8 +271,13 @@ impl Program {
             (SpecialCodeIndex::VQUIT, libc::SIGQUIT),
         ];
         for (key, signal) in keys {
-            if typed.contains(&modes.special_codes[key]) && self.is_indifferent(signal) {
+            if !typed.contains(&modes.special_codes[key]) {
+                continue;
+            }
+            if self.is_indifferent(signal) {
                 self.deliver(signal);
+            } else {
+                self.begin_to_doubt(signal);
             }
         }
     }

@@ -55,6 +55,24 @@ pub struct Spec {
     pub cleanup: Vec<PathBuf>,
     /// Whether the program's output is kept for `logs`.
     pub log: bool,
+    /// What runs the program if it is for another machine than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulator: Option<Emulator>,
+}
+
+/// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.
+///
+/// In a user namespace, on Linux 6.7 or later, it is made known to the namespace (`binfmt_misc`), so
+/// that whatever the program starts is run by it as well. Elsewhere it is started in the program's
+/// place, and children are for the host's kernel to understand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emulator {
+    /// Where it is on the host: no link, and linked statically.
+    pub path: PathBuf,
+    /// The first bytes of the programs that it is for.
+    pub magic: Vec<u8>,
+    /// Which of their bits count.
+    pub mask: Vec<u8>,
 }
 
 /// Whom a program runs as, in the container's own numbers.

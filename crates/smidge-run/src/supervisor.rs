@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process;
@@ -236,8 +236,10 @@ impl<'a> Supervisor<'a> {
             .iter()
             .map(|(source, flags)| PollFd::from_borrowed_fd(self.descriptor(*source), *flags))
             .collect();
+        let patience = self.program.patience();
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         // Only fails if interrupted, or if memory is short: tried again either way.
-        if poll(&mut fds, None).is_err() {
+        if poll(&mut fds, patience.as_ref()).is_err() {
             return false;
         }
         let due: Vec<Source> = interests
@@ -248,6 +250,7 @@ impl<'a> Supervisor<'a> {
             .collect();
         let ended = due.iter().any(|source| self.serve(*source));
         self.dismiss();
+        self.program.look_again();
         ended
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use smidge_image::{Digest, Empty, RunConfig, Tree};
-use smidge_run::{IdMap, Mount, MountKind, Network, Port, Spec, State, capability};
+use smidge_image::{Digest, Empty, Platform, RunConfig, Tree};
+use smidge_run::{Emulator, IdMap, Mount, MountKind, Network, Port, Spec, State, capability};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::emulation;
 use super::env::{self, Environment};
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
@@ -27,6 +28,8 @@ pub struct CreateRequest {
     pub args: Vec<String>,
     /// `--name`; a random one otherwise.
     pub name: Option<String>,
+    /// `--platform`; this machine's, or the only one there is, otherwise.
+    pub platform: Option<Platform>,
     /// `--pull`: what was allowed. The image is looked for in the store alone; whoever asks fetches it
     /// before, where [`Engine::needs_pull`] says so.
     pub pull: PullPolicy,
@@ -98,6 +101,7 @@ struct Draft<'r> {
     ports: Vec<Port>,
     mounts: Vec<(VolumeSource, MountPoint)>,
     id_map: IdMap,
+    emulator: Option<Emulator>,
 }
 
 impl Engine {
@@ -122,16 +126,19 @@ impl Engine {
             let _ = self.store.remove_container(&container);
             return Err(fault);
         }
+        let wanted = request.platform.as_ref();
+        let note = emulation::unasked(&draft.image.config.platform(), wanted, &self.host);
         Ok(Known {
             container,
             record,
             state: State::default(),
+            notes: note.into_iter().collect(),
         })
     }
 
     fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
         self.store
-            .image(&request.image)
+            .image_for(&request.image, request.platform.as_ref())
             .map_err(|fault| match fault {
                 smidge_store::Error::NoSuchImage(name) => self.no_image(request, &name),
                 other => other.into(),
@@ -161,7 +168,12 @@ impl Engine {
         let mut config = merged(&image.config.config, request)?;
         let argv = argv(&config, request)?;
         let account = user::find(&tree, &config.user)?;
-        let id_map = IdMap::for_host(&account.user)?;
+        let emulator = emulation::emulator(&image.config.platform(), &self.host);
+        let id_map = match IdMap::for_host(&account.user)? {
+            // What it takes to let the kernel start the emulator for children, too.
+            IdMap::None if emulator.is_some() => IdMap::identity()?,
+            map => map,
+        };
         let asked = env::requested(&request.env, &request.env_files, &self.host)?;
         let image_env = std::mem::take(&mut config.env);
         let env: Environment = image_env.into_iter().chain(asked).collect();
@@ -179,6 +191,7 @@ impl Engine {
             ports,
             mounts,
             id_map,
+            emulator,
         })
     }
 
@@ -259,6 +272,7 @@ impl Engine {
             image: request.image.clone(),
             image_id: draft.image.id,
             architecture: draft.image.config.architecture.clone(),
+            variant: draft.image.config.variant.clone(),
             config,
             host,
             mounts,
@@ -315,6 +329,7 @@ impl Engine {
             cleanup: Vec::new(),
             log: true,
             dir,
+            emulator: draft.emulator.clone(),
         }
     }
 

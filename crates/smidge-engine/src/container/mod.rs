@@ -1,6 +1,7 @@
 //! The verbs on containers.
 
 mod create;
+mod emulation;
 pub(crate) mod env;
 mod inspect;
 mod lifecycle;

@@ -8,7 +8,7 @@ use smidge_image::{Digest, RunConfig};
 use smidge_run::{Port, Spec, State};
 use smidge_store::Container;
 
-use crate::{Engine, Result};
+use crate::{Engine, Note, Result};
 
 /// A container's `config.json`. Changing this is a format break.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Record {
     pub image_id: Digest,
     /// The machine the image is for, in OCI's words.
     pub architecture: String,
+    /// Its variant, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// The image's config with what the options changed.
     pub config: RunConfig,
     /// What was asked of the host.
@@ -78,6 +81,8 @@ pub struct Known {
     pub record: Record,
     /// What has become of it.
     pub state: State,
+    /// What was worth knowing when it was made, and is not kept.
+    pub notes: Vec<Note>,
 }
 
 impl Record {
@@ -109,6 +114,7 @@ impl Engine {
             container,
             record,
             state,
+            notes: Vec::new(),
         })
     }
 

@@ -6,6 +6,7 @@ use smidge_store::Container;
 use smidge_trim::{Fault, Program};
 
 use super::create::CreateRequest;
+use super::emulation;
 use super::record::{Known, Record};
 use crate::{Engine, Error, Kind, Result, Snippet};
 
@@ -99,14 +100,22 @@ impl Engine {
         }
     }
 
-    fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
+    /// Starts a container that was just made. The caller must have one thread only.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
         let Known {
             container, record, ..
         } = known;
-        match smidge_run::start(&record.spec, streams.map(Attach::from)) {
+        let started = match self.unloadable(&record) {
+            Some(error) => Err(error),
+            None => smidge_run::start(&record.spec, streams.map(Attach::from))
+                .map_err(|fault| self.explain(&record, &container, fault)),
+        };
+        match started {
             Ok(started) => Ok(Running { container, started }),
-            Err(fault) => {
-                let error = self.explain(&record, &container, fault);
+            Err(error) => {
                 if record.host.auto_remove {
                     // What is left over is found by `prune`; the first fault is worth telling.
                     let _ = self.discard(
@@ -114,6 +123,7 @@ impl Engine {
                             container,
                             record,
                             state: State::default(),
+                            notes: Vec::new(),
                         },
                         true,
                     );
@@ -131,7 +141,8 @@ impl Engine {
                     RunError::Exec { source, .. } if source.raw_os_error() != Some(2) => 126,
                     _ => 127,
                 };
-                let reason = self.proven_fault(record).or_else(|| self.foreign(record));
+                let proven = self.proven_fault(record).as_ref().map(fault_error);
+                let reason = proven.or_else(|| self.foreign(record));
                 reason.unwrap_or_else(|| {
                     let message = fault.to_string();
                     let cause = std::error::Error::source(&fault).map(ToString::to_string);
@@ -165,8 +176,23 @@ impl Engine {
         }
     }
 
+    /// That the program's loader is missing, where the kernel would not say so: an emulator starts, and
+    /// fails in its own way. What is mounted may bring a loader.
+    fn unloadable(&self, record: &Record) -> Option<Error> {
+        if record.spec.emulator.is_none() || !record.mounts.is_empty() {
+            return None;
+        }
+        let fault = self.proven_fault(record)?;
+        let lacks = |fault: &Fault| matches!(fault, Fault::NoLoader { .. });
+        let missing = match &fault {
+            Fault::Interpreter { source, .. } => lacks(source),
+            fault => lacks(fault),
+        };
+        missing.then(|| fault_error(&fault))
+    }
+
     /// What the image's own files say against its program.
-    fn proven_fault(&self, record: &Record) -> Option<Error> {
+    fn proven_fault(&self, record: &Record) -> Option<Fault> {
         let image = self.store.image(&record.image_id.to_string()).ok()?;
         let tree = self.store.tree(&image).ok()?;
         let spec = &record.spec;
@@ -175,8 +201,7 @@ impl Engine {
             working_dir: spec.cwd.clone(),
             ..Program::new(spec.args.clone(), &record.architecture)
         };
-        let fault = smidge_trim::prove(&tree as &dyn Tree, &program).err()?;
-        Some(fault_error(&fault))
+        smidge_trim::prove(&tree as &dyn Tree, &program).err()
     }
 
     /// That the image is for another machine, which its own files cannot tell.
@@ -187,8 +212,11 @@ impl Engine {
             let message = format!(
                 "`{program}` cannot start: the image is for `linux/{wanted}`, this machine is `linux/{here}`"
             );
-            let hint = format!("build it for this machine: `smidge build --platform linux/{here} PATH`");
-            Error::new(Kind::CannotRun(126), message).with_hint(hint)
+            let hint = format!("or build it for this machine: `smidge build --platform linux/{here} PATH`");
+            emulation::advice(wanted)
+                .into_iter()
+                .chain([hint])
+                .fold(Error::new(Kind::CannotRun(126), message), Error::with_hint)
         })
     }
 

@@ -4,9 +4,12 @@
 
 #![cfg(test)]
 
+#[path = "../arm64/mod.rs"]
+mod arm64;
 mod breakout;
 mod cell;
 mod filesystem;
 mod filter;
+mod foreign;
 mod identity;
 mod namespace;

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use smidge_run::Status;
+use smidge_run::{IdMap, Status};
 
+use crate::arm64;
 use crate::sandbox::{Sandbox, contain, spawn};
 
 fn text(bytes: &[u8]) -> &str {
@@ -132,6 +133,37 @@ fn a_program_without_handlers_ends_at_once_when_asked_to() {
             Some(status),
             "{init} {signal}"
         );
+    }
+}
+
+#[test]
+fn an_emulated_program_ends_as_others_do_when_asked_to() {
+    let Some(sandbox) = Sandbox::new() else {
+        return;
+    };
+    let (Some(emulator), true) = (arm64::emulator(), sandbox.add_foreign()) else {
+        return;
+    };
+    let mut maps = vec![sandbox.spec("map", &[]).id_map];
+    if maps[0] == IdMap::None {
+        maps.push(IdMap::identity().unwrap());
+    }
+    for map in maps {
+        // The emulator catches every signal, and the program some.
+        for (order, signal, status) in
+            [("pause", "15", 143), ("pause", "2", 130), ("heed", "15", 9)]
+        {
+            let mut spec = sandbox.spec("foreign", &["/bin/foreign", order]);
+            (spec.emulator, spec.id_map) = (Some(emulator.clone()), map.clone());
+            let mut child = spawn(&mut sandbox.start(&spec, &["-a"]));
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n");
+            sandbox.verb("signal", "foreign", &[signal]);
+            let code = child.wait().unwrap().code();
+            assert_eq!(code, Some(status), "{order} {signal} {map:?}");
+        }
     }
 }
 

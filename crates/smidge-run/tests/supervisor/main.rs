@@ -7,6 +7,8 @@
     reason = "a test that cannot go on panics, and one that cannot run says so"
 )]
 
+#[path = "../arm64/mod.rs"]
+mod arm64;
 mod life;
 mod port;
 mod sandbox;

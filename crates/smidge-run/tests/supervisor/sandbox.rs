@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use smidge_run::{IdMap, Network, Port, Spec, State, User, capability};
 use tempfile::TempDir;
 
+use crate::arm64;
+
 /// A test's own place: a root file system with busybox and `ports`, and containers that end with it.
 pub(crate) struct Sandbox {
     root: TempDir,
@@ -46,6 +48,16 @@ impl Sandbox {
         self.root.path().join("layer")
     }
 
+    /// Adds a program for arm64; `false`, with the reason on standard output, if there is none.
+    pub(crate) fn add_foreign(&self) -> bool {
+        let compiled = arm64::compiler(&self.layer().join("bin/foreign")).output();
+        let compiled = compiled.is_ok_and(|output| output.status.success());
+        if !compiled {
+            println!("skipped: no C compiler for arm64");
+        }
+        compiled
+    }
+
     /// The directory of the container `id`.
     pub(crate) fn dir(&self, id: &str) -> PathBuf {
         self.root.path().join(id)
@@ -81,6 +93,7 @@ impl Sandbox {
             no_new_privileges: true,
             cleanup: Vec::new(),
             log: true,
+            emulator: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use smidge_engine::container::{CreateRequest, End, Network, PullPolicy, Streams};
 use smidge_engine::{Error, Kind};
+use smidge_image::Platform;
 
 use super::connection::ConnectionArgs;
 use super::provision::Needed;
@@ -118,6 +119,9 @@ pub(super) struct Args {
         hide_possible_values = true
     )]
     pull: Pull,
+    /// The machine to run as, such as linux/arm64 [default: this one]
+    #[arg(long)]
+    platform: Option<Platform>,
     /// Say nothing about the image being fetched
     #[arg(short, long)]
     quiet: bool,
@@ -205,7 +209,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let needed = Needed {
         image: &args.image,
         policy: args.pull.into(),
-        platform: None,
+        platform: args.platform.as_ref(),
         quiet: args.quiet,
         connection: &args.connection,
     };
@@ -218,7 +222,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
     });
-    let running = engine.run(&request(args), streams)?;
+    let known = engine.create(&request(args))?;
+    known.notes.iter().for_each(|note| session.note(note));
+    let running = engine.launch(known, streams)?;
     if let Some(file) = &args.cidfile {
         std::fs::write(session.host.absolute(file), &running.container.id).map_err(|source| {
             Error::io(
@@ -247,6 +253,7 @@ fn request(args: &Args) -> CreateRequest {
         image: args.image.clone(),
         args: args.args.clone(),
         name: args.name.clone(),
+        platform: args.platform.clone(),
         pull: args.pull.into(),
         tty: args.tty,
         stdin: args.interactive,
