@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-use smidge_image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
+use smidge_image::{Descriptor, ImageConfig, Index, Manifest, Reference, media_type};
 use smidge_store::{Image, Store};
 
 use super::draft::{Draft, created};
@@ -21,8 +21,36 @@ pub(super) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// Writes an image into the store, under its names.
-    pub(super) fn write(&self, draft: &Draft, progress: &dyn Progress) -> Result<Image> {
+    /// Writes images into the store: a single one under the names, several under an index that has
+    /// them.
+    pub(super) fn write(
+        &self,
+        drafts: &[&Draft],
+        progress: &dyn Progress,
+    ) -> Result<(Vec<Image>, Option<Descriptor>)> {
+        if let [draft] = drafts {
+            let manifest = self.image(draft, progress)?;
+            let image = self.store.add_image(&manifest, self.names)?;
+            return Ok((vec![image], None));
+        }
+        let mut manifests = Vec::new();
+        for draft in drafts {
+            let manifest = self.image(draft, progress)?;
+            self.store.put(&manifest)?;
+            manifests.push(Descriptor {
+                platform: Some(draft.platform.clone()),
+                ..Descriptor::of(media_type::MANIFEST, &manifest)
+            });
+        }
+        let index = Index::new(manifests).to_bytes();
+        let index = self.store.add_index(&index, self.names)?;
+        let variants = self.store.variants(&index.digest.to_string())?;
+        let images: Vec<_> = variants.into_iter().filter_map(|v| v.image).collect();
+        Ok((images, Some(index)))
+    }
+
+    /// Writes everything of an image but its name into the store; gives the manifest.
+    fn image(&self, draft: &Draft, progress: &dyn Progress) -> Result<Vec<u8>> {
         let mut config = ImageConfig::new(&draft.platform);
         config.created = Some(created(self.host)?);
         config.author.clone_from(&draft.author);
@@ -38,30 +66,45 @@ impl Assembly<'_> {
             }
             config.history.push(history);
         }
+        if draft.alone {
+            // One step made one layer: there is nothing to be told apart.
+            config.history.clear();
+        }
         let config = config.to_bytes();
         self.store.put(&config)?;
         let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
-        Ok(self.store.add_image(&manifest.to_bytes(), self.names)?)
+        Ok(manifest.to_bytes())
     }
 
-    /// Writes an image where the user wants it.
+    /// Writes images where the user wants them. Directories of several platforms' files go by the
+    /// platforms' names, as Docker has it.
     pub(super) fn export(
         &self,
-        image: &Image,
+        images: &[Image],
         output: &Output,
         stdout: &mut dyn Write,
     ) -> Result<()> {
         let Output::Export { format, sink } = output else {
             return Ok(());
         };
-        let images = [(image.clone(), self.names.to_vec())];
+        if let (OutputFormat::Rootfs, Sink::Path(path)) = (format, sink) {
+            let path = self.host.absolute(path);
+            return images.iter().try_for_each(|image| {
+                let path = match images.len() {
+                    1 => path.clone(),
+                    _ => path.join(image.config.platform().to_string().replace('/', "_")),
+                };
+                Ok(self.store.save_rootfs_directory(image, &path)?)
+            });
+        }
+        let images: Vec<_> = images
+            .iter()
+            .map(|image| (image.clone(), self.names.to_vec()))
+            .collect();
         match (format, sink) {
             (OutputFormat::Oci, Sink::Path(path)) => Ok(self
                 .store
                 .save_oci_layout(&images, &self.host.absolute(path))?),
-            (OutputFormat::Rootfs, Sink::Path(path)) => Ok(self
-                .store
-                .save_rootfs_directory(image, &self.host.absolute(path))?),
             (_, Sink::Stdout) => archive(*format, &images, self.store, stdout),
             (_, Sink::Path(path)) => {
                 let failed =

@@ -10,20 +10,36 @@ use crate::{Error, Host, Kind, Progress, Result};
 /// A compiler of the user's, and how it is started: in the user's environment, not in smidge's.
 pub(super) struct Compiler<'h> {
     path: PathBuf,
-    name: &'static str,
+    name: String,
     host: &'h Host,
 }
 
 impl<'h> Compiler<'h> {
     /// Finds a compiler on the `PATH`.
-    pub(super) fn find(name: &'static str, source: &str, host: &'h Host) -> Result<Self> {
-        let path = host.find_program(name).ok_or_else(|| {
+    pub(super) fn find(name: &str, source: &str, host: &'h Host) -> Result<Self> {
+        Self::look_for(name, host).ok_or_else(|| {
             let message = format!("cannot compile the {source}: there is no `{name}` on the PATH");
             Error::new(Kind::NotFound, message).with_hint(format!(
                 "install {name}, or compile elsewhere and name the program: `smidge build ./PROGRAM`"
             ))
-        })?;
-        Ok(Self { path, name, host })
+        })
+    }
+
+    /// The compiler, if it is on the `PATH`.
+    pub(super) fn look_for(name: &str, host: &'h Host) -> Option<Self> {
+        let path = host.find_program(name)?;
+        let name = name.to_owned();
+        Some(Self { path, name, host })
+    }
+
+    /// The surroundings that it is started in.
+    pub(super) fn host(&self) -> &'h Host {
+        self.host
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// A command line of it, in a directory.
@@ -101,6 +117,14 @@ fn forward(child: &mut Child, line: &mut impl FnMut(&str)) {
     lines
         .map_while(std::result::Result::ok)
         .for_each(|text| line(&text));
+}
+
+/// A command line as one could type it, with what the environment has to say.
+pub(super) fn shown_with(environment: &[(&str, String)], command: &Command) -> String {
+    let variables = environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value} "));
+    variables.chain([shown(command)]).collect()
 }
 
 /// A command line as one could type it.

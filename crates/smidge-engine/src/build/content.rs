@@ -129,14 +129,11 @@ impl ReadAt for Part {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(rest) = self.size.checked_sub(offset) else {
+        let Some(buffer) = within(self.size, offset, buffer) else {
             return Ok(0);
         };
-        let length = usize::try_from(rest)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
         self.file
-            .read_at(&mut buffer[..length], self.offset.saturating_add(offset))
+            .read_at(buffer, self.offset.saturating_add(offset))
     }
 }
 
@@ -153,13 +150,10 @@ impl ReadAt for Patched<'_> {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(rest) = self.size.checked_sub(offset) else {
+        let Some(buffer) = within(self.size, offset, buffer) else {
             return Ok(0);
         };
-        let length = usize::try_from(rest)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let read = self.inner.read_at(offset, &mut buffer[..length])?;
+        let read = self.inner.read_at(offset, buffer)?;
         let end = offset + read as u64;
         for (start, bytes) in self.patches {
             let from = offset.max(*start);
@@ -173,6 +167,13 @@ impl ReadAt for Patched<'_> {
         }
         Ok(read)
     }
+}
+
+/// As much of a buffer as there are bytes from an offset on; `None` beyond the end.
+fn within(size: u64, offset: u64, buffer: &mut [u8]) -> Option<&mut [u8]> {
+    let rest = usize::try_from(size.checked_sub(offset)?).unwrap_or(usize::MAX);
+    let length = rest.min(buffer.len());
+    Some(&mut buffer[..length])
 }
 
 /// Reads from the beginning to the end.
@@ -217,6 +218,9 @@ mod tests {
             assert_eq!(all, b"0XY3456ZZ", "in pieces of {piece}");
         }
         assert_eq!(content.head(4).unwrap(), b"0XY3");
+        for beyond in [9, 10, u64::MAX] {
+            assert_eq!(file.read_at(beyond, &mut [0; 4]).unwrap(), 0, "{beyond}");
+        }
     }
 
     #[test]
@@ -225,5 +229,7 @@ mod tests {
         io::Write::write_all(&mut file, b"one two three").unwrap();
         let content = Content::spool(Arc::new(file), 4, 3);
         assert_eq!(content.head(100).unwrap(), b"two");
+        let file = content.open().unwrap();
+        assert_eq!(file.read_at(u64::MAX, &mut [0; 4]).unwrap(), 0);
     }
 }

@@ -16,6 +16,10 @@ pub(super) enum Source {
     Cargo(PathBuf),
     /// A directory with Go files.
     Go(PathBuf),
+    /// A file of C.
+    C(PathBuf),
+    /// A file of Zig.
+    Zig(PathBuf),
     /// A build context and its Dockerfile.
     Dockerfile {
         /// The directory that `COPY` and `ADD` take files from.
@@ -32,6 +36,8 @@ impl Source {
             Self::Elf(_) => "ELF program",
             Self::Cargo(_) => "Cargo package",
             Self::Go(_) => "Go package",
+            Self::C(_) => "C program",
+            Self::Zig(_) => "Zig program",
             Self::Dockerfile { .. } => "Dockerfile",
         }
     }
@@ -55,7 +61,9 @@ pub(super) fn detect(request: &BuildRequest, host: &Host) -> Result<Source> {
         return directory(request, path, kind, host);
     }
     match kind {
-        None | Some(SourceKind::Elf) => program(request, path, metadata.is_file()),
+        None | Some(SourceKind::Elf | SourceKind::C | SourceKind::Zig) => {
+            program(request, path, metadata.is_file())
+        }
         Some(kind) => {
             let what = if kind == SourceKind::Dockerfile {
                 "its context"
@@ -112,7 +120,7 @@ fn directory(
         SourceKind::Cargo => refused("it has no `Cargo.toml`"),
         SourceKind::Go if has_go(&path)? => Ok(Source::Go(path)),
         SourceKind::Go => refused("it has no Go files"),
-        SourceKind::Elf => refused("it is a directory"),
+        SourceKind::Elf | SourceKind::C | SourceKind::Zig => refused("it is a directory"),
     }
 }
 
@@ -132,12 +140,26 @@ fn has_go(directory: &Path) -> Result<bool> {
     Ok(found)
 }
 
+/// The file of C or Zig that a directory has, if it has just one.
+fn only_source(directory: &Path) -> Option<String> {
+    let entries = fs::read_dir(directory).ok()?.flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut sources = names.filter(|name| name.ends_with(".c") || name.ends_with(".zig"));
+    sources.next().filter(|_| sources.next().is_none())
+}
+
 /// Nothing in the directory tells how to build it.
 fn nothing(request: &BuildRequest, path: &Path) -> Error {
     let shown = request.path.display();
     let message = format!("nothing to build in `{shown}`");
     let error = Error::new(Kind::Input, message)
         .with_fact("looked for: Dockerfile, Cargo.toml, go.mod, *.go");
+    if let Some(file) = only_source(path) {
+        return error.with_hint(format!(
+            "name the source: `smidge build {}`",
+            request.path.join(file).display()
+        ));
+    }
     let has = |names: &[&'static str]| names.iter().copied().find(|name| path.join(name).exists());
     if let Some(file) = has(&["Containerfile", "dockerfile"]) {
         let file = request.path.join(file);
@@ -154,7 +176,7 @@ fn nothing(request: &BuildRequest, path: &Path) -> Error {
     error.with_hint("name the program itself, or the directory of its source")
 }
 
-/// A file: a program, or something that one can only wish were one.
+/// A file: a program, the source of one, or something that one can only wish were one.
 fn program(request: &BuildRequest, path: PathBuf, regular: bool) -> Result<Source> {
     let shown = request.path.display();
     if !regular {
@@ -165,10 +187,15 @@ fn program(request: &BuildRequest, path: PathBuf, regular: bool) -> Result<Sourc
     fs::File::open(&path)
         .and_then(|file| file.take(256).read_to_end(&mut head))
         .map_err(|source| Error::io(format!("cannot read `{shown}`"), source))?;
-    if head.starts_with(b"\x7fELF") {
-        return Ok(Source::Elf(path));
+    let is = |extension: &str| path.extension().is_some_and(|found| found == extension);
+    match request.kind {
+        Some(SourceKind::C) => Ok(Source::C(path)),
+        Some(SourceKind::Zig) => Ok(Source::Zig(path)),
+        _ if head.starts_with(b"\x7fELF") => Ok(Source::Elf(path)),
+        None if is("c") => Ok(Source::C(path)),
+        None if is("zig") => Ok(Source::Zig(path)),
+        _ => Err(not_a_program(request, &head)),
     }
-    Err(not_a_program(request, &head))
 }
 
 fn not_a_program(request: &BuildRequest, head: &[u8]) -> Error {
@@ -210,7 +237,7 @@ fn not_a_program(request: &BuildRequest, head: &[u8]) -> Error {
             "name the directory of the package: `smidge build {parent}`"
         ));
     }
-    if is(".c") || is(".cc") || is(".cpp") || is(".zig") {
+    if is(".cc") || is(".cpp") || is(".cxx") {
         return refused("it is source in a language that smidge does not compile yet")
             .with_hint("compile it statically, then name the program: `smidge build ./PROGRAM`");
     }
@@ -326,6 +353,28 @@ mod tests {
         assert_eq!(
             detected(&[("x", "\x7fELF")], "x", |_| {}),
             Ok("ELF program")
+        );
+        assert_eq!(
+            detected(&[("x.c", "\x7fELF")], "x.c", |_| {}),
+            Ok("ELF program")
+        );
+    }
+
+    #[test]
+    fn source_of_one_file_is_known_by_its_name() {
+        let plain = |_: &mut BuildRequest| {};
+        let as_c = |request: &mut BuildRequest| request.kind = Some(SourceKind::C);
+        let file: &[(&str, &str)] = &[("d/a.c", "int main(void)"), ("b.zig", ""), ("c.h", "")];
+        assert_eq!(detected(file, "d/a.c", plain), Ok("C program"));
+        assert_eq!(detected(file, "b.zig", plain), Ok("Zig program"));
+        assert_eq!(detected(file, "c.h", as_c), Ok("C program"));
+        assert_eq!(
+            detected(file, "d", as_c),
+            Err("cannot build `d` as c: it is a directory".to_owned())
+        );
+        assert_eq!(
+            detected(file, "d", plain),
+            Err("nothing to build in `d`; name the source: `smidge build d/a.c`".to_owned())
         );
     }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use smidge_image::Platform;
+
 use super::compiler::Compiler;
 use super::request::BuildRequest;
 use super::scratch::Scratch;
@@ -73,24 +75,33 @@ pub(super) fn command(
     };
     args.extend(files.iter().map(String::as_str));
     let mut command = go.command(directory, args);
-    command.env("CGO_ENABLED", "0").env("GOOS", "linux");
-    let architecture = match &request.platform {
-        Some(platform) => platform.architecture.as_str(),
-        None => host.architecture(),
-    };
-    command.env("GOARCH", architecture);
-    if let Some(variant) = request
-        .platform
-        .as_ref()
-        .and_then(|platform| platform.variant.as_ref())
-        && architecture == "arm"
-    {
-        command.env("GOARM", variant.trim_start_matches('v'));
-    }
+    command.envs(environment(request.platform(), host));
     if !modules && !host.env.contains_key("GO111MODULE") {
         command.env("GO111MODULE", "auto");
     }
     command
+}
+
+/// What tells Go the machine to compile for. Docker's `linux/arm` is version 7; Go's own idea of it
+/// depends on where it runs.
+pub(super) fn environment(platform: Option<&Platform>, host: &Host) -> Vec<(&'static str, String)> {
+    let architecture =
+        platform.map_or_else(|| host.architecture(), |platform| &platform.architecture);
+    let variant = platform.and_then(|platform| platform.variant.as_deref());
+    let level = match (architecture, variant) {
+        ("arm", variant) => Some(("GOARM", variant.unwrap_or("v7").trim_start_matches('v'))),
+        ("amd64", Some(variant)) => Some(("GOAMD64", variant)),
+        _ => None,
+    };
+    [
+        ("CGO_ENABLED", "0"),
+        ("GOOS", "linux"),
+        ("GOARCH", architecture),
+    ]
+    .into_iter()
+    .chain(level)
+    .map(|(name, value)| (name, value.to_owned()))
+    .collect()
 }
 
 /// Whether a module begins in the directory or above.
@@ -110,4 +121,33 @@ fn sources(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_told_in_gos_words() {
+        let host = crate::host::test_host("/".as_ref());
+        let told = |platform: &str| {
+            let pairs = environment(Some(&platform.parse().unwrap()), &host);
+            let pairs = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+            pairs.collect::<Vec<_>>().join(" ")
+        };
+        let common = "CGO_ENABLED=0 GOOS=linux";
+        for (platform, expected) in [
+            ("linux/amd64", "GOARCH=amd64"),
+            ("linux/amd64/v3", "GOARCH=amd64 GOAMD64=v3"),
+            ("linux/arm64", "GOARCH=arm64"),
+            ("linux/arm64/v8", "GOARCH=arm64"),
+            ("linux/arm/v6", "GOARCH=arm GOARM=6"),
+            ("linux/arm", "GOARCH=arm GOARM=7"),
+            ("linux/riscv64", "GOARCH=riscv64"),
+        ] {
+            assert_eq!(told(platform), format!("{common} {expected}"), "{platform}");
+        }
+        let here = environment(None, &host);
+        assert_eq!(here[2].1, host.architecture());
+    }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use smidge_image::{LayerPath, Node, NodeKind, ReadAt, Tree};
+use smidge_image::{LayerPath, Node, NodeKind, Platform, ReadAt, Tree};
 use smidge_store::DirTree;
 use smidge_trim::{Reason, Search};
 
@@ -12,6 +12,7 @@ use super::content::Content;
 use super::draft::{Draft, build_time};
 use super::layer::{Layer, Member, RootFs};
 use super::prove;
+use super::target::Target;
 use crate::{Error, Host, Kind, Result};
 
 /// What a program needs beside what is in its image.
@@ -48,7 +49,7 @@ pub(super) fn add(draft: &mut Draft, host: &Host) -> Result<()> {
     while let Some(fault) = prove::fault(draft, &rootfs)
         && let Some(program) = prove::lacking(&fault)
     {
-        let Needed { mut layer, .. } = needed(&rootfs, program)?;
+        let Needed { mut layer, .. } = needed(&rootfs, program, &draft.platform)?;
         if layer.is_empty() {
             break;
         }
@@ -69,13 +70,27 @@ pub(super) fn add(draft: &mut Draft, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Finds what a program in an image needs and the image lacks.
-pub(super) fn needed(rootfs: &RootFs, program: &str) -> Result<Needed> {
+/// Finds what a program in an image needs and the image lacks: among the machine's files, and for
+/// another machine's programs where Debian's cross compilers keep their libraries.
+pub(super) fn needed(rootfs: &RootFs, program: &str, platform: &Platform) -> Result<Needed> {
+    let found = below(Path::new("/"), rootfs, program);
+    let Some(target) = Target::of(platform).filter(|_| found.is_err()) else {
+        return found;
+    };
+    let sysroot = Path::new("/usr").join(target.gnu);
+    if !sysroot.is_dir() {
+        return found;
+    }
+    below(&sysroot, rootfs, program).or(found)
+}
+
+/// Finds what a program needs below a directory that stands for a machine's root.
+fn below(root: &Path, rootfs: &RootFs, program: &str) -> Result<Needed> {
     let failed = |error| {
         Error::of(Kind::Input, error)
             .with_hint(format!("see what it needs: `smidge ldd {program}`"))
     };
-    let machine = DirTree::open(Path::new("/"))
+    let machine = DirTree::open(root)
         .map_err(|source| Error::io("cannot read the machine's libraries", source))?;
     let overlay = Overlay {
         image: rootfs,

@@ -5,6 +5,7 @@
 //! start, and only then written to the store, each byte read once.
 
 mod assembly;
+mod c;
 mod cargo;
 mod compiler;
 mod config;
@@ -23,8 +24,10 @@ mod request;
 mod response;
 mod scratch;
 mod size;
+mod target;
 mod user;
 mod verb;
+mod zig;
 
 pub use request::{
     BuildRequest, CargoOptions, ConfigOptions, Include, Output, OutputError, OutputFormat, Sink,
@@ -32,4 +35,4 @@ pub use request::{
 };
 pub(crate) use scratch::Scratch;
 
-pub use response::{BuildPlan, Built, Content, Sizes, Stripped, Transfer};
+pub use response::{BuildPlan, Built, Content, Product, Sizes, Stripped, Transfer};

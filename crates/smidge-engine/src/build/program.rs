@@ -64,7 +64,7 @@ fn platform(elf: &Elf, request: &BuildRequest, path: &Path) -> Result<Platform> 
         let message = format!("cannot make an image of `{shown}`: it is for an unknown machine");
         return Err(Error::new(Kind::Input, message).with_fact(format!("machine: {machine}")));
     };
-    match &request.platform {
+    match request.platform() {
         Some(wanted) if wanted.architecture != architecture => {
             let message = format!("`{shown}` is not for `{wanted}`");
             Err(Error::new(Kind::Input, message)

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use smidge_image::Tree as _;
+use smidge_image::{Platform, Tree as _};
 use smidge_trim::{Fault, Program};
 
 use super::content::Stream;
@@ -10,6 +10,7 @@ use super::draft::Draft;
 use super::layer::RootFs;
 use super::library;
 use super::request::BuildRequest;
+use super::target::Target;
 use crate::{Error, Kind, Result, Snippet};
 
 /// Proves that the image's program can start. An image without one cannot be started at all, and
@@ -51,7 +52,7 @@ pub(super) fn lacking(fault: &Fault) -> Option<&str> {
 
 /// The fault as an error of the build: with its place, and ways out.
 fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Error {
-    let hints = hints(&fault, rootfs, request);
+    let hints = hints(&fault, draft, rootfs, request);
     let (label, facts, wants) = (fault.label(), fault.facts(), lacking(&fault).is_some());
     let script = fault.span().map(|span| Snippet {
         file: span.path.clone(),
@@ -74,17 +75,17 @@ fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -
     hints.into_iter().fold(error, Error::with_hint)
 }
 
-fn hints(fault: &Fault, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> {
+fn hints(fault: &Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> {
     let path = request.path.display();
     if let Some(program) = lacking(fault) {
-        let found = library::needed(rootfs, program).ok();
+        let found = library::needed(rootfs, program, &draft.platform).ok();
         let add = found.filter(|_| !request.with_libs).map(|found| {
             let (what, size) = (found.describe(), mebibytes(found.size()));
             format!("let smidge add {what} (+{size}): `smidge build --with-libs {path}`")
         });
         return add
             .into_iter()
-            .chain([static_link(rootfs, program)])
+            .chain([static_link(rootfs, program, &draft.platform)])
             .collect();
     }
     match fault {
@@ -107,13 +108,13 @@ fn hints(fault: &Fault, rootfs: &RootFs, request: &BuildRequest) -> Vec<String> 
 }
 
 /// How to link the program statically, in the words of its language.
-fn static_link(rootfs: &RootFs, program: &str) -> String {
+fn static_link(rootfs: &RootFs, program: &str, platform: &Platform) -> String {
+    let [triple, _] = Target::of(platform).map_or(["TRIPLE"; 2], |target| target.rust);
+    let cargo = format!("`cargo build --release --target {triple}`");
     let command = match language(rootfs, program) {
-        Some(Language::Go) => "`CGO_ENABLED=0 go build`",
-        Some(Language::Rust) => "`cargo build --release --target x86_64-unknown-linux-musl`",
-        None => {
-            "`cc -static` (C), `CGO_ENABLED=0 go build` (Go), `cargo build --release --target x86_64-unknown-linux-musl` (Rust)"
-        }
+        Some(Language::Go) => "`CGO_ENABLED=0 go build`".to_owned(),
+        Some(Language::Rust) => cargo,
+        None => format!("`cc -static` (C), `CGO_ENABLED=0 go build` (Go), {cargo} (Rust)"),
     };
     format!("or link it statically: {command}")
 }

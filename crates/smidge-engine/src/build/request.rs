@@ -9,7 +9,7 @@ use smidge_image::{Platform, Reference};
 /// A build, as it was asked for.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
-    /// The ELF file, or the directory of a Dockerfile, Cargo package or Go package.
+    /// The program or source file, or the directory of a Dockerfile, Cargo package or Go package.
     pub path: PathBuf,
     /// The Dockerfile, if it is not `PATH/Dockerfile`.
     pub file: Option<PathBuf>,
@@ -35,8 +35,8 @@ pub struct BuildRequest {
     pub with_libs: bool,
     /// Whether to prove that the image can start. On by default.
     pub prove: bool,
-    /// The machine to build for, if not this one.
-    pub platform: Option<Platform>,
+    /// The machines to build for, if not this one: an image for each.
+    pub platforms: Vec<Platform>,
     /// Where the image goes.
     pub output: Output,
 }
@@ -58,9 +58,32 @@ impl BuildRequest {
             strip: None,
             with_libs: false,
             prove: true,
-            platform: None,
+            platforms: Vec::new(),
             output: Output::Store,
         }
+    }
+
+    /// The machine to build for, if one was named. Builds for several are taken apart first.
+    pub(super) fn platform(&self) -> Option<&Platform> {
+        self.platforms.first()
+    }
+
+    /// The same for each machine alone, in the order in which they were asked for.
+    pub(super) fn each(&self) -> Vec<Self> {
+        if self.platforms.is_empty() {
+            return vec![self.clone()];
+        }
+        let mut each: Vec<Self> = Vec::new();
+        for platform in &self.platforms {
+            let platforms = vec![platform.clone()];
+            if each.iter().all(|one| one.platforms != platforms) {
+                each.push(Self {
+                    platforms,
+                    ..self.clone()
+                });
+            }
+        }
+        each
     }
 }
 
@@ -73,13 +96,24 @@ pub enum SourceKind {
     Cargo,
     /// A Go module or package.
     Go,
+    /// A file of C.
+    C,
+    /// A file of Zig.
+    Zig,
     /// A directory with a Dockerfile.
     Dockerfile,
 }
 
 impl SourceKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Cargo, Self::Go, Self::Elf, Self::Dockerfile];
+    pub const ALL: [Self; 6] = [
+        Self::Cargo,
+        Self::Go,
+        Self::C,
+        Self::Zig,
+        Self::Elf,
+        Self::Dockerfile,
+    ];
 
     /// The word that `--as` takes.
     pub fn word(self) -> &'static str {
@@ -87,6 +121,8 @@ impl SourceKind {
             Self::Elf => "elf",
             Self::Cargo => "cargo",
             Self::Go => "go",
+            Self::C => "c",
+            Self::Zig => "zig",
             Self::Dockerfile => "dockerfile",
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use smidge_image::Reference;
+use smidge_image::{Descriptor, Digest, Reference};
 use smidge_store::Image;
 
 use crate::Note;
@@ -32,6 +32,17 @@ impl fmt::Display for BuildPlan {
             .iter()
             .try_for_each(|tag| writeln!(f, "tag: {tag}"))
     }
+}
+
+/// What a build made: an image, or one for each of several platforms and the index that joins them.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// What to call it: the image's id, or the digest of the index.
+    pub id: Digest,
+    /// The images, in the order in which their platforms were asked for.
+    pub images: Vec<Built>,
+    /// The index, if there are several platforms. It is in the store unless the output went elsewhere.
+    pub index: Option<Descriptor>,
 }
 
 /// An image that was built.

@@ -7,12 +7,21 @@ use smidge_store::Store;
 use super::assembly::Assembly;
 use super::detect::{Source, detect};
 use super::draft::{Draft, build_time};
+use super::layer::RootFs;
 use super::program::{self, Program};
-use super::request::{BuildRequest, Output};
-use super::response::{BuildPlan, Built};
+use super::request::{BuildRequest, Output, OutputFormat};
+use super::response::{BuildPlan, Built, Product};
 use super::scratch::Scratch;
-use super::{cargo, dockerfile, go, library, plan, prove, size};
-use crate::{Engine, Progress, Result};
+use super::{c, cargo, dockerfile, go, library, plan, prove, size, zig};
+use crate::{Engine, Error, Kind, Progress, Result};
+
+/// An image that only has to be written.
+struct Ready {
+    draft: Draft,
+    rootfs: RootFs,
+    /// What the draft's files may lie in.
+    _scratch: Scratch,
+}
 
 impl Engine {
     /// Says what a build would do, without doing it.
@@ -20,32 +29,29 @@ impl Engine {
     /// # Errors
     /// When what is to be built cannot be made out.
     pub fn plan_build(&self, request: &BuildRequest) -> Result<BuildPlan> {
-        plan::plan(request, &detect(request, &self.host)?, self)
+        let source = detect(request, &self.host)?;
+        check(request, &source)?;
+        plan::plan(request, &source, self)
     }
 
-    /// Builds an image. An output that goes to standard output is written to `stdout`.
+    /// Builds an image; of several platforms an image for each, under one name. Nothing is stored
+    /// before all of them are proved. An output that goes to standard output is written to `stdout`.
     ///
     /// # Errors
-    /// [`Kind::Compile`](crate::Kind::Compile) when a compiler fails (it has said why),
-    /// [`Kind::Input`](crate::Kind::Input) when what is built makes no sense or could not start,
-    /// and whatever else reading files and writing the store may come to.
+    /// [`Kind::Compile`] when a compiler fails (it has said why), [`Kind::Input`] when what is built
+    /// makes no sense or could not start, and whatever else reading files and writing the store may
+    /// come to.
     pub fn build(
         &self,
         request: &BuildRequest,
         progress: &dyn Progress,
         stdout: &mut dyn Write,
-    ) -> Result<Built> {
+    ) -> Result<Product> {
         let source = detect(request, &self.host)?;
-        let scratch = Scratch::new(&self.store)?;
-        let mut draft = self.drafted(&source, request, &scratch, progress)?;
-        if request.with_libs {
-            library::add(&mut draft, &self.host)?;
-        }
-        let rootfs = draft.complete(build_time(&self.host));
-        if request.prove {
-            prove::prove(&draft, &rootfs, request)?;
-        }
+        check(request, &source)?;
+        let ready = self.ready_each(&source, &request.each(), progress)?;
         // What is only to leave smidge never enters the user's store.
+        let scratch = Scratch::new(&self.store)?;
         let passing = match request.output {
             Output::Store => None,
             Output::Export { .. } => Some(Store::open(&scratch.path().join("store"))?),
@@ -56,17 +62,75 @@ impl Engine {
             host: &self.host,
             names: &request.tags,
         };
-        let image = assembly.write(&draft, progress)?;
-        assembly.export(&image, &request.output, stdout)?;
-        let sizes = size::measure(&image, &draft, &rootfs, store, progress)?;
-        Ok(Built {
-            image,
-            tags: request.tags.clone(),
-            sizes,
-            contents: rootfs.contents(),
-            source: draft.source,
-            stripped: draft.stripped,
-            notes: draft.notes,
+        let drafts: Vec<&Draft> = ready.iter().map(|ready| &ready.draft).collect();
+        let (images, index) = assembly.write(&drafts, progress)?;
+        let id = match (&index, &images[..]) {
+            (Some(index), _) => index.digest,
+            (None, [image, ..]) => image.id,
+            (None, []) => return Err(Error::new(Kind::Bug, "nothing was built")),
+        };
+        assembly.export(&images, &request.output, stdout)?;
+        let built = ready.into_iter().zip(images).map(|(ready, image)| {
+            let Ready { draft, rootfs, .. } = ready;
+            Ok(Built {
+                sizes: size::measure(&image, &draft, &rootfs, store, progress)?,
+                image,
+                tags: request.tags.clone(),
+                contents: rootfs.contents(),
+                source: draft.source,
+                stripped: draft.stripped,
+                notes: draft.notes,
+            })
+        });
+        Ok(Product {
+            id,
+            images: built.collect::<Result<_>>()?,
+            index,
+        })
+    }
+
+    /// One platform after the other: compilers use all processors themselves.
+    fn ready_each(
+        &self,
+        source: &Source,
+        requests: &[BuildRequest],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Ready>> {
+        let named = |request: &BuildRequest, error: Error| match request.platform() {
+            Some(platform) if requests.len() > 1 => {
+                error.with_fact(format!("platform: {platform}"))
+            }
+            _ => error,
+        };
+        requests
+            .iter()
+            .map(|request| {
+                self.ready(source, request, progress)
+                    .map_err(|error| named(request, error))
+            })
+            .collect()
+    }
+
+    /// Compiles, drafts and proves the image of one platform.
+    fn ready(
+        &self,
+        source: &Source,
+        request: &BuildRequest,
+        progress: &dyn Progress,
+    ) -> Result<Ready> {
+        let scratch = Scratch::new(&self.store)?;
+        let mut draft = self.drafted(source, request, &scratch, progress)?;
+        if request.with_libs {
+            library::add(&mut draft, &self.host)?;
+        }
+        let rootfs = draft.complete(build_time(&self.host));
+        if request.prove {
+            prove::prove(&draft, &rootfs, request)?;
+        }
+        Ok(Ready {
+            draft,
+            rootfs,
+            _scratch: scratch,
         })
     }
 
@@ -94,6 +158,8 @@ impl Engine {
                 cargo::compile(directory, request, self, scratch, progress)?
             }
             Source::Go(directory) => go::compile(directory, request, self, scratch, progress)?,
+            Source::C(file) => c::compile(file, request, self, scratch, progress)?,
+            Source::Zig(file) => zig::compile(file, request, self, scratch, progress)?,
         };
         let program = Program {
             path: &compiled,
@@ -103,4 +169,35 @@ impl Engine {
         };
         program::draft(&program, request, &self.host)
     }
+}
+
+/// Refuses what cannot be built for the platforms, or not written, before any time goes into it.
+fn check(request: &BuildRequest, source: &Source) -> Result<()> {
+    for platform in &request.platforms {
+        if platform.os != "linux" {
+            let message = format!("cannot build for `{platform}`: smidge builds for Linux alone");
+            return Err(Error::new(Kind::Input, message));
+        }
+    }
+    if request.each().len() < 2 {
+        return Ok(());
+    }
+    let path = request.path.display();
+    if matches!(source, Source::Elf(_)) {
+        let message = format!("cannot build `{path}` for several platforms: it is one program");
+        return Err(Error::new(Kind::Input, message)
+            .with_hint("build each program by itself, then join the images: `smidge manifest create NAME IMAGE…`")
+            .with_hint("or use a Dockerfile: `COPY program-$TARGETARCH /program`"));
+    }
+    let Output::Export { format, .. } = &request.output else {
+        return Ok(());
+    };
+    let what = match format {
+        OutputFormat::Oci | OutputFormat::OciArchive | OutputFormat::Rootfs => return Ok(()),
+        OutputFormat::DockerArchive => "a docker-archive",
+        OutputFormat::Tar => "a tar archive of an image's files",
+    };
+    let message = format!("{what} cannot hold images for several platforms");
+    Err(Error::new(Kind::Input, message)
+        .with_hint("use `-o type=oci-archive,dest=PATH`, or build one platform at a time"))
 }

@@ -8,16 +8,7 @@ use std::sync::Mutex;
 use smidge_engine::build::{BuildRequest, Built, SourceKind, Transfer};
 use smidge_engine::{Kind, Progress, Silent, Task};
 
-use crate::support::{Context, have};
-
-/// The examples of this repository.
-fn example(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples")
-        .join(name)
-        .canonicalize()
-        .unwrap()
-}
+use crate::support::{Context, example, have};
 
 /// All files below a directory, with the times at which they changed.
 fn snapshot(directory: &Path) -> BTreeMap<PathBuf, (i64, i64)> {
@@ -242,7 +233,7 @@ fn go_programs_are_built_as_modules_and_as_bare_files() {
     assert_eq!(snapshot(&context.at("")), before);
 
     let request = BuildRequest {
-        platform: Some("linux/arm64".parse().unwrap()),
+        platforms: vec!["linux/arm64".parse().unwrap()],
         ..BuildRequest::new("mod")
     };
     let built = context.build(&request).unwrap();

@@ -4,6 +4,7 @@
 
 mod compile;
 mod dockerfile;
+mod platform;
 mod program;
 mod promise;
 mod support;

@@ -41,8 +41,7 @@ fn a_program_is_all_there_is_in_its_image() {
             concat!(
                 r#"{{"created":"1970-01-01T00:00:00Z","architecture":"amd64","os":"linux","#,
                 r#""config":{{"Entrypoint":["/server"],"Cmd":["-p","80"]}},"#,
-                r#""rootfs":{{"type":"layers","diff_ids":["{}"]}},"#,
-                r#""history":[{{"created_by":"smidge build"}}]}}"#
+                r#""rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#
             ),
             built.image.config.rootfs.diff_ids[0]
         )
@@ -205,7 +204,7 @@ fn what_is_no_program_is_refused() {
     assert_eq!(error("none"), "cannot build `none`");
     context.write_mode("p", static_program(0), 0o755);
     let request = BuildRequest {
-        platform: Some("linux/arm64".parse().unwrap()),
+        platforms: vec!["linux/arm64".parse().unwrap()],
         ..BuildRequest::new("p")
     };
     let message = lines(&context.build(&request).unwrap_err());

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use smidge_engine::build::{BuildRequest, Built};
+use smidge_engine::build::{BuildRequest, Built, Product};
 use smidge_engine::{Engine, Error, Host, Silent};
 use smidge_image::{Entry, EntryKind, LayerError, read_layer};
 use smidge_store::Store;
@@ -54,7 +54,16 @@ impl Context {
         symlink(target, path).unwrap();
     }
 
+    /// Builds for one platform.
     pub(crate) fn build(&self, request: &BuildRequest) -> Result<Built, Error> {
+        let mut product = self.engine.build(request, &Silent, &mut Vec::new())?;
+        assert_eq!((product.images.len(), &product.index), (1, &None));
+        assert_eq!(product.id, product.images[0].image.id);
+        Ok(product.images.pop().unwrap())
+    }
+
+    /// Builds for several.
+    pub(crate) fn build_all(&self, request: &BuildRequest) -> Result<Product, Error> {
         self.engine.build(request, &Silent, &mut Vec::new())
     }
 
@@ -207,6 +216,15 @@ fn debug_section(elf: &mut Vec<u8>, padding: usize) {
     header(13, 3, names, strings.len() as u64);
     elf[40..48].copy_from_slice(&headers.to_le_bytes());
     elf[60..64].copy_from_slice(&[3, 0, 2, 0]);
+}
+
+/// The examples of this repository.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .join(name)
+        .canonicalize()
+        .unwrap()
 }
 
 /// Whether a program that a test needs is installed; says so if not.

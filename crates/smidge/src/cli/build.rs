@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use smidge_engine::build::{
-    BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, SourceKind, Transfer,
+    BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, Product, SourceKind,
+    Transfer,
 };
 use smidge_engine::{Error, Kind};
 use smidge_image::{Platform, Reference};
@@ -17,9 +18,10 @@ use crate::render::{progress, words};
 
 /// Make an image from a program, its source or a Dockerfile
 ///
-/// PATH is a program (an ELF file), a Cargo package, a Go package, or a directory with a Dockerfile.
-/// What it is, is found out; --as decides. Source is compiled by your own cargo or go, statically. The
-/// image's id goes to standard output, everything else to standard error.
+/// PATH is a program (an ELF file), a Cargo package, a Go package, a file of C or Zig, or a directory
+/// with a Dockerfile. What it is, is found out; --as decides. Source is compiled by your own compilers,
+/// statically. The image's id goes to standard output, everything else to standard error. For several
+/// platforms there is an image for each, under one name; then it is the digest of their index.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge build -t hello .                 compile and pack this directory's program
@@ -27,9 +29,11 @@ use crate::render::{progress, words};
   smidge build -t tool /usr/local/bin/tool --with-libs
                                           pack a ready program with its libraries
   smidge build -t web . -- --port 8080    arguments the program is started with
+  smidge build -t web --platform linux/amd64,linux/arm64 .
+                                          one image for two kinds of machines
   smidge run --rm $(smidge build -q .)    build and run in one line")]
 pub(super) struct Args {
-    /// Program, source directory or Dockerfile's directory
+    /// Program, source file, source directory or Dockerfile's directory
     path: PathBuf,
     /// Arguments that the image starts its program with
     #[arg(last = true, value_name = "ARG")]
@@ -50,9 +54,9 @@ pub(super) struct Args {
     /// type=docker-archive|oci-archive|oci|rootfs|tar,dest=PATH; dest=- is standard output
     #[arg(short, long, value_name = "TYPE,DEST")]
     output: Option<Output>,
-    /// The machine to build for, such as linux/arm64
-    #[arg(long)]
-    platform: Option<Platform>,
+    /// The machine to build for, such as linux/arm64; repeatable, or several with commas between
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// Value of a Dockerfile's ARG; repeatable
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
@@ -170,20 +174,18 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     }
     let sink = args.progress.sink(session, args.quiet);
     let started = Instant::now();
-    let built = engine.build(&request, &*sink, &mut session.out())?;
+    let product = engine.build(&request, &*sink, &mut session.out())?;
     drop(sink);
     if let Some(file) = &args.iidfile {
-        std::fs::write(session.host.absolute(file), built.image.id.to_string()).map_err(
-            |source| {
-                Error::io(
-                    format!("cannot write the image's id to `{}`", file.display()),
-                    source,
-                )
-            },
-        )?;
+        std::fs::write(session.host.absolute(file), product.id.to_string()).map_err(|source| {
+            Error::io(
+                format!("cannot write the image's id to `{}`", file.display()),
+                source,
+            )
+        })?;
     }
     if !args.quiet {
-        summarise(session, &built, started);
+        summarise(session, &product, started);
     }
     let to_stdout = matches!(
         &request.output,
@@ -195,9 +197,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     if to_stdout {
         // Standard output carries the image itself.
     } else if args.json {
-        session.print(&described(&built).to_string())?;
+        session.print(&described(&product).to_string())?;
     } else {
-        session.print(&built.image.id.to_string())?;
+        session.print(&product.id.to_string())?;
     }
     Ok(0)
 }
@@ -239,7 +241,7 @@ fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
     };
     request.with_libs = program.with_libs;
     request.prove = !program.no_prove;
-    request.platform.clone_from(&args.platform);
+    request.platforms.clone_from(&args.platform);
     request.output = args.output.clone().unwrap_or(Output::Store);
     Ok(request)
 }
@@ -268,24 +270,52 @@ fn build_args(session: &Session, options: &[String]) -> Result<BTreeMap<String, 
 const LISTED: usize = 12;
 
 /// Tells what was made, for people.
-fn summarise(session: &Session, built: &Built, started: Instant) {
+fn summarise(session: &Session, product: &Product, started: Instant) {
     const BOLD: &str = "\x1b[1m";
     const PLAIN: &str = "\x1b[0m";
-    for note in &built.notes {
-        session.note(note);
+    let mut notes = Vec::new();
+    for note in product.images.iter().flat_map(|built| &built.notes) {
+        // A Dockerfile's are the same for every platform.
+        if !notes.contains(&note) {
+            session.note(note);
+            notes.push(note);
+        }
     }
-    let names: Vec<String> = built.tags.iter().map(Reference::familiar).collect();
+    let Some(first) = product.images.first() else {
+        return;
+    };
+    let names: Vec<String> = first.tags.iter().map(Reference::familiar).collect();
     let name = if names.is_empty() {
         "nameless image".to_owned()
     } else {
         names.join(", ")
     };
     let took = progress::took(started.elapsed());
+    let (id, source) = (product.id.short(), &first.source);
+    if product.index.is_none() {
+        session.tell(&format!("{BOLD}{name}{PLAIN} {id} ({source}, {took})"));
+        session.tell(&format!("  {}", sizes(first)));
+        return list(session, first);
+    }
+    let count = product.images.len();
     session.tell(&format!(
-        "{BOLD}{name}{PLAIN} {} ({}, {took})",
-        built.image.id.short(),
-        built.source
+        "{BOLD}{name}{PLAIN} {id} ({source}, {count} platforms, {took})"
     ));
+    let platform = |built: &Built| built.image.config.platform().to_string();
+    let widths = product.images.iter().map(|built| platform(built).len());
+    let width = widths.max().unwrap_or(0);
+    for built in &product.images {
+        session.tell(&format!(
+            "  {:width$}  {}  {}",
+            platform(built),
+            built.image.id.short(),
+            sizes(built)
+        ));
+    }
+}
+
+/// How big an image is, in three ways.
+fn sizes(built: &Built) -> String {
     let transfer = match built.sizes.transfer {
         Transfer::Exact(bytes) => words::size(bytes),
         Transfer::About(bytes) => format!("about {}", words::size(bytes)),
@@ -294,11 +324,15 @@ fn summarise(session: &Session, built: &Built, started: Instant) {
         .sizes
         .program
         .map(|bytes| format!(", program {}", words::size(bytes)));
-    session.tell(&format!(
-        "  {} on disk, {transfer} to transfer{}",
+    format!(
+        "{} on disk, {transfer} to transfer{}",
         words::size(built.sizes.disk),
         program.unwrap_or_default()
-    ));
+    )
+}
+
+/// What is in an image.
+fn list(session: &Session, built: &Built) {
     if let Some(stripped) = built.stripped {
         let (before, after) = (words::exact(stripped.before), words::exact(stripped.after));
         session.tell(&format!("  stripped from {before} to {after} bytes"));
@@ -331,15 +365,25 @@ fn summarise(session: &Session, built: &Built, started: Instant) {
 }
 
 /// What was made, for programs.
-fn described(built: &Built) -> Value {
-    json!({
-        "id": built.image.id.to_string(),
-        "digest": built.image.digest.to_string(),
-        "tags": built.tags.iter().map(Reference::familiar).collect::<Vec<_>>(),
-        "source": built.source,
-        "sizes": built.sizes,
-        "stripped": built.stripped,
-        "contents": built.contents,
-        "notes": built.notes.iter().map(|note| &note.message).collect::<Vec<_>>(),
-    })
+fn described(product: &Product) -> Value {
+    let described = |built: &Built| {
+        json!({
+            "id": built.image.id.to_string(),
+            "digest": built.image.digest.to_string(),
+            "platform": built.image.config.platform().to_string(),
+            "tags": built.tags.iter().map(Reference::familiar).collect::<Vec<_>>(),
+            "source": built.source,
+            "sizes": built.sizes,
+            "stripped": built.stripped,
+            "contents": built.contents,
+            "notes": built.notes.iter().map(|note| &note.message).collect::<Vec<_>>(),
+        })
+    };
+    match (&product.index, &product.images[..]) {
+        (None, [built]) => described(built),
+        (index, images) => json!({
+            "digest": index.as_ref().map(|index| index.digest.to_string()),
+            "images": images.iter().map(described).collect::<Vec<_>>(),
+        }),
+    }
 }

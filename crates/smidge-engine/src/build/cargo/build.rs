@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use smidge_image::{Digest, Platform};
+use smidge_image::Digest;
 
+use super::config::CargoConfig;
 use super::flag::{Handover, Setting, handover};
+use super::link::{Choice, Linker};
 use super::lock;
 use super::package::{Binary, binary};
+use super::toolchain::{Toolchain, installed};
 use crate::build::compiler::Compiler;
 use crate::build::request::BuildRequest;
 use crate::build::scratch::Scratch;
-use crate::{Engine, Error, Host, Kind, Progress, Result};
+use crate::build::target::{Target, is_native};
+use crate::{Engine, Error, Kind, Progress, Result};
 
 /// A build that is worked out: what would be run, and what it would make.
 pub(in crate::build) struct Build<'h> {
@@ -60,12 +64,12 @@ pub(in crate::build) fn compile(
 /// (<https://doc.rust-lang.org/cargo/reference/external-tools.html#json-messages>).
 #[derive(Deserialize)]
 struct Message {
-    target: Option<Target>,
+    target: Option<Made>,
     executable: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct Made {
     name: String,
 }
 
@@ -89,16 +93,22 @@ impl<'h> Build<'h> {
         let cargo = Compiler::find("cargo", "Cargo package", host)?;
         let rustc = Compiler::find("rustc", "Cargo package", host)?;
         let binary = binary(&cargo, directory, request, progress)?;
-        let triple = triple(&rustc, directory, request.platform.as_ref(), host)?;
+        let Machine {
+            triple,
+            linker,
+            cpu,
+            toolchain,
+            config,
+        } = Machine::new(&cargo, &rustc, directory, request)?;
 
         let id = Digest::of(binary.workspace.as_os_str().as_encoded_bytes()).short();
         let cache = engine.store.root().join("cache/cargo").join(id);
-        let target = cache.join("target");
-        let mut remap = toolchain_paths(&rustc, directory, host)?;
-        remap.push((target.clone(), "/target".to_owned()));
+        let output = cache.join("target");
+        let mut remap = toolchain.sources(host);
+        remap.push((output.clone(), "/target".to_owned()));
         remap.push((binary.workspace.clone(), ".".to_owned()));
         let mut args = vec![
-            "build".to_owned(),
+            linker.verb().to_owned(),
             "--message-format=json-render-diagnostics".to_owned(),
         ];
         let manifest = if binary.workspace.join("Cargo.lock").exists() {
@@ -114,13 +124,18 @@ impl<'h> Build<'h> {
             shadow.join(inside)
         };
         let setting = Setting {
-            triple: &triple,
+            triple,
             remap,
+            cpu,
             small: request.cargo.small,
         };
-        args.extend(arguments(&binary, &manifest, &target, &triple));
+        args.extend(arguments(&binary, &manifest, &output, triple));
         args.extend(options(request));
-        let handover = handover(&cargo, directory, &setting, host)?;
+        let handover = handover(&config, &setting, host);
+        if let Linker::Program(linker) = &linker {
+            let linker = format!("target.{triple}.linker={linker:?}");
+            args.extend(["--config".to_owned(), linker]);
+        }
         if let Handover::Config(config) = &handover {
             args.extend(["--config".to_owned(), config.clone()]);
         }
@@ -132,6 +147,50 @@ impl<'h> Build<'h> {
             cargo,
             command,
             name: binary.name,
+        })
+    }
+}
+
+/// The machine to compile for, and the user's Rust as far as it matters for it.
+struct Machine {
+    triple: &'static str,
+    linker: Linker,
+    cpu: Option<&'static str>,
+    toolchain: Toolchain,
+    config: CargoConfig,
+}
+
+impl Machine {
+    fn new(
+        cargo: &Compiler<'_>,
+        rustc: &Compiler<'_>,
+        directory: &Path,
+        request: &BuildRequest,
+    ) -> Result<Self> {
+        let (platform, host) = (request.platform(), cargo.host());
+        let target = Target::wanted(platform, host, "Rust")?;
+        let toolchain = Toolchain::ask(rustc, directory)?;
+        let config = CargoConfig::ask(cargo, directory)?;
+        let choice = Choice {
+            target: &target,
+            installed: &installed(rustc, directory, &target, platform)?,
+            config: &config,
+            toolchain: &toolchain,
+            host,
+        };
+        let (triple, linker) = match (platform, choice.installed) {
+            (Some(platform), _) if !is_native(Some(platform), host) => choice
+                .take()?
+                .ok_or_else(|| choice.refusal(&platform.to_string()))?,
+            (_, [first, ..]) => (*first, Linker::Cargo),
+            (_, []) => return Err(Error::new(Kind::Bug, "there is no target to compile for")),
+        };
+        Ok(Self {
+            triple,
+            linker,
+            cpu: target.cpu,
+            toolchain,
+            config,
         })
     }
 }
@@ -169,101 +228,4 @@ fn options(request: &BuildRequest) -> Vec<String> {
         args.extend(settings.into_iter().flat_map(setting));
     }
     args
-}
-
-/// The target: the platform's, with musl if its standard library is installed, because that is
-/// smaller and static by nature; with glibc otherwise, which links statically as well.
-fn triple(
-    rustc: &Compiler<'_>,
-    directory: &Path,
-    platform: Option<&Platform>,
-    host: &Host,
-) -> Result<String> {
-    let native = Platform::linux(host.architecture());
-    let platform = platform.unwrap_or(&native);
-    let Some([musl, gnu]) = triples(platform) else {
-        let message =
-            format!("cannot compile Rust for `{platform}`: it is not known what target that is");
-        return Err(Error::new(Kind::Input, message));
-    };
-    for triple in [musl, gnu] {
-        let command = rustc.command(directory, ["--print=target-libdir", "--target", triple]);
-        let libraries = rustc.ask(command)?.unwrap_or_default();
-        if has_std(Path::new(libraries.trim())) {
-            return Ok(triple.to_owned());
-        }
-    }
-    let message =
-        format!("cannot compile Rust for `{platform}`: its standard library is not installed");
-    Err(Error::new(Kind::NotFound, message)
-        .with_hint(format!("install it: `rustup target add {musl}`")))
-}
-
-fn triples(platform: &Platform) -> Option<[&'static str; 2]> {
-    Some(
-        match (platform.architecture.as_str(), platform.variant.as_deref()) {
-            ("amd64", _) => ["x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu"],
-            ("arm64", _) => ["aarch64-unknown-linux-musl", "aarch64-unknown-linux-gnu"],
-            ("386", _) => ["i686-unknown-linux-musl", "i686-unknown-linux-gnu"],
-            ("arm", Some("v6")) => [
-                "arm-unknown-linux-musleabihf",
-                "arm-unknown-linux-gnueabihf",
-            ],
-            ("arm", _) => [
-                "armv7-unknown-linux-musleabihf",
-                "armv7-unknown-linux-gnueabihf",
-            ],
-            ("riscv64", _) => [
-                "riscv64gc-unknown-linux-musl",
-                "riscv64gc-unknown-linux-gnu",
-            ],
-            ("ppc64le", _) => [
-                "powerpc64le-unknown-linux-musl",
-                "powerpc64le-unknown-linux-gnu",
-            ],
-            ("s390x", _) => ["s390x-unknown-linux-musl", "s390x-unknown-linux-gnu"],
-            ("loong64", _) => [
-                "loongarch64-unknown-linux-musl",
-                "loongarch64-unknown-linux-gnu",
-            ],
-            _ => return None,
-        },
-    )
-}
-
-fn has_std(libraries: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(libraries) else {
-        return false;
-    };
-    entries
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"))
-}
-
-/// Where Cargo and the compiler keep sources, whose paths get into programs, and what to call these
-/// places instead. The standard library's goes by the name that it has when its source is not
-/// installed.
-fn toolchain_paths(
-    rustc: &Compiler<'_>,
-    directory: &Path,
-    host: &Host,
-) -> Result<Vec<(PathBuf, String)>> {
-    let home = host.env.get("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| host.home.as_ref().map(|home| home.join(".cargo")));
-    let mut paths: Vec<_> = home
-        .into_iter()
-        .map(|home| (home, "/cargo".to_owned()))
-        .collect();
-    let sysroot = rustc.ask(rustc.command(directory, ["--print=sysroot"]))?;
-    let version = rustc
-        .ask(rustc.command(directory, ["-vV"]))?
-        .unwrap_or_default();
-    let commit = version
-        .lines()
-        .find_map(|line| line.strip_prefix("commit-hash: "));
-    if let (Some(sysroot), Some(commit)) = (sysroot, commit) {
-        let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
-        paths.push((sources, format!("/rustc/{commit}")));
-    }
-    Ok(paths)
 }

@@ -7,13 +7,12 @@
 //! `--config`, which Cargo joins to what files say; and there the user's `build.rustflags` would be
 //! lost if nothing carried them over.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::build::compiler::Compiler;
-use crate::{Host, Result};
+use super::config::CargoConfig;
+use crate::Host;
 
 /// What separates flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\x1f";
@@ -24,6 +23,8 @@ pub(super) struct Setting<'s> {
     pub(super) triple: &'s str,
     /// Directories whose names must not get into the program, and what to call them instead.
     pub(super) remap: Vec<(PathBuf, String)>,
+    /// The oldest processor that the program is to run on, if not the target's usual.
+    pub(super) cpu: Option<&'static str>,
     /// Whether size is all that counts.
     pub(super) small: bool,
 }
@@ -42,6 +43,9 @@ impl Setting<'_> {
             // address space randomisation of the program itself, so it is not the default.
             codegen("relocation-model=static");
         }
+        if let Some(cpu) = self.cpu {
+            codegen(&format!("target-cpu={cpu}"));
+        }
         for (from, to) in &self.remap {
             flags.push(format!("--remap-path-prefix={}={to}", from.display()));
         }
@@ -59,25 +63,11 @@ pub(super) enum Handover {
 }
 
 /// Works out how our flags get to the compiler without the user's being lost.
-pub(super) fn handover(
-    cargo: &Compiler<'_>,
-    directory: &Path,
-    setting: &Setting<'_>,
-    host: &Host,
-) -> Result<Handover> {
-    if let Some(variable) = in_environment(host, &setting.flags()) {
-        return Ok(Handover::Variable(variable));
+pub(super) fn handover(config: &CargoConfig, setting: &Setting<'_>, host: &Host) -> Handover {
+    match in_environment(host, &setting.flags()) {
+        Some(variable) => Handover::Variable(variable),
+        None => Handover::Config(as_config(config, setting)),
     }
-    // Only nightly Cargo answers this without the variable; for a question that changes nothing it
-    // is safe to insist. One that cannot be asked leaves `build.rustflags` out.
-    let question = ["-Zunstable-options", "config", "get", "--format=json"];
-    let mut command = cargo.command(directory, question);
-    command.env("RUSTC_BOOTSTRAP", "1");
-    let answer = cargo.ask(command)?;
-    let config = answer
-        .and_then(|text| serde_json::from_slice(text.as_bytes()).ok())
-        .unwrap_or_default();
-    Ok(Handover::Config(as_config(&config, setting)))
 }
 
 /// The flags that the environment has, with ours; `None` if it has none.
@@ -104,39 +94,12 @@ fn in_environment(host: &Host, ours: &[String]) -> Option<String> {
     )
 }
 
-/// Cargo's configuration, as far as it matters here.
-#[derive(Default, Deserialize)]
-struct CargoConfig {
-    #[serde(default)]
-    build: BuildTable,
-    #[serde(default)]
-    target: Value,
-}
-
-#[derive(Default, Deserialize)]
-struct BuildTable {
-    rustflags: Option<Words>,
-}
-
-/// Flags as a list or as one text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Words {
-    List(Vec<String>),
-    Text(String),
-}
-
 fn as_config(config: &CargoConfig, setting: &Setting<'_>) -> String {
     // Flags for this very target are what Cargo would use alone. Flags for a `cfg(…)` may or may not
     // match; a flag too many is better than one too few.
-    let has_own = config
-        .target
-        .get(setting.triple)
-        .is_some_and(|t| t.get("rustflags").is_some());
-    let theirs = match &config.build.rustflags {
-        Some(Words::List(flags)) if !has_own => flags.clone(),
-        Some(Words::Text(text)) if !has_own => text.split_whitespace().map(str::to_owned).collect(),
-        _ => Vec::new(),
+    let theirs = match config.of_target(setting.triple, "rustflags") {
+        Some(_) => Vec::new(),
+        None => config.build_flags(),
     };
     // A list of JSON strings is a list of TOML strings.
     let flags = Value::from([theirs, setting.flags()].concat());
@@ -150,6 +113,7 @@ mod tests {
     const SETTING: Setting<'static> = Setting {
         triple: "x86_64-unknown-linux-musl",
         remap: Vec::new(),
+        cpu: None,
         small: true,
     };
     const OURS: &str = r#""-C","relocation-model=static""#;
@@ -205,11 +169,13 @@ mod tests {
         let setting = Setting {
             triple: "x86_64-unknown-linux-gnu",
             remap: vec![("/home/me/app".into(), ".".into())],
+            cpu: Some("x86-64-v3"),
             small: true,
         };
         let flags = setting.flags();
         assert!(flags.contains(&"target-feature=+crt-static".to_owned()));
         assert!(flags.contains(&"relocation-model=static".to_owned()));
+        assert!(flags.contains(&"target-cpu=x86-64-v3".to_owned()));
         assert!(flags.contains(&"--remap-path-prefix=/home/me/app=.".to_owned()));
         assert!(
             !SETTING

@@ -121,7 +121,7 @@ fn planned(text: &Text, request: &BuildRequest, engine: &Engine) -> Result<(Plan
         build_args: request.build_args.clone(),
         target: request.target.clone(),
         build_platform: platform(engine, None),
-        platform: platform(engine, request.platform.as_ref()),
+        platform: platform(engine, request.platform()),
         ..PlanOptions::default()
     };
     let plan = plan(&parsed.dockerfile, &options).map_err(|diagnostics| {
@@ -208,7 +208,7 @@ impl Builder<'_> {
     /// The empty image as Docker has it.
     fn scratch_draft(&self, stage: &Stage, request: &BuildRequest) -> Draft {
         let planned = stage.platform.clone();
-        let platform = planned.unwrap_or_else(|| platform(self.engine, request.platform.as_ref()));
+        let platform = planned.unwrap_or_else(|| platform(self.engine, request.platform()));
         let platform = smidge_image::Platform {
             os: platform.os,
             variant: platform.variant,
