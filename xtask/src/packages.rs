@@ -25,6 +25,11 @@ pub const TESTS: &[Needed] = &[
     needed("skopeo", "skopeo"),
     needed("umoci", "umoci"),
     needed("podman", "podman"),
+    needed("buildah", "buildah"),
+    needed("dockerd", "docker.io"),
+    needed("docker-registry", "docker-registry"),
+    needed("htpasswd", "apache2-utils"),
+    needed("openssl", "openssl"),
     needed("busybox", "busybox-static"),
     needed("newuidmap", "uidmap"),
     needed("musl-gcc", "musl-tools"),
@@ -38,12 +43,8 @@ pub const BENCH: &[Needed] = &[
     needed("hyperfine", "hyperfine"),
     needed("wrk", "wrk"),
     needed("crun", "crun"),
-    needed("buildah", "buildah"),
-    needed("dockerd", "docker.io"),
     needed("iptables", "iptables"),
-    needed("openssl", "openssl"),
     needed("time", "time"),
-    needed("docker-registry", "docker-registry"),
 ];
 
 /// Installs what is missing when this process may, and otherwise says what to install.

@@ -6,6 +6,7 @@
 mod docker;
 mod pack;
 mod port;
+mod registry;
 mod size;
 mod start;
 mod timing;
@@ -36,11 +37,12 @@ pub struct Bench {
 /// A group of measurements.
 type Group = fn(&Bench) -> Outcome<Vec<Row>>;
 
-const GROUPS: [(&str, Group); 4] = [
+const GROUPS: [(&str, Group); 5] = [
     ("start", start::run),
     ("pack", pack::run),
     ("size", size::run),
     ("port", port::run),
+    ("registry", registry::run),
 ];
 
 /// Measures all groups, or those named, and prints one table.
