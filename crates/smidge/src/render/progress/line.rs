@@ -56,13 +56,15 @@ impl Line<'_> {
         let done = words::size(self.done);
         match self.total {
             Some(total) => format!("{done:>6}/{:<6}", words::size(total)),
+            // What does not tell how far it is.
+            None if self.done == 0 => String::new(),
             None => format!("{done:>6}"),
         }
     }
 
     /// How fast it goes, and how long it will take.
     fn speed(&self) -> String {
-        let Some(rate) = self.rate else {
+        let Some(rate) = self.rate.filter(|_| self.total.is_some() || self.done > 0) else {
             return String::new();
         };
         let speed = format!(" {:>6}/s", words::size(rate));
@@ -120,6 +122,12 @@ mod tests {
             text(1_500, None, Some(10), 100),
             "0a1b2c3d4e5f: Pulling   1.5kB    10B/s"
         );
+    }
+
+    #[test]
+    fn what_does_not_tell_how_far_it_is_has_a_name_alone() {
+        assert_eq!(text(0, None, Some(0), 100), "0a1b2c3d4e5f: Pulling");
+        assert_eq!(text(0, None, None, 10), "0a1b2c3d4e");
     }
 
     #[test]
