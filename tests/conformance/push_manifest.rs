@@ -72,6 +72,11 @@ pub(crate) const CASES: &[Case] = &[
     .at_debian(Debian::Differs("answers 500 to some")),
     Case::new(
         "end-7",
+        "a document that is manifest and index at once is refused",
+        both,
+    ),
+    Case::new(
+        "end-7",
         "a manifest that contradicts its Content-Type is refused",
         contradiction,
     ),
@@ -346,6 +351,19 @@ fn nonsense(server: &Server) -> Verdict {
         .get(&format!("/v2/{repository}/manifests/1"))?
         .is(404)
         .map(drop)
+}
+
+fn both(server: &Server) -> Verdict {
+    let repository = server.repository();
+    let image = server.push_image(&repository, "1", "both")?;
+    let mut document: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    document["manifests"] = json!([descriptor(MANIFEST, &image.manifest)]);
+    for kind in [MANIFEST, INDEX] {
+        document["mediaType"] = json!(kind);
+        let response = put(server, &repository, "2", &document)?;
+        response.is(400)?.says(&["MANIFEST_INVALID"])?;
+    }
+    Ok(())
 }
 
 fn contradiction(server: &Server) -> Verdict {

@@ -16,6 +16,12 @@ pub(crate) const CASES: &[Case] = &[
     )
     .at_debian(Debian::NotAsked),
     Case::new(
+        "memory",
+        "eight manifests of 4 MiB at once take 64 MB at most",
+        many_parts,
+    )
+    .at_debian(Debian::NotAsked),
+    Case::new(
         "restart",
         "everything is there after a restart, untagged manifests too",
         restart,
@@ -67,7 +73,40 @@ fn memory(_: &Server) -> Verdict {
             .try_for_each(|thread| thread.join().unwrap())
     })?;
     let peak = server.peak_memory();
-    ensure(peak <= LIMIT, || format!("{} MB at most", peak >> 20))
+    ensure(peak <= LIMIT, || format!("{} MB", peak >> 20))
+}
+
+/// Manifests of as many layers as there can be: some that are there, some that are not.
+fn many_parts(_: &Server) -> Verdict {
+    let server = Server::smidge(&[]);
+    let repository = server.repository();
+    server.push_blob(&repository, &config("many parts"))?;
+    server.push_blob(&repository, b"layer")?;
+    let config = descriptor(CONFIG, &config("many parts"));
+    thread::scope(|scope| {
+        let pushing: Vec<_> = (0..8_usize)
+            .map(|number| {
+                let (server, repository, config) = (&server, &repository, config.clone());
+                scope.spawn(move || {
+                    let layers = (0..27_000_usize).map(|layer| match number % 2 {
+                        0 => descriptor("layer", b"layer"),
+                        _ => descriptor("layer", &layer.to_le_bytes()),
+                    });
+                    let document = manifest(config, layers.collect()).to_string();
+                    let answer = server.put(repository, "1", MANIFEST, document.as_bytes())?;
+                    match number % 2 {
+                        0 => answer.is(201).map(drop),
+                        _ => answer.is(404)?.says(&["MANIFEST_BLOB_UNKNOWN"]).map(drop),
+                    }
+                })
+            })
+            .collect();
+        pushing
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap())
+    })?;
+    let peak = server.peak_memory();
+    ensure(peak <= LIMIT, || format!("{} MB", peak >> 20))
 }
 
 fn restart(_: &Server) -> Verdict {

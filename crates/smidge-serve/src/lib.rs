@@ -55,5 +55,6 @@ pub fn registry(
     ready: &mut dyn FnMut(SocketAddr),
 ) -> Result<(), Error> {
     let registry = registry::Registry::new(Box::leak(Box::new(store)), options);
+    let registry = registry.map_err(Error::Serve)?;
     http::serve(registry, options.address, ready)
 }

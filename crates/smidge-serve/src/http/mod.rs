@@ -8,6 +8,7 @@ mod patience;
 mod receive;
 mod server;
 mod uri;
+mod worker;
 
 pub(crate) use answer::{Answer, CONTENT_DIGEST};
 pub(crate) use body::Body;
@@ -15,3 +16,4 @@ pub(crate) use fault::{Code, Fault, explained, method_not_allowed};
 pub(crate) use receive::{blocking, drain, receive, receive_bytes};
 pub(crate) use server::{Handler, serve};
 pub(crate) use uri::{Query, decode, encode};
+pub(crate) use worker::Worker;

@@ -15,6 +15,9 @@ use super::fault::{Code, Fault, explained};
 /// How long a client may send nothing of a body that it has begun.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a client may take for a body that is kept in memory.
+const TIME: Duration = Duration::from_secs(60);
+
 /// Bytes that gather before they are written.
 const PIECE: usize = 1 << 17;
 
@@ -126,11 +129,7 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
                 let message = format!("the body broke off: {}", explained(&error));
                 return Err(Fault::bad_request(Code::SizeInvalid, message));
             }
-            Err(_) => {
-                let message = format!("nothing came for {} seconds", IDLE.as_secs());
-                let status = StatusCode::REQUEST_TIMEOUT;
-                return Err(Fault::new(status, Code::BlobUploadInvalid, message));
-            }
+            Err(_) => return Err(too_slow(IDLE)),
         }
     }
 }
@@ -144,21 +143,43 @@ pub(crate) async fn receive_bytes(
     limit: usize,
     too_large: impl FnOnce() -> Fault,
 ) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    if body.size_hint().lower() <= limit as u64 {
-        loop {
-            let Some(piece) = next(&mut body).await? else {
-                return Ok(bytes);
-            };
-            if bytes.len() + piece.len() > limit {
-                break;
-            }
-            bytes.extend_from_slice(&piece);
+    let announced = body.size_hint().lower();
+    if announced <= limit as u64 {
+        let gathering = gather(&mut body, announced as usize, limit);
+        match timeout(TIME, gathering).await {
+            Ok(Ok(Some(bytes))) => return Ok(bytes),
+            Ok(Ok(None)) => {}
+            Ok(Err(fault)) => return Err(fault),
+            Err(_) => return Err(too_slow(TIME)),
         }
     }
-    drop(bytes);
     drain(body).await;
     Err(too_large())
+}
+
+/// What a body holds, unless that is more than `limit` bytes.
+async fn gather(
+    body: &mut Incoming,
+    announced: usize,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let mut bytes = Vec::with_capacity(announced);
+    while let Some(piece) = next(body).await? {
+        if bytes.len() + piece.len() > limit {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Some(bytes))
+}
+
+fn too_slow(limit: Duration) -> Fault {
+    let message = format!("nothing more came in {} seconds", limit.as_secs());
+    Fault::new(
+        StatusCode::REQUEST_TIMEOUT,
+        Code::BlobUploadInvalid,
+        message,
+    )
 }
 
 /// Reads on in a body that nobody wants: who is still sending when the connection is closed may

@@ -27,7 +27,7 @@ use super::patience::Patient;
 const CONNECTIONS: u32 = 512;
 
 /// Threads for what may block. More would only wait for the same disk.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 16;
 
 /// How long a client may take for a request's head, and stay without asking anything.
 const HEAD_TIME: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use super::range::{Wanted, wanted};
 use super::{Asked, Registry};
 use crate::http::{Answer, Body, CONTENT_DIGEST, Fault, method_not_allowed};
-use crate::shelf::{Repository, digest};
+use crate::shelf::{Halt, Repository, digest};
 
 pub(super) async fn answer(
     registry: Arc<Registry>,
@@ -20,8 +20,13 @@ pub(super) async fn answer(
     match asked.method {
         Method::GET => send(registry, repository, digest, &asked).await,
         Method::HEAD => {
-            let found = move |shelf: &crate::shelf::Shelf| shelf.rely_on_blob(&repository, &digest);
-            let blob = registry.on_shelf(found).await?;
+            let read_only = registry.read_only;
+            let blob = registry
+                .on_shelf(move |shelf| match read_only {
+                    true => shelf.blob(&repository, &digest),
+                    false => shelf.rely_on_blob(&repository, &digest),
+                })
+                .await?;
             Ok(described(StatusCode::OK, &digest).with(header::CONTENT_LENGTH, blob.size))
         }
         Method::DELETE => {
@@ -56,7 +61,7 @@ async fn send(
     let range = asked.header(header::RANGE).filter(|_| unchanged);
     let (range, has) = (range.map(str::to_owned), asked.has(&tag));
     let (blob, wanted, reader) = registry
-        .on_shelf(move |shelf| {
+        .on_shelf(move |shelf| -> Result<_, Halt> {
             let blob = shelf.blob(&repository, &digest)?;
             let wanted = wanted(range.as_deref(), blob.size);
             let reader = match wanted {

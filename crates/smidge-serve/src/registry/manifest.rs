@@ -8,10 +8,13 @@ use hyper::{Method, StatusCode};
 
 use super::{Asked, Registry, Sent};
 use crate::http::{self, Answer, Body, CONTENT_DIGEST, Code, Fault, method_not_allowed};
-use crate::shelf::{DOCUMENT_LIMIT, Repository, Target};
+use crate::shelf::{DOCUMENT_LIMIT, Repository, Shelf, Target};
 
 /// Tells a client that the manifest's `subject` was noticed.
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+/// Documents with more bytes are received and looked at a few at a time.
+const LARGE: u64 = 64 << 10;
 
 pub(super) async fn answer(
     registry: Arc<Registry>,
@@ -57,13 +60,13 @@ async fn put(
 ) -> Result<Answer, Fault> {
     let target = Target::parse(&reference)?;
     let body = sent.take()?;
-    let size = body.size_hint().exact().map_or(DOCUMENT_LIMIT, |size| {
-        usize::try_from(size)
-            .unwrap_or(usize::MAX)
-            .min(DOCUMENT_LIMIT)
-    });
-    // Many large documents at once would be more memory than a registry should take.
-    let _memory = registry.memory.acquire_many(size as u32 >> 10).await;
+    // Many large documents at once would be more memory than a registry should take. Those who bring
+    // one slowly, or none, keep only others with large ones waiting.
+    let is_large = body.size_hint().exact().is_none_or(|size| size > LARGE);
+    let _arriving = match is_large {
+        true => registry.arriving.acquire().await.ok(),
+        false => None,
+    };
     let bytes = http::receive_bytes(body, DOCUMENT_LIMIT, too_large).await?;
     // Parameters of a media type are to be ignored.
     let stated = asked.header(header::CONTENT_TYPE).map(|stated| {
@@ -71,9 +74,13 @@ async fn put(
         essence.trim().to_ascii_lowercase()
     });
     let name = repository.name.clone();
-    let placed = registry
-        .on_shelf(move |shelf| shelf.put_manifest(&repository, &target, stated.as_deref(), &bytes))
-        .await?;
+    let is_large = bytes.len() as u64 > LARGE;
+    let put =
+        move |shelf: &Shelf| shelf.put_manifest(&repository, &target, stated.as_deref(), &bytes);
+    let placed = match is_large {
+        true => registry.alone_on_shelf(put).await?,
+        false => registry.on_shelf(put).await?,
+    };
     let digest = placed.digest;
     let answer = Answer::new(StatusCode::CREATED)
         .with(header::LOCATION, format!("/v2/{name}/manifests/{digest}"))

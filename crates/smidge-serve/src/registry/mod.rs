@@ -10,6 +10,7 @@ mod session;
 mod upload;
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,23 +19,27 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use smidge_store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
-use crate::http::{self, Answer, Body, Code, Fault, Query, method_not_allowed};
-use crate::shelf::{DOCUMENT_LIMIT, Repository, Shelf};
+use crate::http::{self, Answer, Body, Code, Fault, Query, Worker, method_not_allowed};
+use crate::shelf::{Halt, Repository, Shelf};
 
 use route::Route;
 use session::Sessions;
 
-/// Documents of the largest size that are taken in at a time.
-const DOCUMENTS: usize = 4;
+/// Large documents that may be on their way at a time.
+const ARRIVING: usize = 4;
 
 /// Everything that requests share.
 pub(crate) struct Registry {
     shelf: Shelf,
     sessions: Sessions,
-    /// Bytes of documents that may be in memory, in kibibytes.
-    memory: Semaphore,
+    /// Rights to receive a large document.
+    arriving: Semaphore,
+    /// Looks at large documents, which takes several times their size in memory.
+    worker: Worker,
+    /// The right to make what is served in another form than it is stored in.
+    making: Mutex<()>,
     read_only: bool,
     log: Option<fn(&str)>,
 }
@@ -50,14 +55,16 @@ struct Asked {
 struct Sent(Option<Incoming>);
 
 impl Registry {
-    pub(crate) fn new(store: &'static Store, options: &crate::RegistryOptions) -> Self {
-        Self {
+    pub(crate) fn new(store: &'static Store, options: &crate::RegistryOptions) -> io::Result<Self> {
+        Ok(Self {
             shelf: Shelf::new(store),
             sessions: Sessions::default(),
-            memory: Semaphore::new(DOCUMENTS * (DOCUMENT_LIMIT >> 10)),
+            arriving: Semaphore::new(ARRIVING),
+            worker: Worker::start()?,
+            making: Mutex::default(),
             read_only: options.read_only,
             log: options.log,
-        }
+        })
     }
 
     async fn dispatch(
@@ -102,12 +109,51 @@ impl Registry {
     }
 
     /// Does what may wait for the disk.
-    async fn on_shelf<T: Send + 'static>(
+    async fn on_shelf<T, E>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Shelf) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Shelf) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        E: Into<Halt> + Send + 'static,
+    {
+        let work = Arc::new(work);
+        self.until_made(|| {
+            let (this, work) = (Arc::clone(self), Arc::clone(&work));
+            http::blocking(move || Ok(work(&this.shelf).map_err(E::into)))
+        })
+        .await
+    }
+
+    /// As [`Registry::on_shelf`], for what takes much memory.
+    async fn alone_on_shelf<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Fn(&Shelf) -> Result<T, Halt> + Send + Sync + 'static,
     ) -> Result<T, Fault> {
-        let this = Arc::clone(self);
-        http::blocking(move || work(&this.shelf)).await
+        let work = Arc::new(work);
+        self.until_made(|| {
+            let (this, work) = (Arc::clone(self), Arc::clone(&work));
+            self.worker.run(move || work(&this.shelf))
+        })
+        .await
+    }
+
+    /// Does something again and again, as long as it needs what has to be made first. Who waits for
+    /// that takes up no thread.
+    async fn until_made<T, W>(self: &Arc<Self>, work: impl Fn() -> W) -> Result<T, Fault>
+    where
+        W: Future<Output = Result<Result<T, Halt>, Fault>>,
+    {
+        loop {
+            let entry = match work().await? {
+                Ok(done) => return Ok(done),
+                Err(Halt::Fault(fault)) => return Err(fault),
+                Err(Halt::Unmade(entry)) => entry,
+            };
+            let _making = self.making.lock().await;
+            let this = Arc::clone(self);
+            http::blocking(move || this.shelf.make(&entry)).await?;
+        }
     }
 }
 

@@ -1,19 +1,20 @@
 //! Blobs of a repository.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::time::Instant;
 
 use smidge_image::{Descriptor, Digest};
 use smidge_store::{BlobWriter, Entry, TransferLayer};
 
-use super::{Blob, Repository, Shelf, locked};
+use super::{Blob, Halt, Repository, Shelf, locked};
 use crate::http::{Code, Fault};
 
 /// The media type of a blob of which nothing else is known.
 const ANY: &str = "application/octet-stream";
 
 impl Blob {
-    fn of(digest: Digest, file: TransferLayer) -> Self {
+    pub(super) fn of(digest: Digest, file: TransferLayer) -> Self {
         Self {
             digest,
             size: file.descriptor.size,
@@ -32,41 +33,68 @@ impl Shelf {
     ///
     /// # Errors
     /// `BLOB_UNKNOWN`, `NAME_UNKNOWN`.
-    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob, Fault> {
+    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob, Halt> {
         let entries = self.entries(repository)?;
         if let Some(blob) = self.find_blob(repository, &entries, digest)? {
             return Ok(blob);
         }
         let what = format!("blob `{digest}`");
-        Err(self.unknown(repository, &entries, Code::BlobUnknown, &what))
+        Err(self
+            .unknown(repository, &entries, Code::BlobUnknown, &what)
+            .into())
     }
 
-    pub(super) fn find_blob(
+    fn find_blob(
         &self,
         repository: &Repository,
         entries: &[Entry],
         digest: &Digest,
-    ) -> Result<Option<Blob>, Fault> {
+    ) -> Result<Option<Blob>, Halt> {
         let Some(file) = self.store.transfer_blob(digest) else {
             return Ok(None);
         };
-        let now = Instant::now();
-        let recent = locked(&self.recent).touch(&repository.key, digest, now);
-        let there = recent || self.is_referred_to(entries, digest)?;
+        let mut known = self.blobs_of(entries);
+        let there = self.has_blob(repository, (entries, &mut known), digest)?;
         Ok(there.then(|| Blob::of(*digest, file)))
     }
 
-    /// Whether a manifest refers to a blob: as it is stored, or as it is served.
-    fn is_referred_to(&self, entries: &[Entry], digest: &Digest) -> Result<bool, Fault> {
-        if self.user_of(entries, digest).is_some() {
+    /// Whether a blob is in a repository, of which `known` are the blobs that manifests refer to.
+    pub(super) fn has_blob(
+        &self,
+        repository: &Repository,
+        (entries, known): (&[Entry], &mut HashSet<Digest>),
+        digest: &Digest,
+    ) -> Result<bool, Halt> {
+        let now = Instant::now();
+        let recent = locked(&self.recent).touch(&repository.key, digest, now);
+        Ok(recent || self.is_referred_to((entries, known), digest)?)
+    }
+
+    /// All blobs that stored manifests refer to.
+    pub(super) fn blobs_of(&self, entries: &[Entry]) -> HashSet<Digest> {
+        let documents = self.documents(entries);
+        let blobs = documents.iter().flat_map(|(_, facts)| &facts.blobs);
+        blobs.map(|blob| blob.digest).collect()
+    }
+
+    /// Whether a manifest refers to a blob: as it is stored, or as it is served, which is added to
+    /// what is known.
+    fn is_referred_to(
+        &self,
+        (entries, known): (&[Entry], &mut HashSet<Digest>),
+        digest: &Digest,
+    ) -> Result<bool, Halt> {
+        if known.contains(digest) {
             return Ok(true);
         }
-        for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
-            if self.make(entry)?.has_layer(digest) {
-                return Ok(true);
-            }
+        // Nothing that is served was made of what is not there.
+        if self.store.transfer_blob(digest).is_none() {
+            return Ok(false);
         }
-        Ok(false)
+        for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
+            known.extend(self.served(entry)?.layers());
+        }
+        Ok(known.contains(digest))
     }
 
     /// As [`Shelf::blob`], for somebody who may mean to push a manifest that refers to it: it is kept
@@ -75,7 +103,7 @@ impl Shelf {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Blob, Fault> {
+    ) -> Result<Blob, Halt> {
         let blob = self.blob(repository, digest)?;
         if self.store.has(&blob.descriptor()) {
             locked(&self.recent).add(&repository.key, blob.digest, Instant::now());
@@ -133,7 +161,7 @@ impl Shelf {
         repository: &Repository,
         digest: &Digest,
         from: Option<&Repository>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Halt> {
         let found = match from {
             Some(from) => self.find_blob(from, &self.entries(from)?, digest)?,
             None => self.find_anywhere(digest)?,
@@ -141,22 +169,31 @@ impl Shelf {
         let Some(blob) = found else {
             return Ok(false);
         };
-        self.settle(&blob)?;
+        self.settle(&blob, blob.size)?;
         locked(&self.recent).add(&repository.key, *digest, Instant::now());
         Ok(true)
     }
 
-    fn find_anywhere(&self, digest: &Digest) -> Result<Option<Blob>, Fault> {
+    fn find_anywhere(&self, digest: &Digest) -> Result<Option<Blob>, Halt> {
         let Some(file) = self.store.transfer_blob(digest) else {
             return Ok(None);
         };
         let recent = locked(&self.recent).has_anywhere(digest);
-        let there = recent || self.is_referred_to(&self.store.entries()?, digest)?;
+        let entries = self.store.entries()?;
+        let mut known = self.blobs_of(&entries);
+        let there = recent || self.is_referred_to((&entries, &mut known), digest)?;
         Ok(there.then(|| Blob::of(*digest, file)))
     }
 
-    /// Makes sure that the store itself has a blob, and keeps it.
-    pub(super) fn settle(&self, blob: &Blob) -> Result<(), Fault> {
+    /// Makes sure that the store itself has a blob of a size, and keeps it.
+    pub(super) fn settle(&self, blob: &Blob, size: u64) -> Result<(), Fault> {
+        if blob.size != size {
+            let message = format!(
+                "`{}` has {} bytes, but the manifest says {size}",
+                blob.digest, blob.size
+            );
+            return Err(Fault::bad_request(Code::ManifestInvalid, message));
+        }
         if self.store.has(&blob.descriptor()) {
             return Ok(());
         }

@@ -1,13 +1,20 @@
 //! Manifests and indexes, as far as a registry has to understand them.
 
+use std::collections::BTreeMap;
+
 use hyper::StatusCode;
-use serde_json::{Value, json};
-use smidge_image::{Descriptor, Digest, Index, LayerKind, Manifest, media_type};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use smidge_image::{Descriptor, Digest, LayerKind, media_type};
 
 use crate::http::{Code, Fault};
 
 /// The largest document that is taken, in bytes: what the specification asks for.
 pub(crate) const DOCUMENT_LIMIT: usize = 4 << 20;
+
+/// The most missing blobs that an answer names.
+const NAMED: usize = 100;
 
 /// What a document says of others.
 #[derive(Debug)]
@@ -23,12 +30,14 @@ pub(crate) struct Facts {
 }
 
 /// A descriptor, without what weighs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Part {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) media_type: String,
     /// Whether it may be missing: it lies elsewhere.
+    #[serde(rename = "urls", default, deserialize_with = "any")]
     pub(crate) foreign: bool,
 }
 
@@ -39,7 +48,28 @@ pub(crate) struct Understood {
     pub(crate) media_type: String,
     /// What the index of referrers says of it.
     pub(crate) artifact_type: Option<String>,
-    pub(crate) annotations: Value,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// A document, as it is written. What is not needed here is not kept: documents can be large.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    schema_version: u32,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Part>,
+    layers: Option<Vec<Part>>,
+    manifests: Option<Vec<Part>>,
+    subject: Option<Part>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Whether a list has anything in it.
+fn any<'d, D: Deserializer<'d>>(deserializer: D) -> Result<bool, D::Error> {
+    let list = Option::<Vec<IgnoredAny>>::deserialize(deserializer)?;
+    Ok(list.is_some_and(|list| !list.is_empty()))
 }
 
 impl Part {
@@ -51,12 +81,11 @@ impl Part {
 
 impl From<&Descriptor> for Part {
     fn from(descriptor: &Descriptor) -> Self {
-        let urls = descriptor.extra.get("urls").and_then(Value::as_array);
         Self {
             digest: descriptor.digest,
             size: descriptor.size,
             media_type: descriptor.media_type.clone(),
-            foreign: urls.is_some_and(|urls| !urls.is_empty()),
+            foreign: false,
         }
     }
 }
@@ -67,92 +96,82 @@ impl From<&Descriptor> for Part {
 /// `MANIFEST_INVALID` for anything else, and where the two media types differ.
 pub(crate) fn understand(bytes: &[u8], stated: Option<&str>) -> Result<Understood, Fault> {
     let invalid = |why: String| Fault::bad_request(Code::ManifestInvalid, why);
-    let no_json = |error: serde_json::Error| invalid(format!("this is no manifest: {error}"));
-    let value: Value = serde_json::from_slice(bytes).map_err(no_json)?;
-    let own = value.get("mediaType").and_then(Value::as_str);
-    if let (Some(own), Some(stated)) = (own, stated)
+    let mut outline: Outline = serde_json::from_slice(bytes)
+        .map_err(|error| invalid(format!("this is no manifest: {error}")))?;
+    if outline.schema_version != 2 {
+        let found = outline.schema_version;
+        let why = format!("`schemaVersion` is {found}: only 2 is supported");
+        return Err(invalid(why));
+    }
+    let own = outline.media_type.take().filter(|own| !own.is_empty());
+    if let (Some(own), Some(stated)) = (&own, stated)
         && own != stated
     {
         let why = format!("the manifest is `{own}`, but `Content-Type` says `{stated}`");
         return Err(invalid(why));
     }
-    let by_shape = match value.get("manifests") {
+    let by_shape = match outline.manifests {
         Some(_) => media_type::INDEX,
         None => media_type::MANIFEST,
     };
-    let media_type = own.or(stated).unwrap_or(by_shape).to_owned();
-    let subject = subject(&value).map_err(invalid)?;
-    let stated_type = value.get("artifactType").and_then(Value::as_str);
-    let stated_type = stated_type.filter(|text| !text.is_empty());
-    let mut artifact_type = stated_type.map(str::to_owned);
-    let annotations = value.get("annotations").cloned().unwrap_or(Value::Null);
-    let facts = match &*media_type {
-        media_type::MANIFEST | media_type::DOCKER_MANIFEST => {
-            let manifest: Manifest = serde_json::from_value(value).map_err(no_json)?;
-            version(manifest.schema_version).map_err(invalid)?;
-            artifact_type.get_or_insert_with(|| manifest.config.media_type.clone());
-            of_manifest(&manifest, subject)
-        }
-        media_type::INDEX | media_type::DOCKER_MANIFEST_LIST => {
-            let index: Index = serde_json::from_value(value).map_err(no_json)?;
-            version(index.schema_version).map_err(invalid)?;
-            Facts {
-                blobs: Vec::new(),
-                children: index.manifests.iter().map(Part::from).collect(),
-                subject,
-                bare: false,
-            }
-        }
-        other => {
-            let why = format!(
-                "`{other}` is not supported: only manifests and indexes of OCI's and Docker's schema 2 are"
-            );
-            return Err(invalid(why));
-        }
-    };
+    let stated = own.or_else(|| stated.map(str::to_owned));
+    let media_type = stated.unwrap_or_else(|| by_shape.to_owned());
+    let annotations = outline.annotations.take().unwrap_or_default();
+    let mut artifact_type = outline.artifact_type.take();
+    artifact_type.take_if(|text| text.is_empty());
+    let config_type = outline.config.as_ref();
+    let config_type = config_type.map(|config| config.media_type.clone());
+    let facts = facts(outline, &media_type).map_err(invalid)?;
     Ok(Understood {
+        artifact_type: artifact_type.or(config_type),
         facts,
         media_type,
-        artifact_type,
         annotations,
     })
 }
 
-fn version(found: u32) -> Result<(), String> {
-    match found {
-        2 => Ok(()),
-        other => Err(format!("`schemaVersion` is {other}: only 2 is supported")),
-    }
-}
-
-fn subject(value: &Value) -> Result<Option<Digest>, String> {
-    let Some(subject) = value.get("subject").filter(|subject| !subject.is_null()) else {
-        return Ok(None);
-    };
-    let descriptor: Descriptor = serde_json::from_value(subject.clone())
-        .map_err(|error| format!("`subject` is no descriptor: {error}"))?;
-    Ok(Some(descriptor.digest))
-}
-
-fn of_manifest(manifest: &Manifest, subject: Option<Digest>) -> Facts {
-    let layers = manifest.layers.iter();
-    let bare = layers
-        .clone()
-        .any(|layer| LayerKind::of(&layer.media_type) == Some(LayerKind::Tar));
-    Facts {
-        blobs: std::iter::once(&manifest.config)
-            .chain(layers)
-            .map(Part::from)
-            .collect(),
-        children: Vec::new(),
-        subject,
-        bare,
+/// What follows from a document of a media type. One that could be of another, too, is refused: it
+/// would mean different things to different readers.
+fn facts(outline: Outline, media_type: &str) -> Result<Facts, String> {
+    let subject = outline.subject.map(|subject| subject.digest);
+    match (
+        media_type,
+        outline.config,
+        outline.layers,
+        outline.manifests,
+    ) {
+        (media_type::MANIFEST | media_type::DOCKER_MANIFEST, Some(config), Some(layers), None) => {
+            let is_bare = |layer: &Part| LayerKind::of(&layer.media_type) == Some(LayerKind::Tar);
+            Ok(Facts {
+                bare: layers.iter().any(is_bare),
+                blobs: std::iter::once(config).chain(layers).collect(),
+                children: Vec::new(),
+                subject,
+            })
+        }
+        (media_type::INDEX | media_type::DOCKER_MANIFEST_LIST, None, None, Some(children)) => {
+            Ok(Facts {
+                blobs: Vec::new(),
+                children,
+                subject,
+                bare: false,
+            })
+        }
+        (media_type::MANIFEST | media_type::DOCKER_MANIFEST, ..) => {
+            Err("a manifest has `config` and `layers`, and no `manifests`".to_owned())
+        }
+        (media_type::INDEX | media_type::DOCKER_MANIFEST_LIST, ..) => {
+            Err("an index has `manifests`, and neither `config` nor `layers`".to_owned())
+        }
+        (other, ..) => Err(format!(
+            "`{other}` is not supported: only manifests and indexes of OCI's and Docker's schema 2 are"
+        )),
     }
 }
 
 /// The fault of a document that refers to what is not there.
 pub(crate) fn missing(parts: &[Part]) -> Fault {
-    let errors = parts.iter().map(|part| {
+    let errors = parts.iter().take(NAMED).map(|part| {
         let message = format!(
             "the repository lacks `{}`, {} bytes of `{}`",
             part.digest, part.size, part.media_type
@@ -205,6 +224,10 @@ mod tests {
             &manifest,
             Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
         );
+        let both = manifest.replace("\"layers\"", "\"manifests\":[],\"layers\"");
+        fault(&both, None);
+        fault(&both, Some(media_type::MANIFEST));
+        fault(&both, Some(media_type::INDEX));
         let typed = manifest.replace(
             "{\"schema",
             "{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"schema",
@@ -215,8 +238,9 @@ mod tests {
     #[test]
     fn referrers_have_a_type() {
         let config = Descriptor::of("application/x.sbom", b"{}");
-        let mut manifest = Manifest::new(config, Vec::new());
-        let of = |manifest: &Manifest| understand(&manifest.to_bytes(), None).unwrap();
+        let mut manifest = smidge_image::Manifest::new(config, Vec::new());
+        let of =
+            |manifest: &smidge_image::Manifest| understand(&manifest.to_bytes(), None).unwrap();
         assert_eq!(of(&manifest).artifact_type.unwrap(), "application/x.sbom");
         manifest.extra.insert("artifactType".to_owned(), "".into());
         assert_eq!(of(&manifest).artifact_type.unwrap(), "application/x.sbom");
@@ -224,7 +248,7 @@ mod tests {
             .extra
             .insert("artifactType".to_owned(), "a/b".into());
         assert_eq!(of(&manifest).artifact_type.unwrap(), "a/b");
-        let index = Index::new(Vec::new());
+        let index = smidge_image::Index::new(Vec::new());
         let understood = understand(&index.to_bytes(), None).unwrap();
         assert_eq!(understood.artifact_type, None);
     }

@@ -9,7 +9,7 @@ use smidge_image::{Descriptor, Digest};
 use smidge_store::{Completeness, Entry, Use};
 
 use super::document::{Facts, Part, Understood, missing, understand};
-use super::{Document, Repository, Shelf, Target, locked};
+use super::{Blob, Document, Halt, Repository, Shelf, Target, locked};
 use crate::http::{Code, Fault};
 
 /// What became of a manifest that was pushed.
@@ -28,7 +28,7 @@ impl Shelf {
         &self,
         repository: &Repository,
         target: &Target,
-    ) -> Result<Document, Fault> {
+    ) -> Result<Document, Halt> {
         let entries = self.entries(repository)?;
         let found = match target {
             Target::Tag(tag) => match entries.iter().find(|entry| has_tag(entry, tag)) {
@@ -37,7 +37,7 @@ impl Shelf {
             },
             Target::Digest(digest) => self.find_document(repository, &entries, digest)?,
         };
-        found.ok_or_else(|| self.unknown_manifest(repository, &entries, target))
+        found.ok_or_else(|| self.unknown_manifest(repository, &entries, target).into())
     }
 
     fn unknown_manifest(
@@ -51,11 +51,11 @@ impl Shelf {
     }
 
     /// What an entry of the index leads to, as it is served.
-    fn document(&self, entry: &Entry) -> Result<Document, Fault> {
+    fn document(&self, entry: &Entry) -> Result<Document, Halt> {
         if self.is_bare(entry) {
-            return Ok(self.make(entry)?.document.clone());
+            return Ok(self.served(entry)?.document.clone());
         }
-        self.load(&entry.descriptor)
+        Ok(self.load(&entry.descriptor)?)
     }
 
     fn load(&self, descriptor: &Descriptor) -> Result<Document, Fault> {
@@ -70,7 +70,7 @@ impl Shelf {
         repository: &Repository,
         entries: &[Entry],
         digest: &Digest,
-    ) -> Result<Option<Document>, Fault> {
+    ) -> Result<Option<Document>, Halt> {
         let name = repository.reference()?.with_digest(*digest).to_string();
         match self.store.document(&name) {
             // A name may lead to what the registry that it came from calls so, in another form.
@@ -81,7 +81,7 @@ impl Shelf {
             Err(error) => return Err(error.into()),
         }
         for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
-            if let Some(document) = self.make(entry)?.document(digest) {
+            if let Some(document) = self.served(entry)?.document(digest) {
                 return Ok(Some(document.clone()));
             }
         }
@@ -99,7 +99,7 @@ impl Shelf {
         target: &Target,
         media_type: Option<&str>,
         bytes: &[u8],
-    ) -> Result<Placed, Fault> {
+    ) -> Result<Placed, Halt> {
         let Understood {
             facts, media_type, ..
         } = understand(bytes, media_type)?;
@@ -112,7 +112,7 @@ impl Shelf {
                     "the manifest should be `{wanted}`, but what came is `{}`",
                     descriptor.digest
                 );
-                return Err(Fault::bad_request(Code::DigestInvalid, message));
+                return Err(Fault::bad_request(Code::DigestInvalid, message).into());
             }
         };
         let own = repository.reference()?.with_digest(descriptor.digest);
@@ -122,7 +122,7 @@ impl Shelf {
             let added = self
                 .store
                 .add_document(bytes, kind, &names, Completeness::Whole);
-            added.map_err(|error| refused(error, &facts))
+            added.map_err(|error| refused(error, &facts).into())
         });
         for part in facts.blobs.iter().chain(&facts.children) {
             self.release(part.digest);
@@ -135,7 +135,7 @@ impl Shelf {
     }
 
     /// Checks that the repository has everything that a document refers to.
-    fn check_parts(&self, repository: &Repository, facts: &Facts) -> Result<(), Fault> {
+    fn check_parts(&self, repository: &Repository, facts: &Facts) -> Result<(), Halt> {
         let entries = self.entries(repository)?;
         let mut lacking = Vec::new();
         for child in &facts.children {
@@ -144,23 +144,18 @@ impl Shelf {
                 None => lacking.push(child.clone()),
             }
         }
+        let mut known = self.blobs_of(&entries);
         for blob in &facts.blobs {
-            match self.find_blob(repository, &entries, &blob.digest)? {
-                Some(found) if found.size == blob.size => self.settle(&found)?,
-                Some(found) => {
-                    let message = format!(
-                        "`{}` has {} bytes, but the manifest says {}",
-                        blob.digest, found.size, blob.size
-                    );
-                    return Err(Fault::bad_request(Code::ManifestInvalid, message));
-                }
+            let there = self.has_blob(repository, (&entries, &mut known), &blob.digest)?;
+            match self.store.transfer_blob(&blob.digest).filter(|_| there) {
+                Some(file) => self.settle(&Blob::of(blob.digest, file), blob.size)?,
                 None if blob.foreign => {}
                 None => lacking.push(blob.clone()),
             }
         }
         match lacking.is_empty() {
             true => Ok(()),
-            false => Err(missing(&lacking)),
+            false => Err(missing(&lacking).into()),
         }
     }
 
@@ -295,8 +290,8 @@ fn referrer(part: &Part, understood: Understood) -> Value {
     if let Some(artifact_type) = understood.artifact_type {
         referrer.insert("artifactType".to_owned(), json!(artifact_type));
     }
-    if !understood.annotations.is_null() {
-        referrer.insert("annotations".to_owned(), understood.annotations);
+    if !understood.annotations.is_empty() {
+        referrer.insert("annotations".to_owned(), json!(understood.annotations));
     }
     Value::Object(referrer)
 }

@@ -54,6 +54,22 @@ pub(crate) struct Blob {
     file: TransferLayer,
 }
 
+/// Why something is not there.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// It never will be.
+    Fault(Fault),
+    /// It is served in another form than it is stored in, which has to be made first: that takes its
+    /// time, and is done once, however many ask for it.
+    Unmade(Box<Entry>),
+}
+
+impl<E: Into<Fault>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

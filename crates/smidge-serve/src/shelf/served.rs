@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smidge_image::{Descriptor, Digest};
 use smidge_store::{Compression, Entry, Transfer};
 
-use super::{Document, Shelf, locked};
+use super::{Document, Halt, Shelf, locked};
 use crate::http::Fault;
 
 /// What is served in another form than it is stored in.
@@ -23,6 +23,11 @@ impl Served {
     /// Whether one of its layers is this.
     pub(crate) fn has_layer(&self, digest: &Digest) -> bool {
         self.layers.contains(digest)
+    }
+
+    /// Its layers, as they are served.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().copied()
     }
 
     /// Its document with a digest.
@@ -74,9 +79,18 @@ impl Shelf {
     }
 
     /// The form that something is served in.
-    pub(crate) fn make(&self, entry: &Entry) -> Result<Arc<Served>, Fault> {
-        if let Some(made) = self.made(entry) {
-            return Ok(made);
+    ///
+    /// # Errors
+    /// [`Halt::Unmade`] if it is not made yet.
+    pub(crate) fn served(&self, entry: &Entry) -> Result<Arc<Served>, Halt> {
+        let made = self.made(entry);
+        made.ok_or_else(|| Halt::Unmade(Box::new(entry.clone())))
+    }
+
+    /// Makes the form that something is served in, unless it was made meanwhile.
+    pub(crate) fn make(&self, entry: &Entry) -> Result<(), Fault> {
+        if self.made(entry).is_some() {
+            return Ok(());
         }
         let digest = entry.descriptor.digest;
         let name = match &entry.name {
@@ -105,9 +119,8 @@ impl Shelf {
             }
         };
         self.let_go(&entry.descriptor);
-        let served = Arc::new(served);
-        locked(&self.served).insert(digest, Arc::clone(&served));
-        Ok(served)
+        locked(&self.served).insert(digest, Arc::new(served));
+        Ok(())
     }
 
     /// Releases what was held while something was read, unless it was pushed not long ago.
