@@ -83,6 +83,7 @@ pub(crate) fn registry_kind(error: &RegistryError) -> Kind {
     match error {
         E::Denied { .. } | E::Blocked { .. } => Kind::Denied,
         E::NotFound { .. } => Kind::NotFound,
+        E::BehindMirrors { error, .. } => registry_kind(error),
         E::Schema1 { .. } | E::Settings { .. } => Kind::Input,
         E::Refused { .. }
         | E::Unreachable { .. }
@@ -96,9 +97,12 @@ pub(crate) fn registry_kind(error: &RegistryError) -> Kind {
 
 impl From<RegistryError> for Error {
     fn from(error: RegistryError) -> Self {
-        let who = credentials(&error);
+        let (error, mirrors) = error.into_parts();
+        let who = credentials(&error).into_iter();
+        let facts = who.chain(mirrors.into_iter().map(|fault| format!("mirror: {fault}")));
+        let facts: Vec<String> = facts.collect();
         let framed = Self::of(registry_kind(&error), error);
-        who.into_iter().fold(framed, Self::with_fact)
+        facts.into_iter().fold(framed, Self::with_fact)
     }
 }
 

@@ -35,6 +35,8 @@ pub struct BlobReader {
     broken: u32,
     /// How many bytes came since it broke last.
     since: u64,
+    /// What became of it at the sources that were given up.
+    failed: Vec<Error>,
 }
 
 /// A place that may have the blob.
@@ -75,6 +77,7 @@ impl BlobReader {
             flow: None,
             broken: 0,
             since: 0,
+            failed: Vec::new(),
         };
         if offset > descriptor.size {
             return Err(Error::Protocol {
@@ -102,9 +105,12 @@ impl BlobReader {
             };
             match self.ask(source).and_then(|answer| self.flow(answer)) {
                 Ok(flow) => return Ok(flow),
-                Err(_) if self.sources.len() > 1 => self.sources.pop_front(),
-                Err(error) => return Err(error),
-            };
+                Err(error) if self.sources.len() > 1 => {
+                    self.failed.push(error);
+                    self.sources.pop_front();
+                }
+                Err(error) => return Err(error.behind(&self.failed)),
+            }
         }
     }
 
@@ -197,8 +203,9 @@ impl BlobReader {
             self.broken += 1;
             if self.broken >= self.wire.policy.attempts {
                 if self.sources.len() < 2 {
-                    return Err(broken.error);
+                    return Err(broken.error.behind(&self.failed));
                 }
+                self.failed.push(broken.error);
                 self.sources.pop_front();
                 self.broken = 0;
             }
@@ -208,7 +215,11 @@ impl BlobReader {
 
     /// A registry that was there a moment ago and is not now may be starting anew.
     fn may_come_back(&self, error: &Error) -> bool {
-        let refused = matches!(error, Error::Unreachable { source, .. }
+        let own = match error {
+            Error::BehindMirrors { error, .. } => error,
+            own => own,
+        };
+        let refused = matches!(own, Error::Unreachable { source, .. }
             if source.kind() == io::ErrorKind::ConnectionRefused);
         refused && self.broken > 0 && self.broken < self.wire.policy.attempts
     }

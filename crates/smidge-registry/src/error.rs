@@ -99,6 +99,14 @@ pub enum Error {
         /// What is wrong, with a line if there is one.
         why: String,
     },
+    /// The registry did not do it, and mirrors that were asked before it failed, too.
+    #[error("{error}")]
+    BehindMirrors {
+        /// What became of it at the registry itself.
+        error: Box<Error>,
+        /// What became of it at each mirror, in words.
+        mirrors: Vec<String>,
+    },
     /// The registry is blocked by the settings.
     #[error("registry `{domain}` is blocked by `{path}`")]
     Blocked {
@@ -115,6 +123,49 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+}
+
+impl Error {
+    /// The registry's own error, and in words what became of it at each mirror that failed before.
+    #[must_use]
+    pub fn into_parts(self) -> (Self, Vec<String>) {
+        match self {
+            Self::BehindMirrors { error, mirrors } => (*error, mirrors),
+            other => (other, Vec::new()),
+        }
+    }
+
+    /// With what became of it at the mirrors. Not to have something is no failure of a mirror's.
+    pub(crate) fn behind(self, mirrors: &[Self]) -> Self {
+        let failed = mirrors
+            .iter()
+            .filter(|error| !matches!(error, Self::NotFound { .. }));
+        let mirrors: Vec<String> = failed.map(Self::in_full).collect();
+        match mirrors.is_empty() {
+            true => self,
+            false => Self::BehindMirrors {
+                error: Box::new(self),
+                mirrors,
+            },
+        }
+    }
+
+    /// Whether a registry says that it has no such thing, or does not know the question.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Refused { fault, .. } => matches!(fault.status, 405 | 501),
+            _ => false,
+        }
+    }
+
+    /// The error with its cause, in one line.
+    fn in_full(&self) -> String {
+        match self {
+            Self::Unreachable { source, .. } => format!("{self}: {source}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A registry's answer that is no success (distribution-spec, "Error Codes").

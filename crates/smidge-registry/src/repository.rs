@@ -155,6 +155,11 @@ impl<'c> Repository<'c> {
                 size,
             }))
         });
+        // A registry that does not know the question, or not the thing, has not failed.
+        let head = head.map_err(|error| match error {
+            Error::BehindMirrors { error, .. } if error.is_answer() => *error,
+            error => error,
+        });
         match head {
             Ok(Some(head)) => Ok(Some(head)),
             Err(Error::NotFound { .. }) => Ok(None),
@@ -349,15 +354,17 @@ impl<'c> Repository<'c> {
     /// The first answer of the mirrors, or else that of the registry itself.
     fn first<T>(&self, by_digest: bool, ask: impl Fn(&Endpoint, bool) -> Result<T>) -> Result<T> {
         let mirrors = &self.endpoints[..self.endpoints.len() - 1];
+        let mut failed = Vec::new();
         for mirror in mirrors
             .iter()
             .filter(|mirror| by_digest || !mirror.digests_only)
         {
-            if let Ok(found) = ask(mirror, true) {
-                return Ok(found);
+            match ask(mirror, true) {
+                Ok(found) => return Ok(found),
+                Err(error) => failed.push(error),
             }
         }
-        ask(self.own(), false)
+        ask(self.own(), false).map_err(|error| error.behind(&failed))
     }
 }
 

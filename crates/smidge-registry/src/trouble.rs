@@ -210,8 +210,10 @@ fn explain(error: &TlsError, host: &str) -> (Trouble, String) {
 
 fn certificate(error: &CertificateError, host: &str) -> String {
     match error {
-        CertificateError::UnknownIssuer => {
-            "the certificate is signed by an authority that is not trusted here".to_owned()
+        // A name that is trusted, and another key: it signed itself under that name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate is self-signed, or signed by an authority that is not trusted here"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the certificate has expired".to_owned()
@@ -330,10 +332,15 @@ mod tests {
             (trouble, text.trim_start_matches("TLS: ").to_owned())
         };
         let certificate = |error| of(TlsError::InvalidCertificate(error)).1;
-        assert_eq!(
-            certificate(CertificateError::UnknownIssuer),
-            "the certificate is signed by an authority that is not trusted here"
-        );
+        for unknown in [
+            CertificateError::UnknownIssuer,
+            CertificateError::BadSignature,
+        ] {
+            assert_eq!(
+                certificate(unknown),
+                "the certificate is self-signed, or signed by an authority that is not trusted here"
+            );
+        }
         assert_eq!(
             certificate(CertificateError::Expired),
             "the certificate has expired"

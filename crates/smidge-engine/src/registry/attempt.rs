@@ -82,6 +82,7 @@ impl Attempt {
     /// What the registry, or the way to it, did not do.
     pub(crate) fn failed(&self, fault: RegistryError) -> Error {
         use RegistryError as E;
+        let (fault, mirrors) = fault.into_parts();
         let fault = match fault {
             // What cannot be read of the store is the store's fault.
             E::Source { request, source } => match source.downcast::<StoreError>() {
@@ -103,7 +104,7 @@ impl Attempt {
             E::Source { .. } => "it cannot be read",
             E::Schema1 { .. } => "its format, Docker's schema 1, is no longer supported",
             E::Blocked { .. } => "the registry is blocked",
-            E::Settings { .. } | E::Helper { .. } => return fault.into(),
+            E::Settings { .. } | E::Helper { .. } | E::BehindMirrors { .. } => return fault.into(),
         };
         let mut error = Error::new(kind, self.message(why));
         // Whoever logs in knows as whom.
@@ -111,7 +112,11 @@ impl Attempt {
             Verb::LogIn => Vec::new(),
             _ => facts(&fault),
         };
-        error = facts.into_iter().fold(error, Error::with_fact);
+        let mirrors = mirrors.into_iter().map(|fault| format!("mirror: {fault}"));
+        error = facts
+            .into_iter()
+            .chain(mirrors)
+            .fold(error, Error::with_fact);
         error = self
             .advice(&fault)
             .into_iter()
@@ -218,6 +223,7 @@ impl Attempt {
             | E::Protocol { .. }
             | E::Source { .. }
             | E::Settings { .. }
+            | E::BehindMirrors { .. }
             | E::Blocked { .. }
             | E::Helper { .. } => Vec::new(),
         }

@@ -235,6 +235,8 @@ fn mirrors_are_asked_in_order_and_the_registry_last() {
         Server::replies([Reply::new(404)]),
     );
     let error = pull(&[&mirror, &own], "1").unwrap_err();
+    let (error, mirrors) = error.into_parts();
+    assert!(!mirrors.is_empty());
     assert!(
         matches!(&error, Error::NotFound { request, .. } if request.contains(&own.host())),
         "{error}"
@@ -371,4 +373,27 @@ fn what_is_deleted_is_deleted_by_name() {
     let error = repository.delete("1").unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert_eq!(server.lines(), ["DELETE /v2/a/b/manifests/1"; 2]);
+}
+
+#[test]
+fn what_the_mirrors_said_is_told_when_the_registry_fails_too() {
+    let mirror =
+        Server::start(|_: &Seen| Reply::new(403).json(r#"{"errors":[{"code":"DENIED"}]}"#));
+    let lacks = Server::start(|_: &Seen| Reply::new(404));
+    let own = Server::start(|_: &Seen| Reply::new(404));
+    let wire = wire();
+    let servers = [&mirror, &lacks, &own];
+    let repository = repository(&wire, &servers, Access::Pull);
+    let told = |error: Error| {
+        let (error, mirrors) = error.into_parts();
+        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        assert_eq!(mirrors.len(), 1, "{mirrors:?}");
+        assert!(mirrors[0].contains(&mirror.host()), "{mirrors:?}");
+        assert!(mirrors[0].ends_with(": 403 DENIED"), "{mirrors:?}");
+    };
+    told(repository.document("1").unwrap_err());
+    let descriptor = Descriptor::of("x", b"blob");
+    told(repository.small_blob(&descriptor).unwrap_err());
+    told(repository.blob(&descriptor, 0).err().unwrap());
+    assert_eq!(repository.head("1").unwrap(), None);
 }

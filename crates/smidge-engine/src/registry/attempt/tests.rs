@@ -326,3 +326,31 @@ fn faults_of_the_store_come_through_the_registry() {
     let error = attempt(Verb::Push, "x.io/a").failed(fault);
     assert_eq!(error.kind(), Kind::NotFound);
 }
+
+#[test]
+fn mirrors_that_failed_are_told_of() {
+    let request = |host: &str| format!("GET https://{host}/v2/library/alpine/manifests/3");
+    let own = RegistryError::NotFound {
+        request: request("registry-1.docker.io"),
+        fault: Fault {
+            status: 404,
+            ..Fault::default()
+        },
+    };
+    let fault = RegistryError::BehindMirrors {
+        error: Box::new(own),
+        mirrors: vec![format!(
+            "{}: TLS: the certificate has expired",
+            request("m.example")
+        )],
+    };
+    check(
+        &attempt(Verb::Pull, "alpine:3"),
+        fault,
+        expect![[r#"
+            error: cannot pull `alpine:3`: not found
+              mirror: GET https://m.example/v2/library/alpine/manifests/3: TLS: the certificate has expired
+              caused by: GET https://registry-1.docker.io/v2/library/alpine/manifests/3: 404
+        "#]],
+    );
+}
