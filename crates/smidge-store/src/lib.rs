@@ -11,6 +11,7 @@
 //! ```text
 //! <root>/
 //!   oci-layout, index.json     an OCI image layout: skopeo and umoci read it in place
+//!                              (images, indexes for several platforms, artifacts, by their names)
 //!   blobs/sha256/<hex>         manifests, configs, layers
 //!   layers/<diff-id-hex>/      layers unpacked, as overlayfs wants its lower directories
 //!   containers/<id>/           config.json and what the sandbox puts beside it
