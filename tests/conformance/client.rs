@@ -214,11 +214,11 @@ impl Response {
 
     /// Asserts a status.
     pub(crate) fn is(self, status: u16) -> Result<Self, String> {
-        self.is_one_of(&[status])
+        self.among(&[status])
     }
 
     /// Asserts one of several statuses.
-    pub(crate) fn is_one_of(self, statuses: &[u16]) -> Result<Self, String> {
+    pub(crate) fn among(self, statuses: &[u16]) -> Result<Self, String> {
         if statuses.contains(&self.status) {
             return Ok(self);
         }

@@ -133,7 +133,7 @@ fn no_tags_left(server: &Server) -> Verdict {
         .is(202)?;
     let response = server.get(&format!("/v2/{repository}/tags/list"))?;
     // Debian's tells 404 for no tags at all; the specification allows both.
-    let response = response.is_one_of(&[200, 404])?;
+    let response = response.among(&[200, 404])?;
     let tags = response.json()?["tags"].as_array().map_or(0, Vec::len);
     ensure(tags == 0, || response.complaint("there are tags"))
 }
@@ -146,7 +146,7 @@ fn delete_child(server: &Server) -> Verdict {
         .put(&repository, "index", INDEX, index.to_string().as_bytes())?
         .is(201)?;
     let target = format!("/v2/{repository}/manifests/{}", image.digest);
-    let deleted = server.delete(&target)?.is_one_of(&[202, 400, 405])?.status == 202;
+    let deleted = server.delete(&target)?.among(&[202, 400, 405])?.status == 202;
     server.get(&target)?.is(if deleted { 404 } else { 200 })?;
     let target = format!("/v2/{repository}/manifests/index");
     server
@@ -177,7 +177,7 @@ fn delete_used_blob(server: &Server) -> Verdict {
     let repository = server.repository();
     let image = server.push_image(&repository, "1", "used blob")?;
     let target = format!("/v2/{repository}/blobs/{}", digest(&image.layer));
-    let deleted = server.delete(&target)?.is_one_of(&[202, 400, 405])?.status == 202;
+    let deleted = server.delete(&target)?.among(&[202, 400, 405])?.status == 202;
     server
         .get(&target)?
         .is(if deleted { 404 } else { 200 })

@@ -78,7 +78,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn base(server: &Server) -> Verdict {
     for path in ["/v2/", "/v2"] {
-        let response = server.get(path)?.is_one_of(&[200, 301])?;
+        let response = server.get(path)?.among(&[200, 301])?;
         if response.status == 200 {
             response.has("Docker-Distribution-Api-Version", "registry/2.0")?;
         }
@@ -131,7 +131,7 @@ fn malformed_digest(server: &Server) -> Verdict {
     let repository = server.repository();
     for text in ["sha256:0", "sha256:", "md5", "x:y"] {
         let target = format!("/v2/{repository}/blobs/{text}");
-        server.get(&target)?.is_one_of(&[400, 404])?;
+        server.get(&target)?.among(&[400, 404])?;
     }
     Ok(())
 }

@@ -206,7 +206,7 @@ fn single_post(server: &Server) -> Verdict {
         .header("Content-Type", OCTETS)
         .body(bytes)
         .send()?
-        .is_one_of(&[201, 202])?;
+        .among(&[201, 202])?;
     match response.status {
         201 => pullable(server, &response, bytes),
         _ => response.must("Location").map(drop),
@@ -356,7 +356,7 @@ fn last_chunk_out_of_order(server: &Server) -> Verdict {
 fn malformed_range(server: &Server) -> Verdict {
     for range in ["a-b", "-5", "5-4", "0", "-1--2"] {
         let location = server.start(&server.repository())?;
-        patch(server, &location, range, b"01234")?.is_one_of(&[416, 400])?;
+        patch(server, &location, range, b"01234")?.among(&[416, 400])?;
     }
     Ok(())
 }
@@ -364,7 +364,7 @@ fn malformed_range(server: &Server) -> Verdict {
 fn differing_length(server: &Server) -> Verdict {
     let location = server.start(&server.repository())?;
     patch(server, &location, "0-9", b"01234")?
-        .is_one_of(&[400, 416])
+        .among(&[400, 416])
         .map(drop)
 }
 
@@ -495,7 +495,7 @@ fn mounting_nothing(server: &Server) -> Verdict {
 fn mounted_from_anywhere(server: &Server) -> Verdict {
     let (one, other) = (server.repository(), server.repository());
     let digest = server.push_blob(&one, b"from anywhere")?;
-    let response = mount(server, &other, &digest, None)?.is_one_of(&[201, 202])?;
+    let response = mount(server, &other, &digest, None)?.among(&[201, 202])?;
     match response.status {
         201 => pullable(server, &response, b"from anywhere"),
         _ => response.must("Location").map(drop),

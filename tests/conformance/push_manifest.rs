@@ -279,7 +279,7 @@ fn missing_blobs(server: &Server) -> Verdict {
     let document = manifest(descriptor(CONFIG, &config("missing")), layers);
     let response = put(server, &repository, "1", &document)?;
     let response = response
-        .is_one_of(&[400, 404])?
+        .among(&[400, 404])?
         .says(&["MANIFEST_BLOB_UNKNOWN"])?;
     let text = String::from_utf8_lossy(&response.body).into_owned();
     for bytes in [b"missing 1", b"missing 2"] {
@@ -299,7 +299,7 @@ fn blob_of_another(server: &Server) -> Verdict {
     let document = manifest(descriptor(CONFIG, &config("of another")), vec![]);
     let response = put(server, &other, "1", &document)?;
     response
-        .is_one_of(&[400, 404])?
+        .among(&[400, 404])?
         .says(&["MANIFEST_BLOB_UNKNOWN"])
         .map(drop)
 }
@@ -310,7 +310,7 @@ fn missing_child(server: &Server) -> Verdict {
     let document = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [child]});
     let response = put(server, &repository, "1", &document)?;
     response
-        .is_one_of(&[400, 404])?
+        .among(&[400, 404])?
         .says(&["MANIFEST_BLOB_UNKNOWN", "MANIFEST_UNKNOWN"])
         .map(drop)
 }
@@ -471,7 +471,7 @@ fn ungrammatical_tag(server: &Server) -> Verdict {
     for tag in [".hidden", "-dash", "a+b", &"x".repeat(129)] {
         server
             .put(&repository, tag, MANIFEST, &image.manifest)?
-            .is_one_of(&[400, 404])?;
+            .among(&[400, 404])?;
     }
     let longest = "x".repeat(128);
     server
