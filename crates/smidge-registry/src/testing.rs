@@ -386,6 +386,7 @@ pub(crate) fn wire_with(policy: Policy, credentials: HashMap<String, Credentials
             let found = credentials.get(&endpoint.credentials).cloned();
             Ok(found.map(|credentials| Found {
                 credentials,
+                username: None,
                 origin: "user `me` from `auth.json`".to_owned(),
             }))
         }),

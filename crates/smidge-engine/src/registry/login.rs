@@ -1,6 +1,6 @@
 //! `login` and `logout`.
 
-use smidge_registry::{Credentials, Secret, Stored};
+use smidge_registry::{Credentials, Found, Secret, Stored};
 
 use super::Connection;
 use super::attempt::Attempt;
@@ -53,7 +53,8 @@ impl Engine {
             Some(token) => Credentials::IdentityToken(token),
             None => credentials,
         };
-        let stored = client.settings().keep_login(&registry, &kept);
+        let user = Some(request.username.as_str());
+        let stored = client.settings().keep_login_of(&registry, user, &kept);
         let stored = stored.map_err(|fault| attempt.failed(fault))?;
         Ok(LoggedIn {
             registry,
@@ -73,13 +74,36 @@ impl Engine {
         registry: Option<&str>,
         connection: &Connection,
     ) -> Result<Option<String>> {
+        let (_, found) = self.known_login(registry, connection)?;
+        Ok(found.and_then(|found| found.username))
+    }
+
+    /// Who is logged in to a registry.
+    ///
+    /// # Errors
+    /// As [`Engine::known_user`]; when nobody is, or when it is not kept who: an identity token may be
+    /// kept without its user.
+    pub fn current_user(&self, registry: Option<&str>, connection: &Connection) -> Result<String> {
+        let (registry, found) = self.known_login(registry, connection)?;
+        let Some(found) = found else {
+            let fault = format!("nobody is logged in to `{registry}`");
+            return Err(Error::new(Kind::NotFound, fault));
+        };
+        found.username.ok_or_else(|| {
+            let fault = format!("somebody is logged in to `{registry}`, but it is not kept who");
+            Error::new(Kind::NotFound, fault).with_fact(format!("credentials: {}", found.origin))
+        })
+    }
+
+    fn known_login(
+        &self,
+        registry: Option<&str>,
+        connection: &Connection,
+    ) -> Result<(String, Option<Found>)> {
         let registry = registry_domain(registry)?;
         let client = self.client_to_log_in(connection)?;
         let found = client.settings().credentials(&registry, "")?;
-        Ok(found.and_then(|found| match found.credentials {
-            Credentials::Basic { username, .. } => Some(username),
-            Credentials::IdentityToken(_) => None,
-        }))
+        Ok((registry, found))
     }
 
     /// Forgets the credentials for a registry; tells its name, and whether there were any.

@@ -68,3 +68,24 @@ fn a_private_registry_wants_a_login() {
     assert_eq!(out.unwrap(), (registry.host.clone(), false));
     assert_eq!(there.pull(&name).unwrap_err().kind(), Kind::Denied);
 }
+
+#[test]
+fn who_is_logged_in_is_told_as_far_as_it_is_known() {
+    let here = Machine::new();
+    let who = |registry: &str| {
+        let user = here.engine.current_user(Some(registry), &connection());
+        user.unwrap_or_else(|fault| fault.to_string())
+    };
+    assert_eq!(who("a.io"), "nobody is logged in to `a.io`");
+    let config = here.path("home/.docker/config.json");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    // As Docker writes it: the user without a password beside the token.
+    let auths =
+        r#"{"auths":{"a.io":{"auth":"bWU6","identitytoken":"t"},"b.io":{"identitytoken":"t"}}}"#;
+    std::fs::write(config, auths).unwrap();
+    assert_eq!(who("a.io"), "me");
+    assert_eq!(
+        who("b.io"),
+        "somebody is logged in to `b.io`, but it is not kept who"
+    );
+}

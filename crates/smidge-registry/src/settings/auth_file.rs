@@ -65,6 +65,17 @@ impl AuthFile {
         }
     }
 
+    /// The user name beside an identity token, if it is kept: Docker writes it without a password.
+    pub(super) fn user(&self, key: &str) -> Result<Option<String>> {
+        let entry = self.find("auths", key)?;
+        let text = |name: &str| Some(entry?.1.get(name)?.as_str()?.trim().to_owned());
+        let pair = text("auth").and_then(|auth| STANDARD.decode(auth).ok());
+        let pair = pair.and_then(|pair| String::from_utf8(pair).ok());
+        let user = pair.and_then(|pair| Some(pair.split_once(':')?.0.to_owned()));
+        let user = user.or_else(|| text("username"));
+        Ok(user.filter(|user| !user.is_empty() && user != TOKEN_USER))
+    }
+
     /// The helper that keeps all logins which no other one keeps.
     pub(super) fn store(&self) -> Result<Option<&str>> {
         match self.root.get("credsStore") {
@@ -194,8 +205,8 @@ pub(super) fn keys(domain: &str, path: &str) -> Vec<String> {
     keys
 }
 
-/// A login as `auths` has it.
-pub(super) fn encode(credentials: &Credentials) -> Value {
+/// A login as `auths` has it; the user of an identity token without a password, as Docker writes it.
+pub(super) fn encode(user: Option<&str>, credentials: &Credentials) -> Value {
     let mut entry = Map::new();
     match credentials {
         Credentials::Basic { username, password } => {
@@ -203,6 +214,10 @@ pub(super) fn encode(credentials: &Credentials) -> Value {
             entry.insert("auth".to_owned(), Value::String(text));
         }
         Credentials::IdentityToken(token) => {
+            if let Some(user) = user {
+                let text = STANDARD.encode(format!("{user}:"));
+                entry.insert("auth".to_owned(), Value::String(text));
+            }
             let text = token.expose().to_owned();
             entry.insert("identitytoken".to_owned(), Value::String(text));
         }
@@ -415,7 +430,7 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         for (username, secret) in [("me", "a:b"), (TOKEN_USER, "tok"), ("é", "")] {
             let credentials = credentials(username, secret);
-            let Ok(Entry::Login(back)) = decode(&encode(&credentials)) else {
+            let Ok(Entry::Login(back)) = decode(&encode(Some("me"), &credentials)) else {
                 panic!("{username}");
             };
             assert_eq!(back, credentials);

@@ -26,6 +26,8 @@ pub enum Credentials {
 pub struct Found {
     /// The credentials.
     pub credentials: Credentials,
+    /// Who, where that is known: a helper keeps an identity token without its user.
+    pub username: Option<String>,
     /// In words: "user `me` from `~/.docker/config.json`".
     pub origin: String,
 }
@@ -72,8 +74,13 @@ impl Settings {
                     &credentials,
                     &format!("`{}`", self.sources.shown(&file.path)),
                 );
+                let username = match &credentials {
+                    Credentials::Basic { username, .. } => Some(username.clone()),
+                    Credentials::IdentityToken(_) => file.user(key)?,
+                };
                 return Ok(Some(Found {
                     credentials,
+                    username,
                     origin,
                 }));
             }
@@ -96,6 +103,10 @@ impl Settings {
         let from = format!("credential helper `{}`", helper.program());
         Ok(helper.get(key)?.map(|credentials| Found {
             origin: origin(&credentials, &from),
+            username: match &credentials {
+                Credentials::Basic { username, .. } => Some(username.clone()),
+                Credentials::IdentityToken(_) => None,
+            },
             credentials,
         }))
     }

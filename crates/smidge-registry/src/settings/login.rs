@@ -15,6 +15,19 @@ impl Settings {
     /// # Errors
     /// As [`Settings::credentials`], and when it cannot be written.
     pub fn keep_login(&self, domain: &str, credentials: &Credentials) -> Result<Stored> {
+        self.keep_login_of(domain, None, credentials)
+    }
+
+    /// As [`Settings::keep_login`], with the user whom an identity token is for.
+    ///
+    /// # Errors
+    /// As [`Settings::keep_login`].
+    pub fn keep_login_of(
+        &self,
+        domain: &str,
+        username: Option<&str>,
+        credentials: &Credentials,
+    ) -> Result<Stored> {
         let Some(path) = &self.sources.login_file else {
             return Err(file::fault(
                 Path::new("config.json"),
@@ -30,7 +43,9 @@ impl Settings {
             None => file.store()?,
         };
         let Some(name) = helper else {
-            change(path, |file| file.put(&key, auth_file::encode(credentials)))?;
+            change(path, |file| {
+                file.put(&key, auth_file::encode(username, credentials))
+            })?;
             return Ok(Stored::File(path.clone()));
         };
         let helper = Helper::new(name, &self.sources);

@@ -44,12 +44,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     let registry = args.registry.as_deref();
     if args.get_login {
-        let name = registry.unwrap_or("docker.io");
-        let known = engine.known_user(registry, &connection)?;
-        let user = known.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("nobody is logged in to `{name}`"))
-        })?;
-        session.print(&user)?;
+        session.print(&engine.current_user(registry, &connection)?)?;
         return Ok(0);
     }
     if args.password.is_some() {

@@ -275,3 +275,20 @@ fn many_at_once_lose_nothing() {
     let text = home.text("config.json");
     assert_eq!(text.matches("auth\"").count(), 1, "{text}");
 }
+
+#[test]
+fn whose_an_identity_token_is_is_kept_as_docker_keeps_it() {
+    let home = Home::new();
+    let token = Credentials::IdentityToken(crate::Secret::new("t"));
+    let settings = home.settings();
+    let user = |domain: &str| {
+        let found = settings.credentials(domain, "").unwrap().unwrap();
+        assert_eq!(found.credentials, token);
+        found.username
+    };
+    settings.keep_login_of("a.io", Some("me"), &token).unwrap();
+    assert!(home.text("config.json").contains("bWU6\""), "`me:`");
+    assert_eq!(user("a.io").as_deref(), Some("me"));
+    settings.keep_login("b.io", &token).unwrap();
+    assert_eq!(user("b.io"), None);
+}
