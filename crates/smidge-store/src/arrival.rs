@@ -1,24 +1,19 @@
 //! A blob's bytes as they come: written, hashed and checked.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{Advice, fadvise};
 use smidge_image::{Descriptor, Digest, Hasher};
 
 use crate::checkout::available;
 use crate::error::READ;
 use crate::follow::{Progress, Writing};
 use crate::partial::Partial;
+use crate::temp::write_back;
 use crate::{Error, Fetch, Store};
 
 /// Bytes that are read, hashed and written at a time.
 const BUFFER: usize = 1 << 18;
-
-/// After so many bytes, the disk is set to work, so that little is left to be waited for at the end.
-const STRIDE: u64 = 8 << 20;
 
 /// A blob on its way into a file.
 pub(crate) struct Arrival<'a> {
@@ -168,16 +163,6 @@ impl Arrival<'_> {
 
     fn io(&self, action: &'static str, source: io::Error) -> Error {
         self.store.io(action, self.partial.path(), source)
-    }
-}
-
-/// Sets the disk to work on the strides of a file that are complete. A hint: what it does not bring
-/// about now is done at the end.
-pub(crate) fn write_back(file: &File, before: u64, now: u64) {
-    let start = before / STRIDE * STRIDE;
-    let end = now / STRIDE * STRIDE;
-    if let Some(length) = NonZeroU64::new(end - start) {
-        let _ = fadvise(file, start, Some(length), Advice::DontNeed);
     }
 }
 

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use smidge_image::{Entry, EntryKind, LayerPath, Whiteout};
 
 use crate::Ownership;
+use crate::temp::write_back;
 use crate::tree::{OPAQUE, Overlaid};
 
 /// Bytes that are copied at a time.
@@ -309,7 +310,9 @@ impl<'a> Extractor<'a> {
             (&*file)
                 .write_all(&self.buffer[..read])
                 .map_err(Fault::System)?;
+            let before = size - left;
             left = left.saturating_sub(read as u64);
+            write_back(file, before, size - left);
         }
         Ok(())
     }

@@ -5,17 +5,21 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
 use crate::partial::is_at;
 use crate::store::retry;
 use crate::{Error, Store};
+
+/// After so many bytes, the disk is set to work, so that little is left to be waited for at the end.
+const STRIDE: u64 = 8 << 20;
 
 /// A file in the making. Dropping it removes it.
 #[derive(Debug)]
@@ -224,6 +228,16 @@ impl Drop for TempDir {
         if !self.persisted {
             let _ = remove_tree(&self.path);
         }
+    }
+}
+
+/// Sets the disk to work on the strides of a file that are complete. A hint: what it does not bring
+/// about now is done at the end.
+pub(crate) fn write_back(file: &File, before: u64, now: u64) {
+    let start = before / STRIDE * STRIDE;
+    let end = now / STRIDE * STRIDE;
+    if let Some(length) = NonZeroU64::new(end - start) {
+        let _ = fadvise(file, start, Some(length), Advice::DontNeed);
     }
 }
 
