@@ -5,6 +5,7 @@
 
 use smidge_image::Descriptor;
 
+use crate::settings::is_loopback;
 use crate::url::Url;
 use crate::{Endpoint, Scheme};
 
@@ -14,7 +15,7 @@ const KINDS: [&str; 2] = [
     "application/vnd.oci.image.layer.nondistributable.",
 ];
 
-/// The places that a descriptor names and that may be asked; at the registry's own host, all of them.
+/// The places that a descriptor names and that may be asked; where the registry itself is, all of them.
 pub(crate) fn urls(descriptor: &Descriptor, registry: &Endpoint) -> Vec<Url> {
     if !KINDS
         .iter()
@@ -28,11 +29,16 @@ pub(crate) fn urls(descriptor: &Descriptor, registry: &Endpoint) -> Vec<Url> {
         .and_then(|urls| urls.as_array());
     let urls = urls.into_iter().flatten();
     urls.filter_map(|url| Url::parse(url.as_str()?))
-        .filter(|url| match url.is_at(&registry.host) {
+        .filter(|url| match is_near(url, registry) {
             true => url.secure() || registry.scheme != Scheme::Https,
             false => url.secure() && !url.is_local(),
         })
         .collect()
+}
+
+/// Whether a place is where the registry is: at its host, or on this machine, as the registry.
+fn is_near(url: &Url, registry: &Endpoint) -> bool {
+    url.is_at(&registry.host) || (is_loopback(&registry.host) && is_loopback(url.authority()))
 }
 
 #[cfg(test)]
@@ -97,5 +103,11 @@ mod tests {
         assert!(!at("10.0.0.1:5000", Scheme::Https, "http://10.0.0.1/x"));
         assert!(at("10.0.0.1:5000", Scheme::Either, "http://10.0.0.1/x"));
         assert!(!at("10.0.0.1:5000", Scheme::Either, "https://10.0.0.2/x"));
+        assert!(at(
+            "localhost:5000",
+            Scheme::Loopback,
+            "http://127.0.0.2:5001/x"
+        ));
+        assert!(!at("localhost:5000", Scheme::Loopback, "http://10.0.0.2/x"));
     }
 }
