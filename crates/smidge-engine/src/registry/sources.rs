@@ -104,8 +104,8 @@ fn registries_conf(host: &Host, settings: Option<&Path>) -> Vec<PathBuf> {
     }
     let system = Path::new("/etc/containers");
     let own = settings.map(|settings| settings.join("containers"));
-    let main = own.iter().map(|own| own.join("registries.conf"));
-    let main = main.filter(|path| path.exists()).last();
+    let main = own.as_ref().map(|own| own.join("registries.conf"));
+    let main = main.filter(|path| path.exists());
     let main = main.unwrap_or_else(|| system.join("registries.conf"));
     let directories = [Some(system.to_owned()), own].into_iter().flatten();
     std::iter::once(main)
