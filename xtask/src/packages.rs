@@ -4,7 +4,7 @@ use crate::tool::{self, Outcome};
 
 /// A program, and the Debian package that has it.
 pub struct Needed {
-    /// What must be on PATH.
+    /// What must be on PATH; of what is no program, a file of it.
     pub program: &'static str,
     /// Where Debian has it.
     pub package: &'static str,
@@ -36,6 +36,9 @@ pub const TESTS: &[Needed] = &[
     needed("setpriv", "util-linux"),
     needed("script", "bsdutils"),
     needed("python3", "python3"),
+    needed("qemu-aarch64-static", "qemu-user-static"),
+    needed("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    needed("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),
 ];
 
 /// What the benchmarks compare with.
