@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek as _, SeekFrom};
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use smidge_image::{Descriptor, Digest};
@@ -53,48 +54,40 @@ impl Shelf {
         let Some(file) = self.store.transfer_blob(digest) else {
             return Ok(None);
         };
-        let mut known = self.blobs_of(entries);
-        let there = self.has_blob(repository, (entries, &mut known), digest)?;
+        let now = Instant::now();
+        let recent = locked(&self.recent).touch(&repository.key, digest, now);
+        let there = recent
+            || self
+                .unreferred(entries, HashSet::from([*digest]))?
+                .is_empty();
         Ok(there.then(|| Blob::of(*digest, file)))
     }
 
-    /// Whether a blob is in a repository, of which `known` are the blobs that manifests refer to.
-    pub(super) fn has_blob(
+    /// Those of some blobs that no manifest refers to, neither as it is stored nor as it is served.
+    pub(super) fn unreferred(
         &self,
-        repository: &Repository,
-        (entries, known): (&[Entry], &mut HashSet<Digest>),
-        digest: &Digest,
-    ) -> Result<bool, Halt> {
-        let now = Instant::now();
-        let recent = locked(&self.recent).touch(&repository.key, digest, now);
-        Ok(recent || self.is_referred_to((entries, known), digest)?)
-    }
-
-    /// All blobs that stored manifests refer to.
-    pub(super) fn blobs_of(&self, entries: &[Entry]) -> HashSet<Digest> {
-        let documents = self.documents(entries);
-        let blobs = documents.iter().flat_map(|(_, facts)| &facts.blobs);
-        blobs.map(|blob| blob.digest).collect()
-    }
-
-    /// Whether a manifest refers to a blob: as it is stored, or as it is served, which is added to
-    /// what is known.
-    fn is_referred_to(
-        &self,
-        (entries, known): (&[Entry], &mut HashSet<Digest>),
-        digest: &Digest,
-    ) -> Result<bool, Halt> {
-        if known.contains(digest) {
-            return Ok(true);
-        }
+        entries: &[Entry],
+        mut blobs: HashSet<Digest>,
+    ) -> Result<HashSet<Digest>, Halt> {
+        self.walk(entries, |_, facts| {
+            for blob in &facts.blobs {
+                blobs.remove(&blob.digest);
+            }
+            match blobs.is_empty() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
         // Nothing that is served was made of what is not there.
-        if self.store.transfer_blob(digest).is_none() {
-            return Ok(false);
+        let mut left = blobs.iter();
+        if left.any(|digest| self.store.transfer_blob(digest).is_some()) {
+            for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
+                for layer in self.served(entry)?.layers() {
+                    blobs.remove(layer);
+                }
+            }
         }
-        for entry in entries.iter().filter(|entry| self.is_bare(entry)) {
-            known.extend(self.served(entry)?.layers());
-        }
-        Ok(known.contains(digest))
+        Ok(blobs)
     }
 
     /// As [`Shelf::blob`], for somebody who may mean to push a manifest that refers to it: it is kept
@@ -178,11 +171,18 @@ impl Shelf {
         let Some(file) = self.store.transfer_blob(digest) else {
             return Ok(None);
         };
-        let recent = locked(&self.recent).has_anywhere(digest);
-        let entries = self.store.entries()?;
-        let mut known = self.blobs_of(&entries);
-        let there = recent || self.is_referred_to((&entries, &mut known), digest)?;
-        Ok(there.then(|| Blob::of(*digest, file)))
+        if locked(&self.recent).has_anywhere(digest) {
+            return Ok(Some(Blob::of(*digest, file)));
+        }
+        for entries in self.catalog.repositories(self.store)?.values() {
+            if self
+                .unreferred(entries, HashSet::from([*digest]))?
+                .is_empty()
+            {
+                return Ok(Some(Blob::of(*digest, file)));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes sure that the store itself has a blob of a size, and keeps it.
@@ -233,14 +233,17 @@ impl Shelf {
 
     /// A manifest that refers to a blob.
     fn user_of(&self, entries: &[Entry], digest: &Digest) -> Option<Digest> {
-        let documents = self.documents(entries);
-        let stored = documents
-            .iter()
-            .find(|(_, facts)| facts.blobs.iter().any(|part| part.digest == *digest))
-            .map(|(document, _)| document.digest);
-        stored.or_else(|| {
+        let mut user = None;
+        self.walk(entries, |document, facts| {
+            if facts.blobs.iter().all(|part| part.digest != *digest) {
+                return ControlFlow::Continue(());
+            }
+            user = Some(document.digest);
+            ControlFlow::Break(())
+        });
+        user.or_else(|| {
             let mut made = entries.iter().filter_map(|entry| self.made(entry));
-            made.find(|served| served.has_layer(digest))
+            made.find(|served| served.layers().any(|layer| layer == digest))
                 .map(|served| served.document.descriptor.digest)
         })
     }

@@ -1,7 +1,7 @@
 //! Manifests and indexes of a repository.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -144,9 +144,12 @@ impl Shelf {
                 None => lacking.push(child.clone()),
             }
         }
-        let mut known = self.blobs_of(&entries);
+        let mut others: HashSet<Digest> = facts.blobs.iter().map(|blob| blob.digest).collect();
+        let now = Instant::now();
+        others.retain(|blob| !locked(&self.recent).touch(&repository.key, blob, now));
+        let others = self.unreferred(&entries, others)?;
         for blob in &facts.blobs {
-            let there = self.has_blob(repository, (&entries, &mut known), &blob.digest)?;
+            let there = !others.contains(&blob.digest);
             match self.store.transfer_blob(&blob.digest).filter(|_| there) {
                 Some(file) => self.settle(&Blob::of(blob.digest, file), blob.size)?,
                 None if blob.foreign => {}
@@ -182,11 +185,12 @@ impl Shelf {
             made.is_some_and(|made| made.document.descriptor.digest == *digest)
         });
         let stored = made.map_or(*digest, |entry| entry.descriptor.digest);
-        for (part, facts) in self.documents(&entries) {
+        self.walk(&entries, |part, facts| {
             if part.digest == stored {
-                self.keep_recent(repository, &facts);
+                self.keep_recent(repository, facts);
             }
-        }
+            ControlFlow::Continue(())
+        });
         let in_use = |id: &Digest| self.in_use(id);
         let reference = repository.reference()?;
         let found = self.store.remove_document(&reference, &stored, &in_use)?;
@@ -233,10 +237,10 @@ impl Shelf {
 
     /// The names of all repositories that can be asked for, sorted.
     pub(crate) fn repositories(&self) -> Result<BTreeSet<String>, Fault> {
-        let entries = self.store.entries()?;
-        let names = entries.iter().filter_map(|entry| entry.name.as_ref());
-        Ok(names
-            .filter_map(|name| Some(Repository::of(name)?.name))
+        let repositories = self.catalog.repositories(self.store)?;
+        let keys = repositories.keys().filter_map(|key| key.parse().ok());
+        Ok(keys
+            .filter_map(|name| Some(Repository::of(&name)?.name))
             .collect())
     }
 
@@ -247,10 +251,15 @@ impl Shelf {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Value>, Fault> {
-        let documents = self.documents(&self.entries(repository)?);
-        let about = |facts: &Arc<Facts>| facts.subject.as_ref() == Some(subject);
+        let mut about = Vec::new();
+        self.walk(&self.entries(repository)?, |part, facts| {
+            if facts.subject.as_ref() == Some(subject) {
+                about.push(part.clone());
+            }
+            ControlFlow::Continue(())
+        });
         let mut referrers = Vec::new();
-        for (part, _) in documents.iter().filter(|(_, facts)| about(facts)) {
+        for part in &about {
             let bytes = self.store.bytes(&part.descriptor())?;
             let understood = understand(&bytes, Some(&part.media_type))?;
             if artifact_type.is_none() || artifact_type == understood.artifact_type.as_deref() {

@@ -6,6 +6,7 @@
 //! compressed, under the digest of what they are then.
 
 mod blob;
+mod catalog;
 mod document;
 mod manifest;
 mod recent;
@@ -13,6 +14,7 @@ mod repository;
 mod served;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,19 +26,28 @@ use crate::http::{Code, Fault};
 pub(crate) use document::DOCUMENT_LIMIT;
 pub(crate) use repository::{Repository, Target, digest};
 
+use catalog::Catalog;
 use document::{Facts, Part, understand};
 use recent::Recent;
 use served::Served;
 
-/// The most documents whose facts are remembered.
-const FACTS_LIMIT: usize = 1_000;
+/// The most parts of documents that are remembered: some 10 MB.
+const REMEMBERED: usize = 100_000;
 
 /// All repositories of a store.
 pub(crate) struct Shelf {
     store: &'static Store,
+    catalog: Catalog,
     recent: Mutex<Recent>,
-    facts: Mutex<HashMap<Digest, Arc<Facts>>>,
+    facts: Mutex<Remembered>,
     served: Mutex<HashMap<Digest, Arc<Served>>>,
+}
+
+/// What documents say, as long as that is not too much.
+#[derive(Default)]
+struct Remembered {
+    facts: HashMap<Digest, Arc<Facts>>,
+    parts: usize,
 }
 
 /// A manifest or an index, ready to be sent.
@@ -78,6 +89,7 @@ impl Shelf {
     pub(crate) fn new(store: &'static Store) -> Self {
         Self {
             store,
+            catalog: Catalog::default(),
             recent: Mutex::default(),
             facts: Mutex::default(),
             served: Mutex::default(),
@@ -92,47 +104,43 @@ impl Shelf {
     }
 
     /// What names and pushes put into a repository.
-    fn entries(&self, repository: &Repository) -> Result<Vec<Entry>, Fault> {
-        let mut entries = self.store.entries()?;
-        entries.retain(|entry| repository.has(entry));
-        Ok(entries)
+    fn entries(&self, repository: &Repository) -> Result<Arc<[Entry]>, Fault> {
+        let repositories = self.catalog.repositories(self.store)?;
+        let entries = repositories.get(&repository.key).map(Arc::clone);
+        Ok(entries.unwrap_or_else(|| Arc::new([])))
     }
 
-    /// All documents of a repository that are stored: those of its entries, and what these lead to.
-    fn documents(&self, entries: &[Entry]) -> Vec<(Part, Arc<Facts>)> {
+    /// Visits all documents that are stored, of entries and of what these lead to, until `visit` has
+    /// seen enough.
+    fn walk(&self, entries: &[Entry], mut visit: impl FnMut(&Part, &Facts) -> ControlFlow<()>) {
         let mut seen = HashSet::new();
-        let mut pending: Vec<Part> = entries
-            .iter()
-            .map(|entry| Part::from(&entry.descriptor))
-            .collect();
-        let mut documents = Vec::new();
+        let roots = entries.iter().map(|entry| Part::from(&entry.descriptor));
+        let mut pending: Vec<Part> = roots.collect();
         while let Some(part) = pending.pop() {
             if !seen.insert(part.digest) {
                 continue;
             }
             // An index may lack some of its manifests, and one document that cannot be read must not
             // hide the others.
-            if let Ok(facts) = self.facts(&part.descriptor()) {
-                pending.extend(facts.children.iter().cloned());
-                documents.push((part, facts));
+            let Ok(facts) = self.facts(&part.descriptor()) else {
+                continue;
+            };
+            if visit(&part, &facts).is_break() {
+                return;
             }
+            pending.extend(facts.children.iter().cloned());
         }
-        documents
     }
 
     /// What a stored document says.
     fn facts(&self, descriptor: &Descriptor) -> Result<Arc<Facts>, Fault> {
-        if let Some(known) = locked(&self.facts).get(&descriptor.digest) {
+        if let Some(known) = locked(&self.facts).facts.get(&descriptor.digest) {
             return Ok(Arc::clone(known));
         }
         let bytes = self.store.bytes(descriptor)?;
         let understood = understand(&bytes, Some(&descriptor.media_type))?;
         let facts = Arc::new(understood.facts);
-        let mut known = locked(&self.facts);
-        if known.len() >= FACTS_LIMIT {
-            known.clear();
-        }
-        known.insert(descriptor.digest, Arc::clone(&facts));
+        locked(&self.facts).add(descriptor.digest, &facts);
         Ok(facts)
     }
 
@@ -146,5 +154,17 @@ impl Shelf {
             );
         }
         Fault::not_found(code, format!("`{name}` has no {what}"))
+    }
+}
+
+impl Remembered {
+    fn add(&mut self, digest: Digest, facts: &Arc<Facts>) {
+        let parts = 1 + facts.blobs.len() + facts.children.len();
+        if self.parts + parts > REMEMBERED {
+            *self = Self::default();
+        }
+        if self.facts.insert(digest, Arc::clone(facts)).is_none() {
+            self.parts += parts;
+        }
     }
 }

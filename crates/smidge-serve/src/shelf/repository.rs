@@ -2,7 +2,6 @@
 
 use hyper::StatusCode;
 use smidge_image::{Digest, DigestError, Reference};
-use smidge_store::Entry;
 
 use crate::http::{Code, Fault};
 
@@ -49,19 +48,6 @@ impl Repository {
     /// The repository that a stored name is in, if the specification lets it be asked for.
     pub(crate) fn of(reference: &Reference) -> Option<Self> {
         Self::parse(&reference.familiar_name()).ok()
-    }
-
-    /// Whether a stored name is in this repository.
-    pub(crate) fn holds(&self, reference: &Reference) -> bool {
-        self.key
-            .strip_prefix(reference.domain())
-            .and_then(|rest| rest.strip_prefix('/'))
-            == Some(reference.path())
-    }
-
-    /// Whether an entry of the store is in this repository.
-    pub(crate) fn has(&self, entry: &Entry) -> bool {
-        entry.name.as_ref().is_some_and(|name| self.holds(name))
     }
 
     /// The repository as the store calls it.
@@ -205,14 +191,10 @@ mod tests {
             let found = Repository::of(&reference);
             assert_eq!(found.as_ref().map(|found| &*found.name), name);
             if let Some(found) = found {
-                assert!(found.holds(&reference));
+                assert_eq!(found.key, key(&reference));
                 assert_eq!(found.tagged("1").unwrap(), reference);
                 assert!(found.tagged("..").is_err());
             }
-        }
-        let hello = Repository::parse("hello").unwrap();
-        for other in ["hello2:1", "library/hello/x:1", "quay.io/library/hello:1"] {
-            assert!(!hello.holds(&other.parse().unwrap()), "{other}");
         }
     }
 

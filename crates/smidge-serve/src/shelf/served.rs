@@ -1,6 +1,7 @@
 //! Images as they travel: with bare layers compressed.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use smidge_image::{Descriptor, Digest};
@@ -20,14 +21,9 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Whether one of its layers is this.
-    pub(crate) fn has_layer(&self, digest: &Digest) -> bool {
-        self.layers.contains(digest)
-    }
-
     /// Its layers, as they are served.
-    pub(crate) fn layers(&self) -> impl Iterator<Item = Digest> {
-        self.layers.iter().copied()
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter()
     }
 
     /// Its document with a digest.
@@ -132,12 +128,13 @@ impl Shelf {
             artifact_type: None,
             subject: None,
         };
-        for (part, facts) in self.documents(&[entry]) {
+        self.walk(&[entry], |part, facts| {
             self.release(part.digest);
             for blob in &facts.blobs {
                 self.release(blob.digest);
             }
-        }
+            ControlFlow::Continue(())
+        });
     }
 
     pub(super) fn release(&self, digest: Digest) {
