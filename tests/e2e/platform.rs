@@ -89,8 +89,10 @@ fn a_go_server_for_two_platforms_runs_on_both() {
 }
 
 #[test]
-fn one_build_gives_one_name_and_the_same_bytes_every_time() {
-    let Some((_, digest)) = server() else { return };
+fn one_build_gives_one_name() {
+    if !have("go") {
+        return;
+    }
     let context = Context::new();
     let path = repository().join("examples/go/helloworld");
     let build = |platforms: &[&str]| {
@@ -102,7 +104,8 @@ fn one_build_gives_one_name_and_the_same_bytes_every_time() {
         context.finish(build)
     };
     let built = build(&BOTH);
-    assert_eq!(built.ok(), digest);
+    let digest = built.ok();
+    assert_eq!(build(&BOTH).ok(), digest, "the same again is the same");
     for part in [
         "2 platforms",
         "linux/amd64  ",

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use smidge_image::{Descriptor, ImageConfig, Index, Manifest, Reference, media_type};
-use smidge_store::{Image, Store};
+use smidge_store::{Compression, Image, Store};
 
 use super::draft::{Draft, created};
 use super::request::{Output, OutputFormat, Sink};
@@ -76,11 +76,28 @@ impl Assembly<'_> {
         Ok(manifest.to_bytes())
     }
 
-    /// Writes images where the user wants them. Directories of several platforms' files go by the
-    /// platforms' names, as Docker has it.
+    /// An index as it is found where the output went: what leaves is compressed, which changes what
+    /// an index says of its images.
+    pub(super) fn leaving(&self, index: Descriptor, output: &Output) -> Result<Descriptor> {
+        match output {
+            Output::Export {
+                format: OutputFormat::Oci | OutputFormat::OciArchive,
+                ..
+            } => {
+                let name = index.digest.to_string();
+                let sent = self.store.transfer_index(&name, Compression::Gzip)?;
+                Ok(sent.map_or(index, |sent| sent.descriptor))
+            }
+            _ => Ok(index),
+        }
+    }
+
+    /// Writes images where the user wants them. An index goes as a whole; directories of several
+    /// platforms' files go by the platforms' names, as Docker has it.
     pub(super) fn export(
         &self,
         images: &[Image],
+        index: Option<&Descriptor>,
         output: &Output,
         stdout: &mut dyn Write,
     ) -> Result<()> {
@@ -97,9 +114,14 @@ impl Assembly<'_> {
                 Ok(self.store.save_rootfs_directory(image, &path)?)
             });
         }
+        // One that was found by its index stands for all of them.
+        let images = images.first().map(|image| Image {
+            index: index.cloned(),
+            ..image.clone()
+        });
         let images: Vec<_> = images
-            .iter()
-            .map(|image| (image.clone(), self.names.to_vec()))
+            .into_iter()
+            .map(|image| (image, self.names.to_vec()))
             .collect();
         match (format, sink) {
             (OutputFormat::Oci, Sink::Path(path)) => Ok(self

@@ -64,12 +64,14 @@ impl Engine {
         };
         let drafts: Vec<&Draft> = ready.iter().map(|ready| &ready.draft).collect();
         let (images, index) = assembly.write(&drafts, progress)?;
+        assembly.export(&images, index.as_ref(), &request.output, stdout)?;
+        let index = index.map(|index| assembly.leaving(index, &request.output));
+        let index = index.transpose()?;
         let id = match (&index, &images[..]) {
             (Some(index), _) => index.digest,
             (None, [image, ..]) => image.id,
             (None, []) => return Err(Error::new(Kind::Bug, "nothing was built")),
         };
-        assembly.export(&images, &request.output, stdout)?;
         let built = ready.into_iter().zip(images).map(|(ready, image)| {
             let Ready { draft, rootfs, .. } = ready;
             Ok(Built {

@@ -176,6 +176,42 @@ fn a_dockerfile_is_carried_out_for_each_platform() {
 }
 
 #[test]
+fn an_index_leaves_smidge_as_a_whole() {
+    let context = Context::new();
+    let mut arm64 = static_program(0);
+    arm64[18..20].copy_from_slice(&ARM64.to_le_bytes());
+    context.write_mode("app-amd64", static_program(0), 0o755);
+    context.write_mode("app-arm64", arm64, 0o755);
+    let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY app-$TARGETARCH /app\nCMD [\"/app\"]\n";
+    context.write("Dockerfile", dockerfile);
+    let exported = |output: &str| {
+        let request = BuildRequest {
+            output: output.parse::<Output>().unwrap(),
+            ..request(".", &["linux/arm64", "linux/amd64"])
+        };
+        context.build_all(&request).unwrap()
+    };
+    let product = exported("type=oci-archive,dest=app.tar");
+    let layout = exported("type=oci,dest=layout");
+    assert_eq!(layout.id, product.id);
+    assert!(context.engine.store.images().unwrap().is_empty());
+    let other = Context::new();
+    let mut archive = std::fs::File::open(context.at("app.tar")).unwrap();
+    other.engine.load(&mut archive, None).unwrap();
+    let (found, bytes) = other.engine.store.document("app").unwrap();
+    assert_eq!(found.digest, product.id);
+    let index: Index = serde_json::from_slice(&bytes).unwrap();
+    let platforms = index.manifests.iter().map(|entry| entry.platform.clone());
+    let platforms = platforms.map(|platform| platform.unwrap().to_string());
+    assert!(platforms.eq(["linux/arm64", "linux/amd64"]));
+
+    exported("type=rootfs,dest=files");
+    for platform in ["linux_arm64", "linux_amd64"] {
+        assert!(context.at("files").join(platform).join("app").is_file());
+    }
+}
+
+#[test]
 fn what_cannot_be_for_several_platforms_is_refused_at_once() {
     let context = Context::new();
     context.write_mode("app", static_program(0), 0o755);

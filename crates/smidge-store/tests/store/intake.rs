@@ -72,7 +72,11 @@ fn whole(bytes: &[u8]) -> impl FnMut(u64) -> Opened + Send + use<> {
 }
 
 /// Serves `bytes` up to `end`, where it breaks.
-fn until(bytes: &[u8], end: usize, fault: io::ErrorKind) -> impl FnMut(u64) -> Opened + Send + use<> {
+fn until(
+    bytes: &[u8],
+    end: usize,
+    fault: io::ErrorKind,
+) -> impl FnMut(u64) -> Opened + Send + use<> {
     let bytes = bytes[..end].to_vec();
     move |offset| {
         Ok(Box::new(Breaking {
