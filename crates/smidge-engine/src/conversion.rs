@@ -21,7 +21,10 @@ impl From<StoreError> for Error {
         let kind = match &error {
             E::Io { source, .. } | E::Undeletable { source, .. } => Kind::of_io(source),
             E::ReadOnly { .. } => Kind::Denied,
-            E::NoSuchImage(_) | E::NoSuchContainer(_) | E::NoSuchPlatform { .. } => Kind::NotFound,
+            E::NoSuchImage(_)
+            | E::NoSuchContainer(_)
+            | E::NoSuchPlatform { .. }
+            | E::NotHeld { .. } => Kind::NotFound,
             E::ManyNames { .. } | E::ImageInUse { .. } | E::NameInUse { .. } => Kind::Conflict,
             E::Fetch(_)
             | E::NoSpace { .. }
@@ -45,6 +48,7 @@ impl From<StoreError> for Error {
             | E::DiffId { .. }
             | E::Bomb { .. }
             | E::Empty
+            | E::ManyHeld { .. }
             | E::NotArchive { .. }
             | E::Member { .. }
             | E::Archive(_)

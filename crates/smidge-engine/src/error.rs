@@ -207,6 +207,13 @@ impl Error {
         self
     }
 
+    /// Puts what was tried in front of the first line.
+    #[must_use]
+    pub(crate) fn framed(mut self, tried: &str) -> Self {
+        self.0.message = format!("{tried}: {}", self.0.message);
+        self
+    }
+
     /// Names the underlying fault.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<AnyError>) -> Self {

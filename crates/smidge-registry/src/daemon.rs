@@ -1,28 +1,34 @@
 //! Docker's own store, through the daemon's socket (Docker Engine API, `/images/…`).
 
+mod socket;
+
 use std::collections::BTreeSet;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::net::{Shutdown, SocketAddr};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Deserialize;
 use smidge_image::{DiffId, Digest, Reference};
-use ureq::http::{Method, Request, StatusCode};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, LazyBuffers, NextTimeout, Transport,
-};
+use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, SendBody};
 
 use crate::{Error, Fault, Result};
+use socket::{Gone, NoResolver, SocketConnector};
 
-/// Seconds that a daemon may take to be connected to. What it then does takes as long as it takes.
+/// How long a daemon may take to be connected to, and to say that it is there.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long it may take to answer a question. Loading and saving take as long as they take.
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// The most that is read of an answer that is a document, in bytes.
 const ANSWER_LIMIT: u64 = 32 << 20;
+
+/// Bytes that are sent at a time.
+const BUFFER: usize = 1 << 18;
 
 /// Docker's daemon.
 #[derive(Debug)]
@@ -32,6 +38,19 @@ pub struct Daemon {
     base: String,
     /// How to call it in messages.
     address: String,
+    /// Whether it has hung up while something was sent.
+    gone: Gone,
+}
+
+/// Which layers a daemon wants to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// Those that it lacks.
+    Missing,
+    /// All: it keeps its images in containerd.
+    AllForContainerd,
+    /// All: it is Podman, which offers the same API.
+    AllForPodman,
 }
 
 #[derive(Deserialize)]
@@ -82,16 +101,23 @@ impl Daemon {
             Agent::config_builder()
                 .http_status_as_error(false)
                 .timeout_connect(Some(CONNECT))
+                .output_buffer_size(BUFFER)
                 .proxy(None)
                 .build()
         };
+        let gone = Gone::default();
+        let connected_by = Arc::clone(&gone);
         let daemon = |agent, base| Self {
             agent,
             base,
             address: address.to_owned(),
+            gone,
         };
         if let Some(socket) = address.strip_prefix("unix://") {
-            let connector = SocketConnector(PathBuf::from(socket));
+            let connector = SocketConnector {
+                path: PathBuf::from(socket),
+                gone: connected_by,
+            };
             let agent = Agent::with_parts(config(), connector, NoResolver);
             return Ok(daemon(agent, "http://docker".to_owned()));
         }
@@ -111,24 +137,54 @@ impl Daemon {
         }
     }
 
-    /// Whether layers that the daemon has need not be sent to it again: its containerd image store
-    /// wants all of them.
+    /// Asks the daemon whether it is there, and is one.
+    ///
+    /// # Errors
+    /// When it cannot be reached, does not answer, or answers with nonsense.
+    pub fn ping(&self) -> Result<()> {
+        self.greeting().map(drop)
+    }
+
+    /// Its answer to a ping.
+    fn greeting(&self) -> Result<Response<Body>> {
+        let path = "/_ping";
+        match self.send((Method::GET, path), SendBody::none(), Some(CONNECT)) {
+            Ok(answer) if answer.headers().contains_key("api-version") => Ok(answer),
+            Ok(_) | Err(Error::NotFound { .. }) => Err(Error::Protocol {
+                request: self.request(&Method::GET, path),
+                why: "not the answer of a Docker daemon".to_owned(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether layers that the daemon has need not be sent to it again.
     ///
     /// # Errors
     /// When it cannot be reached, or answers with nonsense.
-    pub fn reuses_layers(&self) -> Result<bool> {
+    pub fn wants(&self) -> Result<Wants> {
+        if self
+            .greeting()?
+            .headers()
+            .contains_key("libpod-api-version")
+        {
+            return Ok(Wants::AllForPodman);
+        }
         let info: Info = self.json("/info")?;
         let status = info.driver_status.unwrap_or_default();
         let containerd = |(key, value): &(String, String)| {
             key == "driver-type" && value.starts_with("io.containerd.snapshotter")
         };
-        Ok(!status.iter().any(containerd))
+        Ok(match status.iter().any(containerd) {
+            true => Wants::AllForContainerd,
+            false => Wants::Missing,
+        })
     }
 
     /// Whether the daemon has an image, by its id.
     ///
     /// # Errors
-    /// As [`Daemon::reuses_layers`].
+    /// As [`Daemon::wants`].
     pub fn has_image(&self, id: &Digest) -> Result<bool> {
         match self.json::<serde_json::Value>(&format!("/images/{id}/json")) {
             Ok(_) => Ok(true),
@@ -140,7 +196,7 @@ impl Daemon {
     /// How many of these layers, from the bottom, some image of the daemon's begins with.
     ///
     /// # Errors
-    /// As [`Daemon::reuses_layers`].
+    /// As [`Daemon::wants`].
     pub fn shared_layers(&self, layers: &[DiffId]) -> Result<usize> {
         let listed: Vec<Listed> = self.json("/images/json?all=1")?;
         let ids: BTreeSet<_> = listed.into_iter().map(|image| image.id).collect();
@@ -162,183 +218,161 @@ impl Daemon {
     /// Gives an image of the daemon's another name.
     ///
     /// # Errors
-    /// As [`Daemon::reuses_layers`]; when there is no such image.
+    /// As [`Daemon::wants`]; when there is no such image.
     pub fn tag(&self, id: &Digest, name: &Reference) -> Result<()> {
         let tag = name.tag().unwrap_or("latest");
         let repository = name.familiar_name();
         let path = format!("/images/{id}/tag?repo={repository}&tag={tag}");
-        self.send(Method::POST, &path, SendBody::none()).map(drop)
+        self.send((Method::POST, &path), SendBody::none(), Some(ANSWER))
+            .map(drop)
     }
 
     /// Sends a docker-archive.
     ///
     /// # Errors
-    /// As [`Daemon::reuses_layers`]; [`Error::Refused`] with what the daemon says against it.
+    /// As [`Daemon::wants`]; [`Error::Refused`] with what the daemon says against it.
     pub fn load(&self, archive: &mut dyn Read) -> Result<()> {
-        let path = "/images/load?quiet=1";
-        let answer = self.send(Method::POST, path, SendBody::from_reader(&mut { archive }))?;
-        for line in BufReader::new(answer.into_reader().take(ANSWER_LIMIT)).lines() {
-            let line = line.map_err(|source| self.unreachable(path, source))?;
+        let call = (Method::POST, "/images/load?quiet=1");
+        let mut archive = Unwanted {
+            inner: archive,
+            gone: &self.gone,
+        };
+        let body = SendBody::from_reader(&mut archive);
+        let answer = self.send(call.clone(), body, None)?;
+        let request = || self.request(&call.0, call.1);
+        let lines = BufReader::new(answer.into_body().into_reader().take(ANSWER_LIMIT)).lines();
+        for line in lines {
+            let line = line.map_err(|source| Error::Unreachable {
+                request: request(),
+                source,
+            })?;
             if let Ok(Line { error: Some(error) }) = serde_json::from_str(&line) {
                 return Err(Error::Refused {
-                    request: self.request(path),
+                    request: request(),
                     fault: Fault {
-                        status: 200,
+                        status: 500,
                         code: String::new(),
                         message: error.message,
                     },
                 });
             }
         }
-        Ok(())
+        // A daemon that is stopped answers with nothing.
+        match self.gone.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::Unreachable {
+                request: request(),
+                source: io::ErrorKind::BrokenPipe.into(),
+            }),
+        }
     }
 
     /// Fetches an image as a docker-archive.
     ///
     /// # Errors
-    /// As [`Daemon::reuses_layers`]; [`Error::NotFound`].
+    /// As [`Daemon::wants`]; [`Error::NotFound`].
     pub fn save(&self, name: &str) -> Result<impl Read + use<>> {
         let path = format!("/images/{name}/get");
-        Ok(self
-            .send(Method::GET, &path, SendBody::none())?
-            .into_reader())
+        let answer = self.send((Method::GET, &path), SendBody::none(), None)?;
+        Ok(answer.into_body().into_reader())
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let answer = self.send(Method::GET, path, SendBody::none())?;
-        let reader = answer.into_reader().take(ANSWER_LIMIT);
+        let answer = self.send((Method::GET, path), SendBody::none(), Some(ANSWER))?;
+        let reader = answer.into_body().into_reader().take(ANSWER_LIMIT);
         serde_json::from_reader(BufReader::new(reader)).map_err(|error| Error::Protocol {
-            request: self.request(path),
+            request: self.request(&Method::GET, path),
             why: format!("not the answer of a Docker daemon: {error}"),
         })
     }
 
-    fn send(&self, method: Method, path: &str, body: SendBody<'_>) -> Result<Body> {
+    fn send(
+        &self,
+        (method, path): (Method, &str),
+        body: SendBody<'_>,
+        patience: Option<Duration>,
+    ) -> Result<Response<Body>> {
+        let label = self.request(&method, path);
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header("Content-Type", "application/x-tar")
-            .body(body)
-            .map_err(|error| Error::Protocol {
-                request: self.request(path),
-                why: error.to_string(),
-            })?;
-        let answer = self
-            .agent
-            .run(request)
-            .map_err(|error| self.unreachable(path, error.into_io()))?;
+            .body(body);
+        let request = request.map_err(|error| Error::Protocol {
+            request: label.clone(),
+            why: error.to_string(),
+        })?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_global(patience).build();
+        let answer = match self.agent.run(request) {
+            Ok(answer) => answer,
+            Err(error) => return Err(unreachable(label, error)),
+        };
         let status = answer.status();
-        let body = answer.into_body();
         if status.is_success() {
-            return Ok(body);
+            return Ok(answer);
         }
         let mut text = String::new();
-        let _ = body.into_reader().take(1 << 16).read_to_string(&mut text);
+        let mut reader = answer.into_body().into_reader().take(1 << 16);
+        let _ = reader.read_to_string(&mut text);
         let message = serde_json::from_str::<Message>(&text).map(|said| said.message);
         let fault = Fault {
             status: status.as_u16(),
             code: String::new(),
             message: message.unwrap_or_else(|_| text.trim().to_owned()),
         };
-        let request = self.request(path);
         Err(match status {
-            StatusCode::NOT_FOUND => Error::NotFound { request, fault },
-            _ => Error::Refused { request, fault },
+            StatusCode::NOT_FOUND => Error::NotFound {
+                request: label,
+                fault,
+            },
+            _ => Error::Refused {
+                request: label,
+                fault,
+            },
         })
     }
 
-    fn request(&self, path: &str) -> String {
-        format!("{}{path}", self.address)
+    /// How to call a request in messages.
+    fn request(&self, method: &Method, path: &str) -> String {
+        format!("{method} {path} at {}", self.address)
     }
+}
 
-    fn unreachable(&self, path: &str, source: io::Error) -> Error {
-        Error::Unreachable {
-            request: self.request(path),
-            source,
+fn unreachable(request: String, error: ureq::Error) -> Error {
+    use ureq::Error as E;
+    match error {
+        E::Timeout(_) => Error::Unreachable {
+            request,
+            source: io::ErrorKind::TimedOut.into(),
+        },
+        E::Io(source) => Error::Unreachable { request, source },
+        E::HostNotFound => Error::Unreachable {
+            request,
+            source: io::Error::other("there is no such host"),
+        },
+        E::ConnectionFailed => Error::Unreachable {
+            request,
+            source: io::ErrorKind::ConnectionRefused.into(),
+        },
+        other => Error::Protocol {
+            request,
+            why: format!("not the answer of a Docker daemon: {other}"),
+        },
+    }
+}
+
+/// Ends early when nobody wants the rest any more.
+struct Unwanted<'a> {
+    inner: &'a mut dyn Read,
+    gone: &'a Gone,
+}
+
+impl Read for Unwanted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.gone.load(Ordering::Relaxed) {
+            true => Ok(0),
+            false => self.inner.read(buffer),
         }
-    }
-}
-
-/// Connects to a socket in the file system, whatever the URL says.
-#[derive(Debug)]
-struct SocketConnector(PathBuf);
-
-impl Connector<()> for SocketConnector {
-    type Out = SocketTransport;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        _: Option<()>,
-    ) -> std::result::Result<Option<SocketTransport>, ureq::Error> {
-        let config = &details.config;
-        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(SocketTransport {
-            stream: connected(&self.0)?,
-            buffers,
-        }))
-    }
-}
-
-fn connected(socket: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(socket)
-}
-
-/// Nothing is looked up for a socket.
-#[derive(Debug)]
-struct NoResolver;
-
-impl Resolver for NoResolver {
-    fn resolve(
-        &self,
-        _: &ureq::http::Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        let mut one = self.empty();
-        one.push(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Ok(one)
-    }
-}
-
-#[derive(Debug)]
-struct SocketTransport {
-    stream: UnixStream,
-    buffers: LazyBuffers,
-}
-
-impl Transport for SocketTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(
-        &mut self,
-        amount: usize,
-        _: NextTimeout,
-    ) -> std::result::Result<(), ureq::Error> {
-        Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
-    }
-
-    fn await_input(&mut self, _: NextTimeout) -> std::result::Result<bool, ureq::Error> {
-        let read = loop {
-            match self.stream.read(self.buffers.input_append_buf()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
-        self.buffers.input_appended(read);
-        Ok(read > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        // A connection that was used once is not kept: a daemon may close it at any time.
-        false
-    }
-}
-
-impl Drop for SocketTransport {
-    fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }

@@ -50,7 +50,7 @@ mod wire;
 pub use blob::BlobReader;
 pub use client::{Access, Client, Login};
 pub use containerd::Containerd;
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Wants};
 pub use error::{Error, Fault};
 pub use repository::{Document, Head, Put, Repository, Upload, Uploaded};
 pub use secret::Secret;

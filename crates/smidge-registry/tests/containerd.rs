@@ -119,7 +119,7 @@ fn what_is_written_is_named_and_read_back() {
 
     let mut back = Vec::new();
     containerd
-        .blob(&layer_blob.digest)
+        .blob(&layer_blob.digest, 0)
         .unwrap()
         .read_to_end(&mut back)
         .unwrap();

@@ -229,6 +229,20 @@ pub enum Error {
     /// What is to be loaded is an archive of images, but holds none.
     #[error("the archive holds no image")]
     Empty,
+    /// What is to be loaded does not hold the image that was asked for.
+    #[error("there is no image `{name}` in it")]
+    NotHeld {
+        /// What was asked for.
+        name: String,
+        /// What there is: names, and digests of what has none.
+        held: Vec<String>,
+    },
+    /// One image was asked for, and nobody said which.
+    #[error("it holds {} images", .held.len())]
+    ManyHeld {
+        /// What there is: names, and digests of what has none.
+        held: Vec<String>,
+    },
     /// What is to be loaded is neither a docker-archive nor an OCI archive.
     #[error("not an image archive: it has neither `manifest.json` nor `index.json`{}", hint(.found))]
     NotArchive {

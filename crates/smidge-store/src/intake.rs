@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write as _};
+use std::io::{self, BufWriter, Cursor, Read, Write as _};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -13,7 +14,10 @@ use crate::checkout::{Unpacking, layer_error};
 use crate::follow::Progress;
 use crate::partial::Partial;
 use crate::temp::{TempDir, TempFile};
-use crate::{Error, Image, Ownership, Store};
+use crate::{Error, Image, Ownership, Store, VerifiedReader, regular};
+
+/// Bytes that are read at a time.
+const BUFFER: usize = 1 << 18;
 
 /// Opens a blob's bytes from an offset on. Its errors, and those of what it returns, come back as
 /// [`Error::Fetch`].
@@ -52,7 +56,8 @@ struct Taken {
 }
 
 enum Content {
-    Document(TempFile),
+    /// A document, or a blob that was taken over.
+    File(TempFile),
     Blob(Partial),
 }
 
@@ -94,7 +99,7 @@ impl Intake<'_> {
             let mut temp = self.store.temp_file()?;
             let written = temp.file.write_all(bytes);
             written.map_err(|error| self.store.io("write", &self.store.path("tmp"), error))?;
-            self.keep(&blob, Content::Document(temp));
+            self.keep(&blob, Content::File(temp));
         }
         Ok(blob.digest)
     }
@@ -109,6 +114,46 @@ impl Intake<'_> {
             return Ok(());
         }
         self.bring(blob, None, fetch)
+    }
+
+    /// Takes a blob over from a passing store on the same disk, where it was verified when it came.
+    /// Elsewhere it is read, and verified again.
+    ///
+    /// # Errors
+    /// As [`Intake::blob`], and when it is not there.
+    pub fn take_over(&self, from: &Store, blob: &Descriptor) -> Result<(), Error> {
+        let _claim = self.claim(&blob.digest);
+        if self.has(blob) {
+            return Ok(());
+        }
+        if from.is_passing() && from.has(blob) {
+            let path = from.blob_path(&blob.digest);
+            if let Some(temp) = self.store.temp_link(&path) {
+                self.keep(blob, Content::File(temp));
+                return Ok(());
+            }
+        }
+        self.bring(blob, None, &mut |offset| {
+            let mut reader = from.blob(blob).map_err(io::Error::other)?;
+            io::copy(&mut (&mut reader).take(offset), &mut io::sink())?;
+            Ok(Box::new(reader))
+        })
+    }
+
+    /// Looks for a blob at a path outside of the store, which must be a passing one: a file on the same
+    /// disk that is the blob need not be fetched. Tells whether it need not.
+    pub fn find(&self, blob: &Descriptor, path: &Path) -> bool {
+        let _claim = self.claim(&blob.digest);
+        if self.has(blob) {
+            return true;
+        }
+        if !self.store.is_passing() || !is_blob(path, blob) {
+            return false;
+        }
+        let linked = self.store.temp_link(path);
+        linked
+            .map(|temp| self.keep(blob, Content::File(temp)))
+            .is_some()
     }
 
     /// Takes in a layer: hashed, unpacked and its diff id checked while it arrives. Where it is
@@ -144,14 +189,15 @@ impl Intake<'_> {
             .state
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        if !(state.blobs.is_empty() && state.layers.is_empty()) {
+        let is_empty = state.blobs.is_empty() && state.layers.is_empty();
+        if !(is_empty || store.is_passing()) {
             sync(store)?;
         }
         for (digest, taken) in state.blobs {
             store.pin(&digest)?;
             let path = store.blob_path(&digest);
             match taken.content {
-                Content::Document(temp) => temp.place(store, &path)?,
+                Content::File(temp) => temp.place(store, &path)?,
                 Content::Blob(partial) => partial.persist(store, &path, taken.size)?,
             }
         }
@@ -328,6 +374,18 @@ impl Drop for Claim<'_> {
         self.intake.state().busy.remove(&self.digest);
         self.intake.done.notify_all();
     }
+}
+
+/// Whether a file is a blob, every byte of it.
+pub(crate) fn is_blob(path: &Path, blob: &Descriptor) -> bool {
+    let is_of_size = |file: &File| file.metadata().is_ok_and(|found| found.len() == blob.size);
+    let Some(file) = regular::open(path).ok().filter(is_of_size) else {
+        return false;
+    };
+    let mut reader = VerifiedReader::new(file, path.display().to_string(), blob);
+    // Read by as much as is written.
+    let mut nowhere = BufWriter::with_capacity(BUFFER, io::sink());
+    io::copy(&mut reader, &mut nowhere).is_ok()
 }
 
 /// Whether a blob's bytes are not those that its digest stands for.

@@ -68,6 +68,7 @@ mod temp;
 mod transfer;
 mod tree;
 
+pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
 pub use blob::{BlobWriter, VerifiedReader};
 pub use check::Problem;

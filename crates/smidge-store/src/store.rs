@@ -36,6 +36,8 @@ const ENTRIES: [&str; 11] = [
 pub struct Store {
     root: PathBuf,
     pins: Mutex<Pins>,
+    /// Whether it is gone soon: see [`Store::open_passing`].
+    passing: bool,
 }
 
 /// Blobs that were added (or found and relied upon), but that no image in the index refers to yet.
@@ -71,9 +73,23 @@ impl Store {
     /// When `root` holds something else, or a layout of another version; when it cannot be read, or
     /// made.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::open_as(root, false)
+    }
+
+    /// Opens a store that lasts no longer than the caller, who alone knows of it. Nothing in it is made
+    /// durable, and what leaves it may take its blobs along instead of copying them.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_passing(root: &Path) -> Result<Self, Error> {
+        Self::open_as(root, true)
+    }
+
+    fn open_as(root: &Path, passing: bool) -> Result<Self, Error> {
         let store = Self {
             root: root.to_owned(),
             pins: Mutex::default(),
+            passing,
         };
         let path = store.path(LAYOUT_FILE);
         match regular::read(&path) {
@@ -87,6 +103,11 @@ impl Store {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether it lasts no longer than the caller.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// Waits for the right to rewrite `index.json`.

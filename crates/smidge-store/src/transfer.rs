@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use rustix::fs::ioctl_ficlone;
 use serde::Deserialize;
 use smidge_image::{
     Descriptor, Digest, ENCODER, Effort, HashingWriter, Index, LayerKind, Manifest, ZSTD_ENCODER,
@@ -15,6 +16,7 @@ use smidge_image::{
 use crate::blob::DOCUMENT_LIMIT;
 use crate::error::READ;
 use crate::image::parse;
+use crate::partial::is_at;
 use crate::{Error, Image, Store, VerifiedReader, regular};
 
 /// Bytes of compressed layer that gather before they are written.
@@ -102,6 +104,8 @@ pub struct TransferLayer {
     /// What the manifest says about it.
     pub descriptor: Descriptor,
     path: PathBuf,
+    /// Whether the file was verified when it was written, and will not be needed here.
+    is_passing: bool,
 }
 
 impl Transfer {
@@ -144,6 +148,26 @@ impl TransferLayer {
     /// When it is gone or cannot be read.
     pub fn file(&self) -> Result<File, Error> {
         regular::open(&self.path).map_err(|source| self.unreadable(source))
+    }
+
+    /// Whether the file was verified when it was written, and is nobody else's.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    /// Whether a path leads to the very file.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        File::open(&self.path).is_ok_and(|file| is_at(&file, path))
+    }
+
+    /// Gives the file another name.
+    pub(crate) fn link(&self, path: &Path) -> io::Result<()> {
+        fs::hard_link(&self.path, path)
+    }
+
+    /// Makes a file share the bytes on disk, on file systems that can do that. They are not verified.
+    pub(crate) fn share(&self, file: &File) -> io::Result<()> {
+        Ok(ioctl_ficlone(file, regular::open(&self.path)?)?)
     }
 
     fn unreadable(&self, source: io::Error) -> Error {
@@ -220,9 +244,11 @@ impl Store {
         places.find_map(|path| {
             let metadata = fs::symlink_metadata(&path).ok()?;
             let descriptor = Descriptor::new("application/octet-stream", *digest, metadata.len());
-            metadata
-                .is_file()
-                .then_some(TransferLayer { descriptor, path })
+            metadata.is_file().then_some(TransferLayer {
+                descriptor,
+                path,
+                is_passing: self.is_passing(),
+            })
         })
     }
 
@@ -295,6 +321,7 @@ impl Store {
             layers.push(TransferLayer {
                 descriptor: layer.clone(),
                 path,
+                is_passing: self.is_passing(),
             });
         }
         let mut transfer = Transfer {

@@ -14,6 +14,10 @@ pub(crate) enum Verb {
     Pull,
     /// Send an image.
     Push,
+    /// Fetch an image, to hand it on.
+    CopyFrom,
+    /// Send an image that came from elsewhere.
+    CopyTo,
     /// Show something of an image without fetching it.
     Look,
     /// List a repository's tags.
@@ -68,6 +72,8 @@ impl Attempt {
         match self.verb {
             Verb::Pull => format!("cannot pull `{subject}`: {why}"),
             Verb::Push => format!("cannot push `{subject}`: {why}"),
+            Verb::CopyFrom => format!("cannot copy from `{subject}`: {why}"),
+            Verb::CopyTo => format!("cannot copy to `{subject}`: {why}"),
             Verb::Look => format!("cannot look at `{subject}`: {why}"),
             Verb::List => format!("cannot list the tags of `{subject}`: {why}"),
             Verb::LogIn => format!("cannot log in to `{subject}`: {why}"),
@@ -136,7 +142,11 @@ impl Attempt {
                 Verb::Pull => format!("pull again: `smidge pull {}`", self.subject),
                 _ => "try again".to_owned(),
             };
-            let message = format!("{part} of `{}` {why}; nothing was stored", self.subject);
+            let done = match self.verb {
+                Verb::CopyFrom | Verb::CopyTo => "copied",
+                _ => "stored",
+            };
+            let message = format!("{part} of `{}` {why}; nothing was {done}", self.subject);
             Error::new(Kind::Host, message)
                 .with_fact(format!("expected: {expected}"))
                 .with_fact(format!("received: {received}"))
@@ -234,10 +244,10 @@ impl Attempt {
         let mut advice = Vec::new();
         match (self.verb, known) {
             (Verb::LogIn, _) => {}
-            (Verb::Push, true) => {
+            (Verb::Push | Verb::CopyTo, true) => {
                 advice.push(format!("log in with a token that may push: `{login}`"));
             }
-            (Verb::Push, false) => advice.push(format!("log in first: `{login}`")),
+            (Verb::Push | Verb::CopyTo, false) => advice.push(format!("log in first: `{login}`")),
             (_, true) => advice.push(format!("log in as somebody who may read it: `{login}`")),
             (_, false) => advice.push(format!("log in, if it is private: `{login}`")),
         }
@@ -249,7 +259,10 @@ impl Attempt {
                 "a name without a user is Docker's own; give it one of yours: `smidge tag {} USER/{short}`",
                 self.subject
             )),
-            (Verb::Push, None) => {}
+            (Verb::CopyTo, Some(short)) => advice.push(format!(
+                "a name without a user is Docker's own; copy to one of yours: `USER/{short}`"
+            )),
+            (Verb::Push | Verb::CopyTo, None) => {}
             _ => advice.push(
                 "check the name: Docker Hub says the same where there is no such repository"
                     .to_owned(),
@@ -283,6 +296,7 @@ impl Attempt {
             Verb::Pull => format!("`smidge pull --tls-verify=false {}`", self.subject),
             Verb::Push => format!("`smidge push --tls-verify=false {}`", self.subject),
             Verb::LogIn => format!("`smidge login --tls-verify=false {}`", self.subject),
+            Verb::CopyFrom | Verb::CopyTo => "`smidge copy --tls-verify=false …`".to_owned(),
             Verb::Look | Verb::List => "`--tls-verify=false`".to_owned(),
         };
         format!("or do without, also where it speaks plain HTTP: {way}")

@@ -72,10 +72,14 @@ impl Engine {
             true => self.names_in(&name)?,
         };
         let client = self.client(&request.connection)?;
+        let verb = match request.stored_as {
+            Some(_) => Verb::CopyTo,
+            None => Verb::Push,
+        };
         let push = |name: &Reference| {
             let push = Push {
                 engine: self,
-                remote: Remote::new(self, &client, (name, Verb::Push))?,
+                remote: Remote::new(self, &client, (name, verb))?,
                 request,
                 progress,
             };

@@ -25,8 +25,8 @@ impl<'c> Remote<'c> {
     ) -> Result<Self> {
         let attempt = Attempt::new(verb, name);
         let access = match verb {
-            Verb::Push => Access::Push,
-            Verb::Pull | Verb::Look | Verb::List | Verb::LogIn => Access::Pull,
+            Verb::Push | Verb::CopyTo => Access::Push,
+            Verb::Pull | Verb::CopyFrom | Verb::Look | Verb::List | Verb::LogIn => Access::Pull,
         };
         let repository = client
             .repository(name, access)

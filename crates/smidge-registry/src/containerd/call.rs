@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -11,9 +12,13 @@ use h2::{RecvStream, SendStream};
 use prost::Message;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 /// Bytes before each message: a flag for compression, and the length.
 const FRAME: usize = 5;
+
+/// How long a service may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The largest message that is accepted, in bytes: containerd's own limit.
 const MESSAGE_LIMIT: usize = 16 << 20;
@@ -48,13 +53,18 @@ pub(super) struct Call {
     answer: Option<h2::client::ResponseFuture>,
     incoming: Option<RecvStream>,
     buffer: BytesMut,
+    /// How long a message may take to come. What is written may take long to reach the disk.
+    patience: Option<Duration>,
 }
 
 impl Channel {
     /// Connects to a socket.
     pub(super) fn open(socket: &Path) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
-        let requests = runtime.block_on(async {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let connecting = async {
             let stream = UnixStream::connect(socket).await?;
             let (requests, connection) = h2::client::Builder::new()
                 .initial_window_size(4 << 20)
@@ -66,7 +76,8 @@ impl Channel {
             // Its faults are those of the calls.
             tokio::spawn(async move { drop(connection.await) });
             io::Result::Ok(requests)
-        })?;
+        };
+        let requests = runtime.block_on(async { timeout(PATIENCE, connecting).await })??;
         Ok(Self {
             runtime: Arc::new(runtime),
             requests,
@@ -99,6 +110,7 @@ impl Channel {
             answer: Some(answer),
             incoming: None,
             buffer: BytesMut::new(),
+            patience: None,
         })
     }
 
@@ -110,6 +122,7 @@ impl Channel {
     ) -> Outcome<A> {
         let mut call = self.call(method)?;
         call.send(question, true)?;
+        call.patience = Some(PATIENCE);
         let answer = call.receive()?;
         while call.receive::<A>()?.is_some() {}
         answer.ok_or_else(|| Refusal::Broken(io::ErrorKind::UnexpectedEof.into()))
@@ -157,42 +170,45 @@ impl Call {
 
     /// The next message; `None` at the end of a call that went well.
     pub(super) fn receive<A: Message + Default>(&mut self) -> Outcome<Option<A>> {
-        let (runtime, answer) = (&self.runtime, self.answer.take());
-        let (incoming, buffer) = (&mut self.incoming, &mut self.buffer);
+        let runtime = Arc::clone(&self.runtime);
+        let patience = self.patience;
+        let next = self.next();
         runtime.block_on(async {
-            if let Some(answer) = answer {
-                let (head, body) = answer
-                    .await
-                    .map_err(|e| Refusal::Broken(broken(e)))?
-                    .into_parts();
-                status(&head.headers)?;
-                *incoming = Some(body);
-            }
-            let Some(body) = incoming else {
-                return Ok(None);
-            };
-            loop {
-                if let Some(message) = framed(buffer)? {
-                    return A::decode(message)
-                        .map(Some)
-                        .map_err(|e| Refusal::Broken(io::Error::other(e)));
-                }
-                match body.data().await {
-                    Some(data) => {
-                        let data = data.map_err(|e| Refusal::Broken(broken(e)))?;
-                        let _ = body.flow_control().release_capacity(data.len());
-                        buffer.extend_from_slice(&data);
-                    }
-                    None => {
-                        let trailers = body
-                            .trailers()
-                            .await
-                            .map_err(|e| Refusal::Broken(broken(e)))?;
-                        return status(&trailers.unwrap_or_default()).map(|()| None);
-                    }
-                }
+            match patience {
+                None => next.await,
+                Some(patience) => match timeout(patience, next).await {
+                    Ok(message) => message,
+                    Err(late) => Err(Refusal::Broken(late.into())),
+                },
             }
         })
+    }
+
+    async fn next<A: Message + Default>(&mut self) -> Outcome<Option<A>> {
+        let lost = |error| Refusal::Broken(broken(error));
+        if let Some(answer) = self.answer.take() {
+            let (head, body) = answer.await.map_err(lost)?.into_parts();
+            status(&head.headers)?;
+            self.incoming = Some(body);
+        }
+        let Some(body) = &mut self.incoming else {
+            return Ok(None);
+        };
+        loop {
+            if let Some(message) = framed(&mut self.buffer)? {
+                let message = A::decode(message);
+                return message
+                    .map(Some)
+                    .map_err(|error| Refusal::Broken(nonsense(error)));
+            }
+            let Some(data) = body.data().await else {
+                let trailers = body.trailers().await.map_err(lost)?;
+                return status(&trailers.unwrap_or_default()).map(|()| None);
+            };
+            let data = data.map_err(lost)?;
+            let _ = body.flow_control().release_capacity(data.len());
+            self.buffer.extend_from_slice(&data);
+        }
     }
 }
 
@@ -206,10 +222,7 @@ fn framed(buffer: &mut BytesMut) -> Outcome<Option<Bytes>> {
         .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     if length > MESSAGE_LIMIT {
         let error = format!("a message of {length} bytes");
-        return Err(Refusal::Broken(io::Error::new(
-            io::ErrorKind::InvalidData,
-            error,
-        )));
+        return Err(Refusal::Broken(nonsense(error)));
     }
     if buffer.len() < FRAME + length {
         return Ok(None);
@@ -235,8 +248,14 @@ fn broken(error: h2::Error) -> io::Error {
         true => error
             .into_io()
             .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
+        // What is no HTTP/2 is not containerd's.
+        false if error.is_library() => nonsense(error),
         false => io::Error::other(error),
     }
+}
+
+fn nonsense(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]

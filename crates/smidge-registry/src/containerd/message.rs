@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,8 +60,8 @@ pub(super) struct ReadRequest {
 pub(super) struct ReadResponse {
     #[prost(int64, tag = "1")]
     pub(super) offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    pub(super) data: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) data: Bytes,
 }
 
 /// `WriteAction`.
@@ -79,8 +80,8 @@ pub(super) struct WriteRequest {
     pub(super) expected: String,
     #[prost(int64, tag = "5")]
     pub(super) offset: i64,
-    #[prost(bytes = "vec", tag = "6")]
-    pub(super) data: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(super) data: Bytes,
     #[prost(btree_map = "string, string", tag = "7")]
     pub(super) labels: BTreeMap<String, String>,
 }
@@ -118,11 +119,13 @@ pub(super) struct ByName {
     pub(super) name: String,
 }
 
-/// `GetImageResponse`, `CreateImageRequest`, `UpdateImageRequest` without a mask.
+/// `GetImageResponse`, `CreateImageRequest`, `UpdateImageRequest`; only the last has a mask.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OneImage {
     #[prost(message, optional, tag = "1")]
     pub(super) image: Option<Image>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) update_mask: Option<FieldMask>,
 }
 
 /// `leases.v1.CreateRequest` and `DeleteRequest`.

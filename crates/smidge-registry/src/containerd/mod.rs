@@ -3,10 +3,11 @@
 mod call;
 mod message;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::{Buf as _, Bytes};
 use smidge_image::{Descriptor, Digest, Reference};
 
 use call::{ALREADY_EXISTS, Call, Channel, NOT_FOUND, Refusal};
@@ -37,7 +38,7 @@ impl Containerd {
     /// [`Error::Unreachable`].
     pub fn at(socket: &Path, namespace: &str) -> Result<Self> {
         let mut channel = Channel::open(socket).map_err(|source| Error::Unreachable {
-            request: format!("unix://{}", socket.display()),
+            request: format!("connect to {}", socket.display()),
             source,
         })?;
         channel
@@ -89,16 +90,16 @@ impl Containerd {
         }
     }
 
-    /// Reads a blob. The bytes are not verified: who takes them hashes them all.
+    /// Reads a blob from an offset on. The bytes are not verified: who takes them hashes them all.
     ///
     /// # Errors
     /// When containerd fails. So do the reads of what is returned, with an [`io::Error`] that carries
     /// an [`Error`].
-    pub fn blob(&self, digest: &Digest) -> Result<impl Read + Send + use<>> {
+    pub fn blob(&self, digest: &Digest, offset: u64) -> Result<impl Read + Send + use<>> {
         let method = "containerd.services.content.v1.Content/Read";
         let question = ReadRequest {
             digest: digest.to_string(),
-            offset: 0,
+            offset: i64::try_from(offset).unwrap_or(i64::MAX),
             size: 0,
         };
         let mut call = self
@@ -110,7 +111,7 @@ impl Containerd {
         Ok(Content {
             request: self.request(method),
             call,
-            pending: VecDeque::new(),
+            pending: Bytes::new(),
         })
     }
 
@@ -171,13 +172,20 @@ impl Containerd {
                     size: i64::try_from(target.size).unwrap_or(i64::MAX),
                 }),
             }),
+            update_mask: None,
         };
         let made: Result<OneImage> =
             self.ask("containerd.services.images.v1.Images/Create", &image);
         match made {
             Err(Error::Refused { fault, .. }) if u32::from(fault.status) == ALREADY_EXISTS => {
                 let update = "containerd.services.images.v1.Images/Update";
-                self.ask::<OneImage>(update, &image).map(drop)
+                // Its labels are others' business.
+                let paths = vec!["target".to_owned()];
+                let moved = OneImage {
+                    update_mask: Some(FieldMask { paths }),
+                    ..image
+                };
+                self.ask::<OneImage>(update, &moved).map(drop)
             }
             made => made.map(drop),
         }
@@ -195,19 +203,20 @@ impl Containerd {
             .call("containerd.services.content.v1.Content/Write")?;
         let mut part = WriteRequest {
             action: WRITE,
-            reference: format!("{LEASE}-{}", blob.digest),
+            // Two who send the same do not get into each other's way.
+            reference: format!("{LEASE}-{}-{}", std::process::id(), blob.digest),
             total: i64::try_from(blob.size).unwrap_or(i64::MAX),
             expected: blob.digest.to_string(),
             ..WriteRequest::default()
         };
         loop {
-            let mut data = Vec::new();
+            let mut data = Vec::with_capacity(CHUNK);
             let chunk = CHUNK as u64;
             let read = bytes
                 .take(chunk)
                 .read_to_end(&mut data)
                 .map_err(Refusal::Broken)?;
-            part.data = data;
+            part.data = data.into();
             let last = read < CHUNK;
             if last {
                 part.action = COMMIT;
@@ -255,7 +264,7 @@ impl Containerd {
 
     fn request(&self, method: &str) -> String {
         let method = method.rsplit('.').next().unwrap_or(method);
-        format!("unix://{} {method}", self.socket.display())
+        format!("{method} at {}", self.socket.display())
     }
 }
 
@@ -303,7 +312,7 @@ fn gc_labels(refers_to: &[&Descriptor]) -> BTreeMap<String, String> {
 struct Content {
     request: String,
     call: Call,
-    pending: VecDeque<u8>,
+    pending: Bytes,
 }
 
 impl Read for Content {
@@ -313,10 +322,12 @@ impl Read for Content {
             let message = message
                 .map_err(|refusal| io::Error::other(refused(self.request.clone(), refusal)))?;
             match message {
-                Some(message) => self.pending = message.data.into(),
+                Some(message) => self.pending = message.data,
                 None => return Ok(0),
             }
         }
-        self.pending.read(buffer)
+        let count = buffer.len().min(self.pending.len());
+        self.pending.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
     }
 }

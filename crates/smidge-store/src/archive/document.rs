@@ -13,6 +13,9 @@ pub(super) const REPOSITORIES: &str = "repositories";
 /// `index.json` of an OCI layout.
 pub(super) const INDEX: &str = "index.json";
 
+/// `oci-layout`: the version of an OCI layout.
+pub(super) const LAYOUT: &str = "oci-layout";
+
 /// One image of `manifest.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

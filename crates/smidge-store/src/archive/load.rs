@@ -6,12 +6,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use smidge_image::{
-    Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, annotation, media_type,
-    sniff, validate,
+    Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference, media_type, sniff,
+    validate,
 };
 
 use super::bundle::{Archive, Bundle, Directory};
 use super::document::{DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, blob_member};
+use super::selection::{NAMES, Selection};
 use crate::blob::Spooled;
 use crate::checkout::{Budget, check_diff_id, walk_layer};
 use crate::document::{New, Terms};
@@ -46,8 +47,20 @@ impl Store {
         input: &mut dyn Read,
         platform: Option<&Platform>,
     ) -> Result<Vec<Image>, Error> {
+        self.load_selected(input, &Selection::all(platform))
+    }
+
+    /// As [`Store::load`], of what is selected alone.
+    ///
+    /// # Errors
+    /// As [`Store::load_for`]; [`Error::NotHeld`], [`Error::ManyHeld`].
+    pub fn load_selected(
+        &self,
+        input: &mut dyn Read,
+        selection: &Selection<'_>,
+    ) -> Result<Vec<Image>, Error> {
         let mut archive = Archive::read(self, input)?;
-        let mut staging = Staging::new(self, platform);
+        let mut staging = Staging::new(self, selection);
         let manifest = archive.document(DOCKER_MANIFEST)?;
         let index = archive.document(INDEX)?;
         // What Docker saves of several platforms is in the OCI layout alone.
@@ -84,8 +97,20 @@ impl Store {
         directory: &Path,
         platform: Option<&Platform>,
     ) -> Result<Vec<Image>, Error> {
+        self.load_oci_layout_selected(directory, &Selection::all(platform))
+    }
+
+    /// As [`Store::load_oci_layout`], of what is selected alone.
+    ///
+    /// # Errors
+    /// As [`Store::load_selected`].
+    pub fn load_oci_layout_selected(
+        &self,
+        directory: &Path,
+        selection: &Selection<'_>,
+    ) -> Result<Vec<Image>, Error> {
         let mut layout = Directory::open(self, directory)?;
-        let mut staging = Staging::new(self, platform);
+        let mut staging = Staging::new(self, selection);
         let index = layout.need(INDEX)?.document(INDEX)?;
         staging.oci_layout(&mut layout, &index)?;
         drop(layout);
@@ -100,8 +125,7 @@ struct Staging<'s> {
     blobs: BTreeMap<Digest, Rc<Spooled>>,
     diff_ids: BTreeMap<Digest, smidge_image::DiffId>,
     documents: Vec<Staged>,
-    /// The only platform that is wanted.
-    platform: Option<&'s Platform>,
+    selection: &'s Selection<'s>,
     /// Manifests of images, and indexes that hold any.
     images: HashSet<Digest>,
 }
@@ -115,20 +139,20 @@ struct Staged {
 }
 
 impl<'s> Staging<'s> {
-    fn new(store: &'s Store, platform: Option<&'s Platform>) -> Self {
+    fn new(store: &'s Store, selection: &'s Selection<'s>) -> Self {
         Self {
             store,
             blobs: BTreeMap::new(),
             diff_ids: BTreeMap::new(),
             documents: Vec::new(),
-            platform,
+            selection,
             images: HashSet::new(),
         }
     }
 
     fn docker_archive(&mut self, bundle: &mut dyn Bundle, manifest: &[u8]) -> Result<(), Error> {
         let images: Vec<DockerImage> = parse(DOCKER_MANIFEST, "docker-archive manifest", manifest)?;
-        for image in images {
+        for image in self.selection.of_docker(images)? {
             self.docker_image(bundle, image)?;
         }
         Ok(())
@@ -176,14 +200,13 @@ impl<'s> Staging<'s> {
 
     fn oci_layout(&mut self, bundle: &mut dyn Bundle, index: &[u8]) -> Result<(), Error> {
         let index: Index = parse(INDEX, "image index", index)?;
-        for entry in &index.manifests {
-            let names = [annotation::CONTAINERD_NAME, annotation::REF_NAME];
-            let name = names.iter().find_map(|key| entry.annotations.get(*key));
+        for entry in self.selection.of_layout(index.manifests)? {
+            let name = NAMES.iter().find_map(|key| entry.annotations.get(*key));
             let names: Vec<_> = name
                 .and_then(|name| name.parse().ok())
                 .into_iter()
                 .collect();
-            self.oci_entry(bundle, entry, names)?;
+            self.oci_entry(bundle, &entry, names)?;
         }
         Ok(())
     }
@@ -264,14 +287,15 @@ impl<'s> Staging<'s> {
 
     /// Whether an image is to be loaded that is for a platform, or does not say.
     fn wants(&self, platform: Option<&Platform>) -> bool {
-        match (self.platform, platform) {
+        match (self.selection.platform, platform) {
             (Some(wanted), Some(offered)) => wanted.matches(offered),
             _ => true,
         }
     }
 
     fn no_platform(&self, member: String) -> Error {
-        let wanted = self.platform.cloned().unwrap_or_else(host_platform);
+        let wanted = self.selection.platform.cloned();
+        let wanted = wanted.unwrap_or_else(host_platform);
         Error::member(member, MemberFault::Platform(wanted.to_string()))
     }
 

@@ -6,6 +6,10 @@
 mod bundle;
 mod document;
 mod import;
+mod layout;
 mod load;
 mod rootfs;
 mod save;
+mod selection;
+
+pub use selection::{Choice, Selection};

@@ -1,29 +1,28 @@
 //! Images become archives and layouts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use smidge_image::{
-    Descriptor, Digest, Entry, EntryKind, Index, LayerPath, LayerWriter, PathError, Reference,
-    annotation,
+    Descriptor, Digest, Entry, EntryKind, Index, LayerError, LayerPath, LayerWriter, PathError,
+    Reference, annotation,
 };
 
 use super::document::{
-    DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, Repositories, blob_member,
+    DOCKER_MANIFEST, DockerImage, INDEX, LAYOUT, REPOSITORIES, Repositories, blob_member,
 };
-use crate::error::READ;
-use crate::image::parse;
+use super::layout::Layout;
+use crate::checkout::{layer_error, unpacked};
 use crate::index::drop_names;
 use crate::store::layout_file;
-use crate::{Compression, Error, Image, Store, Transfer, TransferLayer, regular};
+use crate::{Compression, Error, Image, Store, Transfer, TransferLayer};
 
-const LAYOUT: &str = "oci-layout";
+/// Bytes that are unpacked at a time.
+const BUFFER: usize = 1 << 18;
 
 /// Where blobs go.
-trait Sink {
+pub(super) trait Sink {
     /// Takes a manifest, a config or an index.
     fn document(&mut self, bytes: &[u8]) -> Result<(), Error>;
 
@@ -42,29 +41,13 @@ impl Store {
         images: &[(Image, Vec<Reference>)],
         output: &mut dyn Write,
     ) -> Result<(), Error> {
-        self.save_docker_archive_without(images, &[], output)
-    }
-
-    /// As [`Store::save_docker_archive`], without some layers: a Docker daemon that has them does not
-    /// look for them in the archive.
-    ///
-    /// # Errors
-    /// As [`Store::save_docker_archive`].
-    pub fn save_docker_archive_without(
-        &self,
-        images: &[(Image, Vec<Reference>)],
-        left_out: &[Digest],
-        output: &mut dyn Write,
-    ) -> Result<(), Error> {
         let mut archive = Archive::new(output);
         let mut index = Index::new(Vec::new());
         let mut docker = Vec::new();
         let mut repositories = Repositories::new();
         archive.directories()?;
         for (image, names) in images {
-            let mut transfer = self.transfer(image, Compression::None)?;
-            let is_left_out = |layer: &TransferLayer| left_out.contains(&layer.descriptor.digest);
-            transfer.layers.retain(|layer| !is_left_out(layer));
+            let transfer = self.transfer(image, Compression::None)?;
             write_image(&transfer, &mut archive)?;
             let entries = entries(&transfer.descriptor, names, |name| {
                 name.tag().map(str::to_owned)
@@ -75,12 +58,55 @@ impl Store {
                 let tags = repositories.entry(name.familiar_name()).or_default();
                 tags.insert(tag.to_owned(), top.clone().unwrap_or_default());
             }
-            docker.push(docker_image(image, names));
+            let layers = image.manifest.layers.iter();
+            let members = layers.map(|layer| blob_member(&layer.digest.hex()));
+            docker.push(docker_image(image, names, members.collect()));
         }
         archive.bytes(INDEX, &index.to_bytes())?;
         archive.bytes(DOCKER_MANIFEST, &to_json(&docker)?)?;
         archive.bytes(LAYOUT, &layout_file())?;
         archive.bytes(REPOSITORIES, &to_json(&repositories)?)?;
+        archive.finish()
+    }
+
+    /// Writes an image as a docker-archive for a Docker daemon that has so many of its layers already,
+    /// from the bottom: it does not look for them in the archive. It is no OCI archive: layers that are
+    /// compressed with zstd, which daemons before Docker 23 do not know, are unpacked.
+    ///
+    /// # Errors
+    /// As [`Store::save_docker_archive`].
+    pub fn save_for_docker(
+        &self,
+        (image, name): (&Image, &Reference),
+        known: usize,
+        output: &mut dyn Write,
+    ) -> Result<(), Error> {
+        let mut archive = Archive::new(output);
+        archive.directories()?;
+        let transfer = self.transfer(image, Compression::None)?;
+        archive.document(&transfer.config)?;
+        let mut members = Vec::new();
+        for (at, layer) in transfer.layers.iter().enumerate() {
+            let diff_id = image.config.rootfs.diff_ids.get(at);
+            let bare = diff_id.filter(|_| layer.descriptor.media_type.ends_with("zstd"));
+            let digest = bare.map_or(layer.descriptor.digest, |diff_id| diff_id.0);
+            members.push(blob_member(&digest.hex()));
+            match bare {
+                _ if at < known => {}
+                None => archive.layer(layer)?,
+                Some(diff_id) => {
+                    let size = bare_size(layer)?;
+                    archive.blob(&diff_id.0, size, &|| bare_layer(layer))?;
+                }
+            }
+        }
+        // In full: Podman takes a short name for one of its own.
+        let images = [DockerImage {
+            config: blob_member(&image.id.hex()),
+            repo_tags: Some(vec![name.to_string()]),
+            layers: Some(members),
+        }];
+        archive.bytes(DOCKER_MANIFEST, &to_json(&images)?)?;
         archive.finish()
     }
 
@@ -200,52 +226,7 @@ fn write_image(transfer: &Transfer, sink: &mut dyn Sink) -> Result<(), Error> {
         .try_for_each(|layer| sink.layer(layer))
 }
 
-/// A layout that is being added to.
-struct Layout {
-    directory: PathBuf,
-    blobs: PathBuf,
-    index: Index,
-}
-
-impl Layout {
-    fn open(directory: &Path) -> Result<Self, Error> {
-        let blobs = directory.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(|source| writing(&blobs, source))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            blobs,
-            index: layout_index(directory)?,
-        })
-    }
-
-    /// Adds entries for a manifest, which was nameless before at most.
-    fn add(&mut self, manifest: &Descriptor, entries: Vec<Descriptor>) {
-        let stays =
-            |known: &Descriptor| known.digest != manifest.digest || ref_name(known).is_some();
-        self.index.manifests.retain(stays);
-        self.index.manifests.extend(entries);
-    }
-
-    fn close(self) -> Result<(), Error> {
-        let layout = self.directory.join(LAYOUT);
-        write_file(&layout, &mut layout_file().as_slice())?;
-        let index = self.directory.join(INDEX);
-        write_file(&index, &mut self.index.to_bytes().as_slice())
-    }
-}
-
-impl Sink for Layout {
-    fn document(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        write_file(&self.blobs.join(Digest::of(bytes).hex()), &mut &*bytes)
-    }
-
-    fn layer(&mut self, layer: &TransferLayer) -> Result<(), Error> {
-        let path = self.blobs.join(layer.descriptor.digest.hex());
-        write_file(&path, &mut layer.open()?)
-    }
-}
-
-fn ref_name(entry: &Descriptor) -> Option<&str> {
+pub(super) fn ref_name(entry: &Descriptor) -> Option<&str> {
     let name = entry.annotations.get(annotation::REF_NAME);
     name.map(String::as_str)
 }
@@ -259,43 +240,25 @@ fn named(manifest: &Descriptor, name: Option<&str>) -> Descriptor {
     }
 }
 
-/// The index of a layout that is there already.
-fn layout_index(directory: &Path) -> Result<Index, Error> {
-    let path = directory.join(INDEX);
-    match regular::read(&path) {
-        Ok(bytes) => parse(&path.display().to_string(), "image index", &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::new(Vec::new())),
-        Err(source) => Err(Error::Io {
-            action: READ,
-            path,
-            source,
-        }),
-    }
+/// A layer's archive, unpacked.
+fn bare_layer(layer: &TransferLayer) -> Result<Box<dyn Read>, Error> {
+    let digest = layer.descriptor.digest.to_string();
+    let unpacked = unpacked(layer.open()?);
+    let (_, reader) =
+        unpacked.map_err(|source| layer_error(&digest, LayerError::Read { offset: 0, source }))?;
+    Ok(reader)
 }
 
-/// Writes a file under another name first, so that no one sees half of it.
-fn write_file(path: &Path, content: &mut dyn Read) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temp: PathBuf = path.with_file_name(format!(".{name}.{}", process::id()));
-    let written = File::create(&temp)
-        .and_then(|mut file| io::copy(content, &mut file))
-        .and_then(|_| fs::rename(&temp, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temp);
-        Error::carried(error, |source| writing(path, source))
+/// Bytes of a layer's archive: a tar archive tells the size of a member before its content.
+fn bare_size(layer: &TransferLayer) -> Result<u64, Error> {
+    let mut nowhere = BufWriter::with_capacity(BUFFER, io::sink());
+    io::copy(&mut bare_layer(layer)?, &mut nowhere).map_err(|source| {
+        let digest = layer.descriptor.digest.to_string();
+        layer_error(&digest, LayerError::Read { offset: 0, source })
     })
 }
 
-fn writing(path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
-    let layers = image.manifest.layers.iter();
+fn docker_image(image: &Image, names: &[Reference], layers: Vec<String>) -> DockerImage {
     let tags: Vec<_> = names
         .iter()
         .filter(|name| name.tag().is_some())
@@ -304,11 +267,7 @@ fn docker_image(image: &Image, names: &[Reference]) -> DockerImage {
     DockerImage {
         config: blob_member(&image.id.hex()),
         repo_tags: (!tags.is_empty()).then_some(tags),
-        layers: Some(
-            layers
-                .map(|layer| blob_member(&layer.digest.hex()))
-                .collect(),
-        ),
+        layers: Some(layers),
     }
 }
 

@@ -1,25 +1,29 @@
 //! `copy`: images from one place to another.
 //!
 //! Between registries blobs pass through without being stored. What is in the user's store leaves it
-//! from there; everything else passes through a store that lasts as long as the copying.
+//! from there, and what is to be there comes straight in where it can; everything else passes through
+//! a store that lasts as long as the copying. The destination is opened before the source is read.
 
-mod adopt;
 mod bring;
 mod containerd;
 mod daemon;
 mod deliver;
+mod file;
 mod location;
+mod origin;
 mod relay;
+mod sender;
 
 use smidge_image::{Digest, Platform};
-use smidge_store::Compression;
+use smidge_store::{Compression, Store};
 
 pub use location::{Location, LocationError};
 
 use super::Connection;
 use super::parallel::Alone;
 use crate::build::Scratch;
-use crate::{Engine, Progress, Result};
+use crate::{Engine, Error, Kind, Progress, Result};
+use deliver::Receiver;
 
 /// What to copy where.
 #[derive(Clone, Debug)]
@@ -47,6 +51,13 @@ pub struct Copied {
     pub notes: Vec<String>,
 }
 
+fn copied(digest: Digest) -> Copied {
+    Copied {
+        digest,
+        notes: Vec::new(),
+    }
+}
+
 impl Engine {
     /// Copies an image. Manifests keep their digests wherever the destination can hold them as they
     /// are.
@@ -55,23 +66,88 @@ impl Engine {
     /// When the source does not have it, when the destination refuses it.
     pub fn copy(&self, request: &CopyRequest, progress: &dyn Progress) -> Result<Copied> {
         let _alone = Alone::from_here();
+        request.check_destination()?;
         match (&request.source, &request.destination) {
             (Location::Registry(from), Location::Registry(to)) => {
-                relay::relay(self, request, (from, to), progress)
+                return relay::relay(self, request, (from, to), progress);
             }
-            (Location::Store(name), _) => deliver::deliver(self, name, request, progress),
-            (_, destination) => {
-                let scratch = Scratch::new(&self.store)?;
-                let passing = Self::open(&scratch.path().join("store"), self.host.clone())?;
-                let name = bring::bring(&passing, request, progress)?;
-                match destination {
-                    // The names that it has elsewhere are not those that it is to have here.
-                    Location::Store(text) => {
-                        adopt::adopt(self, (&passing.store, &name), text, request)
-                    }
-                    _ => deliver::deliver(&passing, &name, request, progress),
-                }
+            (Location::Registry(_) | Location::Containerd(_), Location::Store(text)) => {
+                let name = super::parse_name(text)?;
+                let digest = bring::bring(self, request, Some(&name), progress)?;
+                return Ok(copied(digest));
+            }
+            _ => {}
+        }
+        let receiver =
+            Receiver::open(self, request, progress).map_err(|e| request.blame_destination(e))?;
+        if let Location::Store(name) = &request.source {
+            return self.hand_over(name, request, receiver);
+        }
+        if let (Location::Registry(from), Receiver::Docker(daemon, to)) =
+            (&request.source, &receiver)
+            && let Some(copied) = daemon::spare(self, request, from, (daemon, to))?
+        {
+            return Ok(copied);
+        }
+        let scratch = Scratch::new(&self.store)?;
+        let passing = Self {
+            store: Store::open_passing(&scratch.path().join("store"))?,
+            host: self.host.clone(),
+        };
+        let digest = bring::bring(&passing, request, None, progress)?;
+        passing.hand_over(&digest.to_string(), request, receiver)
+    }
+
+    /// Gives what this engine's store has to a receiver.
+    fn hand_over(
+        &self,
+        name: &str,
+        request: &CopyRequest,
+        receiver: Receiver<'_>,
+    ) -> Result<Copied> {
+        let image = deliver::find(self, name, request).map_err(|e| request.blame_source(e))?;
+        let delivered = deliver::deliver(self, (name, image), request, receiver);
+        delivered.map_err(|e| request.blame_destination(e))
+    }
+}
+
+impl CopyRequest {
+    /// A fault of the source.
+    fn blame_source(&self, fault: Error) -> Error {
+        framed(fault, &format!("cannot copy from `{}`", self.source))
+    }
+
+    /// A fault of the destination.
+    fn blame_destination(&self, fault: Error) -> Error {
+        framed(fault, &format!("cannot copy to `{}`", self.destination))
+    }
+
+    /// Refuses digests as names: what they stand for is what they say already.
+    fn check_destination(&self) -> Result<()> {
+        let name = match &self.destination {
+            Location::Registry(name)
+            | Location::DockerDaemon(name)
+            | Location::Containerd(name) => Some(name.clone()),
+            Location::Store(text) | Location::DockerArchive(_, Some(text)) => {
+                Some(super::parse_name(text).map_err(|e| self.blame_destination(e))?)
+            }
+            Location::Oci(..) | Location::OciArchive(..) | Location::DockerArchive(..) => None,
+        };
+        match name.filter(|name| name.digest().is_some()) {
+            None => Ok(()),
+            Some(name) => {
+                let fault = Error::new(Kind::Input, "a digest is no name");
+                let hint = format!("give it a tag: `{}:TAG`", name.familiar_name());
+                Err(self.blame_destination(fault.with_hint(hint)))
             }
         }
+    }
+}
+
+/// Says what was tried, where the fault does not say it itself.
+fn framed(fault: Error, tried: &str) -> Error {
+    match fault.message().starts_with("cannot copy ") {
+        true => fault,
+        false => fault.framed(tried),
     }
 }

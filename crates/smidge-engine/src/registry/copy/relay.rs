@@ -1,12 +1,12 @@
 //! From registry to registry: nothing is stored here, and what the receiver has is not even fetched.
 
-use std::collections::BTreeSet;
 use std::io;
 
-use smidge_image::{Descriptor, Index, Manifest, Reference};
+use smidge_image::{Descriptor, Reference};
 use smidge_registry::{Document, Upload, Uploaded};
 
-use super::{Copied, CopyRequest};
+use super::origin::{Load, Origin};
+use super::{Copied, CopyRequest, copied};
 use crate::progress::{Action, Settled};
 use crate::registry::attempt::Verb;
 use crate::registry::parallel::{Teller, Work};
@@ -15,18 +15,10 @@ use crate::{Engine, Progress, Result};
 
 /// One end and the other.
 struct Relay<'c> {
-    source: Remote<'c>,
+    origin: Origin<'c>,
     target: Remote<'c>,
     /// Repositories of the target's registry that have the blobs.
     mount_from: Vec<String>,
-}
-
-/// Everything that goes over, in the order in which it must.
-struct Load {
-    blobs: Vec<Descriptor>,
-    /// The manifests of an index.
-    children: Vec<Document>,
-    top: Document,
 }
 
 pub(super) fn relay(
@@ -38,62 +30,26 @@ pub(super) fn relay(
     let client = engine.client(&request.connection)?;
     let same_registry = from.domain() == to.domain() && from.path() != to.path();
     let relay = Relay {
-        source: Remote::new(engine, &client, (from, Verb::Pull))?,
-        target: Remote::new(engine, &client, (to, Verb::Push))?,
+        origin: Origin::new(engine, &client, from)?,
+        target: Remote::new(engine, &client, (to, Verb::CopyTo))?,
         mount_from: same_registry
             .then(|| from.path().to_owned())
             .into_iter()
             .collect(),
     };
-    let top = relay.top(request)?;
+    let top = relay.origin.top(request)?;
     let digest = top.descriptor.digest;
     if relay.target.head()? != Some(digest) {
-        relay.carry(relay.load(top)?, progress)?;
+        relay.carry(relay.origin.load(top)?, progress)?;
     }
-    Ok(Copied {
-        digest,
-        notes: Vec::new(),
-    })
+    Ok(copied(digest))
 }
 
 impl Relay<'_> {
-    /// The document to copy: a whole index only if that is asked for.
-    fn top(&self, request: &CopyRequest) -> Result<Document> {
-        let top = self.source.document()?;
-        if request.all || !top.descriptor.is_index() {
-            return Ok(top);
-        }
-        let index: Index = self.source.read("index", &top.bytes)?;
-        let chosen = self.source.select(&index, request.platform.as_ref())?;
-        self.source.document_of(&chosen.digest.to_string())
-    }
-
-    fn load(&self, top: Document) -> Result<Load> {
-        let mut children = Vec::new();
-        if top.descriptor.is_index() {
-            let index: Index = self.source.read("index", &top.bytes)?;
-            for entry in &index.manifests {
-                children.push(self.source.document_of(&entry.digest.to_string())?);
-            }
-        }
-        let mut blobs = Vec::new();
-        let mut seen = BTreeSet::new();
-        for document in children.iter().chain([&top]) {
-            if document.descriptor.is_index() {
-                continue;
-            }
-            let manifest: Manifest = self.source.read("manifest", &document.bytes)?;
-            let parts = manifest.layers.into_iter().chain([manifest.config]);
-            blobs.extend(parts.filter(|blob| seen.insert(blob.digest)));
-        }
-        Ok(Load {
-            blobs,
-            children,
-            top,
-        })
-    }
-
-    fn carry(&self, load: Load, progress: &dyn Progress) -> Result<()> {
+    fn carry(&self, mut load: Load, progress: &dyn Progress) -> Result<()> {
+        // What may not be handed on is not: others know where to fetch it.
+        load.blobs.retain(|blob| blob.urls().is_empty());
+        load.blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         let bytes = load.blobs.iter().map(|blob| blob.size).sum();
         progress.expect(load.blobs.len(), bytes);
         let work = Work {
@@ -109,11 +65,10 @@ impl Relay<'_> {
     }
 
     fn blob(&self, blob: &Descriptor, teller: &Teller) -> Result<()> {
-        let source = &self.source;
+        let source = &self.origin.remote.repository;
         let open = |offset| {
             teller.moves(offset);
-            let reader = source.repository.blob(blob, offset);
-            let reader = reader.map_err(io::Error::other)?;
+            let reader = source.blob(blob, offset).map_err(io::Error::other)?;
             Ok(teller.reader(reader))
         };
         let upload = Upload {
@@ -123,7 +78,7 @@ impl Relay<'_> {
             sent: &|_| {},
         };
         let uploaded = self.target.repository.upload(&upload);
-        match uploaded.map_err(|fault| self.target.attempt.failed(fault))? {
+        match uploaded.map_err(|fault| self.failed(fault))? {
             Uploaded::Existed => teller.settled(Settled::Exists),
             Uploaded::Mounted(from) => teller.settled(Settled::Mounted(from)),
             Uploaded::Sent => {}
@@ -134,7 +89,20 @@ impl Relay<'_> {
     fn put(&self, target: &str, document: &Document) -> Result<()> {
         let kind = &document.descriptor.media_type;
         let put = self.target.repository.put(target, kind, &document.bytes);
-        put.map_err(|fault| self.target.attempt.failed(fault))
-            .map(drop)
+        put.map(drop).map_err(|fault| self.failed(fault))
+    }
+
+    /// What one end did not send is not the other's fault.
+    fn failed(&self, fault: smidge_registry::Error) -> crate::Error {
+        match fault {
+            smidge_registry::Error::Source { request, source } => match source.downcast() {
+                Ok(fault) => self.origin.remote.attempt.failed(fault),
+                Err(source) => {
+                    let fault = smidge_registry::Error::Source { request, source };
+                    self.target.attempt.failed(fault)
+                }
+            },
+            fault => self.target.attempt.failed(fault),
+        }
     }
 }
