@@ -170,7 +170,7 @@ fn references_that_break_the_grammar() {
 #[test]
 fn unknown_names() {
     let context = with_good();
-    refused(&context, "run --rm goood", &["goood"]);
+    refused(&context, "run --rm --pull never goood", &["goood"]);
     refused(&context, "rmi absent", &["absent"]);
     refused(&context, "rm absent", &["absent"]);
     refused(&context, "stop absent", &["absent"]);

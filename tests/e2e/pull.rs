@@ -200,7 +200,6 @@ fn many_layers_are_put_in_order_and_whiteouts_hide() {
 }
 
 #[test]
-#[ignore = "an overlay does not take a directory twice: the upper one alone is enough"]
 fn a_layer_may_be_there_twice() {
     let Some(registry) = Registry::plain() else {
         return;

@@ -145,6 +145,14 @@ impl FromStr for Reference {
         if is_id(text) {
             return Err(ReferenceError::IsId(text.to_owned()));
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            // Whoever pastes a URL may paste a password.
+            let shown = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+            return Err(ReferenceError::Format {
+                text: format!("{scheme}://{shown}"),
+                why: "a name begins with the registry, not with a scheme",
+            });
+        }
         let (rest, digest) = split_digest(text)?;
         let (name, tag) = match rest.rsplit_once(':') {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
@@ -294,6 +302,13 @@ mod tests {
         text.parse::<Reference>()
             .ok()
             .map(|r| format!("{r} {}", r.familiar()))
+    }
+
+    #[test]
+    fn a_url_is_refused_without_its_password() {
+        let refused = "https://me:secret@host.example/a:1".parse::<Reference>();
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("`https://host.example/a:1`"), "{text}");
     }
 
     #[test]

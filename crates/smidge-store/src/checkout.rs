@@ -78,7 +78,10 @@ impl Store {
                 self.unpack(layer, diff_id, ownership, note)?;
             }
             let opaque = is_opaque(&path);
-            directories.push(path);
+            // Overlayfs takes a directory once. A layer that is there again below adds nothing.
+            if !directories.contains(&path) {
+                directories.push(path);
+            }
             if opaque {
                 break;
             }

@@ -173,8 +173,11 @@ impl Scene<'_> {
             super::write(&script, format!("{}\n", round.prepare).as_bytes())?;
             let prepare = format!("sh {}", script.display());
             let commands = [timed(round.name, round.command.clone())];
-            let options = ["--runs=5", "--prepare", &prepare];
+            // The first round fills the caches of files; these are long enough not to need more.
+            let options = ["--warmup=1", "--runs=3", "--prepare", &prepare];
             if let [Some(time)] = medians(self.bench, &commands, &options)?[..] {
+                // This takes minutes: what is broken off has said something by then.
+                eprintln!("  {}: {}", round.command, milliseconds(time));
                 times.push((round.name, time));
             }
         }

@@ -29,7 +29,10 @@ fn median(bench: &Bench, timed: &Timed, options: &[&str]) -> Outcome<Option<f64>
     let mut hyperfine = without_hybrid_cgroups();
     hyperfine
         .current_dir(&bench.dir)
-        .args(["--shell=none", "--style=none", "--warmup=3"]);
+        .args(["--shell=none", "--style=none"]);
+    if !options.iter().any(|option| option.starts_with("--warmup")) {
+        hyperfine.arg("--warmup=3");
+    }
     hyperfine
         .arg("--export-csv")
         .arg(&csv)

@@ -114,15 +114,12 @@ impl Assembly<'_> {
                 Ok(self.store.save_rootfs_directory(image, &path)?)
             });
         }
+        let Some(mut first) = images.first().cloned() else {
+            return Ok(());
+        };
         // One that was found by its index stands for all of them.
-        let images = images.first().map(|image| Image {
-            index: index.cloned(),
-            ..image.clone()
-        });
-        let images: Vec<_> = images
-            .into_iter()
-            .map(|image| (image, self.names.to_vec()))
-            .collect();
+        first.index = index.cloned();
+        let images = [(first, self.names.to_vec())];
         match (format, sink) {
             (OutputFormat::Oci, Sink::Path(path)) => Ok(self
                 .store

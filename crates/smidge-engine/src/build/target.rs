@@ -99,7 +99,7 @@ mod tests {
         };
         let cases = [
             (
-                "amd64/v1",
+                "linux/amd64/v1",
                 "x86_64-unknown-linux-musl x86_64-unknown-linux-gnu x86_64-linux-musl x86_64-linux-gnu amd64 -",
             ),
             (

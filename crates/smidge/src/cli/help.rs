@@ -39,7 +39,8 @@ pub(super) fn finish(command: Command) -> Command {
 /// that smidge was called by. As in Docker, a later option wins over an earlier one.
 fn one(command: Command, called: &str) -> Command {
     let command = command.args_override_self(true);
-    if command.has_subcommands() {
+    let is_group = command.has_subcommands() && command.get_positionals().next().is_none();
+    if is_group {
         let text = group(&command, called);
         let command = command.mut_subcommands(|subcommand| one(subcommand, called));
         return command.override_help(text);

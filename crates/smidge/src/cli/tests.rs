@@ -37,7 +37,12 @@ fn every_command_shows_examples_that_parse() {
     let mut command = command("smidge");
     command.build();
     for (path, help) in helps(&command, "smidge") {
-        let grouped = ["smidge image", "smidge container", "smidge system"];
+        let grouped = [
+            "smidge image",
+            "smidge container",
+            "smidge system",
+            "smidge manifest ",
+        ];
         let is_group = help.contains("COMMAND --help` tells more");
         if is_group || grouped.iter().any(|group| path.starts_with(group)) {
             continue;
