@@ -14,6 +14,7 @@
 mod binary;
 mod certificate;
 mod context;
+mod copy;
 mod craft;
 mod crash;
 mod docker_like;

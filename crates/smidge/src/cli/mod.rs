@@ -137,6 +137,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// Whether all that went wrong is that nobody reads the output any more.
     pub(crate) fn is_broken_pipe(&self) -> bool {
+        // A registry or a daemon that hangs up is another matter.
+        if self.error.message() != crate::render::listing::UNWRITABLE {
+            return false;
+        }
         let mut source = self.error.source();
         while let Some(cause) = source {
             let io = cause.downcast_ref::<std::io::Error>();

@@ -104,3 +104,13 @@ fn the_other_name_is_used_throughout() {
         assert!(commands.is_empty(), "{path}: {commands:?}");
     }
 }
+
+#[test]
+fn only_an_output_that_nobody_reads_ends_quietly() {
+    let failure = |message: &str| {
+        let error = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        Failure::from(Error::new(smidge_engine::Kind::Host, message).caused_by(error))
+    };
+    assert!(failure("cannot write the output").is_broken_pipe());
+    assert!(!failure("cannot push `a`: the registry cannot be reached").is_broken_pipe());
+}

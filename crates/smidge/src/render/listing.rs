@@ -10,6 +10,9 @@ use super::control::neutral;
 use super::table;
 use super::template::{Data, Template, TemplateError};
 
+/// What is said when standard output cannot be written, here and by the store.
+pub(crate) const UNWRITABLE: &str = "cannot write the output";
+
 /// What a list can show of each thing: field names, column headers, and the default table.
 pub(crate) struct Columns {
     /// Field and header, in order.
@@ -147,7 +150,7 @@ pub(crate) fn write(out: &mut dyn Write, text: &str) -> Result<(), Error> {
 
 /// The error of an output that cannot be written.
 pub(crate) fn unwritable(source: io::Error) -> Error {
-    Error::new(Kind::Host, "cannot write the output").caused_by(source)
+    Error::new(Kind::Host, UNWRITABLE).caused_by(source)
 }
 
 #[cfg(test)]

@@ -38,7 +38,11 @@ pub(super) fn bring(
             .map(|(top, _)| top.digest)
             .map_err(Error::from),
     };
-    brought.map_err(|fault| request.blame_source(fault))
+    match request.source {
+        // What is said of registries says it itself.
+        Location::Registry(_) => brought,
+        _ => brought.map_err(|fault| request.blame_source(fault)),
+    }
 }
 
 /// What one image, of however many platforms, is found by.

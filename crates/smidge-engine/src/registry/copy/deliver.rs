@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use smidge_image::{Descriptor, Digest, Index, Manifest, Reference};
 use smidge_registry::Daemon;
-use smidge_store::{Error as StoreError, Image, Intake, Store};
+use smidge_store::{Compression, Error as StoreError, Image, Intake, Store};
 
 use super::file::Output;
 use super::origin::DEPTH;
@@ -52,12 +52,15 @@ impl<'r> Receiver<'r> {
         })
     }
 
-    /// What holds images for one platform alone, and keeps no index.
-    fn takes_one(&self) -> Option<&'static str> {
+    /// What is to be told of the other images of an index.
+    fn left_behind(&self, stored: (&Store, &str), image: &Image) -> Result<Option<String>> {
         match self {
-            Self::DockerArchive(..) => Some("a docker-archive holds"),
-            Self::Docker(..) => Some("Docker keeps"),
-            _ => None,
+            _ if image.index.is_none() => Ok(None),
+            Self::DockerArchive(..) => Ok(Some(alone("a docker-archive holds", image))),
+            Self::Docker(..) => Ok(Some(alone("Docker keeps", image))),
+            Self::Layout(..) | Self::OciArchive(..) | Self::Containerd(..) => missing(stored),
+            // A push tells it itself, and may have found them there.
+            Self::Registry(..) | Self::Store(..) => Ok(None),
         }
     }
 }
@@ -65,7 +68,7 @@ impl<'r> Receiver<'r> {
 /// Refuses a directory that cannot be written, or that others keep house in.
 fn check_layout(directory: &Path) -> Result<()> {
     let shown = directory.display();
-    let is_store = ["containers/names", "layers", "gc.lock"];
+    let is_store = ["containers/names", "layers", "volumes"];
     if is_store.iter().all(|name| directory.join(name).exists()) {
         let fault = format!("`{shown}` is a store of smidge's, which adds images by their names");
         let hint = format!("copy to it as a store: `smidge --root {shown} copy … store:NAME`");
@@ -109,10 +112,7 @@ pub(super) fn deliver(
     receiver: Receiver<'_>,
 ) -> Result<Copied> {
     let (store, compression) = (&engine.store, request.compression);
-    let lonely = receiver
-        .takes_one()
-        .filter(|_| image.index.is_some())
-        .map(|takes| alone(takes, &image));
+    let note = receiver.left_behind((store, name), &image)?;
     let mut copied = match receiver {
         Receiver::Registry(to, progress) => push(engine, (name, &image), request, (to, progress))?,
         Receiver::Store(own, to) if std::ptr::eq(own, store) => {
@@ -140,7 +140,7 @@ pub(super) fn deliver(
         },
         Receiver::Containerd(sender, to) => to_containerd(engine, &image, request, (&sender, to))?,
     };
-    copied.notes.extend(lonely);
+    copied.notes.extend(note);
     Ok(copied)
 }
 
@@ -148,6 +148,26 @@ pub(super) fn deliver(
 fn top(image: &Image) -> Digest {
     let index = image.index.as_ref();
     index.map_or(image.digest, |index| index.digest)
+}
+
+/// What an index lists, but nobody has.
+fn missing((store, name): (&Store, &str)) -> Result<Option<String>> {
+    let Some(index) = store.transfer_index(name, Compression::None)? else {
+        return Ok(None);
+    };
+    let list: Vec<String> = index
+        .missing
+        .iter()
+        .map(|entry| match &entry.platform {
+            Some(platform) => format!("`{platform}`"),
+            None => format!("`{}`", entry.digest),
+        })
+        .collect();
+    Ok((!list.is_empty()).then(|| {
+        let all = list.len() + index.images.len();
+        let list = list.join(", ");
+        format!("of the {all} that the index lists, not copied, since not there: {list}")
+    }))
 }
 
 fn alone(takes: &str, image: &Image) -> String {
