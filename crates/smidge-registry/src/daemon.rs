@@ -376,3 +376,6 @@ impl Read for Unwanted<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

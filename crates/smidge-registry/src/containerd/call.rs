@@ -274,6 +274,22 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_says_nothing_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let channel = Channel::open(&socket).unwrap();
+        let _open = listener.accept().unwrap();
+        let mut call = channel.call("service/Method").unwrap();
+        call.send(&super::super::message::Empty {}, true).unwrap();
+        call.patience = Some(Duration::from_millis(20));
+        match call.receive::<super::super::message::Empty>() {
+            Err(Refusal::Broken(error)) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn statuses_are_told_apart() {
         let mut headers = ureq::http::HeaderMap::new();
         assert!(status(&headers).is_ok());

@@ -19,6 +19,7 @@ mod image;
 mod intake;
 mod interop;
 mod parallel;
+mod passing;
 mod platform;
 mod removal;
 mod rootfs;
