@@ -141,6 +141,8 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Who has said all that there is to say may close that direction, and still listens.
+        .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
