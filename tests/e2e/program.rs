@@ -497,7 +497,10 @@ fn run_of_an_image_for_another_machine_is_explained() {
     arm[18] = 183;
     context.write("arm", arm);
     context.line("build -q -t foreign arm").ok();
+    // With an emulator on the PATH it would start.
+    let mut command = context.line_command("run --rm foreign");
+    command.env("PATH", "/nowhere");
     context
-        .line("run --rm foreign")
+        .finish(command)
         .says(126, &["`/arm` cannot start", "linux/arm64", "hint:"]);
 }
