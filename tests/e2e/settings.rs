@@ -165,7 +165,6 @@ fn proxies_of_the_environment_are_used_but_for_this_machine() {
 }
 
 #[test]
-#[ignore = "a proxy that refuses CONNECT is taken for the end, not for a registry without TLS"]
 fn a_registry_without_tls_is_reached_through_a_proxy() {
     let Some(registry) = Registry::plain() else {
         return;

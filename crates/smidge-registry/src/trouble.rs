@@ -18,7 +18,7 @@ pub(crate) enum Trouble {
     Late,
     /// Nobody is there: no such host, or nobody listens.
     Absent,
-    /// Somebody is there who speaks no TLS.
+    /// Somebody is there who speaks no TLS, or a proxy that makes no way for it.
     NoTls,
     /// Somebody is there who speaks no HTTP.
     NoHttp,
@@ -79,7 +79,7 @@ impl Broken {
             }
             ureq::Error::ConnectProxyFailed(why) => {
                 let what = format!("the proxy does not connect to `{}`: {why}", place(url));
-                unreachable(request, Trouble::Final, io::ErrorKind::Other, what)
+                unreachable(request, Trouble::NoTls, io::ErrorKind::Other, what)
             }
             ureq::Error::ConnectionFailed => {
                 let what = format!("cannot connect to `{}`", place(url));

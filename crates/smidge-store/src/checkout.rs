@@ -10,6 +10,7 @@ use smidge_image::{
     read_layer, sniff,
 };
 
+use crate::ahead::read_ahead;
 use crate::extract::{Extractor, Fault, Whiteouts};
 use crate::temp::TempDir;
 use crate::tree::OPAQUE;
@@ -129,7 +130,7 @@ impl Store {
     /// Unpacks a layer that somebody verifies while it is read into a directory in the making.
     pub(crate) fn unpack_from(
         &self,
-        reader: impl Read,
+        reader: impl Read + Send,
         unpacking: &Unpacking<'_>,
         note: &mut dyn FnMut(String),
     ) -> Result<TempDir, Error> {
@@ -249,18 +250,22 @@ impl From<LayerError> for Stop {
 /// Reads a layer, compressed or not, to its end, and tells its diff id. `digest` is that of the bytes
 /// as they are read, which somebody else verifies: the diff id, if they are not compressed.
 pub(crate) fn walk_layer(
-    reader: impl Read,
+    reader: impl Read + Send,
     digest: &Digest,
     what: &str,
     mut visit: impl FnMut(Entry, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<DiffId, Error> {
     let visit = |entry: Entry, content: &mut dyn Read| visit(entry, content).map_err(Stop::Visit);
-    let (kind, unpacked) = unpacked(reader).map_err(|error| reading(what, error))?;
+    let reader: Box<dyn Read + Send + '_> = Box::new(reader);
+    let (kind, packed) = sniffed(reader).map_err(|error| reading(what, error))?;
     let outcome = if kind == LayerKind::Tar {
-        read_layer(unpacked, visit).map(|()| *digest)
+        read_layer(packed, visit).map(|()| *digest)
     } else {
-        let mut hashing = HashingReader::new(unpacked);
-        read_layer(&mut hashing, visit).map(|()| hashing.finish().1)
+        let walk = |unpacked: &mut dyn Read| {
+            let mut hashing = HashingReader::new(unpacked);
+            read_layer(&mut hashing, visit).map(|()| hashing.finish().1)
+        };
+        read_ahead(|| decompress(kind, packed), walk).map_err(|error| reading(what, error))?
     };
     outcome.map(DiffId).map_err(|stop| match stop {
         Stop::Visit(error) => error,
@@ -269,14 +274,19 @@ pub(crate) fn walk_layer(
 }
 
 /// Tells how a layer is packed from its first bytes, and unpacks it.
-pub(crate) fn unpacked<'r>(
-    mut reader: impl Read + 'r,
-) -> io::Result<(LayerKind, Box<dyn Read + 'r>)> {
+pub(crate) fn unpacked<'r>(reader: impl Read + 'r) -> io::Result<(LayerKind, Box<dyn Read + 'r>)> {
+    let reader: Box<dyn Read + 'r> = Box::new(reader);
+    let (kind, whole) = sniffed(reader)?;
+    Ok((kind, decompress(kind, whole)?))
+}
+
+/// Tells how a layer is packed from its first bytes.
+fn sniffed<R: Read>(mut reader: R) -> io::Result<(LayerKind, impl Read + use<R>)> {
     let mut first = Vec::with_capacity(4);
     (&mut reader).take(4).read_to_end(&mut first)?;
     let kind = sniff(&first);
     let whole = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(reader));
-    Ok((kind, decompress(kind, whole)?))
+    Ok((kind, whole))
 }
 
 pub(crate) fn layer_error(what: &str, error: LayerError) -> Error {

@@ -308,7 +308,7 @@ impl Intake<'_> {
 
     fn unpack(
         &self,
-        mut reader: impl Read,
+        mut reader: impl Read + Send,
         digest: &Digest,
         diff_id: &DiffId,
     ) -> Result<TempDir, Error> {

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
+use std::{iter, thread};
 
 use rustix::fs::ioctl_ficlone;
 use serde::Deserialize;
@@ -21,6 +22,10 @@ use crate::{Error, Image, Store, VerifiedReader, regular};
 
 /// Bytes of compressed layer that gather before they are written.
 const BUFFER: usize = 1 << 18;
+
+/// Bytes of a layer that is compressed beside others, and how many at a time: each takes 20 MiB.
+const SMALL: u64 = 4 << 20;
+const SIDE_BY_SIDE: usize = 2;
 
 /// How layers that are stored as bare tar archives are compressed when they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -310,6 +315,11 @@ impl Store {
     ) -> Result<Transfer, Error> {
         let before: Manifest = parse(&stored.digest.to_string(), "image manifest", &bytes)?;
         let mut after = before.clone();
+        if let Some(encoder) = compression.encoder()
+            && before.is_image()
+        {
+            self.compress_small(&before.layers, encoder)?;
+        }
         let mut layers = Vec::with_capacity(after.layers.len());
         for layer in &mut after.layers {
             let path = match compression.encoder() {
@@ -338,6 +348,35 @@ impl Store {
             self.remember(compression, &stored, &transfer.manifest)?;
         }
         Ok(transfer)
+    }
+
+    /// Compresses the layers of one chunk side by side; larger ones use all processors by themselves.
+    fn compress_small(&self, layers: &[Descriptor], encoder: Encoder) -> Result<(), Error> {
+        let small = |layer: &&Descriptor| is_bare(layer) && layer.size <= SMALL;
+        let waiting = Mutex::new(layers.iter().filter(small).cloned());
+        let work = || {
+            let next = || {
+                waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .next()
+            };
+            iter::from_fn(next)
+                .try_for_each(|mut layer| self.compress(&mut layer, encoder).map(drop))
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(layers.len()).min(SIDE_BY_SIDE);
+        if threads < 2 {
+            return Ok(());
+        }
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
     }
 
     /// Turns a layer's descriptor into that of its compressed form, and tells where that is.

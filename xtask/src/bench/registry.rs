@@ -157,7 +157,10 @@ impl Scene<'_> {
                      --src-tls-verify=false docker://{name} dir:{image}-{form}"
                 ))?;
             }
-            bench.sh(&format!("podman pull -q --tls-verify=false {name}"))?;
+            bench.sh(&format!(
+                "{} pull -q --tls-verify=false {name}",
+                podman(bench)
+            ))?;
             if docker::answers() {
                 bench.sh(&format!("docker pull -q {name}"))?;
             }
@@ -191,6 +194,7 @@ impl Scene<'_> {
         let name = self.name(image);
         let store = self.bench.path("pulled").display().to_string();
         let smidge = format!("{} --root {store}", self.bench.smidge.display());
+        let podman = podman(self.bench);
         let forget = format!("rm -rf {store}");
         let round = |name, prepare: &str, command| Round {
             name,
@@ -205,8 +209,8 @@ impl Scene<'_> {
             ),
             round(
                 "podman",
-                &format!("podman rmi -f {name} || true"),
-                format!("podman pull -q --tls-verify=false {name}"),
+                &format!("{podman} rmi -f {name}"),
+                format!("{podman} pull -q --tls-verify=false {name}"),
             ),
             round(
                 "skopeo (not runnable)",
@@ -261,8 +265,9 @@ impl Scene<'_> {
             ),
         ];
         if !ready {
-            let podman = format!("podman push -q --tls-verify=false {name}");
-            rounds.push(round("podman", &forget, podman));
+            let podman = podman(self.bench);
+            let command = format!("{podman} push -q --tls-verify=false {name}");
+            rounds.push(round("podman", &forget, command));
             if docker::answers() {
                 rounds.push(round("docker", &forget, format!("docker push -q {name}")));
             }
@@ -368,4 +373,14 @@ fn noise(state: &mut u64, length: usize) -> Vec<u8> {
         bytes.extend(state.to_le_bytes());
     }
     bytes
+}
+
+/// podman with a store of the benchmark's own: layers that another image has would not be fetched.
+fn podman(bench: &Bench) -> String {
+    let (root, state) = (bench.path("podman/root"), bench.path("podman/run"));
+    format!(
+        "podman --root {} --runroot {}",
+        root.display(),
+        state.display()
+    )
 }
