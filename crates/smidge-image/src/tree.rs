@@ -122,7 +122,7 @@ const MAX_LINKS: usize = 40;
 ///
 /// `node`, `open` and `list` do not follow symbolic links: a path that leads through one names
 /// nothing. `find` and `resolve` do, and never leave the tree.
-pub trait Tree {
+pub trait Tree: Send + Sync {
     /// What is at a path; `None` if nothing is.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use smidge_image::{LayerPath, ReadAt, Tree};
@@ -25,7 +24,7 @@ pub(super) struct Content {
 enum Place {
     Memory(Arc<[u8]>),
     Path(Arc<Path>),
-    Tree(Rc<dyn Tree>, LayerPath),
+    Tree(Arc<dyn Tree>, LayerPath),
     Spool(Arc<File>, u64),
 }
 
@@ -50,7 +49,7 @@ impl Content {
     }
 
     /// A file of a tree, of the size that it has now.
-    pub(super) fn tree(tree: Rc<dyn Tree>, path: LayerPath, size: u64) -> Self {
+    pub(super) fn tree(tree: Arc<dyn Tree>, path: LayerPath, size: u64) -> Self {
         Self {
             place: Place::Tree(tree, path),
             size,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use smidge_image::{LayerPath, Node, NodeKind, Platform, ReadAt, Tree};
 use smidge_store::DirTree;
@@ -94,7 +94,7 @@ fn below(root: &Path, rootfs: &RootFs, program: &str) -> Result<Needed> {
         .map_err(|source| Error::io("cannot read the machine's libraries", source))?;
     let overlay = Overlay {
         image: rootfs,
-        machine: Rc::new(machine),
+        machine: Arc::new(machine),
     };
     let closure = smidge_trim::closure(&overlay, program.as_bytes(), &Search::default())
         .map_err(|error| Error::of(Kind::Input, error))?;
@@ -124,7 +124,7 @@ fn below(root: &Path, rootfs: &RootFs, program: &str) -> Result<Needed> {
 /// The image's files over the machine's.
 struct Overlay<'r> {
     image: &'r RootFs,
-    machine: Rc<DirTree>,
+    machine: Arc<DirTree>,
 }
 
 impl Overlay<'_> {

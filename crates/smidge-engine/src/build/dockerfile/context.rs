@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use smidge_dockerfile::ignore::Patterns;
 use smidge_image::{LayerPath, Node, NodeKind, Tree};
@@ -16,9 +16,9 @@ use crate::{Error, Kind, Result};
 #[derive(Clone)]
 pub(super) struct Context {
     /// The files.
-    pub(super) tree: Rc<dyn Tree>,
+    pub(super) tree: Arc<dyn Tree>,
     /// Which of them count as absent.
-    ignored: Rc<Patterns>,
+    ignored: Arc<Patterns>,
     /// What to call it: `the build context`, ``stage `build` ``.
     pub(super) name: String,
 }
@@ -58,17 +58,17 @@ impl Context {
         }
         let name = "the build context".to_owned();
         Ok(Self {
-            tree: Rc::new(tree),
-            ignored: Rc::new(ignored),
+            tree: Arc::new(tree),
+            ignored: Arc::new(ignored),
             name,
         })
     }
 
     /// The files of a stage.
-    pub(super) fn stage(tree: Rc<dyn Tree>, name: &str) -> Self {
+    pub(super) fn stage(tree: Arc<dyn Tree>, name: &str) -> Self {
         Self {
             tree,
-            ignored: Rc::default(),
+            ignored: Arc::default(),
             name: format!("stage `{name}`"),
         }
     }

@@ -1,6 +1,6 @@
 //! `COPY` and `ADD`: which file goes where, by Docker's rules.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree as _};
 
@@ -92,7 +92,7 @@ impl<'c> Copying<'c> {
     }
 
     fn copy_source(&mut self, context: &Context, found: &Found, size: u64) -> Result<()> {
-        let content = Content::tree(Rc::clone(&context.tree), found.real.clone(), size);
+        let content = Content::tree(Arc::clone(&context.tree), found.real.clone(), size);
         if self.manner.unpack {
             let failed = |source| context.unreadable(&found.path, source);
             match archive::recognise(&content).map_err(failed)? {
@@ -152,7 +152,7 @@ impl<'c> Copying<'c> {
                 }
                 _ if context.ignores(&path) => {}
                 NodeKind::File { size } => {
-                    let content = Content::tree(Rc::clone(&context.tree), real, *size);
+                    let content = Content::tree(Arc::clone(&context.tree), real, *size);
                     self.copy_file(place, &node, content)?;
                 }
                 NodeKind::Symlink { target } => {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smidge_dockerfile::instruction::Timing;
@@ -278,7 +278,7 @@ impl Builder<'_> {
             From::Stage(stage) => {
                 let done = self.done.get(*stage);
                 let done = done.ok_or_else(|| Error::new(Kind::Bug, "the stage is not built"))?;
-                Context::stage(Rc::new(done.rootfs.clone()), &done.name)
+                Context::stage(Arc::new(done.rootfs.clone()), &done.name)
             }
             _ => self.context.clone(),
         };
