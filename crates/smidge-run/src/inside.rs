@@ -20,7 +20,7 @@ use crate::idmap::IdMap;
 use crate::launch::Stdio;
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Mount, MountKind, Network, Spec};
-use crate::{identity, kernel, reaper, root, seccomp, sys};
+use crate::{identity, kernel, limit, reaper, root, seccomp, sys};
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
 pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
@@ -73,7 +73,8 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     let program = Executable::find(spec, &own, emulation)?;
     give_streams_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if spec.seccomp {
+    limit::apply(&spec.limits)?;
+    if spec.seccomp && !spec.insecure {
         seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
     }
     identity::drop_privileges(spec)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::idmap::IdMap;
+use crate::limit::Limit;
 
 /// Everything that the sandbox has to know to start one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,20 @@ pub struct Spec {
     /// What runs the program if it is for another machine than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulator: Option<Emulator>,
+    /// Whether ids are emulated: only with a single-id map of root. [`Spec::user`] is then whom the
+    /// program believes to be.
+    #[serde(default)]
+    pub pretend: bool,
+    /// The most that `/dev/shm` may hold, in bytes; 64 MiB if it is not given, as in Docker.
+    #[serde(default)]
+    pub shm_size: Option<u64>,
+    /// What the program may use at most.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+    /// Whether the program is hardly shut in: every capability that the caller has, no system call
+    /// filter, nothing of `/proc` and `/sys` hidden or read-only (`RUN --security=insecure`).
+    #[serde(default)]
+    pub insecure: bool,
 }
 
 /// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.

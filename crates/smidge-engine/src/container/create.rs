@@ -330,6 +330,10 @@ impl Engine {
             log: true,
             dir,
             emulator: draft.emulator.clone(),
+            pretend: false,
+            shm_size: None,
+            limits: Vec::new(),
+            insecure: false,
         }
     }
 

@@ -215,6 +215,10 @@ fn spec(root: &Path) -> Spec {
         cleanup: Vec::new(),
         log: false,
         emulator: None,
+        pretend: false,
+        shm_size: None,
+        limits: Vec::new(),
+        insecure: false,
     }
 }
 

@@ -94,6 +94,10 @@ impl Sandbox {
             cleanup: Vec::new(),
             log: true,
             emulator: None,
+            pretend: false,
+            shm_size: None,
+            limits: Vec::new(),
+            insecure: false,
         }
     }
 
