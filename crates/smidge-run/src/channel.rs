@@ -25,6 +25,8 @@ pub(crate) struct Channel(OwnedFd);
 pub(crate) enum Report {
     /// The master side of the program's terminal.
     Terminal(OwnedFd),
+    /// What tells the calls of a program that is to believe in ids which do not exist.
+    Pretence(OwnedFd),
     /// Everything is set up; if nothing follows, the program runs.
     Ready,
     /// The program cannot be run.
@@ -82,11 +84,20 @@ impl Channel {
 
     /// Hands the master side of a terminal over.
     pub(crate) fn send_terminal(&self, master: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        self.send_file(b"T", master)
+    }
+
+    /// Hands the listener of a [`Pretence`](crate::Pretence) over.
+    pub(crate) fn send_pretence(&self, listener: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        self.send_file(b"P", listener)
+    }
+
+    fn send_file(&self, text: &[u8], file: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let files = [master];
+        let files = [file];
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
-        let text = [IoSlice::new(b"T")];
+        let text = [IoSlice::new(text)];
         rustix::net::sendmsg(&self.0, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
     }
 
@@ -110,6 +121,7 @@ impl Channel {
         let length = received.map_or(0, |RecvMsg { bytes, .. }| bytes);
         match (packet.get(..length).and_then(<[u8]>::split_first), file) {
             (Some((b'T', [])), Some(master)) => Report::Terminal(master),
+            (Some((b'P', [])), Some(listener)) => Report::Pretence(listener),
             (Some((b'R', [])), _) => Report::Ready,
             (Some((b'F', text)), _) => serde_json::from_slice(text)
                 .map_or(Report::End, |error| Report::Failed(Box::new(error))),

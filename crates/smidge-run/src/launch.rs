@@ -41,6 +41,8 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The other end of the program's terminal, if it was given one.
     pub terminal: Option<OwnedFd>,
+    /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`].
+    pub pretence: Option<OwnedFd>,
 }
 
 /// Starts the program of `spec` in a new container, and returns when it has been executed.
@@ -56,7 +58,10 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
             id: spec.id.clone(),
         });
     }
-    spec.id_map.check(&spec.user)?;
+    // Who is only believed to be there need not be.
+    if !spec.pretend {
+        spec.id_map.check(&spec.user)?;
+    }
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
     let cloned = sys::clone_into(namespaces(spec)).map_err(|source| RunError::Namespaces {
         id: spec.id.clone(),
@@ -67,10 +72,11 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
     };
     drop((inner, stdio));
     match follow(spec, pid, &outer) {
-        Ok(terminal) => Ok(Launched {
+        Ok(Handed { terminal, pretence }) => Ok(Launched {
             pid: pid.as_raw_nonzero().get().cast_unsigned(),
             pidfd,
             terminal,
+            pretence,
         }),
         Err(error) => {
             // It ends by itself after its report, and at the closed channel otherwise.
@@ -96,8 +102,15 @@ fn namespaces(spec: &Spec) -> i32 {
     namespaces
 }
 
-/// Maps the ids and listens until the program runs; gives its terminal.
-fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Option<OwnedFd>, RunError> {
+/// What the process inside has handed out.
+#[derive(Default)]
+struct Handed {
+    terminal: Option<OwnedFd>,
+    pretence: Option<OwnedFd>,
+}
+
+/// Maps the ids and listens until the program runs.
+fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Handed, RunError> {
     if spec.id_map != IdMap::None {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
@@ -106,14 +119,15 @@ fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Option<OwnedFd>, R
         spec.id_map.apply(pid).map_err(unmapped)?;
         channel.release().map_err(RunError::setup("go on"))?;
     }
-    let mut terminal = None;
+    let mut handed = Handed::default();
     let mut ready = false;
     loop {
         match channel.receive() {
-            Report::Terminal(master) => terminal = Some(master),
+            Report::Terminal(master) => handed.terminal = Some(master),
+            Report::Pretence(listener) => handed.pretence = Some(listener),
             Report::Ready => ready = true,
             Report::Failed(error) => return Err(*error),
-            Report::End if ready => return Ok(terminal),
+            Report::End if ready => return Ok(handed),
             Report::End => {
                 return Err(RunError::Died {
                     id: spec.id.clone(),

@@ -97,6 +97,8 @@ impl Program {
             pid,
             pidfd,
             terminal,
+            // A container that is supervised has the ids that it has.
+            pretence: _,
         } = launched;
         for fd in pipes.iter().chain([&terminal]).flatten() {
             let flags = fcntl_getfl(fd).map_err(RunError::supervise("set up a stream"))?;

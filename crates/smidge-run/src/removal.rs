@@ -164,7 +164,7 @@ fn follow(map: &IdMap, path: &Path, child: Pid, channel: &Channel) -> Result<(),
                 channel.release().map_err(|errno| fault(path, errno))?;
             }
             Report::Failed(error) => return Err(*error),
-            Report::Terminal(_) => (),
+            Report::Terminal(_) | Report::Pretence(_) => (),
             Report::End => return Ok(()),
         }
     }
