@@ -63,6 +63,11 @@ pub trait Progress: Sync {
     /// Tells that nothing has to be done with a blob.
     fn settled(&self, _blob: &Digest, _action: Action, _how: &Settled) {}
 
+    /// Starts a step of a Dockerfile. Steps of several stages may run side by side, a thread each.
+    fn step(&self, _step: &StepName) -> Box<dyn StepTask + '_> {
+        Box::new(Silent)
+    }
+
     /// Passes on one line that another program printed.
     fn line(&self, text: &str);
 
@@ -82,6 +87,45 @@ pub trait Task: Send {
 
     /// Reports that the work is complete.
     fn finish(&self);
+}
+
+/// Which step of a Dockerfile it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepName {
+    /// The stage's name, if it has one.
+    pub stage: Option<String>,
+    /// Which step of its stage it is, from 1.
+    pub number: usize,
+    /// How many steps the stage has.
+    pub total: usize,
+    /// The instruction.
+    pub text: String,
+    /// The platform, where the build is for several.
+    pub platform: Option<String>,
+}
+
+/// Where a program wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
+/// A step of a Dockerfile under way. Dropping it ends it, however it went.
+pub trait StepTask: Send + Sync {
+    /// Passes on what its program wrote.
+    fn output(&self, stream: Stream, bytes: &[u8]);
+
+    /// Tells that its outcome was known.
+    fn cached(&self);
+
+    /// Tells that it is complete.
+    fn finish(&self);
+
+    /// Tells that it failed.
+    fn fail(&self, message: &str);
 }
 
 /// Shows nothing.
@@ -104,4 +148,14 @@ impl Task for Silent {
     fn advance(&self, _bytes: u64) {}
 
     fn finish(&self) {}
+}
+
+impl StepTask for Silent {
+    fn output(&self, _stream: Stream, _bytes: &[u8]) {}
+
+    fn cached(&self) {}
+
+    fn finish(&self) {}
+
+    fn fail(&self, _message: &str) {}
 }
