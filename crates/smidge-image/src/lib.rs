@@ -23,6 +23,7 @@
 //! ```
 
 mod chunk;
+mod claim;
 mod config;
 mod decompress;
 mod digest;
@@ -38,6 +39,7 @@ mod validate;
 mod whiteout;
 mod zstd;
 
+pub use claim::{Claim, ClaimKind};
 pub use config::{Empty, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use decompress::{Limited, decompress, sniff, zstd_window};
 pub use digest::{DiffId, Digest, DigestError, Hasher, HashingReader, HashingWriter};
