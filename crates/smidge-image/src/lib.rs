@@ -50,7 +50,7 @@ pub use memory::MemoryTree;
 pub use path::{LayerPath, PathError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
-pub use tree::{Found, Node, NodeKind, ReadAt, Tree};
+pub use tree::{Found, Identity, Node, NodeKind, ReadAt, Tree};
 pub use validate::{ValidateError, validate, validate_manifest};
 pub use whiteout::Whiteout;
 pub use zstd::{ZSTD_ENCODER, compress_zstd};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use crate::LayerPath;
 
@@ -15,6 +16,11 @@ pub trait ReadAt {
     /// # Errors
     /// When the bytes cannot be had.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// What tells these bytes from all others without reading them: `None` where nothing does.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
 
     /// Fills `buffer` with what starts at `offset`.
     ///
@@ -34,6 +40,15 @@ pub trait ReadAt {
         }
         Ok(())
     }
+}
+
+/// What a file system knows of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Other bytes for other content: device, inode, size and times.
+    pub text: Vec<u8>,
+    /// When the file last changed, after 1970; `None` if it never does.
+    pub changed: Option<Duration>,
 }
 
 impl ReadAt for [u8] {
@@ -63,6 +78,10 @@ impl ReadAt for Vec<u8> {
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn identity(&self) -> Option<Identity> {
+        (**self).identity()
+    }
+
     fn size(&self) -> u64 {
         (**self).size()
     }

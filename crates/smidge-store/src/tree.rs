@@ -5,15 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, major, minor,
-    openat, openat2, readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, major, minor, openat,
+    openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
-use smidge_image::{LayerPath, Node, NodeKind, ReadAt, Tree};
+use smidge_image::{Identity, LayerPath, Node, NodeKind, ReadAt, Tree};
+
+use crate::attribute::{claim_of_path, is_opaque};
 
 /// A directory and all below it, as if it were `/`: no symbolic link leads out of it.
 ///
@@ -40,9 +43,6 @@ pub(crate) enum Overlaid {
     /// It replaces what is below.
     Other,
 }
-
-/// The attributes that make a directory opaque, for mounts without and with `userxattr`.
-pub(crate) const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
 impl FileAt {
     /// Opens a file.
@@ -71,6 +71,26 @@ impl FileAt {
 impl ReadAt for FileAt {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let of = self.file.metadata().ok()?;
+        let text = format!(
+            "{} {} {} {}.{} {}.{}",
+            of.dev(),
+            of.ino(),
+            of.size(),
+            of.mtime(),
+            of.mtime_nsec(),
+            of.ctime(),
+            of.ctime_nsec()
+        );
+        let seconds = u64::try_from(of.ctime()).ok()?;
+        let changed = Duration::new(seconds, u32::try_from(of.ctime_nsec()).ok()?);
+        Some(Identity {
+            text: text.into_bytes(),
+            changed: Some(changed),
+        })
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -143,11 +163,18 @@ impl DirTree {
 
     /// Whether a directory hides what lower layers have in it.
     pub(crate) fn is_opaque(&self, path: &LayerPath) -> io::Result<bool> {
-        let directory = self.open_directory(path)?;
-        Ok(OPAQUE.iter().any(|name| {
-            let mut value = [0; 1];
-            fgetxattr(&directory, *name, &mut value[..]) == Ok(1) && value == *b"y"
-        }))
+        Ok(is_opaque(self.open_directory(path)?))
+    }
+
+    /// Opens whatever is at a path: to be read, or for nothing but its path.
+    pub(crate) fn open_any(&self, path: &LayerPath, to_read: bool) -> io::Result<Option<OwnedFd>> {
+        self.beneath(
+            path,
+            match to_read {
+                true => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+                false => OFlags::PATH,
+            },
+        )
     }
 }
 
@@ -188,11 +215,18 @@ impl Tree for DirTree {
             },
             _ => NodeKind::Other,
         };
-        Ok(Some(Node {
+        let node = Node {
             kind,
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
+        };
+        Ok(Some(match node.kind {
+            NodeKind::File { .. } | NodeKind::Directory => match claim_of_path(&fd) {
+                Some(claim) => as_claimed(node, &claim),
+                None => node,
+            },
+            _ => node,
         }))
     }
 
@@ -210,6 +244,21 @@ impl Tree for DirTree {
         }
         names.sort();
         Ok(names)
+    }
+}
+
+/// A file as it should be.
+fn as_claimed(node: Node, claim: &Claim) -> Node {
+    let is_directory = node.kind == NodeKind::Directory;
+    Node {
+        mode: claim.mode_of(node.mode, is_directory),
+        uid: claim.uid,
+        gid: claim.gid,
+        kind: match (claim.kind, node.kind) {
+            (ClaimKind::AsIs, kind) => kind,
+            (_, NodeKind::File { size: 0 }) => NodeKind::Other,
+            (_, kind) => kind,
+        },
     }
 }
 
