@@ -34,6 +34,9 @@ const LINKS: [(&str, &str); 6] = [
 /// The group `tty`, by convention.
 const TTY_GROUP: u32 = 5;
 
+/// What `/dev/shm` may hold, in bytes, if nothing else is asked for: as much as in Docker.
+const SHARED_MEMORY: u64 = 64 << 20;
+
 /// The mounted `/dev` and what is mounted below it.
 #[derive(Debug)]
 pub(crate) struct Devices {
@@ -54,14 +57,9 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd) -> std::result::Result<Devices,
     let closed = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mount_below(
-        &dev,
-        "shm",
-        "tmpfs",
-        &[("mode", "1777"), ("size", "65536k")],
-        closed,
-    )
-    .map_err(fault("/dev/shm"))?;
+    let size = spec.shm_size.unwrap_or(SHARED_MEMORY).to_string();
+    let options = [("mode", "1777"), ("size", size.as_str())];
+    mount_below(&dev, "shm", "tmpfs", &options, closed).map_err(fault("/dev/shm"))?;
     mount_below(&dev, "mqueue", "mqueue", &[], closed).map_err(fault("/dev/mqueue"))?;
     Ok(Devices { dev, pts })
 }

@@ -34,7 +34,13 @@ pub(crate) fn become_root(map: &IdMap) -> Result<(), RunError> {
 /// at once; for others `execve(2)` would take them away, so they lose them here, and with them every
 /// right to execute what the user may not.
 pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
-    let capabilities = CapabilitySet::from_bits_retain(spec.capabilities);
+    let capabilities = if spec.insecure {
+        let sets = rustix::thread::capabilities(None);
+        sets.map_err(RunError::setup("look at the capabilities"))?
+            .permitted
+    } else {
+        CapabilitySet::from_bits_retain(spec.capabilities)
+    };
     bound(capabilities).map_err(RunError::setup("drop capabilities"))?;
     if !matches!(spec.id_map, IdMap::Single { .. }) {
         let groups: Vec<Gid> = spec.user.groups.iter().copied().map(gid).collect();

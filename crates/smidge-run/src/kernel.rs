@@ -43,6 +43,9 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<()
     let proc = mount_proc(root).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
+    if spec.insecure {
+        return Ok(());
+    }
     let mut empty = EmptyDirectory::default();
     for path in HIDDEN_DIRECTORIES {
         cover(&proc, path, |_| empty.mount()).map_err(fault(path))?;
@@ -98,7 +101,9 @@ fn mount_sys(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
         mount::make_read_only(&sys, Depth::Recursive)?;
         sys
     } else {
-        mount::new("sysfs", &[], CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+        let mut attributes = CLOSED;
+        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, !spec.insecure);
+        mount::new("sysfs", &[], attributes)?
     };
     mount::attach(&sys, &point, "")?;
     Ok(sys)

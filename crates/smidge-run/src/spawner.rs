@@ -1,10 +1,32 @@
-//! Programs for a process with threads: a small process, forked off while there was one thread only,
-//! launches them.
+//! Programs for a process with threads, which cannot launch any by itself: a small process, forked off
+//! while there was one thread only, forks a keeper for each program ([`crate::keeper`]).
+//!
+//! ```text
+//! caller ──packet socket──▶ spawner        one packet a run: its four descriptors
+//!    ╰──── stream socket ───▶ keeper       the spec in, what became of it out
+//!                               ╰─▶ program
+//! ```
+//!
+//! When the caller dies, both sockets are closed: the spawner ends, and the keepers kill their programs.
 
-use std::os::fd::OwnedFd;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 
 use crate::error::RunError;
+use crate::frame;
+use crate::keeper::{self, Outcome, Verdict};
 use crate::spec::Spec;
+use crate::supervisor::leave_session;
+use crate::sys;
 
 /// The standard streams of a program: open files.
 #[derive(Debug)]
@@ -17,17 +39,22 @@ pub struct Streams {
     pub stderr: OwnedFd,
 }
 
-/// The small process. When this value is dropped, or its owner dies, it ends with everything that it
-/// has launched.
+/// The small process. When this value is dropped, or its owner dies however suddenly, it ends with
+/// everything that it has launched.
 #[derive(Debug)]
 pub struct Spawner {
-    socket: OwnedFd,
+    /// `None` while it is being dropped.
+    socket: Option<OwnedFd>,
+    process: Pid,
 }
 
-/// A program that has been executed.
+/// A program that has been executed. When this value is dropped, the program is killed.
 #[derive(Debug)]
 pub struct Running {
+    id: String,
     socket: OwnedFd,
+    /// Only one can hear the end.
+    ear: Mutex<()>,
 }
 
 /// A program that has ended.
@@ -48,7 +75,20 @@ impl Spawner {
     /// # Errors
     /// When the kernel refuses another process or a socket.
     pub fn start() -> Result<Self, RunError> {
-        todo_start()
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (ours, theirs) = pair.map_err(RunError::supervise("talk to the spawner"))?;
+        match sys::fork().map_err(RunError::supervise("start the spawner"))? {
+            Some(process) => Ok(Self {
+                socket: Some(ours),
+                process,
+            }),
+            None => serve(&theirs),
+        }
     }
 
     /// Launches the program of `spec` and returns when it has been executed. From any thread.
@@ -56,33 +96,125 @@ impl Spawner {
     /// # Errors
     /// Everything that keeps the program from starting.
     pub fn spawn(&self, spec: &Spec, streams: Streams) -> Result<Running, RunError> {
-        let _ = (&self.socket, streams);
-        Err(RunError::NoProgram {
+        let gone = || RunError::Unsupervised {
             id: spec.id.clone(),
-        })
+        };
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (ours, theirs) = pair.map_err(RunError::supervise("talk to the spawner"))?;
+        let socket = self.socket.as_ref().ok_or_else(gone)?;
+        let files = [&theirs, &streams.stdin, &streams.stdout, &streams.stderr];
+        send_files(socket, files.map(AsFd::as_fd)).map_err(|_| gone())?;
+        // Else its end would not be heard.
+        drop((theirs, streams));
+        frame::write(&ours, spec).map_err(|_| gone())?;
+        match frame::read(&ours).ok_or_else(gone)? {
+            Verdict::Runs => Ok(Running {
+                id: spec.id.clone(),
+                socket: ours,
+                ear: Mutex::new(()),
+            }),
+            Verdict::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        self.socket = None;
+        while let Err(Errno::INTR) = waitpid(Some(self.process), WaitOptions::empty()) {}
     }
 }
 
 impl Running {
-    /// Waits for the program's end. By then every process of its is gone, and its mounts are.
+    /// Waits for the program's end, which can be heard once. By then every process in its container is
+    /// gone, and so are its mounts.
     ///
     /// # Errors
-    /// When the process that watches over it was killed.
-    pub fn wait(self) -> Result<Finished, RunError> {
-        drop(self.socket);
+    /// When the process that watches over it was killed, or its ids could not be emulated.
+    pub fn wait(&self) -> Result<Finished, RunError> {
+        let _alone = self.ear.lock();
+        let outcome: Result<Outcome, RunError> =
+            frame::read(&self.socket).ok_or(RunError::Unsupervised {
+                id: self.id.clone(),
+            })?;
+        let outcome = outcome?;
         Ok(Finished {
-            status: 0,
-            signal: None,
-            link_owners: Vec::new(),
+            status: outcome.status,
+            signal: outcome.signal,
+            link_owners: outcome.link_owners,
         })
     }
 
-    /// Kills the program and everything that it has started. It is still to be waited for.
+    /// Kills the program and everything that it has started. Its end can be waited for as ever.
     pub fn kill(&self) {
-        let _ = &self.socket;
+        // It has ended already, if this fails.
+        let _ = rustix::net::send(&self.socket, keeper::KILL, SendFlags::NOSIGNAL);
     }
 }
 
-fn todo_start() -> Result<Spawner, RunError> {
-    Err(RunError::NoProgram { id: String::new() })
+/// Sends four descriptors, all or none.
+fn send_files(socket: &OwnedFd, files: [std::os::fd::BorrowedFd<'_>; 4]) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    loop {
+        let text = [IoSlice::new(b"L")];
+        match sendmsg(socket, &text, &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => return sent.map(drop),
+        }
+    }
+}
+
+/// The small process: a keeper for every packet, until the caller is gone.
+fn serve(socket: &OwnedFd) -> ! {
+    sys::close_all_but(&[socket.as_fd()]);
+    leave_session(c"smidge-spawner");
+    let own = getpid();
+    while let Some(files) = receive_files(socket) {
+        let Ok([line, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(files) else {
+            continue;
+        };
+        let streams = Streams {
+            stdin,
+            stdout,
+            stderr,
+        };
+        match sys::fork() {
+            Ok(None) => keeper::keep(own, &line, streams),
+            Ok(Some(_)) => {}
+            Err(error) => {
+                let refused = RunError::supervise("start a process that watches over it")(error);
+                let _ = frame::write(&line, &Verdict::Failed(refused));
+            }
+        }
+        // Keepers that have ended since.
+        while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+    }
+    sys::exit(0)
+}
+
+/// The descriptors of the next packet; `None` at the end.
+fn receive_files(socket: &OwnedFd) -> Option<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    loop {
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        match recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) if message.bytes > 0 => break,
+            Err(Errno::INTR) => {}
+            _ => return None,
+        }
+    }
+    let files = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    Some(files.flatten().collect())
 }

@@ -4,6 +4,7 @@
 //! never blocks on anything but `poll(2)`. It outlives the client that started it. If it is killed
 //! itself, the kernel kills the program, and [`State::read`] says so.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -110,7 +111,7 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
     let mut keep = vec![duty.lock.as_fd(), socket.as_fd()];
     keep.extend(duty.listeners.sockets().map(AsFd::as_fd));
     sys::close_all_but(&keep);
-    leave_session();
+    leave_session(c"smidge-super");
     let mut starter = Client::new(socket);
     starter.join(streams);
     match Supervisor::new(duty) {
@@ -129,11 +130,11 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
     }
 }
 
-/// Leaves the caller's session, terminal, directory and standard streams.
-fn leave_session() {
+/// Leaves the caller's session, terminal, directory and standard streams, and gets a name.
+pub(crate) fn leave_session(name: &CStr) {
     let _ = process::setsid();
     let _ = process::chdir("/");
-    let _ = rustix::thread::set_name(c"smidge-super");
+    let _ = rustix::thread::set_name(name);
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
