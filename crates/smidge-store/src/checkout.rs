@@ -11,9 +11,9 @@ use smidge_image::{
 };
 
 use crate::ahead::read_ahead;
+use crate::attribute::OPAQUE;
 use crate::extract::{Extractor, Fault, Whiteouts};
 use crate::temp::TempDir;
-use crate::tree::OPAQUE;
 use crate::{Error, Image, LayeredTree, Store};
 
 /// Bytes of a blob that are read at a time.
@@ -88,6 +88,19 @@ impl Store {
             }
         }
         Ok(directories)
+    }
+
+    /// One layer as a directory, unpacked if it is not yet. Files are the caller's for an ordinary user;
+    /// see [`Ownership`].
+    ///
+    /// # Errors
+    /// As [`Store::checkout`].
+    pub fn checkout_layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<PathBuf, Error> {
+        let path = self.layer_path(diff_id);
+        if !path.is_dir() {
+            self.unpack(layer, diff_id, Ownership::of_caller(), &mut |_| {})?;
+        }
+        Ok(path)
     }
 
     /// Whether every layer of the image is unpacked already.

@@ -21,8 +21,9 @@ use rustix::io::Errno;
 use smidge_image::{Entry, EntryKind, LayerPath, Whiteout};
 
 use crate::Ownership;
+use crate::attribute::{OPAQUE, is_kept};
 use crate::temp::write_back;
-use crate::tree::{OPAQUE, Overlaid};
+use crate::tree::Overlaid;
 
 /// Bytes that are copied at a time.
 const BUFFER: usize = 1 << 18;
@@ -497,14 +498,6 @@ fn times(entry: &Entry) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
-}
-
-/// Attributes that a layer may set. Those of overlayfs could make it show files from elsewhere, and
-/// those of security modules belong to the host.
-fn is_kept(name: &[u8]) -> bool {
-    (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-        || name == b"security.capability"
-        || name.starts_with(b"system.posix_acl_")
 }
 
 /// Removes a file, or a directory with all it holds.

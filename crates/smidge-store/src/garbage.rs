@@ -42,8 +42,8 @@ pub struct Usage {
 
 /// What the images of the index refer to.
 #[derive(Debug, Default)]
-struct Reachable {
-    blobs: HashSet<Digest>,
+pub(crate) struct Reachable {
+    pub(crate) blobs: HashSet<Digest>,
     layers: HashSet<String>,
 }
 
@@ -117,10 +117,7 @@ impl Store {
         }
         self.collect(|fresh| {
             // One that cannot be read leaves garbage, but must not keep others from going.
-            let (Ok(candidates), Ok(needed)) = (
-                self.reachable(gone),
-                self.reachable(&self.read_index()?.manifests),
-            ) else {
+            let (Ok(candidates), Ok(needed)) = (self.reachable(gone), self.needed()) else {
                 return Ok(());
             };
             for digest in candidates.blobs.difference(&needed.blobs) {
@@ -139,7 +136,9 @@ impl Store {
     }
 
     fn sweep_unreachable(&self, fresh: &HashSet<Digest>, pruned: &mut Pruned) -> Result<(), Error> {
-        let reachable = self.reachable(&self.read_index()?.manifests)?;
+        let mut reachable = self.needed()?;
+        // Layers that are stored as they are have their blobs' digests.
+        reachable.layers.extend(fresh.iter().map(Digest::hex));
         for path in self.list(&self.path("blobs/sha256"))? {
             let digest = Digest::from_hex(&file_name(&path));
             if digest.is_ok_and(|d| !reachable.blobs.contains(&d) && !fresh.contains(&d)) {
@@ -173,8 +172,17 @@ impl Store {
         Ok(())
     }
 
+    /// Everything that the index leads to, and what build steps made.
+    pub(crate) fn needed(&self) -> Result<Reachable, Error> {
+        let mut needed = self.reachable(&self.read_index()?.manifests)?;
+        let layers = self.cached_layers()?;
+        needed.layers.extend(layers.iter().map(Digest::hex));
+        needed.blobs.extend(layers);
+        Ok(needed)
+    }
+
     /// Everything that entries lead to, through manifests and indexes.
-    fn reachable(&self, entries: &[Descriptor]) -> Result<Reachable, Error> {
+    pub(crate) fn reachable(&self, entries: &[Descriptor]) -> Result<Reachable, Error> {
         let mut reachable = Reachable::default();
         let mut looked_at = HashSet::new();
         let mut followed = HashSet::new();

@@ -18,6 +18,8 @@
 //!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
 //!   volumes/<name>/_data/
 //!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
+//!   cache/build/, cache/mounts/, cache/files
+//!                              what builds leave for builds to come
 //!   tmp/                       what is being made, locked by its maker
 //!   lock                       flock(2)ed while index.json is rewritten
 //!   gc.lock                    shared by those who add blobs, exclusive for who removes them
@@ -45,7 +47,10 @@ mod ahead;
 mod archive;
 mod arrival;
 mod artifact;
+mod attribute;
+mod below;
 mod blob;
+mod cache;
 mod catalog;
 mod check;
 mod checkout;
@@ -54,6 +59,7 @@ mod document;
 mod error;
 mod extract;
 mod follow;
+mod found;
 mod garbage;
 mod image;
 mod index;
@@ -64,14 +70,17 @@ mod partial;
 mod platform;
 mod regular;
 mod removal;
+mod snapshot;
 mod store;
 mod temp;
 mod transfer;
 mod tree;
+mod upper;
 
 pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
 pub use blob::{BlobWriter, VerifiedReader};
+pub use cache::CachedStep;
 pub use check::Problem;
 pub use checkout::Ownership;
 pub use container::Container;
@@ -82,6 +91,8 @@ pub use intake::{Fetch, Intake};
 pub use layered::LayeredTree;
 pub use platform::Variant;
 pub use removal::{InUse, Removed, Use};
+pub use snapshot::{Snapshot, SnapshotOptions, Times};
 pub use store::{Lock, Store};
+pub use temp::Workspace;
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};

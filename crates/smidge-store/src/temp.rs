@@ -37,7 +37,28 @@ pub(crate) struct TempDir {
     persisted: bool,
 }
 
+/// A directory of the caller's own on the store's file system. Dropping it removes it with all it
+/// holds; when the process is killed, [`Store::prune`] does.
+#[derive(Debug)]
+pub struct Workspace(TempDir);
+
+impl Workspace {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 impl Store {
+    /// Makes a directory to work in, such as that of an overlay whose upper directory is to become a
+    /// layer.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn workspace(&self) -> Result<Workspace, Error> {
+        self.temp_dir().map(Workspace)
+    }
+
     /// Starts a file.
     pub(crate) fn temp_file(&self) -> Result<TempFile, Error> {
         let (file, path) = self.make_temp(|path| {

@@ -14,7 +14,7 @@ use rustix::fs::{
     openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
-use smidge_image::{Identity, LayerPath, Node, NodeKind, ReadAt, Tree};
+use smidge_image::{Claim, ClaimKind, Identity, LayerPath, Node, NodeKind, ReadAt, Tree};
 
 use crate::attribute::{claim_of_path, is_opaque};
 
