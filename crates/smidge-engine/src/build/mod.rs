@@ -30,7 +30,7 @@ mod verb;
 mod zig;
 
 pub use request::{
-    BuildRequest, CargoOptions, ConfigOptions, Include, Output, OutputError, OutputFormat, Sink,
+    BuildRequest, CargoOptions, ConfigOptions, DockerfileOptions, Include, Output, OutputError, OutputFormat, Sink,
     SourceKind,
 };
 pub(crate) use scratch::Scratch;

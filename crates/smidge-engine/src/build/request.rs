@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use smidge_image::{Platform, Reference};
 
+use crate::registry::Connection;
+
 /// A build, as it was asked for.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
@@ -39,6 +41,47 @@ pub struct BuildRequest {
     pub platforms: Vec<Platform>,
     /// Where the image goes.
     pub output: Output,
+    /// What only Dockerfiles know.
+    pub dockerfile: DockerfileOptions,
+}
+
+/// Options of builds from a Dockerfile.
+#[derive(Clone, Debug, Default)]
+pub struct DockerfileOptions {
+    /// `--pull`: look for newer base images.
+    pub pull: bool,
+    /// How to talk to registries.
+    pub connection: Connection,
+    /// `--no-cache`: carry every step out.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: stages whose steps are all carried out.
+    pub no_cache_filter: Vec<String>,
+    /// `--cache-from`, as it was written.
+    pub cache_from: Vec<String>,
+    /// `--cache-to`, as it was written.
+    pub cache_to: Vec<String>,
+    /// `--secret id=ID[,src=PATH|,env=NAME]`, as it was written.
+    pub secrets: Vec<String>,
+    /// `--ssh default|ID[=SOCKET]`, as it was written.
+    pub ssh: Vec<String>,
+    /// `--shm-size`: bytes of `/dev/shm` in a `RUN`.
+    pub shm_size: Option<u64>,
+    /// `--ulimit NAME=SOFT[:HARD]`, as it was written.
+    pub ulimits: Vec<String>,
+    /// `--add-host NAME:ADDRESS`, as it was written.
+    pub add_hosts: Vec<String>,
+    /// `--network`: the network of every `RUN` that does not say otherwise.
+    pub network: Option<String>,
+    /// `--squash`: one layer for all that the Dockerfile adds.
+    pub squash: bool,
+    /// `--build-context NAME=VALUE`, as it was written.
+    pub build_contexts: Vec<String>,
+    /// `--allow`: `security.insecure`, `network.host`.
+    pub allow: Vec<String>,
+    /// `--debug-shell`: a program to start where a `RUN` has failed.
+    pub debug_shell: Option<String>,
+    /// `--slim-final`: only what the image's program needs.
+    pub slim_final: bool,
 }
 
 impl BuildRequest {
@@ -60,6 +103,7 @@ impl BuildRequest {
             prove: true,
             platforms: Vec::new(),
             output: Output::Store,
+            dockerfile: DockerfileOptions::default(),
         }
     }
 
