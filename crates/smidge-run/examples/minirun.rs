@@ -1,5 +1,6 @@
-//! Runs a program in a root file system: `minirun [--map] SPEC.json`, where the file holds a
-//! [`smidge_run::Spec`]; with `--map`, its id map becomes what this host allows.
+//! Runs a program in a root file system: `minirun [--map] [--links] SPEC.json`, where the file
+//! holds a [`smidge_run::Spec`]; with `--map`, its id map becomes what this host allows; with `--links`,
+//! it tells the emulated owners of links on standard error.
 //!
 //! For measuring and testing the sandbox without its supervisor. It is also what shows how little a
 //! caller has to do.
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::process::{WaitId, WaitIdOptions};
-use smidge_run::{IdMap, Launched, RunError, Spec, Stdio};
+use smidge_run::{IdMap, Launched, Pretence, RunError, Spec, Stdio};
 
 fn main() -> ExitCode {
     match run() {
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<u8, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let path = arguments.last().ok_or("usage: minirun [--map] SPEC.json")?;
+    let path = arguments
+        .last()
+        .ok_or("usage: minirun [--map] [--links] SPEC.json")?;
     let mut spec: Spec = serde_json::from_slice(&std::fs::read(path)?)?;
     if arguments.iter().any(|argument| argument == "--map") {
         spec.id_map = IdMap::for_host(&spec.user)?;
@@ -47,9 +50,19 @@ fn run() -> Result<u8, Box<dyn Error>> {
             stderr: io::stderr().as_fd().try_clone_to_owned()?,
         }
     };
+    let mut launched = smidge_run::launch(&spec, stdio)?;
+    let pretence = Pretence::take(&spec, &mut launched);
     let Launched {
         pidfd, terminal, ..
-    } = smidge_run::launch(&spec, stdio)?;
+    } = launched;
+    if let Some(mut pretence) = pretence {
+        pretence.serve(pidfd.as_fd())?;
+        if arguments.iter().any(|argument| argument == "--links") {
+            for (key, owner) in pretence.link_owners() {
+                writeln!(io::stderr(), "{key:?} {owner:?}")?;
+            }
+        }
+    }
     if let Some(terminal) = terminal {
         relay(terminal)?;
     }

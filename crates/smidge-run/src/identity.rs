@@ -46,9 +46,12 @@ pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
         let groups: Vec<Gid> = spec.user.groups.iter().copied().map(gid).collect();
         set_thread_groups(&groups).map_err(RunError::setup("set the supplementary groups"))?;
     }
-    set_group(spec.user.gid)?;
-    set_user(spec.user.uid)?;
-    let held = if spec.user.uid == 0 {
+    // Who only believes to be somebody else stays root.
+    if !spec.pretend {
+        set_group(spec.user.gid)?;
+        set_user(spec.user.uid)?;
+    }
+    let held = if spec.user.uid == 0 || spec.pretend {
         capabilities
     } else {
         CapabilitySet::empty()

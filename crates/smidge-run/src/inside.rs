@@ -20,7 +20,7 @@ use crate::idmap::IdMap;
 use crate::launch::Stdio;
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Mount, MountKind, Network, Spec};
-use crate::{identity, kernel, limit, reaper, root, seccomp, sys};
+use crate::{identity, kernel, limit, pretend, reaper, root, seccomp, sys};
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
 pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
@@ -74,6 +74,12 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     give_streams_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     limit::apply(&spec.limits)?;
+    if spec.pretend {
+        // None of the steps that follow makes a call that would wait for an answer.
+        let listener = pretend::install().map_err(RunError::setup("let calls be answered"))?;
+        let handed = channel.send_pretence(listener.as_fd());
+        handed.map_err(RunError::setup("let calls be answered"))?;
+    }
     if spec.seccomp && !spec.insecure {
         seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
     }
@@ -222,7 +228,9 @@ fn open_terminal(
 ) -> rustix::io::Result<()> {
     let (master, slave) = devices.open_terminal()?;
     rustix::termios::tcsetwinsize(&slave, size)?;
-    rustix::fs::fchown(&slave, Some(identity::uid(spec.user.uid)), None)?;
+    if !spec.pretend {
+        rustix::fs::fchown(&slave, Some(identity::uid(spec.user.uid)), None)?;
+    }
     place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
     rustix::process::ioctl_tiocsctty(&slave)?;
     channel.send_terminal(master.as_fd())
@@ -231,7 +239,7 @@ fn open_terminal(
 /// Lets another user than root open its own `/dev/stdout` again, as programs that log to it do. Only
 /// pipes: a file that the caller redirected to stays the caller's.
 fn give_streams_away(spec: &Spec) {
-    if spec.user.uid == 0 {
+    if spec.user.uid == 0 || spec.pretend {
         return;
     }
     for stream in [

@@ -4,6 +4,7 @@
     reason = "the one place where the kernel is called without a safe wrapper"
 )]
 
+mod notify;
 #[cfg(all(panic = "abort", target_arch = "x86_64", target_env = "gnu"))]
 mod replaced;
 mod sandbox;
@@ -13,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::Pid;
 
+pub(crate) use notify::*;
 pub(crate) use sandbox::*;
 
 /// Forks the calling process, which must have one thread only. `None` in the child, which has to

@@ -1,12 +1,59 @@
-//! Emulation of user and group ids, for containers that have a single id.
+//! Emulation of user and group ids, for containers that have a single one.
 //!
-//! Built up step by step; so far what the keeper of a run calls.
+//! A program that runs as root, the only id of its user namespace, is to believe that all ids exist,
+//! and its files are to remember which they were given. So a filter (`filter`) lets some of its system
+//! calls be answered by a process outside of the container, here:
+//!
+//! ```text
+//! caller       whose call it is: its memory, where its paths lead
+//! credentials  whom it believes to be: set*id, get*id, setgroups
+//! file         what is claimed of files, in an attribute of theirs or, where that cannot be, in a table
+//! owner        chown, chmod
+//! status       stat, statx
+//! creation     open with O_CREAT, mkdir, symlink, mknod, as somebody else than root
+//! ```
+//!
+//! **Does not** restrict anything: a program that believes to be nobody has root's access to files all
+//! the same, but for changing their owners and modes. Nor does it emulate set-user-ID programs, the
+//! credentials that sockets pass on, what `/proc/PID/status` says, or calls of 32-bit programs.
+//!
+//! The serving process becomes a member of the container's user namespace, so that it may do to the
+//! container's files what the container's root may. The container's root is its root directory and the
+//! host's `/proc` its working directory: paths lead where they lead for the caller, and relative ones
+//! start at the caller's directories (`PID/cwd`, `PID/fd/N`). Whatever a caller does between the
+//! answer and its effect is to nobody's harm but its own: the emulation guards nothing.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod caller;
+mod creation;
+mod credentials;
+mod file;
+mod filter;
+mod identity;
+mod owner;
+mod status;
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::ThreadNameSpaceType;
+
+use self::caller::Caller;
+use self::credentials::Identities;
+use self::file::Book;
+use self::filter::Call;
 use crate::error::RunError;
 use crate::launch::Launched;
 use crate::spec::{Spec, User};
+use crate::sys::{self, Notification, Verdict};
+
+/// Installs the filter in the calling thread, and gives the descriptor that its calls are to be
+/// received from. Whatever of them it makes itself from then on waits for somebody to answer.
+pub(crate) fn install() -> std::io::Result<OwnedFd> {
+    sys::install_listener(&filter::program())
+}
 
 /// The emulation for one running container.
 #[derive(Debug)]
@@ -14,6 +61,28 @@ pub struct Pretence {
     listener: OwnedFd,
     user: User,
     pid: u32,
+    upper: PathBuf,
+    /// Whether every directory is looked up from the caller's root, not from the container's.
+    own_roots: bool,
+    owners: Vec<((u64, u64), (u32, u32))>,
+}
+
+/// What becomes of a call that did not fail.
+#[derive(Debug)]
+enum Answer {
+    /// The kernel carries it out.
+    Continue,
+    /// It gives a number.
+    Value(i64),
+    /// It gives a new descriptor, which is closed by `execve(2)` or not.
+    File(OwnedFd, bool),
+}
+
+/// What the emulation knows while it serves.
+#[derive(Debug)]
+struct World {
+    identities: Identities,
+    book: Book,
 }
 
 impl Pretence {
@@ -24,6 +93,11 @@ impl Pretence {
             listener: launched.pretence.take()?,
             user: spec.user.clone(),
             pid: launched.pid,
+            upper: spec.dir.join("upper"),
+            // Whoever can mount can have another root without telling.
+            own_roots: spec.insecure
+                || spec.capabilities & rustix::thread::CapabilitySet::SYS_ADMIN.bits() != 0,
+            owners: Vec::new(),
         })
     }
 
@@ -36,14 +110,150 @@ impl Pretence {
     /// # Errors
     /// When the container cannot be entered. It should be killed then: its calls fail with `ENOSYS`.
     pub fn serve(&mut self, program: BorrowedFd<'_>) -> Result<(), RunError> {
-        let _ = (&self.listener, &self.user, self.pid, program);
-        Ok(())
+        let old = Directories::current().map_err(RunError::supervise("open `/`"))?;
+        let umask = rustix::process::umask(Mode::empty());
+        let served = match self.enter(program) {
+            Ok(mut world) => {
+                sys::take_turns(self.listener.as_fd());
+                self.answer_all(program, &mut world);
+                self.owners = world.book.owners();
+                Ok(())
+            }
+            // It has never asked anything.
+            Err(_) if has_ended(program) => Ok(()),
+            Err(errno) => Err(RunError::supervise("enter the container")(errno)),
+        };
+        rustix::process::umask(umask);
+        let left = old
+            .enter()
+            .map_err(RunError::supervise("leave the container"));
+        served.and(left)
     }
 
     /// The owners of what cannot carry a claim, as `((st_dev, st_ino), (uid, gid))` of the container's
-    /// upper directory on the host: symbolic links, named pipes, sockets.
+    /// upper directory on the host: symbolic links, named pipes, sockets. Complete after
+    /// [`serve`](Self::serve).
     #[must_use]
     pub fn link_owners(&self) -> Vec<((u64, u64), (u32, u32))> {
-        Vec::new()
+        self.owners.clone()
     }
+
+    /// Becomes a member of the container's user namespace, at home between its root and `/proc`.
+    fn enter(&self, program: BorrowedFd<'_>) -> Result<World, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open("/proc", flags, Mode::empty())?;
+        let root = rustix::fs::openat(
+            &directory,
+            format!("{}/root", self.pid),
+            flags,
+            Mode::empty(),
+        )?;
+        let book = Book::new(root.as_fd(), &self.upper)?;
+        rustix::thread::move_into_thread_name_spaces(program, ThreadNameSpaceType::USER)?;
+        Directories { root, directory }.enter()?;
+        Ok(World {
+            identities: Identities::new(&self.user),
+            book,
+        })
+    }
+
+    fn answer_all(&mut self, program: BorrowedFd<'_>, world: &mut World) {
+        loop {
+            let mut waited = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::from_borrowed_fd(program, PollFlags::IN),
+            ];
+            match poll(&mut waited, None) {
+                Ok(_) | Err(Errno::INTR) => (),
+                Err(_) => return,
+            }
+            let [listener, program] = waited.map(|fd| fd.revents());
+            if listener.contains(PollFlags::IN) {
+                // It is no error that a caller was killed meanwhile.
+                if let Ok(call) = sys::receive(self.listener.as_fd()) {
+                    self.answer(call, world);
+                }
+            }
+            let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+            if listener.intersects(gone) || program.intersects(PollFlags::IN | gone) {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, call: Notification, world: &mut World) {
+        let listener = self.listener.as_fd();
+        let caller = Caller::new(listener, call);
+        let answered = match Call::of(call.number) {
+            Some(Call::Chroot) => {
+                self.own_roots = true;
+                Ok(Answer::Continue)
+            }
+            Some(kind) => {
+                if self.own_roots {
+                    // Fails if the caller is gone.
+                    let _ = rustix::process::chroot(format!("{}/root", caller.thread()));
+                }
+                world.answer(kind, &caller)
+            }
+            None => Ok(Answer::Continue),
+        };
+        let verdict = match answered {
+            Ok(Answer::Continue) => Verdict::Continue,
+            Ok(Answer::Value(value)) => Verdict::Give(value),
+            Ok(Answer::File(file, close_on_exec)) => {
+                match sys::answer_file(listener, call.id, file.as_fd(), close_on_exec) {
+                    Ok(()) => return,
+                    Err(error) => Verdict::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
+                }
+            }
+            Err(errno) => Verdict::Fail(errno.raw_os_error()),
+        };
+        sys::answer(listener, call.id, verdict);
+    }
+}
+
+impl World {
+    fn answer(&mut self, call: Call, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        match call {
+            Call::Chown | Call::Lchown | Call::Fchown | Call::Fchownat => self.chown(call, caller),
+            Call::Chmod | Call::Fchmod | Call::Fchmodat | Call::Fchmodat2 => {
+                self.chmod(call, caller)
+            }
+            Call::Stat | Call::Lstat | Call::Fstat | Call::Fstatat => self.stat(call, caller),
+            Call::Statx => self.statx(caller),
+            Call::Open | Call::Creat | Call::Openat | Call::Openat2 => self.open(call, caller),
+            Call::Mkdir | Call::Mkdirat => self.make_directory(call, caller),
+            Call::Symlink | Call::Symlinkat => self.make_link(call, caller),
+            Call::Mknod | Call::Mknodat => self.make_node(call, caller),
+            _ => self.identify(call, caller),
+        }
+    }
+}
+
+/// Where a process is at home.
+struct Directories {
+    root: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl Directories {
+    fn current() -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            root: rustix::fs::open("/", flags, Mode::empty())?,
+            directory: rustix::fs::open(".", flags, Mode::empty())?,
+        })
+    }
+
+    fn enter(&self) -> Result<(), Errno> {
+        rustix::process::fchdir(&self.root)?;
+        rustix::process::chroot(".")?;
+        rustix::process::fchdir(&self.directory)
+    }
+}
+
+fn has_ended(program: BorrowedFd<'_>) -> bool {
+    let mut waited = [PollFd::from_borrowed_fd(program, PollFlags::IN)];
+    poll(&mut waited, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
 }

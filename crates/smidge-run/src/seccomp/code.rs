@@ -25,6 +25,7 @@ const ARGUMENT_HIGH: u32 = 20;
 /// What a filter returns (`seccomp(2)`).
 const KILL: u32 = 0x8000_0000;
 const ERROR: u32 = 0x0005_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
 /// Code that is being written, the last instruction first.
@@ -97,6 +98,12 @@ impl Code {
                 let load = self.statement(LOAD, ARGUMENT_LOW);
                 self.branch(IF_EQUAL, 0, load, deny);
                 self.statement(LOAD, ARGUMENT_HIGH)
+            }
+            Action::Notify => self.statement(RETURN, NOTIFY),
+            Action::NotifyOnBits(argument, bits) => {
+                let (notify, allow) = (self.take(Action::Notify), self.take(Action::Allow));
+                self.branch(IF_ANY_BIT, bits, notify, allow);
+                self.statement(LOAD, ARGUMENT_LOW + 8 * argument)
             }
             Action::WithoutBits(bits) => {
                 let (deny, allow) = (self.take(DENY), self.take(Action::Allow));

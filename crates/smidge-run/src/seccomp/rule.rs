@@ -22,7 +22,7 @@ pub(super) enum Rule {
 
 /// What the filter does about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Lets it pass.
     Allow,
     /// Fails it with an error number.
@@ -31,6 +31,11 @@ pub(super) enum Action {
     ByValue(&'static [(u32, Action)]),
     /// Lets it pass if its first argument has none of these bits.
     WithoutBits(u32),
+    /// Lets another process answer it.
+    Notify,
+    /// Lets another process answer it if its argument at the first number, counted from 0, has one of
+    /// the bits.
+    NotifyOnBits(u32, u32),
 }
 
 /// Refused as the profile refuses by default.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::process::Pid;
 
 /// Turns the kernel's `-1` into the error it stands for.
-fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result == -1 {
         Err(io::Error::last_os_error())
     } else {
@@ -98,6 +98,14 @@ pub(crate) struct Instruction {
 /// Installs a system call filter in the calling thread, which must hold `CAP_SYS_ADMIN` or have
 /// given up new privileges (`seccomp(2)`).
 pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
+    with_program(program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
+}
+
+/// The same with any flags of `seccomp(2)`; gives what the kernel gives.
+pub(super) fn with_program(
+    program: &[Instruction],
+    flags: libc::c_ulong,
+) -> io::Result<libc::c_long> {
     #[repr(C)]
     struct Program {
         length: u16,
@@ -114,11 +122,10 @@ pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            flags,
             &raw const program,
         )
     })
-    .map(drop)
 }
 
 /// Gives every signal its default action and unblocks all: what a program may expect at its start,
