@@ -1,12 +1,13 @@
 //! The draft becomes an image: layers, config and manifest in a store, and out of it if so asked.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
 use smidge_image::{Descriptor, ImageConfig, Index, Manifest, Reference, media_type};
 use smidge_store::{Compression, Image, Store};
 
-use super::draft::{Draft, created};
+use super::draft::{Draft, StepLayer, Stored, created};
+use super::layer::Layer;
 use super::request::{Output, OutputFormat, Sink};
 use crate::{Error, Host, Progress, Result};
 
@@ -14,10 +15,33 @@ use crate::{Error, Host, Progress, Result};
 pub(super) struct Assembly<'a> {
     /// The store that holds it, for good or in passing.
     pub(super) store: &'a Store,
+    /// The user's store, where layers may be that were made before.
+    pub(super) kept: &'a Store,
+    /// What writes layers.
+    pub(super) packer: &'a dyn Packer,
     /// The surroundings.
     pub(super) host: &'a Host,
     /// The image's names.
     pub(super) names: &'a [Reference],
+}
+
+/// Writes layers into a store.
+pub(super) trait Packer {
+    /// Writes one, unless it is known which one it will be.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the layer not be written.
+    fn pack(&self, layer: &Layer, progress: &dyn Progress) -> Result<Stored>;
+}
+
+/// Writes them all.
+pub(super) struct Plain<'s>(pub(super) &'s Store);
+
+impl Packer for Plain<'_> {
+    fn pack(&self, layer: &Layer, progress: &dyn Progress) -> Result<Stored> {
+        let (diff_id, size) = layer.write(self.0, progress)?;
+        Ok(Stored { diff_id, size })
+    }
 }
 
 impl Assembly<'_> {
@@ -51,18 +75,24 @@ impl Assembly<'_> {
 
     /// Writes everything of an image but its name into the store; gives the manifest.
     fn image(&self, draft: &Draft, progress: &dyn Progress) -> Result<Vec<u8>> {
-        let mut config = ImageConfig::new(&draft.platform);
+        let mut config = self.config(draft);
         config.created = Some(created(self.host)?);
-        config.author.clone_from(&draft.author);
-        config.config = draft.config.clone();
         let mut layers = Vec::new();
+        for (descriptor, _) in draft.base.iter().flat_map(|base| &base.layers) {
+            self.bring(descriptor)?;
+            layers.push(descriptor.clone());
+        }
         for step in &draft.steps {
             let mut history = step.history.clone();
             history.empty_layer = step.layer.is_none();
             if let Some(layer) = &step.layer {
-                let (id, size) = layer.write(self.store, progress)?;
-                config.rootfs.diff_ids.push(id);
-                layers.push(Descriptor::new(media_type::LAYER, id.0, size));
+                let stored = match layer {
+                    StepLayer::Files(files) => self.packer.pack(files, progress)?,
+                    StepLayer::Stored(stored) => *stored,
+                };
+                self.bring(&stored.descriptor())?;
+                config.rootfs.diff_ids.push(stored.diff_id);
+                layers.push(stored.descriptor());
             }
             config.history.push(history);
         }
@@ -74,6 +104,30 @@ impl Assembly<'_> {
         self.store.put(&config)?;
         let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
         Ok(manifest.to_bytes())
+    }
+
+    /// The config of the base, if there is one, with what the draft says.
+    fn config(&self, draft: &Draft) -> ImageConfig {
+        let mut config = match &draft.base {
+            Some(base) => base.config.clone(),
+            None => ImageConfig::new(&draft.platform),
+        };
+        if draft.author.is_some() {
+            config.author.clone_from(&draft.author);
+        }
+        config.config = draft.config.clone();
+        config
+    }
+
+    /// Copies a blob from the store where layers are kept, if that is another one.
+    fn bring(&self, blob: &Descriptor) -> Result<()> {
+        if self.store.has(blob) {
+            return Ok(());
+        }
+        let mut writer = self.store.blob_writer()?;
+        io::copy(&mut self.kept.blob(blob)?, &mut writer)
+            .map_err(|source| Error::io("cannot copy a layer", source))?;
+        Ok(writer.commit_as(blob)?)
     }
 
     /// An index as it is found where the output went: what leaves is compressed, which changes what

@@ -8,8 +8,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use smidge_image::{LayerPath, ReadAt, Tree};
+use smidge_image::{Digest, Identity, LayerPath, ReadAt, Tree};
+use smidge_store::FileAt;
 use smidge_trim::StripPlan;
 
 /// The content of a regular file, cheap to copy.
@@ -102,6 +104,23 @@ impl Content {
             size: self.size,
             patches: plan.map_or(&[], |p| &p.patches),
         }))
+    }
+
+    /// What tells the content from any other without reading it; `None` where nothing does.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let mut identity = match &self.place {
+            Place::Memory(bytes) => Identity {
+                text: Digest::of(bytes).to_string().into_bytes(),
+                changed: Some(Duration::ZERO),
+            },
+            Place::Path(path) => FileAt::open(path).ok()?.identity()?,
+            Place::Tree(tree, path) => tree.open(path).ok()?.identity()?,
+            Place::Spool(..) => return None,
+        };
+        if self.strip.is_some() {
+            identity.text.extend(b" stripped");
+        }
+        Some(identity)
     }
 
     /// The first bytes, up to `limit`.

@@ -1,6 +1,10 @@
 //! An image in the making: everything but the bytes in the store.
 
-use smidge_image::{History, Platform, RunConfig};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use smidge_image::{Descriptor, DiffId, History, ImageConfig, Platform, RunConfig, media_type};
+use smidge_store::{LayeredTree, Store};
 
 use super::layer::{Layer, RootFs};
 use super::response::Stripped;
@@ -17,8 +21,12 @@ pub(super) struct Draft {
     pub(super) config: RunConfig,
     /// Who made it.
     pub(super) author: Option<String>,
+    /// The image that it starts from.
+    pub(super) base: Option<Arc<Base>>,
     /// What was done, in order.
     pub(super) steps: Vec<Step>,
+    /// The layers that are unpacked in the store, for programs to run in.
+    pub(super) below: Below,
     /// Where the program is named, if it is named in a file.
     pub(super) origin: Option<Origin>,
     /// What stripping did.
@@ -37,7 +45,104 @@ pub(super) struct Step {
     /// What it says in the image's history.
     pub(super) history: History,
     /// The files it adds; `None` if it makes no layer.
-    pub(super) layer: Option<Layer>,
+    pub(super) layer: Option<StepLayer>,
+}
+
+/// What a step adds.
+#[derive(Clone)]
+pub(super) enum StepLayer {
+    /// Files that are still to be written.
+    Files(Layer),
+    /// A layer that is in the store.
+    Stored(Stored),
+}
+
+/// A layer in the store: a bare tar archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Its name.
+    pub(super) diff_id: DiffId,
+    /// Bytes of the archive.
+    pub(super) size: u64,
+}
+
+impl Stored {
+    /// What a manifest says of it.
+    pub(super) fn descriptor(self) -> Descriptor {
+        Descriptor::new(media_type::LAYER, self.diff_id.0, self.size)
+    }
+}
+
+/// The directories of layers, the top one first, unpacked where they are not yet.
+pub(super) fn directories(layers: &[(Descriptor, DiffId)], store: &Store) -> Result<Vec<PathBuf>> {
+    let mut directories: Vec<PathBuf> = Vec::with_capacity(layers.len());
+    for (layer, diff_id) in layers.iter().rev() {
+        let directory = store.checkout_layer(layer, diff_id)?;
+        // Overlayfs takes a directory once. A layer that is there again below adds nothing.
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    Ok(directories)
+}
+
+/// An image that others start from.
+pub(super) struct Base {
+    /// Its config.
+    pub(super) config: ImageConfig,
+    /// Its layers, bottom first.
+    pub(super) layers: Vec<(Descriptor, DiffId)>,
+}
+
+/// Layers that are unpacked: those of the base and of the first steps.
+#[derive(Clone, Default)]
+pub(super) struct Below {
+    /// All of them, bottom first.
+    pub(super) layers: Vec<(Descriptor, DiffId)>,
+    /// Their files; `None` without layers.
+    pub(super) tree: Option<Arc<LayeredTree>>,
+    /// How many steps made them, or made none.
+    pub(super) steps: usize,
+}
+
+impl Below {
+    /// Unpacks layers where they are not yet.
+    pub(super) fn unpack(
+        layers: Vec<(Descriptor, DiffId)>,
+        steps: usize,
+        store: &Store,
+    ) -> Result<Self> {
+        let paths = directories(&layers, store)?;
+        let tree = LayeredTree::open(&paths)
+            .map_err(|source| crate::Error::io("cannot open the image's layers", source))?;
+        Ok(Self {
+            layers,
+            tree: Some(Arc::new(tree)),
+            steps,
+        })
+    }
+
+    /// Their files, with nothing over them.
+    pub(super) fn rootfs(&self) -> RootFs {
+        self.tree.clone().map_or_else(RootFs::default, RootFs::over)
+    }
+}
+
+impl Step {
+    fn files(&self) -> Option<&Layer> {
+        match &self.layer {
+            Some(StepLayer::Files(layer)) => Some(layer),
+            _ => None,
+        }
+    }
+
+    /// The files it adds, as long as they are not written.
+    pub(super) fn files_mut(&mut self) -> Option<&mut Layer> {
+        match &mut self.layer {
+            Some(StepLayer::Files(layer)) => Some(layer),
+            _ => None,
+        }
+    }
 }
 
 /// Where a Dockerfile says what is started.
@@ -57,7 +162,9 @@ impl Draft {
             platform,
             config: RunConfig::default(),
             author: None,
+            base: None,
             steps: Vec::new(),
+            below: Below::default(),
             origin: None,
             stripped: None,
             notes: Vec::new(),
@@ -73,29 +180,34 @@ impl Draft {
             ..History::default()
         };
         let layer = layer.filter(|layer| !layer.is_empty());
+        let layer = layer.map(StepLayer::Files);
         self.steps.push(Step { history, layer });
     }
 
     /// The files of the image, as its layers make them up.
     pub(super) fn rootfs(&self) -> RootFs {
-        let mut rootfs = RootFs::default();
-        self.layers().for_each(|layer| rootfs.apply(layer));
+        let mut rootfs = self.below.rootfs();
+        let above = self.steps.iter().skip(self.below.steps);
+        above
+            .filter_map(Step::files)
+            .for_each(|layer| rootfs.apply(layer));
         rootfs
     }
 
     /// Gives every layer the directories that its files need. Returns the files of the image.
     pub(super) fn complete(&mut self, mtime: i64) -> RootFs {
-        let mut rootfs = RootFs::default();
-        for layer in self.steps.iter_mut().filter_map(|step| step.layer.as_mut()) {
+        let mut rootfs = self.below.rootfs();
+        let above = self.steps.iter_mut().skip(self.below.steps);
+        for layer in above.filter_map(Step::files_mut) {
             layer.complete(&rootfs, mtime);
             rootfs.apply(layer);
         }
         rootfs
     }
 
-    /// The layers, bottom first.
+    /// The layers whose files are still to be written, bottom first.
     pub(super) fn layers(&self) -> impl Iterator<Item = &Layer> {
-        self.steps.iter().filter_map(|step| step.layer.as_ref())
+        self.steps.iter().filter_map(Step::files)
     }
 
     /// Everything the image starts with: entrypoint and default arguments.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use smidge_image::{
     DiffId, Entry, EntryKind, LayerPath, LayerWriter, Node, NodeKind, ReadAt, Tree,
 };
-use smidge_store::Store;
+use smidge_store::{LayeredTree, Store};
 
 use super::content::{Content, Stream};
 use super::response;
@@ -101,7 +102,7 @@ impl Layer {
             .filter(|path| !path.is_root())
             .collect();
         for path in parents {
-            if !self.members.contains_key(&path) && !lower.members.contains_key(&path) {
+            if !self.members.contains_key(&path) && !lower.mentions(&path) {
                 let entry = Entry {
                     mtime,
                     ..Entry::new(path.clone(), EntryKind::Directory)
@@ -170,30 +171,41 @@ fn append<W: io::Write>(writer: &mut LayerWriter<W>, member: &Member) -> io::Res
     }
 }
 
-/// The files of an image so far.
+/// The files of an image so far: layers of the store that are unpacked, and over them what was added
+/// since.
 ///
 /// Directories that no layer mentions exist if something is below them: 0755, root's.
 #[derive(Clone, Default)]
 pub(super) struct RootFs {
+    /// What the image's unpacked layers hold.
+    lower: Option<Arc<LayeredTree>>,
     members: BTreeMap<LayerPath, Member>,
+    /// Directories that took the place of something else: nothing of `lower` shows through.
+    opaque: BTreeSet<LayerPath>,
 }
 
 impl RootFs {
+    /// Starts from unpacked layers.
+    pub(super) fn over(lower: Arc<LayeredTree>) -> Self {
+        Self {
+            lower: Some(lower),
+            ..Self::default()
+        }
+    }
+
     /// Lays a layer over what is there.
     pub(super) fn apply(&mut self, layer: &Layer) {
         for member in layer.members() {
             let mut member = member.clone();
             if let EntryKind::Hardlink { target } = &member.entry.kind {
                 // In the layer or, as far as it was there before, below it.
-                let Some(file) = layer
-                    .members
-                    .get(target)
-                    .or_else(|| self.members.get(target))
-                else {
-                    continue;
+                let file = match layer.members.get(target) {
+                    Some(file) => Some(file.clone()),
+                    None => self.member(target).ok().flatten(),
                 };
-                member.entry.kind = file.entry.kind.clone();
-                member.content.clone_from(&file.content);
+                let Some(file) = file else { continue };
+                member.entry.kind = file.entry.kind;
+                member.content = file.content;
             }
             self.insert(member);
         }
@@ -202,23 +214,67 @@ impl RootFs {
     /// Puts one file in, in place of what was at its path. It must not be a hard link.
     pub(super) fn insert(&mut self, member: Member) {
         let path = member.entry.path.clone();
-        if member.entry.kind != EntryKind::Directory {
+        if member.entry.kind == EntryKind::Directory {
+            let replaced =
+                matches!(self.node(&path), Ok(Some(node)) if node.kind != NodeKind::Directory);
+            if replaced {
+                self.opaque.insert(path.clone());
+            }
+        } else {
             let below: Vec<_> = below(&self.members, &path).cloned().collect();
             below
                 .iter()
                 .for_each(|path| drop(self.members.remove(path)));
+            self.opaque
+                .retain(|path_below| !path_below.starts_with(&path));
         }
         self.members.insert(path, member);
     }
 
     /// The regular file at a path, links followed.
-    pub(super) fn file(&self, path: &str) -> io::Result<Option<&Member>> {
-        let found = self.resolve(path.as_bytes())?;
-        let member = found.and_then(|(path, _)| self.members.get(&path));
+    pub(super) fn file(&self, path: &str) -> io::Result<Option<Member>> {
+        let Some((path, _)) = self.resolve(path.as_bytes())? else {
+            return Ok(None);
+        };
+        let member = self.member(&path)?;
         Ok(member.filter(|member| member.content.is_some()))
     }
 
-    /// The files that have content, and links, for the summary.
+    /// What is at a path, as it would be copied; links are not followed.
+    fn member(&self, path: &LayerPath) -> io::Result<Option<Member>> {
+        if let Some(member) = self.members.get(path) {
+            return Ok(Some(member.clone()));
+        }
+        let (Some(lower), Some(node)) = (self.shown(path), self.node(path)?) else {
+            return Ok(None);
+        };
+        let NodeKind::File { size } = node.kind else {
+            return Ok(None);
+        };
+        let content = Content::tree(Arc::clone(lower) as Arc<dyn Tree>, path.clone(), size);
+        let mut member = Member::file(path.clone(), node.mode, content, "");
+        (member.entry.uid, member.entry.gid) = (node.uid, node.gid);
+        Ok(Some(member))
+    }
+
+    /// The unpacked layers, if what they have at a path is to be seen.
+    fn shown(&self, path: &LayerPath) -> Option<&Arc<LayeredTree>> {
+        let hides = |above: &LayerPath| {
+            let covered = self.members.get(above);
+            covered.is_some_and(|member| member.entry.kind != EntryKind::Directory)
+                || self.opaque.contains(above)
+        };
+        let lower = self.lower.as_ref()?;
+        (!path.ancestors().any(|above| hides(&above))).then_some(lower)
+    }
+
+    /// Whether a layer says something about a path.
+    fn mentions(&self, path: &LayerPath) -> bool {
+        let below = || matches!(self.shown(path)?.node(path), Ok(Some(_))).then_some(());
+        self.members.contains_key(path) || below().is_some()
+    }
+
+    /// The files that were added and have content, and links, for the summary.
     pub(super) fn contents(&self) -> Vec<response::Content> {
         let described = |member: &Member| response::Content {
             path: member.entry.path.to_string(),
@@ -285,6 +341,11 @@ impl Tree for RootFs {
                 gid: entry.gid,
             }));
         }
+        if let Some(lower) = self.shown(path)
+            && let Some(node) = lower.node(path)?
+        {
+            return Ok(Some(node));
+        }
         let implied = path.is_root() || below(&self.members, path).next().is_some();
         let directory = Node {
             kind: NodeKind::Directory,
@@ -296,13 +357,16 @@ impl Tree for RootFs {
     }
 
     fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
-        match self
-            .members
-            .get(path)
-            .and_then(|member| member.content.as_ref())
-        {
-            Some(content) => content.open(),
-            None => Err(io::Error::new(
+        match (self.members.get(path), self.shown(path)) {
+            (
+                Some(Member {
+                    content: Some(content),
+                    ..
+                }),
+                _,
+            ) => content.open(),
+            (None, Some(lower)) => Tree::open(&**lower, path),
+            _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("`{path}` is no file"),
             )),
@@ -314,6 +378,13 @@ impl Tree for RootFs {
         let mut names: Vec<_> = below(&self.members, path)
             .filter_map(|file| file.components().nth(depth).map(<[u8]>::to_vec))
             .collect();
+        let lower = self.shown(path).filter(|_| !self.opaque.contains(path));
+        if let Some(lower) = lower
+            && let Some(node) = lower.node(path)?
+            && node.kind == NodeKind::Directory
+        {
+            names.extend(lower.list(path)?);
+        }
         names.sort();
         names.dedup();
         Ok(names)

@@ -59,7 +59,7 @@ pub(super) fn add(draft: &mut Draft, host: &Host) -> Result<()> {
             .steps
             .iter_mut()
             .rev()
-            .find_map(|step| step.layer.as_mut());
+            .find_map(super::draft::Step::files_mut);
         match last.filter(|_| draft.alone) {
             Some(last) => layer
                 .members()

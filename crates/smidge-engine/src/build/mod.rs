@@ -30,8 +30,8 @@ mod verb;
 mod zig;
 
 pub use request::{
-    BuildRequest, CargoOptions, ConfigOptions, DockerfileOptions, Include, Output, OutputError, OutputFormat, Sink,
-    SourceKind,
+    BuildRequest, CargoOptions, ConfigOptions, DockerfileOptions, Include, Output, OutputError,
+    OutputFormat, Sink, SourceKind,
 };
 pub(crate) use scratch::Scratch;
 

@@ -9,6 +9,9 @@ use smidge_store::Store;
 
 use crate::{Error, Result};
 
+/// Numbers what is made here.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 /// A directory in the store's `tmp/`. As the store wants it there, it is locked while it is in use
 /// (flock(2) ends with the process, however that ends), so that `smidge prune` can tell garbage.
 ///
@@ -22,7 +25,6 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Makes a new one.
     pub(crate) fn new(store: &Store) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = store
             .root()
@@ -47,6 +49,15 @@ impl Scratch {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A new directory in it.
+    pub(super) fn subdirectory(&self) -> Result<PathBuf> {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(number.to_string());
+        fs::create_dir(&path)
+            .map_err(|e| Error::io(format!("cannot make `{}`", path.display()), e))?;
+        Ok(path)
     }
 
     /// A new file in it that has no name any more.

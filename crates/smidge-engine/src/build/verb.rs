@@ -4,7 +4,7 @@ use std::io::Write;
 
 use smidge_store::Store;
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, Packer, Plain};
 use super::detect::{Source, detect};
 use super::draft::{Draft, build_time};
 use super::layer::RootFs;
@@ -57,8 +57,17 @@ impl Engine {
             Output::Export { .. } => Some(Store::open(&scratch.path().join("store"))?),
         };
         let store = passing.as_ref().unwrap_or(&self.store);
+        let packer: Box<dyn Packer + '_> = match source {
+            Source::Dockerfile { .. } => Box::new(dockerfile::Cached {
+                store: &self.store,
+                trusted: !request.dockerfile.no_cache,
+            }),
+            _ => Box::new(Plain(store)),
+        };
         let assembly = Assembly {
             store,
+            kept: &self.store,
+            packer: &*packer,
             host: &self.host,
             names: &request.tags,
         };
@@ -154,7 +163,7 @@ impl Engine {
                 return program::draft(&program, request, &self.host);
             }
             Source::Dockerfile { context, file } => {
-                return dockerfile::draft(context, file, request, self, scratch);
+                return dockerfile::draft((context, file), request, self, scratch, progress);
             }
             Source::Cargo(directory) => {
                 cargo::compile(directory, request, self, scratch, progress)?

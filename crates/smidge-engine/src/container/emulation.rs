@@ -94,7 +94,7 @@ fn is_native(architecture: &str, here: &str) -> bool {
 /// Root does not leave it to such a handler where an emulator of its own can be had: the program that
 /// the host's administrator registered is writable for the root of a container without a user namespace,
 /// who can reach it as `/proc/PID/exe` (CVE-2019-5736).
-pub(super) fn emulator(platform: &Platform, host: &Host) -> Option<Emulator> {
+pub(crate) fn emulator(platform: &Platform, host: &Host) -> Option<Emulator> {
     if is_native(&platform.architecture, host.architecture()) {
         return None;
     }

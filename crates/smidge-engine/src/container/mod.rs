@@ -24,6 +24,9 @@ pub use record::{HostOptions, Known, MountPoint, Record};
 pub use start::{End, Running, Streams};
 pub use volume::{Volume, VolumeSource, parse_volume};
 
+pub(crate) use emulation::emulator;
+pub(crate) use user::{Account, find as find_user};
+
 pub use smidge_run::{Network, State, Status, log::Stream};
 
 #[cfg(test)]

@@ -1,13 +1,24 @@
-//! Dockerfiles: the plan of `smidge-dockerfile`, executed without running anything.
+//! Dockerfiles: the plan of `smidge-dockerfile`, executed.
 //!
-//! Every stage starts from `scratch` or from another stage, and is made of files that are copied
-//! and of settings. `RUN` and base images are not there yet, and are refused at their place.
+//! A stage is a stack of layers. Files that `COPY` and `ADD` bring stay where they are until a `RUN`
+//! wants to see them or the image is written; then they become a layer of the store. A `RUN` sees the
+//! stage's layers through overlayfs, and what it has written becomes the next layer.
 
 mod archive;
+mod base;
+mod builder;
+mod cache;
 mod context;
 mod copy;
+mod file;
 mod glob;
+mod mount;
+mod option;
 mod report;
+mod run;
+mod setting;
 mod stage;
 
-pub(super) use stage::{draft, instructions};
+pub(super) use builder::draft;
+pub(super) use cache::Cached;
+pub(super) use file::instructions;

@@ -1,7 +1,6 @@
 //! What is wrong with a Dockerfile, as errors that show the place.
 
-use smidge_dockerfile::plan::{Action, Base, CopySource, From};
-use smidge_dockerfile::{Diagnostic, Plan, Span};
+use smidge_dockerfile::{Diagnostic, Span};
 
 use crate::{Error, Kind, Note, Snippet};
 
@@ -56,6 +55,12 @@ impl Text {
         )
     }
 
+    /// As [`Text::errors`], where there must be one.
+    pub(super) fn refusal(&self, diagnostics: &[Diagnostic]) -> Error {
+        let bug = || Error::new(Kind::Bug, format!("cannot plan `{}`", self.name));
+        self.errors(diagnostics).unwrap_or_else(bug)
+    }
+
     /// The warnings among the diagnostics.
     pub(super) fn notes<'d>(
         &'d self,
@@ -73,72 +78,6 @@ impl Text {
                 }
             })
     }
-
-    /// Everything in the plan that this version cannot do, at its place.
-    pub(super) fn unsupported(&self, plan: &Plan) -> Option<Error> {
-        let mut errors = Vec::new();
-        let mut refuse = |span, what: String| {
-            let snippet = self.snippet(span).with_label("not yet");
-            let hint = "build this one with `docker build` for now";
-            errors.push(
-                Error::new(Kind::Input, what)
-                    .with_snippet(snippet)
-                    .with_hint(hint),
-            );
-        };
-        for stage in &plan.stages {
-            if let Base::Image(name) | Base::Context(name) = &stage.base {
-                refuse(
-                    stage.base_span,
-                    format!("cannot build from `{name}` yet: only `FROM scratch` is supported"),
-                );
-            }
-            for step in &stage.steps {
-                for (span, what) in missing(&step.action, step.span) {
-                    refuse(span, format!("{what} not supported yet"));
-                }
-            }
-        }
-        join(errors)
-    }
-}
-
-/// What an action asks for that is not there yet.
-fn missing(action: &Action, span: Span) -> Vec<(Span, &'static str)> {
-    match action {
-        Action::Run(_) => vec![(span, "`RUN` is")],
-        Action::Copy(copy) => {
-            let from = match &copy.from {
-                From::Image(_) | From::Named(_) => Some("copying from other images is"),
-                From::Context | From::Stage(_) => None,
-            };
-            let place = copy.from_span.unwrap_or(span);
-            let flags = [
-                from.map(|what| (place, what)),
-                copy.parents.then_some((span, "`COPY --parents` is")),
-                (!copy.excludes.is_empty()).then_some((span, "`COPY --exclude` is")),
-            ];
-            flags.into_iter().flatten().collect()
-        }
-        Action::Add(add) => {
-            let remote = add.sources.iter().filter_map(|source| match source {
-                CopySource::Path(word) if is_remote(&word.value) => {
-                    Some((word.span, "adding from the network is"))
-                }
-                _ => None,
-            });
-            let excludes = (!add.excludes.is_empty()).then_some((span, "`ADD --exclude` is"));
-            remote.chain(excludes).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether Docker would fetch this: a URL or a Git repository.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|start| source.starts_with(start))
 }
 
 fn join(errors: impl IntoIterator<Item = Error>) -> Option<Error> {

@@ -1,232 +1,141 @@
 //! Stages: one draft for each, step by step.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use smidge_dockerfile::instruction::Timing;
 use smidge_dockerfile::plan::{
-    Action, AddAction, Base, CommandLine, CopyAction, CopySource, From, HealthAction, Platform,
-    Stage, Step,
+    Action, AddAction, Base, CommandLine, CopyAction, CopySource, From, Stage, Step,
 };
-use smidge_dockerfile::{Plan, PlanOptions, Span, Word, parse, plan};
-use smidge_image::{Empty, Entry, EntryKind, Healthcheck, History, NodeKind, RunConfig, Tree as _};
+use smidge_dockerfile::{Span, Word};
+use smidge_image::{Entry, EntryKind, History, NodeKind, Platform, Tree as _};
 
+use super::builder::Builder;
 use super::context::Context;
 use super::copy::{Copying, Manner};
 use super::report::Text;
-use crate::build::config::{self, assign};
-use crate::build::draft::{Draft, Origin, build_time, created};
+use super::setting::set;
+use super::{base, file};
+use crate::build::draft::{self, Below, Draft, Origin, StepLayer, build_time, created};
 use crate::build::layer::{Layer, Member, RootFs};
-use crate::build::request::{BuildRequest, SourceKind};
-use crate::build::scratch::Scratch;
 use crate::build::user;
-use crate::{Engine, Error, Kind, Note, Result};
+use crate::{Error, Kind, Note, Result, StepTask};
 
 /// What Docker puts in the environment of an image that starts from nothing.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Drafts the image of a Dockerfile.
-pub(in crate::build) fn draft(
-    context: &Path,
-    file: &Path,
-    request: &BuildRequest,
-    engine: &Engine,
-    scratch: &Scratch,
-) -> Result<Draft> {
-    let text = read(file, request)?;
-    let (plan, notes) = planned(&text, request, engine)?;
-    let context = Context::directory(context, file)?;
-    let mut builder = Builder {
-        text,
-        context,
-        engine,
-        scratch,
-        done: Vec::new(),
-    };
-    for stage in &plan.stages {
-        let done = builder
-            .stage(stage, request)
-            .map_err(|error| other_way(error, file, request))?;
-        builder.done.push(done);
-    }
-    let Some(Done { mut draft, .. }) = builder.done.pop() else {
-        return Err(Error::new(Kind::Input, "the Dockerfile has no stage"));
-    };
-    draft.notes.splice(0..0, notes);
-    let entrypoint = draft.config.entrypoint.is_some();
-    if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {
-        // What is started is then not said in the Dockerfile.
-        draft.origin = None;
-    }
-    config::apply(&mut draft.config, &request.config, &engine.host)?;
-    if !request.args.is_empty() {
-        draft.config.cmd = Some(request.args.clone());
-    }
-    Ok(draft)
-}
-
-/// Where a file is missing that a package beside the Dockerfile may be there to make, says so.
-fn other_way(error: Error, file: &Path, request: &BuildRequest) -> Error {
-    let beside = |name: &str| file.with_file_name(name).is_file();
-    let kind = match error.kind() {
-        Kind::NotFound if request.kind.is_some() => return error,
-        Kind::NotFound if beside("Cargo.toml") => SourceKind::Cargo,
-        Kind::NotFound if beside("go.mod") || beside("main.go") => SourceKind::Go,
-        _ => return error,
-    };
-    let (word, path) = (kind.word(), request.path.display());
-    error.with_hint(format!(
-        "to build the {word} package without its Dockerfile: `smidge build --as {word} {path}`"
-    ))
-}
-
-/// The instructions that would be carried out, in order.
-pub(in crate::build) fn instructions(
-    file: &Path,
-    request: &BuildRequest,
-    engine: &Engine,
-) -> Result<Vec<String>> {
-    let (plan, _) = planned(&read(file, request)?, request, engine)?;
-    Ok(plan
-        .stages
-        .iter()
-        .flat_map(|stage| &stage.steps)
-        .map(|step| step.history.clone())
-        .collect())
-}
-
-/// Reads the Dockerfile. It goes by the name under which the user can find it.
-fn read(file: &Path, request: &BuildRequest) -> Result<Text> {
-    let name = match &request.file {
-        Some(file) => file.display().to_string(),
-        None if request.path == Path::new(".") => "Dockerfile".to_owned(),
-        None => request.path.join("Dockerfile").display().to_string(),
-    };
-    let bytes = fs::read(file).map_err(|e| Error::io(format!("cannot read `{name}`"), e))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Error::new(Kind::Input, format!("`{name}` is not text in UTF-8")).caused_by(error)
-    })?;
-    Ok(Text { name, text })
-}
-
-/// What the Dockerfile asks for, and what is worth saying about it.
-fn planned(text: &Text, request: &BuildRequest, engine: &Engine) -> Result<(Plan, Vec<Note>)> {
-    let parsed = parse(&text.text);
-    if let Some(error) = text.errors(&parsed.diagnostics) {
-        return Err(error);
-    }
-    let options = PlanOptions {
-        build_args: request.build_args.clone(),
-        target: request.target.clone(),
-        build_platform: platform(engine, None),
-        platform: platform(engine, request.platform()),
-        ..PlanOptions::default()
-    };
-    let plan = plan(&parsed.dockerfile, &options).map_err(|diagnostics| {
-        let bug = || Error::new(Kind::Bug, format!("cannot plan `{}`", text.name));
-        text.errors(&diagnostics).unwrap_or_else(bug)
-    })?;
-    if let Some(error) = text.unsupported(&plan) {
-        return Err(error);
-    }
-    let warnings = parsed
-        .diagnostics
-        .iter()
-        .chain(&plan.warnings)
-        .cloned()
-        .collect::<Vec<_>>();
-    let notes = text.notes(&warnings).collect();
-    Ok((plan, notes))
-}
-
-fn platform(engine: &Engine, wanted: Option<&smidge_image::Platform>) -> Platform {
-    match wanted {
-        Some(wanted) => Platform {
-            os: wanted.os.clone(),
-            architecture: wanted.architecture.clone(),
-            variant: wanted.variant.clone(),
-        },
-        None => Platform {
-            architecture: engine.host.architecture().to_owned(),
-            ..Platform::default()
-        },
-    }
-}
-
 /// A stage that is built.
-struct Done {
-    draft: Draft,
-    rootfs: RootFs,
-    name: String,
+pub(super) struct Done {
+    /// Its image.
+    pub(super) draft: Draft,
+    /// Its files.
+    pub(super) rootfs: Arc<RootFs>,
+    pub(super) name: String,
 }
 
-struct Builder<'b> {
-    text: Text,
-    context: Context,
-    engine: &'b Engine,
-    scratch: &'b Scratch,
-    done: Vec<Done>,
+/// Where the build is.
+pub(super) struct At<'a> {
+    /// The stage.
+    pub(super) stage: &'a Stage,
+    /// The instruction.
+    pub(super) step: &'a Step,
+    /// What it is shown by.
+    pub(super) task: &'a dyn StepTask,
 }
 
 impl Builder<'_> {
-    fn stage(&self, stage: &Stage, request: &BuildRequest) -> Result<Done> {
-        let (draft, rootfs) = match &stage.base {
-            Base::Stage(base) => {
-                let base = self.done.get(*base).ok_or_else(|| {
-                    self.text
-                        .error(stage.base_span, "the stage comes after this one")
-                })?;
-                let mut draft = base.draft.clone();
-                // They are carried out here, and not handed down.
-                draft.config.on_build = None;
-                (draft, base.rootfs.clone())
-            }
-            _ => (self.scratch_draft(stage, request), RootFs::default()),
-        };
-        let name = stage
-            .name
-            .clone()
-            .unwrap_or_else(|| stage.index.to_string());
-        let mut state = State {
-            draft,
-            rootfs,
-            has_cmd: false,
-        };
+    /// Builds a stage whose base, and everything else that it needs, is there.
+    pub(super) fn stage(&self, stage: &Stage) -> Result<Done> {
+        let mut state = self.start(stage)?;
+        let shown = stage.steps.iter().filter(|step| is_shown(step)).count() + 1;
+        let mut number = 1;
+        self.from(stage, shown);
         for step in &stage.steps {
-            self.step(&mut state, step)
-                .map_err(self.text.locate(step.span))?;
+            number += usize::from(is_shown(step));
+            let task = self.task(stage, step, (number, shown));
+            let at = At {
+                stage,
+                step,
+                task: &*task,
+            };
+            let done = self
+                .step(&mut state, &at)
+                .map_err(self.text.locate(step.span));
+            match &done {
+                Ok(()) => task.finish(),
+                Err(error) => task.fail(&error.to_string()),
+            }
+            done?;
         }
+        let name = stage.name.clone();
         Ok(Done {
             draft: state.draft,
-            rootfs: state.rootfs,
-            name,
+            rootfs: Arc::new(state.rootfs),
+            name: name.unwrap_or_else(|| stage.index.to_string()),
         })
     }
 
-    /// The empty image as Docker has it.
-    fn scratch_draft(&self, stage: &Stage, request: &BuildRequest) -> Draft {
-        let planned = stage.platform.clone();
-        let platform = planned.unwrap_or_else(|| platform(self.engine, request.platform()));
-        let platform = smidge_image::Platform {
-            os: platform.os,
-            variant: platform.variant,
-            ..smidge_image::Platform::linux(&platform.architecture)
+    fn start(&self, stage: &Stage) -> Result<State> {
+        let (draft, rootfs) = match &stage.base {
+            Base::Stage(base) => {
+                let base = self.finished(*base)?;
+                let mut draft = base.draft.clone();
+                // They are carried out here, and not handed down.
+                draft.config.on_build = None;
+                (draft, (*base.rootfs).clone())
+            }
+            Base::Image(name) => self.image_draft(stage, name)?,
+            Base::Scratch | Base::Context(_) => (self.scratch_draft(stage), RootFs::default()),
         };
-        let mut draft = Draft::new("Dockerfile", platform);
+        Ok(State {
+            draft,
+            rootfs,
+            has_cmd: false,
+        })
+    }
+
+    fn image_draft(&self, stage: &Stage, name: &str) -> Result<(Draft, RootFs)> {
+        let platform = self.platform_of(stage);
+        let image = self.bases.known(name, &platform);
+        let image = image.ok_or_else(|| Error::new(Kind::Bug, "the image was not looked up"))?;
+        let base = base::base(image);
+        let mut draft = Draft::new("Dockerfile", image.config.platform());
+        draft.config = image.config.config.clone();
+        draft.config.on_build = None;
+        draft.below = Below::unpack(base.layers.clone(), 0, &self.engine.store)?;
+        draft.base = Some(Arc::new(base));
+        let rootfs = draft.below.rootfs();
+        Ok((draft, rootfs))
+    }
+
+    /// The empty image as Docker has it.
+    fn scratch_draft(&self, stage: &Stage) -> Draft {
+        let mut draft = Draft::new("Dockerfile", self.platform_of(stage));
         draft.config.env = vec![DEFAULT_PATH.to_owned()];
         draft.config.working_dir = "/".to_owned();
         draft
     }
 
-    fn step(&self, state: &mut State, step: &Step) -> Result<()> {
+    pub(super) fn platform_of(&self, stage: &Stage) -> Platform {
+        match &stage.platform {
+            Some(platform) => file::convert(platform),
+            None => self.platform.clone(),
+        }
+    }
+
+    fn step(&self, state: &mut State, at: &At<'_>) -> Result<()> {
+        let step = at.step;
+        let mut ran = false;
         let layer = match &step.action {
             Action::Copy(copy) => Some(self.copy(state, step, copy)?),
             Action::Add(add) => Some(self.add(state, step, add)?),
             Action::Workdir(directory) => {
                 state.draft.config.working_dir.clone_from(directory);
                 self.make_directory(state, directory, &step.user)?
+            }
+            Action::Run(run) => {
+                let stored = self.run(state, at, run)?;
+                ran = true;
+                state.push(self, step, stored.map(StepLayer::Stored))?;
+                None
             }
             Action::Entrypoint(command) => {
                 state.origin(&self.text, command);
@@ -244,11 +153,8 @@ impl Builder<'_> {
                 state.has_cmd = true;
                 state.draft.config.cmd = Some(command.argv.clone());
                 // Docker has set this for every CMD since it learnt to run on Windows.
-                state
-                    .draft
-                    .config
-                    .extra
-                    .insert("ArgsEscaped".to_owned(), true.into());
+                let extra = &mut state.draft.config.extra;
+                extra.insert("ArgsEscaped".to_owned(), true.into());
                 None
             }
             Action::Maintainer(author) => {
@@ -260,32 +166,19 @@ impl Builder<'_> {
                 None
             }
         };
-        let history = History {
-            created: Some(created(&self.engine.host)?),
-            created_by: Some(step.history.clone()),
-            ..History::default()
-        };
+        if ran {
+            return Ok(());
+        }
         let layer = layer.filter(|layer| !layer.is_empty());
-        state
-            .draft
-            .steps
-            .push(crate::build::draft::Step { history, layer });
-        Ok(())
+        state.push(self, step, layer.map(StepLayer::Files))
     }
 
     fn copy(&self, state: &mut State, step: &Step, copy: &CopyAction) -> Result<Layer> {
-        let context = match &copy.from {
-            From::Stage(stage) => {
-                let done = self.done.get(*stage);
-                let done = done.ok_or_else(|| Error::new(Kind::Bug, "the stage is not built"))?;
-                Context::stage(Arc::new(done.rootfs.clone()), &done.name)
-            }
-            _ => self.context.clone(),
-        };
+        let context = self.source(&copy.from)?;
         let manner = Manner {
             owner: self.owner(&state.rootfs, copy.chown.as_ref())?,
             mode: self.mode(copy.chmod.as_ref())?,
-            keep_owner: matches!(copy.from, From::Stage(_)),
+            keep_owner: matches!(copy.from, From::Stage(_) | From::Image(_)),
             ..self.manner(step, &copy.destination, &copy.sources)
         };
         self.transfer(state, &manner, &context, &copy.sources)
@@ -417,9 +310,9 @@ impl Builder<'_> {
 }
 
 /// A stage being built.
-struct State {
-    draft: Draft,
-    rootfs: RootFs,
+pub(super) struct State {
+    pub(super) draft: Draft,
+    pub(super) rootfs: RootFs,
     /// Whether this very stage has a `CMD`.
     has_cmd: bool,
 }
@@ -438,68 +331,38 @@ impl State {
             shell_form: command.shell_form,
         });
     }
-}
 
-/// Sets what an instruction says in the config.
-fn set(config: &mut RunConfig, action: &Action) {
-    match action {
-        Action::Env(pairs) => {
-            pairs
-                .iter()
-                .for_each(|(name, value)| assign(&mut config.env, name, value));
+    /// Ends a step. A layer that a program has written is unpacked already, and lies below from now on.
+    fn push(&mut self, builder: &Builder<'_>, step: &Step, layer: Option<StepLayer>) -> Result<()> {
+        // A trigger that is kept for others leaves no entry.
+        if step.history.is_empty() {
+            return Ok(());
         }
-        Action::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
-        Action::User(user) => config.user.clone_from(user),
-        Action::Expose(ports) => {
-            let key =
-                |port: &smidge_dockerfile::plan::Port| format!("{}/{}", port.number, port.protocol);
-            config
-                .exposed_ports
-                .extend(ports.iter().map(|port| (key(port), Empty {})));
+        let history = History {
+            created: Some(created(&builder.engine.host)?),
+            created_by: Some(step.history.clone()),
+            ..History::default()
+        };
+        let stored = match &layer {
+            Some(StepLayer::Stored(stored)) => Some(*stored),
+            _ => None,
+        };
+        self.draft.steps.push(draft::Step { history, layer });
+        if let Some(stored) = stored {
+            let mut layers = std::mem::take(&mut self.draft.below.layers);
+            layers.push((stored.descriptor(), stored.diff_id));
+            let steps = self.draft.steps.len();
+            self.draft.below = Below::unpack(layers, steps, &builder.engine.store)?;
+            self.rootfs = self.draft.below.rootfs();
         }
-        Action::Volume(paths) => {
-            config
-                .volumes
-                .extend(paths.iter().map(|path| (path.clone(), Empty {})));
-        }
-        Action::StopSignal(signal) => config.stop_signal = Some(signal.clone()),
-        Action::Shell(shell) => config.shell = Some(shell.clone()),
-        Action::Healthcheck(check) => config.healthcheck = Some(healthcheck(check)),
-        Action::OnBuild(trigger) => {
-            config
-                .on_build
-                .get_or_insert_default()
-                .push(trigger.clone());
-        }
-        // Seen by the plan alone, or done elsewhere.
-        Action::Arg(_)
-        | Action::Copy(_)
-        | Action::Add(_)
-        | Action::Run(_)
-        | Action::Workdir(_)
-        | Action::Entrypoint(_)
-        | Action::Cmd(_)
-        | Action::Maintainer(_) => {}
+        Ok(())
     }
 }
 
-fn healthcheck(action: &HealthAction) -> Healthcheck {
-    let Timing {
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    } = action.timing;
-    let nanoseconds = |duration: Option<Duration>| {
-        duration.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-    };
-    Healthcheck {
-        test: Some(action.test.clone()),
-        interval: nanoseconds(interval),
-        timeout: nanoseconds(timeout),
-        start_period: nanoseconds(start_period),
-        start_interval: nanoseconds(start_interval),
-        retries: retries.map_or(0, i64::from),
-    }
+/// Whether BuildKit counts it among a stage's steps: those that do more than set something.
+fn is_shown(step: &Step) -> bool {
+    matches!(
+        step.action,
+        Action::Copy(_) | Action::Add(_) | Action::Run(_) | Action::Workdir(_)
+    )
 }

@@ -1,0 +1,342 @@
+//! The build of one platform's image: which stage waits for which.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use smidge_dockerfile::Plan;
+use smidge_dockerfile::plan::{Action, Base, From, MountKind, RunAction, Stage, Step};
+use smidge_run::{Limit, Spawner};
+
+use super::base::{self, Bases};
+use super::context::Context;
+use super::file::{self, Planned};
+use super::option;
+use super::report::Text;
+use super::stage::Done;
+use crate::build::config;
+use crate::build::draft::Draft;
+use crate::build::layer::RootFs;
+use crate::build::request::{BuildRequest, SourceKind};
+use crate::build::scratch::Scratch;
+use crate::{Engine, Error, Kind, Progress, Result, StepName, StepTask};
+
+/// Everything that the stages have in common.
+pub(super) struct Builder<'b> {
+    pub(super) text: Text,
+    pub(super) context: Context,
+    pub(super) engine: &'b Engine,
+    pub(super) request: &'b BuildRequest,
+    pub(super) scratch: &'b Scratch,
+    pub(super) progress: &'b dyn Progress,
+    pub(super) plan: &'b Plan,
+    pub(super) bases: Bases,
+    /// The platform to build for.
+    pub(super) platform: smidge_image::Platform,
+    /// What starts programs, where there are any.
+    pub(super) spawner: Option<Spawner>,
+    /// What `--secret` gives, by id.
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    /// The sockets that `--ssh` gives, by id.
+    pub(super) agents: BTreeMap<String, PathBuf>,
+    /// What `--add-host` adds: names and addresses.
+    pub(super) hosts: Vec<(String, String)>,
+    /// What `--ulimit` sets.
+    pub(super) limits: Vec<Limit>,
+    /// Images that files are copied from.
+    images: HashMap<String, Arc<RootFs>>,
+    board: Board,
+}
+
+/// Which stages are done.
+struct Board {
+    stages: Mutex<Stages>,
+    changed: Condvar,
+}
+
+struct Stages {
+    done: Vec<Option<Arc<Done>>>,
+    /// The first error; the others wait in vain.
+    failed: Option<Error>,
+    over: bool,
+}
+
+impl Board {
+    fn stages(&self) -> MutexGuard<'_, Stages> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Drafts the image of a Dockerfile.
+pub(in crate::build) fn draft(
+    (context, file): (&Path, &Path),
+    request: &BuildRequest,
+    engine: &Engine,
+    scratch: &Scratch,
+    progress: &dyn Progress,
+) -> Result<Draft> {
+    let Planned {
+        text,
+        plan,
+        bases,
+        notes,
+    } = file::planned(file, request, engine, progress)?;
+    let stages = plan.stages.len();
+    let mut builder = Builder {
+        text,
+        context: Context::directory(context, file)?,
+        engine,
+        request,
+        scratch,
+        progress,
+        plan: &plan,
+        bases,
+        platform: file::convert(&file::platform(engine, request.platform())),
+        spawner: None,
+        secrets: option::secrets(request, &engine.host)?,
+        agents: option::agents(request, &engine.host)?,
+        hosts: option::hosts(request)?,
+        limits: option::limits(request)?,
+        images: HashMap::new(),
+        board: Board {
+            stages: Mutex::new(Stages {
+                done: (0..stages).map(|_| None).collect(),
+                failed: None,
+                over: false,
+            }),
+            changed: Condvar::new(),
+        },
+    };
+    builder.fetch()?;
+    if actions(&plan).any(|action| matches!(action, Action::Run(_))) {
+        // While there is one thread.
+        builder.spawner = Some(Spawner::start()?);
+    }
+    let mut draft = builder
+        .build()
+        .map_err(|error| other_way(error, file, request))?;
+    draft.notes.splice(0..0, notes);
+    let entrypoint = draft.config.entrypoint.is_some();
+    if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {
+        // What is started is then not said in the Dockerfile.
+        draft.origin = None;
+    }
+    config::apply(&mut draft.config, &request.config, &engine.host)?;
+    if !request.args.is_empty() {
+        draft.config.cmd = Some(request.args.clone());
+    }
+    Ok(draft)
+}
+
+/// Where a file is missing that a package beside the Dockerfile may be there to make, says so.
+fn other_way(error: Error, file: &Path, request: &BuildRequest) -> Error {
+    let beside = |name: &str| file.with_file_name(name).is_file();
+    let kind = match error.kind() {
+        Kind::NotFound if request.kind.is_some() => return error,
+        Kind::NotFound if beside("Cargo.toml") => SourceKind::Cargo,
+        Kind::NotFound if beside("go.mod") || beside("main.go") => SourceKind::Go,
+        _ => return error,
+    };
+    let (word, path) = (kind.word(), request.path.display());
+    error.with_hint(format!(
+        "to build the {word} package without its Dockerfile: `smidge build --as {word} {path}`"
+    ))
+}
+
+impl Builder<'_> {
+    /// Looks up the images that files are copied from.
+    fn fetch(&mut self) -> Result<()> {
+        let steps = self.plan.stages.iter().flat_map(|stage| &stage.steps);
+        for step in steps {
+            for name in sources(&step.action).filter_map(image_name) {
+                if self.images.contains_key(name) {
+                    continue;
+                }
+                let wanted = (name, &self.platform);
+                let image = self
+                    .bases
+                    .image(self.engine, wanted, self.progress)
+                    .and_then(|image| base::files(&image, self.engine));
+                let image = image.map_err(self.text.locate(step.span))?;
+                self.images.insert(name.to_owned(), image);
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds all stages, a thread each if there are several.
+    fn build(&self) -> Result<Draft> {
+        match &self.plan.stages[..] {
+            [] => {}
+            [only] => self.finish(0, only),
+            several => thread::scope(|scope| {
+                for (number, stage) in several.iter().enumerate() {
+                    scope.spawn(move || {
+                        if self.wait_for(stage) {
+                            self.finish(number, stage);
+                        }
+                    });
+                }
+            }),
+        }
+        let mut stages = self.board.stages();
+        if let Some(error) = stages.failed.take() {
+            return Err(error);
+        }
+        let last = stages.done.pop().flatten();
+        let done = last.ok_or_else(|| Error::new(Kind::Input, "the Dockerfile has no stage"))?;
+        Ok(done.draft.clone())
+    }
+
+    fn finish(&self, number: usize, stage: &Stage) {
+        let done = self.stage(stage);
+        let mut stages = self.board.stages();
+        match done {
+            Ok(done) => stages.done[number] = Some(Arc::new(done)),
+            Err(error) => {
+                stages.over = true;
+                stages.failed.get_or_insert(error);
+            }
+        }
+        self.board.changed.notify_all();
+    }
+
+    /// Waits until everything that a stage needs is there; tells if it ever will be.
+    fn wait_for(&self, stage: &Stage) -> bool {
+        let needed = needed(stage);
+        let mut stages = self.board.stages();
+        loop {
+            if stages.over {
+                return false;
+            }
+            if needed.iter().all(|stage| stages.done[*stage].is_some()) {
+                return true;
+            }
+            let waited = self.board.changed.wait(stages);
+            stages = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether another stage has failed, so that all of it is in vain.
+    pub(super) fn is_over(&self) -> bool {
+        self.board.stages().over
+    }
+
+    /// A stage that this one waited for.
+    pub(super) fn finished(&self, stage: usize) -> Result<Arc<Done>> {
+        let stages = self.board.stages();
+        let done = stages.done.get(stage).cloned().flatten();
+        done.ok_or_else(|| Error::new(Kind::Bug, "the stage is not built"))
+    }
+
+    /// The files of an image that was looked up.
+    pub(super) fn files(&self, name: &str) -> Result<Arc<RootFs>> {
+        let image = self.images.get(name).cloned();
+        image.ok_or_else(|| Error::new(Kind::Bug, "the image was not looked up"))
+    }
+
+    /// A named build context.
+    pub(super) fn named(&self, name: &str) -> Result<Context> {
+        let message = format!("there is no build context `{name}`");
+        Err(Error::new(Kind::Input, message))
+    }
+
+    /// Shows that a stage starts.
+    pub(super) fn from(&self, stage: &Stage, total: usize) {
+        let from = match &stage.base {
+            Base::Scratch => "scratch".to_owned(),
+            Base::Image(name) | Base::Context(name) => name.clone(),
+            // It was shown when it was built.
+            Base::Stage(_) => return,
+        };
+        let name = self.name(stage, (1, total), format!("FROM {from}"));
+        self.progress.step(&name).finish();
+    }
+
+    /// Shows that a step starts, if it is one that is shown.
+    pub(super) fn task(
+        &self,
+        stage: &Stage,
+        step: &Step,
+        place: (usize, usize),
+    ) -> Box<dyn StepTask + '_> {
+        let shown = matches!(
+            step.action,
+            Action::Copy(_) | Action::Add(_) | Action::Run(_) | Action::Workdir(_)
+        );
+        if !shown {
+            return Box::new(crate::Silent);
+        }
+        let text = self.text.text.get(step.span.start..step.span.end);
+        let words: Vec<&str> = text.unwrap_or_default().split_whitespace().collect();
+        self.progress
+            .step(&self.name(stage, place, words.join(" ")))
+    }
+
+    fn name(&self, stage: &Stage, (number, total): (usize, usize), text: String) -> StepName {
+        let several = self.plan.stages.len() > 1;
+        let named = || {
+            stage
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("stage-{}", stage.index))
+        };
+        StepName {
+            stage: several.then(named),
+            number,
+            total,
+            text,
+            platform: (self.request.platforms.len() > 1).then(|| self.platform.to_string()),
+        }
+    }
+}
+
+/// Everything that the stages do.
+fn actions(plan: &Plan) -> impl Iterator<Item = &Action> {
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    steps.map(|step| &step.action)
+}
+
+/// Where a step takes files from.
+fn sources(action: &Action) -> impl Iterator<Item = &From> {
+    let copied = match action {
+        Action::Copy(copy) => Some(&copy.from),
+        _ => None,
+    };
+    let mounted = match action {
+        Action::Run(run) => mounted(run),
+        _ => Vec::new(),
+    };
+    copied.into_iter().chain(mounted)
+}
+
+fn mounted(run: &RunAction) -> Vec<&From> {
+    let from = run.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind { from, .. } => Some(from),
+        MountKind::Cache { from, .. } => from.as_ref(),
+        _ => None,
+    });
+    from.collect()
+}
+
+fn image_name(from: &From) -> Option<&str> {
+    match from {
+        From::Image(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// The stages that a stage needs, by their places in the plan.
+fn needed(stage: &Stage) -> Vec<usize> {
+    let base = match stage.base {
+        Base::Stage(stage) => Some(stage),
+        _ => None,
+    };
+    let from = stage.steps.iter().flat_map(|step| sources(&step.action));
+    let from = from.filter_map(|from| match from {
+        From::Stage(stage) => Some(*stage),
+        _ => None,
+    });
+    base.into_iter().chain(from).collect()
+}

@@ -1,0 +1,156 @@
+//! The Dockerfile itself: read, and planned as far as its base images are known.
+
+use std::fs;
+use std::path::Path;
+
+use smidge_dockerfile::plan::{self, Platform};
+use smidge_dockerfile::{Dockerfile, Plan, PlanOptions, parse};
+
+use super::base::{self, Bases};
+use super::report::Text;
+use crate::build::request::BuildRequest;
+use crate::{Engine, Error, Kind, Note, Progress, Result};
+
+/// What a Dockerfile asks for.
+pub(super) struct Planned {
+    /// Its text.
+    pub(super) text: Text,
+    /// The stages that are needed.
+    pub(super) plan: Plan,
+    /// The images that they start from.
+    pub(super) bases: Bases,
+    /// What is worth saying.
+    pub(super) notes: Vec<Note>,
+}
+
+/// The instructions that would be carried out, in order. Nothing is fetched for it.
+pub(in crate::build) fn instructions(
+    file: &Path,
+    request: &BuildRequest,
+    engine: &Engine,
+) -> Result<Vec<String>> {
+    let text = read(file, request)?;
+    let parsed = parse(&text.text);
+    if let Some(error) = text.errors(&parsed.diagnostics) {
+        return Err(error);
+    }
+    let mut options = options(request, engine);
+    // What is not here yet is looked at when it is.
+    let _ = resolve(
+        &parsed.dockerfile,
+        &mut options,
+        &text,
+        &mut |name, platform| base::stored(engine, name, platform),
+    );
+    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    Ok(steps.map(|step| step.history.clone()).collect())
+}
+
+/// Reads and plans a Dockerfile. Images that are missing are fetched.
+pub(super) fn planned(
+    file: &Path,
+    request: &BuildRequest,
+    engine: &Engine,
+    progress: &dyn Progress,
+) -> Result<Planned> {
+    let text = read(file, request)?;
+    let parsed = parse(&text.text);
+    if let Some(error) = text.errors(&parsed.diagnostics) {
+        return Err(error);
+    }
+    let mut options = options(request, engine);
+    let mut bases = Bases::new(request);
+    resolve(
+        &parsed.dockerfile,
+        &mut options,
+        &text,
+        &mut |name, platform| bases.provide(engine, (name, platform), progress),
+    )?;
+    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
+    let found = parsed.diagnostics.iter().chain(&plan.warnings).cloned();
+    let notes = text.notes(&found.collect::<Vec<_>>()).collect();
+    Ok(Planned {
+        text,
+        plan,
+        bases,
+        notes,
+    })
+}
+
+/// Reads the Dockerfile. It goes by the name under which the user can find it.
+fn read(file: &Path, request: &BuildRequest) -> Result<Text> {
+    let name = match &request.file {
+        Some(file) => file.display().to_string(),
+        None if request.path == Path::new(".") => "Dockerfile".to_owned(),
+        None => request.path.join("Dockerfile").display().to_string(),
+    };
+    let bytes = fs::read(file).map_err(|e| Error::io(format!("cannot read `{name}`"), e))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Error::new(Kind::Input, format!("`{name}` is not text in UTF-8")).caused_by(error)
+    })?;
+    Ok(Text { name, text })
+}
+
+fn options(request: &BuildRequest, engine: &Engine) -> PlanOptions {
+    PlanOptions {
+        build_args: request.build_args.clone(),
+        target: request.target.clone(),
+        build_platform: platform(engine, None),
+        platform: platform(engine, request.platform()),
+        ..PlanOptions::default()
+    }
+}
+
+/// What is to be known of a base image.
+type Lookup<'l> = dyn FnMut(&str, &smidge_image::Platform) -> Result<plan::BaseConfig> + 'l;
+
+/// Looks up base images until their triggers (`ONBUILD`) name no new ones.
+fn resolve(
+    dockerfile: &Dockerfile,
+    options: &mut PlanOptions,
+    text: &Text,
+    look_up: &mut Lookup<'_>,
+) -> Result<()> {
+    loop {
+        let images =
+            plan::base_images(dockerfile, options).map_err(|found| text.refusal(&found))?;
+        let known = options.bases.len();
+        for image in images {
+            if options.bases.contains_key(&image.name) {
+                continue;
+            }
+            let wanted = image.platform.as_ref().unwrap_or(&options.platform);
+            let wanted = convert(wanted);
+            let config = look_up(&image.name, &wanted).map_err(text.locate(image.span))?;
+            options.bases.insert(image.name, config);
+        }
+        if options.bases.len() == known {
+            return Ok(());
+        }
+    }
+}
+
+/// The platform to build for, in the words of the plan.
+pub(super) fn platform(engine: &Engine, wanted: Option<&smidge_image::Platform>) -> Platform {
+    match wanted {
+        Some(wanted) => Platform {
+            os: wanted.os.clone(),
+            architecture: wanted.architecture.clone(),
+            variant: wanted.variant.clone(),
+        },
+        None => Platform {
+            architecture: engine.host.architecture().to_owned(),
+            ..Platform::default()
+        },
+    }
+}
+
+/// A platform of the plan in the words of images.
+pub(super) fn convert(platform: &Platform) -> smidge_image::Platform {
+    smidge_image::Platform {
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        ..smidge_image::Platform::linux(&platform.architecture)
+    }
+}

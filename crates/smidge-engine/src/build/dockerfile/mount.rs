@@ -1,0 +1,323 @@
+//! What `RUN --mount` brings in.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, setxattr};
+use smidge_dockerfile::plan::{From, MountKind, RunAction, StepMount};
+use smidge_image::Claim;
+use smidge_run::Mount;
+
+use super::builder::Builder;
+use super::cache::KeyMaker;
+use super::context::Context;
+use super::copy::{Copying, Manner};
+use super::stage::State;
+use crate::build::assembly::Packer as _;
+use crate::build::draft::{build_time, directories};
+use crate::build::layer::Layer;
+use crate::{Error, Kind, Result};
+
+/// Where the files of a bind mount are put in a layer of its own.
+const ROOT: &str = "/mount";
+
+/// What the mounts of a step come to.
+#[derive(Default)]
+pub(super) struct Mounted {
+    /// What the sandbox mounts.
+    pub(super) mounts: Vec<Mount>,
+    /// What the program finds in its environment.
+    pub(super) env: Vec<String>,
+}
+
+/// Who a file of a mount belongs to.
+#[derive(Clone, Copy)]
+struct Owner {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Builder<'_> {
+    /// Adds everything to a key on which the outcome of the step depends: what is mounted where, and
+    /// the files of bind mounts. Caches, secrets and agents may change.
+    pub(super) fn add_mounts(
+        &self,
+        key: &mut KeyMaker,
+        state: &State,
+        run: &RunAction,
+    ) -> Result<()> {
+        for mount in &run.mounts {
+            key.add(format!(
+                "{:?} {:?} {}",
+                mount.kind, mount.target, mount.read_only
+            ));
+            if let MountKind::Bind { from, source } = &mount.kind {
+                let source = source.as_deref().unwrap_or("/");
+                let layer = self.bound(state, (from, source))?;
+                key.add(layer.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything that the step's mounts need, below a directory.
+    pub(super) fn mounts(&self, state: &State, run: &RunAction, dir: &Path) -> Result<Mounted> {
+        let mut mounted = Mounted::default();
+        for (number, mount) in run.mounts.iter().enumerate() {
+            self.mount(state, mount, &dir.join(number.to_string()), &mut mounted)
+                .map_err(self.text.locate(mount.span))?;
+        }
+        if let Some(script) = &run.script {
+            let path = dir.join("script");
+            write(&path, script.content.as_bytes(), 0o755)?;
+            let place = format!("/dev/pipes/{}", script.name);
+            mounted.mounts.push(bind(path, place, true));
+        }
+        Ok(mounted)
+    }
+
+    fn mount(
+        &self,
+        state: &State,
+        mount: &StepMount,
+        place: &Path,
+        mounted: &mut Mounted,
+    ) -> Result<()> {
+        let target = mount.target.clone().unwrap_or_default();
+        match &mount.kind {
+            MountKind::Bind { from, source } => {
+                let source = source.as_deref().unwrap_or("/");
+                let path = self.bind_source(state, (from, source), mount.read_only, place)?;
+                mounted.mounts.push(bind(path, target, mount.read_only));
+            }
+            MountKind::Cache { .. } => {
+                let path = self.cache(state, &mount.kind)?;
+                mounted.mounts.push(bind(path, target, mount.read_only));
+            }
+            MountKind::Tmpfs { size } => mounted.mounts.push(Mount {
+                source: PathBuf::new(),
+                destination: target,
+                read_only: mount.read_only,
+                kind: smidge_run::MountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                },
+            }),
+            MountKind::Secret { .. } => self.secret(mount, place, mounted)?,
+            MountKind::Ssh { .. } => self.agent(mount, mounted)?,
+        }
+        Ok(())
+    }
+
+    /// A layer with what a bind mount brings, below [`ROOT`]: its files, or the one file.
+    fn bound(&self, state: &State, (from, source): (&From, &str)) -> Result<smidge_image::DiffId> {
+        let context = self.source(from)?;
+        let manner = Manner {
+            destination: ROOT.to_owned(),
+            many: false,
+            owner: None,
+            keep_owner: matches!(from, From::Stage(_) | From::Image(_)),
+            mode: None,
+            unpack: false,
+            mtime: build_time(&self.engine.host),
+            reason: "a bind mount".to_owned(),
+        };
+        let _ = state;
+        let lower = crate::build::layer::RootFs::default();
+        let mut copying = Copying::new(&lower, &manner, self.scratch);
+        copying.copy(&context, source)?;
+        let (mut layer, _): (Layer, _) = copying.finish();
+        layer.complete(&lower, manner.mtime);
+        Ok(self.packer(None).pack(&layer, self.progress)?.diff_id)
+    }
+
+    fn bind_source(
+        &self,
+        state: &State,
+        source: (&From, &str),
+        read_only: bool,
+        place: &Path,
+    ) -> Result<PathBuf> {
+        let diff_id = self.bound(state, source)?;
+        let descriptor = self.stored(diff_id)?;
+        let layer = directories(&[(descriptor, diff_id)], &self.engine.store)?;
+        let path = layer
+            .into_iter()
+            .next()
+            .unwrap_or_default()
+            .join(&ROOT[1..]);
+        if read_only {
+            return Ok(path);
+        }
+        // What is written is not kept.
+        copy_tree(&path, place)?;
+        Ok(place.to_owned())
+    }
+
+    fn cache(&self, state: &State, kind: &MountKind) -> Result<PathBuf> {
+        let MountKind::Cache {
+            id,
+            from,
+            source,
+            sharing,
+            mode,
+            uid,
+            gid,
+        } = kind
+        else {
+            return Err(Error::new(Kind::Bug, "it is no cache mount"));
+        };
+        let _ = sharing;
+        let name = smidge_image::Digest::of(id.as_bytes()).hex();
+        let path = self.engine.store.root().join("cache/mounts").join(name);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        fs::create_dir_all(&path)
+            .map_err(|e| Error::io(format!("cannot make `{}`", path.display()), e))?;
+        if let Some(from) = from {
+            let source = source.as_deref().unwrap_or("/");
+            let from = self.bind_source(state, (from, source), true, Path::new(""))?;
+            copy_tree(&from, &path)?;
+        }
+        let owner = Owner {
+            mode: mode.unwrap_or(0o755),
+            uid: uid.unwrap_or(0),
+            gid: gid.unwrap_or(0),
+        };
+        self.own(&path, owner)?;
+        Ok(path)
+    }
+
+    fn secret(&self, mount: &StepMount, place: &Path, mounted: &mut Mounted) -> Result<()> {
+        let MountKind::Secret {
+            id,
+            env,
+            required,
+            mode,
+            uid,
+            gid,
+        } = &mount.kind
+        else {
+            return Ok(());
+        };
+        let Some(secret) = self.secrets.get(id) else {
+            if !required {
+                return Ok(());
+            }
+            let message = format!("the secret `{id}` is required, and was not given");
+            return Err(Error::new(Kind::Input, message)
+                .with_hint(format!("give it: `--secret id={id},src=PATH`")));
+        };
+        if let Some(name) = env {
+            let text = String::from_utf8_lossy(secret);
+            mounted.env.push(format!("{name}={text}"));
+        }
+        if let Some(target) = &mount.target {
+            let owner = Owner {
+                mode: mode.unwrap_or(0o400),
+                uid: uid.unwrap_or(0),
+                gid: gid.unwrap_or(0),
+            };
+            write(place, secret, owner.mode)?;
+            self.own(place, owner)?;
+            mounted
+                .mounts
+                .push(bind(place.to_owned(), target.clone(), true));
+        }
+        Ok(())
+    }
+
+    fn agent(&self, mount: &StepMount, mounted: &mut Mounted) -> Result<()> {
+        let MountKind::Ssh { id, required, .. } = &mount.kind else {
+            return Ok(());
+        };
+        let Some(socket) = self.agents.get(id) else {
+            if !required {
+                return Ok(());
+            }
+            let message = format!("the ssh agent `{id}` is required, and was not given");
+            return Err(
+                Error::new(Kind::Input, message).with_hint(format!("give it: `--ssh {id}`"))
+            );
+        };
+        let place = mount.target.clone();
+        let place = place.unwrap_or_else(|| {
+            let number = mounted.mounts.len();
+            format!("/run/buildkit/ssh_agent.{number}")
+        });
+        mounted.env.push(format!("SSH_AUTH_SOCK={place}"));
+        mounted.mounts.push(bind(socket.clone(), place, false));
+        Ok(())
+    }
+
+    /// Where a mount's or copy's files come from.
+    pub(super) fn source(&self, from: &From) -> Result<Context> {
+        match from {
+            From::Context => Ok(self.context.clone()),
+            From::Stage(stage) => {
+                let done = self.finished(*stage)?;
+                Ok(Context::stage(done.rootfs.clone(), &done.name))
+            }
+            From::Image(name) => Ok(Context::stage(self.files(name)?, name)),
+            From::Named(name) => self.named(name),
+        }
+    }
+
+    /// Gives a file that the sandbox will show an owner and a mode.
+    fn own(&self, path: &Path, owner: Owner) -> Result<()> {
+        let failed = |source| Error::io(format!("cannot prepare `{}`", path.display()), source);
+        let mode = fs::Permissions::from_mode(owner.mode);
+        fs::set_permissions(path, mode).map_err(failed)?;
+        if self.engine.host.uid == 0 {
+            return chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed);
+        }
+        let claim = Claim {
+            uid: owner.uid,
+            gid: owner.gid,
+            ..Claim::default()
+        };
+        let text = claim.to_string();
+        setxattr(path, Claim::ATTRIBUTE, text.as_bytes(), XattrFlags::empty())
+            .map_err(|errno| failed(errno.into()))
+    }
+}
+
+fn bind(source: PathBuf, destination: String, read_only: bool) -> Mount {
+    Mount {
+        source,
+        destination,
+        read_only,
+        kind: smidge_run::MountKind::Bind,
+    }
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let failed = |source| Error::io(format!("cannot write `{}`", path.display()), source);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    fs::write(path, bytes).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
+}
+
+/// Copies a file or a directory with all that is in it, as far as the caller may own it.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let failed = |source| Error::io(format!("cannot copy `{}`", from.display()), source);
+    let metadata = from.symlink_metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        fs::create_dir_all(to).map_err(failed)?;
+        for entry in fs::read_dir(from).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return fs::set_permissions(to, metadata.permissions()).map_err(failed);
+    }
+    if metadata.is_symlink() {
+        let target = fs::read_link(from).map_err(failed)?;
+        return std::os::unix::fs::symlink(target, to).map_err(failed);
+    }
+    fs::copy(from, to).map(drop).map_err(failed)
+}

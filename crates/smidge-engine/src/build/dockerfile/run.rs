@@ -1,0 +1,392 @@
+//! `RUN`: a program sees the image so far, and what it leaves behind is the next layer.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use smidge_dockerfile::instruction::{Network, Security};
+use smidge_dockerfile::plan::RunAction;
+use smidge_image::{Descriptor, DiffId, Digest, LayerPath, Tree as _, media_type};
+use smidge_run::{Finished, IdMap, Mount, MountKind, Spec, Streams, capability};
+use smidge_store::{CachedStep, Ownership, SnapshotOptions, Times};
+
+use super::builder::Builder;
+use super::cache::{Cached, KeyMaker};
+use super::mount::Mounted;
+use super::stage::{At, State};
+use crate::build::assembly::Packer as _;
+use crate::build::draft::{Below, StepLayer, Stored, build_time, directories};
+use crate::container::{Account, emulator, find_user};
+use crate::{Error, Kind, Result, StepTask, Stream};
+
+/// What `PATH` is if nobody says.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the machine is called in which a program builds.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// A program that is to run.
+struct Job<'a> {
+    run: &'a RunAction,
+    account: Account,
+    /// Its environment, less what mounts and proxies add.
+    env: Vec<String>,
+}
+
+impl Builder<'_> {
+    /// Runs a program, unless it is known what it leaves behind; `None` if that is nothing.
+    pub(super) fn run(
+        &self,
+        state: &mut State,
+        at: &At<'_>,
+        run: &RunAction,
+    ) -> Result<Option<Stored>> {
+        if self.is_over() {
+            return Err(Error::new(Kind::Host, "another stage has failed"));
+        }
+        self.allowed(run)?;
+        self.settle(state)?;
+        let job = self.job(state, at, run)?;
+        let key = self.key(state, at, &job)?;
+        let known = self.engine.store.cached_step(&key);
+        if let Some(known) = known.filter(|_| self.trusts(at.stage)) {
+            at.task.cached();
+            let size = known.size;
+            return Ok(known.diff_id.map(|diff_id| Stored { diff_id, size }));
+        }
+        let stored = self.execute(state, at, &job)?;
+        let step = CachedStep {
+            diff_id: stored.map(|stored| stored.diff_id),
+            size: stored.map_or(0, |stored| stored.size),
+            description: at.step.history.clone(),
+        };
+        self.engine.store.keep_step(&key, &step)?;
+        Ok(stored)
+    }
+
+    /// Refuses what nobody has allowed.
+    fn allowed(&self, run: &RunAction) -> Result<()> {
+        let allow = &self.request.dockerfile.allow;
+        if run.security == Security::Insecure && !allow.iter().any(|a| a == "security.insecure") {
+            let message = "`RUN --security=insecure` is not allowed";
+            return Err(Error::new(Kind::Denied, message)
+                .with_hint("allow it: `smidge build --allow security.insecure …`"));
+        }
+        if let Some(device) = run.devices.first() {
+            let message =
+                format!("cannot give `{device}` to a `RUN`: there are no devices of that kind");
+            return Err(Error::new(Kind::Input, message));
+        }
+        Ok(())
+    }
+
+    /// Turns the files that were added since the last program ran into layers that a program can see.
+    fn settle(&self, state: &mut State) -> Result<()> {
+        let draft = &mut state.draft;
+        let mut rootfs = draft.below.rootfs();
+        let mut layers = std::mem::take(&mut draft.below.layers);
+        let above = draft.steps.iter_mut().skip(draft.below.steps);
+        for layer in above.filter_map(|step| step.layer.as_mut()) {
+            if let StepLayer::Files(files) = layer {
+                files.complete(&rootfs, build_time(&self.engine.host));
+                rootfs.apply(files);
+                let stored = self.packer(None).pack(files, self.progress)?;
+                layers.push((stored.descriptor(), stored.diff_id));
+                *layer = StepLayer::Stored(stored);
+            }
+        }
+        draft.below = Below::unpack(layers, draft.steps.len(), &self.engine.store)?;
+        state.rootfs = draft.below.rootfs();
+        Ok(())
+    }
+
+    fn job<'a>(&self, state: &State, at: &At<'_>, run: &'a RunAction) -> Result<Job<'a>> {
+        let account = find_user(&state.rootfs, &at.step.user)?;
+        let environment = at.stage.environment(at.step);
+        let has = |name: &str| environment.iter().any(|(known, _)| known == name);
+        let mut env = Vec::new();
+        if !has("PATH") {
+            env.push(DEFAULT_PATH.to_owned());
+        }
+        if !has("HOME") {
+            env.push(format!("HOME={}", account.home));
+        }
+        env.extend(
+            environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        Ok(Job { run, account, env })
+    }
+
+    /// Names the outcome by everything that it depends on, as far as that can be known.
+    fn key(&self, state: &State, at: &At<'_>, job: &Job<'_>) -> Result<Digest> {
+        let Job { run, account, env } = job;
+        let mut key = KeyMaker::new("run");
+        key.add(state.draft.platform.to_string());
+        for (_, diff_id) in &state.draft.below.layers {
+            key.add(diff_id.0.to_string());
+        }
+        key.add("in");
+        key.add(&at.step.workdir);
+        key.add(format!("{:?}", account.user));
+        run.command
+            .argv
+            .iter()
+            .chain(env)
+            .for_each(|text| key.add(text));
+        if let Some(script) = &run.script {
+            key.add(&script.name);
+            key.add(&script.content);
+        }
+        let options = &self.request.dockerfile;
+        key.add(format!("{:?} {:?}", run.network, run.security));
+        key.add(format!("{:?} {:?}", options.shm_size, options.add_hosts));
+        key.add(format!("{:?}", self.engine.host.source_date_epoch));
+        self.add_mounts(&mut key, state, run)?;
+        Ok(key.finish())
+    }
+
+    fn execute(&self, state: &State, at: &At<'_>, job: &Job<'_>) -> Result<Option<Stored>> {
+        let dir = self.scratch.subdirectory()?;
+        let mounted = self.mounts(state, job.run, &dir.join("mounts"))?;
+        let spec = self.spec(state, at, job, (&dir, &mounted))?;
+        let began = SystemTime::now();
+        let finished = self.watch(&spec, at.task)?;
+        drop(mounted.env);
+        if finished.status != 0 {
+            return Err(failed(at, &finished));
+        }
+        let options = SnapshotOptions {
+            times: self.times(began),
+            stubs: stubs(state, &spec),
+            lower: spec.layers.clone(),
+            link_owners: finished.link_owners.into_iter().collect::<BTreeMap<_, _>>(),
+            ..SnapshotOptions::new(Ownership::of_caller())
+        };
+        let snapshot = self.engine.store.snapshot(&dir.join("upper"), &options)?;
+        smidge_run::remove_tree(&spec.id_map, &dir)?;
+        let (diff_id, size) = (snapshot.diff_id, snapshot.size);
+        Ok((snapshot.entries > 0).then_some(Stored { diff_id, size }))
+    }
+
+    /// Files that the program made bear its time, which is another one each time. Unless the user has
+    /// named a time, those that it only unpacked keep theirs.
+    fn times(&self, began: SystemTime) -> Times {
+        let since = began.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Times {
+            since: i64::try_from(since.as_secs()).ok(),
+            clamp: self.engine.host.source_date_epoch.is_some(),
+            value: build_time(&self.engine.host),
+        }
+    }
+
+    fn spec(
+        &self,
+        state: &State,
+        at: &At<'_>,
+        job: &Job<'_>,
+        (dir, mounted): (&Path, &Mounted),
+    ) -> Result<Spec> {
+        let host = &self.engine.host;
+        let store = &self.engine.store;
+        let mut layers = directories(&state.draft.below.layers, store)?;
+        let skeleton = store.root().join("skeleton");
+        if smidge_run::make_skeleton(&skeleton).is_ok() {
+            layers.push(skeleton);
+        }
+        let emulator = emulator(&state.draft.platform, host);
+        let root = host.uid == 0;
+        let id_map = match root {
+            true if emulator.is_some() => IdMap::identity()?,
+            true => IdMap::None,
+            false => IdMap::Single {
+                uid: 0,
+                gid: 0,
+                host_uid: host.uid,
+                host_gid: host.gid,
+            },
+        };
+        let proxies = self.plan.proxy.iter();
+        let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
+        let own = job.env.iter().chain(&mounted.env).cloned();
+        let insecure = job.run.security == Security::Insecure;
+        let network = self.network(job.run)?;
+        Ok(Spec {
+            id: format!("build-{}", std::process::id()),
+            layers,
+            args: job.run.command.argv.clone(),
+            env: proxies.chain(own).collect(),
+            cwd: at.step.workdir.clone(),
+            user: job.account.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            mounts: self
+                .own_files(dir)?
+                .into_iter()
+                .chain(mounted.mounts.iter().cloned())
+                .collect(),
+            read_only: false,
+            tty: false,
+            stdin: false,
+            init: false,
+            network,
+            ports: Vec::new(),
+            id_map,
+            capabilities: capability::DEFAULT,
+            seccomp: !insecure,
+            no_new_privileges: false,
+            // What a machine that goes down has not written is not missed.
+            cleanup: vec![dir.to_owned()],
+            log: false,
+            dir: dir.to_owned(),
+            emulator,
+            pretend: !root,
+            shm_size: self.request.dockerfile.shm_size,
+            limits: self.limits.clone(),
+            insecure,
+        })
+    }
+
+    fn network(&self, run: &RunAction) -> Result<smidge_run::Network> {
+        let wanted = self.request.dockerfile.network.as_deref();
+        match (run.network, wanted) {
+            (Network::None, _) | (Network::Default, Some("none")) => Ok(smidge_run::Network::None),
+            (Network::Host, _) | (Network::Default, None | Some("host" | "default")) => {
+                Ok(smidge_run::Network::Host)
+            }
+            (Network::Default, Some(other)) => {
+                let message = format!("unknown network `{other}`");
+                Err(Error::new(Kind::Input, message)
+                    .with_hint("`--network` takes `default`, `host` or `none` in a build"))
+            }
+        }
+    }
+
+    /// The files that every container has in `/etc`.
+    fn own_files(&self, dir: &Path) -> Result<Vec<Mount>> {
+        let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let mut hosts =
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+                .to_owned();
+        for (name, address) in &self.hosts {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+        let files = [("hosts", hosts), ("resolv.conf", resolver)];
+        let mount = |(name, text): (&str, String)| {
+            let source = dir.join(name);
+            fs::write(&source, text)
+                .map_err(|e| Error::io(format!("cannot write `{}`", source.display()), e))?;
+            Ok(Mount {
+                source,
+                destination: format!("/etc/{name}"),
+                read_only: false,
+                kind: MountKind::Bind,
+            })
+        };
+        files.into_iter().map(mount).collect()
+    }
+
+    /// Starts the program and shows what it writes, to its end.
+    fn watch(&self, spec: &Spec, task: &dyn StepTask) -> Result<Finished> {
+        let spawner = self.spawner.as_ref();
+        let spawner = spawner.ok_or_else(|| Error::new(Kind::Bug, "no program can be started"))?;
+        let piped = |source| Error::io("cannot make a pipe", source);
+        let (mut stdout, out) = io::pipe().map_err(piped)?;
+        let (mut stderr, err) = io::pipe().map_err(piped)?;
+        let nothing =
+            File::open("/dev/null").map_err(|e| Error::io("cannot open `/dev/null`", e))?;
+        let streams = Streams {
+            stdin: OwnedFd::from(nothing),
+            stdout: OwnedFd::from(out),
+            stderr: OwnedFd::from(err),
+        };
+        let running = spawner.spawn(spec, streams)?;
+        thread::scope(|scope| {
+            scope.spawn(|| pass_on(&mut stderr, Stream::Stderr, task));
+            pass_on(&mut stdout, Stream::Stdout, task);
+        });
+        Ok(running.wait()?)
+    }
+
+    /// What writes layers.
+    pub(super) fn packer(&self, stage: Option<&smidge_dockerfile::plan::Stage>) -> Cached<'_> {
+        Cached {
+            store: &self.engine.store,
+            trusted: stage.is_none_or(|stage| self.trusts(stage)),
+        }
+    }
+
+    /// Whether what is known of a stage counts.
+    fn trusts(&self, stage: &smidge_dockerfile::plan::Stage) -> bool {
+        let options = &self.request.dockerfile;
+        let named =
+            |name: &String| Some(name) == stage.name.as_ref() || *name == stage.index.to_string();
+        !options.no_cache && !options.no_cache_filter.iter().any(named)
+    }
+
+    /// What a manifest would say of a layer that was packed here.
+    pub(super) fn stored(&self, diff_id: DiffId) -> Result<Descriptor> {
+        let path = self
+            .engine
+            .store
+            .root()
+            .join("blobs/sha256")
+            .join(diff_id.0.hex());
+        let size = path.metadata().map(|metadata| metadata.size());
+        let size = size.map_err(|e| Error::io(format!("cannot read `{}`", path.display()), e))?;
+        Ok(Descriptor::new(media_type::LAYER, diff_id.0, size))
+    }
+}
+
+/// Passes on what a program writes until it has no more.
+fn pass_on(from: &mut io::PipeReader, stream: Stream, task: &dyn StepTask) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        task.output(stream, &buffer[..read]);
+    }
+}
+
+/// The places that the sandbox makes for its mounts where the image has none, with what is above
+/// them.
+fn stubs(state: &State, spec: &Spec) -> Vec<LayerPath> {
+    let mut stubs = Vec::new();
+    for mount in &spec.mounts {
+        let Ok(place) = LayerPath::parse(mount.destination.as_bytes()) else {
+            continue;
+        };
+        for path in place.ancestors().chain([place.clone()]) {
+            if !path.is_root() && matches!(state.rootfs.resolve(path.as_bytes()), Ok(None)) {
+                stubs.push(path);
+            }
+        }
+    }
+    stubs
+}
+
+/// A program that did not succeed.
+fn failed(at: &At<'_>, finished: &Finished) -> Error {
+    let command = at.step.history.strip_suffix(" # buildkit");
+    let command: String = command
+        .unwrap_or(&at.step.history)
+        .chars()
+        .take(120)
+        .collect();
+    let how = match finished.signal {
+        Some(signal) => {
+            let name =
+                smidge_run::signal_name(signal).unwrap_or_else(|| format!("signal {signal}"));
+            format!("was killed by {name}")
+        }
+        None => format!("failed with exit status {}", finished.status),
+    };
+    let error = Error::new(Kind::Input, format!("`{command}` {how}"));
+    match finished.status {
+        137 => error.with_hint("it may have had too little memory"),
+        _ => error,
+    }
+}
