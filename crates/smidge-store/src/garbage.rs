@@ -49,7 +49,7 @@ pub(crate) struct Reachable {
 
 impl Reachable {
     /// Whether a layer's diff id, or a blob's digest, is among it.
-    fn has(&self, hex: &str) -> bool {
+    pub(crate) fn has(&self, hex: &str) -> bool {
         let blob = Digest::from_hex(hex).is_ok_and(|digest| self.blobs.contains(&digest));
         blob || self.layers.contains(hex)
     }
@@ -231,7 +231,7 @@ impl Store {
     }
 
     /// As [`Store::discard`], into the account of [`Store::prune`].
-    fn reclaim(&self, path: &Path, pruned: &mut Pruned) -> Result<(), Error> {
+    pub(crate) fn reclaim(&self, path: &Path, pruned: &mut Pruned) -> Result<(), Error> {
         match self.discard(path) {
             Ok(bytes) => pruned.bytes += bytes,
             Err(Error::Undeletable { path, .. }) => pruned.left.push(path),

@@ -80,7 +80,7 @@ mod upper;
 pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
 pub use blob::{BlobWriter, VerifiedReader};
-pub use cache::CachedStep;
+pub use cache::{CacheKind, CacheMount, CacheRecord, CachedStep, FileDigests, Sharing};
 pub use check::Problem;
 pub use checkout::Ownership;
 pub use container::Container;

@@ -52,6 +52,13 @@ struct Pins {
 #[derive(Debug)]
 pub struct Lock(File);
 
+impl Lock {
+    /// Takes over a file that is locked.
+    pub(crate) fn of(file: File) -> Self {
+        Self(file)
+    }
+}
+
 impl Drop for Lock {
     /// Closing the file is not enough: a child that was forked meanwhile would keep the lock.
     fn drop(&mut self) {

@@ -9,6 +9,12 @@
 //! cache/files                       digests of files by what stat(2) tells of them
 //! ```
 
+mod files;
+mod mount;
+mod record;
 mod step;
 
+pub use files::FileDigests;
+pub use mount::{CacheMount, Sharing};
+pub use record::{CacheKind, CacheRecord};
 pub use step::CachedStep;
