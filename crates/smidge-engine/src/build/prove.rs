@@ -11,15 +11,25 @@ use super::layer::RootFs;
 use super::library;
 use super::request::BuildRequest;
 use super::target::Target;
-use crate::{Error, Kind, Result, Snippet};
+use crate::{Error, Kind, Note, Result, Snippet};
 
 /// Proves that the image's program can start. An image without one cannot be started at all, and
-/// need not be: its user may say what to run.
-pub(super) fn prove(draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Result<()> {
-    match fault(draft, rootfs) {
-        Some(fault) => Err(error(fault, draft, rootfs, request)),
-        None => Ok(()),
+/// need not be: its user may say what to run. So may the user of an image that has other programs,
+/// where the one that is missing is a default: that is worth a note.
+pub(super) fn prove(draft: &mut Draft, rootfs: &RootFs, request: &BuildRequest) -> Result<()> {
+    let Some(fault) = fault(draft, rootfs) else {
+        return Ok(());
+    };
+    let error = error(fault, draft, rootfs, request);
+    let has_others = !draft.below.layers.is_empty();
+    if !has_others || draft.config.entrypoint.is_some() {
+        return Err(error);
     }
+    draft.notes.push(Note {
+        message: error.to_string(),
+        snippet: error.snippet().cloned(),
+    });
+    Ok(())
 }
 
 /// Why the image's program cannot start, if it cannot.

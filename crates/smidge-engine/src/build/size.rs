@@ -5,7 +5,7 @@ use std::io;
 use smidge_image::{Effort, compress_gzip};
 use smidge_store::{Compression, Image, Store};
 
-use super::draft::Draft;
+use super::draft::{Draft, StepLayer};
 use super::layer::{Layer, RootFs};
 use super::response::{Sizes, Transfer};
 use crate::{Progress, Result};
@@ -30,9 +30,17 @@ pub(super) fn measure(
         task.finish();
         Transfer::Exact(size)
     } else {
+        let added: u64 = draft
+            .steps
+            .iter()
+            .filter_map(|step| step.layer.as_ref())
+            .map(judge)
+            .sum();
+        let base = draft.base.iter().flat_map(|base| &base.layers);
+        let base: u64 = base.map(|(layer, _)| layer.size).sum();
         let layers: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
-        let estimate: u64 = draft.layers().map(estimate).sum();
-        Transfer::About(disk.saturating_sub(layers).saturating_add(estimate))
+        let documents = disk.saturating_sub(layers);
+        Transfer::About(documents.saturating_add(base).saturating_add(added))
     };
     let program = draft
         .program()
@@ -42,6 +50,15 @@ pub(super) fn measure(
         transfer,
         program: program.map(|member| member.entry.size()),
     })
+}
+
+/// Judges what a layer compresses to.
+fn judge(layer: &StepLayer) -> u64 {
+    match layer {
+        StepLayer::Files(files) => estimate(files),
+        // What programs and systems are made of comes down to this, more or less.
+        StepLayer::Stored(stored) => stored.size / 5 * 2,
+    }
 }
 
 /// Judges what a layer compresses to by three samples of its largest file.

@@ -136,7 +136,7 @@ impl Engine {
         }
         let rootfs = draft.complete(build_time(&self.host));
         if request.prove {
-            prove::prove(&draft, &rootfs, request)?;
+            prove::prove(&mut draft, &rootfs, request)?;
         }
         Ok(Ready {
             draft,

@@ -369,38 +369,6 @@ fn archives_of_other_compressions_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_said_all_at_once() {
-    let context = Context::new();
-    let text = "FROM alpine AS a\nRUN make\nFROM scratch\nADD https://example.com/x /x\nCOPY --from=busybox /bin/sh /sh\nCOPY --from=a /y /\n";
-    let hint = "\nhint: build this one with `docker build` for now";
-    assert_eq!(
-        shown(&context.dockerfile(text).unwrap_err()),
-        [
-            "cannot build from `alpine` yet: only `FROM scratch` is supported\nDockerfile:1:6 ^^^^^^ not yet",
-            "`RUN` is not supported yet\nDockerfile:2:1 ^^^^^^^^ not yet",
-            "adding from the network is not supported yet\nDockerfile:4:5 ^^^^^^^^^^^^^^^^^^^^^ not yet",
-            "copying from other images is not supported yet\nDockerfile:5:13 ^^^^^^^ not yet",
-        ]
-        .map(|text| format!("{text}{hint}"))
-        .join("\n")
-    );
-    let error = context.dockerfile("FROM scratch\nCOYP a b\n").unwrap_err();
-    assert!(
-        shown(&error).starts_with("unknown instruction `COYP`\nDockerfile:2:1 ^^^^"),
-        "{}",
-        shown(&error)
-    );
-    let missing = BuildRequest {
-        file: Some("none".into()),
-        ..BuildRequest::new(".")
-    };
-    assert_eq!(
-        shown(&context.build(&missing).unwrap_err()),
-        "cannot read `none`"
-    );
-}
-
-#[test]
 fn stages_give_files_and_bases() {
     let context = tree();
     let text = "FROM scratch AS base\nENV A=1\nCOPY dir /d\nENTRYPOINT [\"/e\"]\nCMD [\"c\"]\n\
@@ -595,5 +563,24 @@ fn a_program_that_cannot_start_is_shown_where_it_is_named() {
     assert_eq!(
         shown(&error),
         "`/nope` cannot start: it is not in the image"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_place() {
+    let context = Context::new();
+    let error = context.dockerfile("FROM scratch\nCOYP a b\n").unwrap_err();
+    assert!(
+        shown(&error).starts_with("unknown instruction `COYP`\nDockerfile:2:1 ^^^^"),
+        "{}",
+        shown(&error)
+    );
+    let missing = BuildRequest {
+        file: Some("none".into()),
+        ..BuildRequest::new(".")
+    };
+    assert_eq!(
+        shown(&context.build(&missing).unwrap_err()),
+        "cannot read `none`"
     );
 }

@@ -5,9 +5,10 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{XattrFlags, setxattr};
-use smidge_dockerfile::plan::{From, MountKind, RunAction, StepMount};
+use smidge_dockerfile::plan::{self, From, MountKind, RunAction, StepMount};
 use smidge_image::Claim;
 use smidge_run::Mount;
+use smidge_store::{CacheMount, Sharing};
 
 use super::builder::Builder;
 use super::cache::KeyMaker;
@@ -29,6 +30,8 @@ pub(super) struct Mounted {
     pub(super) mounts: Vec<Mount>,
     /// What the program finds in its environment.
     pub(super) env: Vec<String>,
+    /// The caches among them, for as long as they are in use.
+    pub(super) caches: Vec<CacheMount>,
 }
 
 /// Who a file of a mount belongs to.
@@ -93,8 +96,10 @@ impl Builder<'_> {
                 mounted.mounts.push(bind(path, target, mount.read_only));
             }
             MountKind::Cache { .. } => {
-                let path = self.cache(state, &mount.kind)?;
+                let cache = self.cache(state, &mount.kind)?;
+                let path = cache.path.clone();
                 mounted.mounts.push(bind(path, target, mount.read_only));
+                mounted.caches.push(cache);
             }
             MountKind::Tmpfs { size } => mounted.mounts.push(Mount {
                 source: PathBuf::new(),
@@ -156,7 +161,7 @@ impl Builder<'_> {
         Ok(place.to_owned())
     }
 
-    fn cache(&self, state: &State, kind: &MountKind) -> Result<PathBuf> {
+    fn cache(&self, state: &State, kind: &MountKind) -> Result<CacheMount> {
         let MountKind::Cache {
             id,
             from,
@@ -169,26 +174,27 @@ impl Builder<'_> {
         else {
             return Err(Error::new(Kind::Bug, "it is no cache mount"));
         };
-        let _ = sharing;
-        let name = smidge_image::Digest::of(id.as_bytes()).hex();
-        let path = self.engine.store.root().join("cache/mounts").join(name);
-        if path.is_dir() {
-            return Ok(path);
+        let sharing = match sharing {
+            plan::Sharing::Shared => Sharing::Shared,
+            plan::Sharing::Private => Sharing::Private,
+            plan::Sharing::Locked => Sharing::Locked,
+        };
+        let cache = self.engine.store.cache_mount(id, sharing)?;
+        if !cache.is_new {
+            return Ok(cache);
         }
-        fs::create_dir_all(&path)
-            .map_err(|e| Error::io(format!("cannot make `{}`", path.display()), e))?;
         if let Some(from) = from {
             let source = source.as_deref().unwrap_or("/");
             let from = self.bind_source(state, (from, source), true, Path::new(""))?;
-            copy_tree(&from, &path)?;
+            copy_tree(&from, &cache.path)?;
         }
         let owner = Owner {
             mode: mode.unwrap_or(0o755),
             uid: uid.unwrap_or(0),
             gid: gid.unwrap_or(0),
         };
-        self.own(&path, owner)?;
-        Ok(path)
+        self.own(&cache.path, owner)?;
+        Ok(cache)
     }
 
     fn secret(&self, mount: &StepMount, place: &Path, mounted: &mut Mounted) -> Result<()> {

@@ -158,7 +158,7 @@ impl Builder<'_> {
         let spec = self.spec(state, at, job, (&dir, &mounted))?;
         let began = SystemTime::now();
         let finished = self.watch(&spec, at.task)?;
-        drop(mounted.env);
+        drop(mounted.caches);
         if finished.status != 0 {
             return Err(failed(at, &finished));
         }
