@@ -205,11 +205,6 @@ impl Draft {
         rootfs
     }
 
-    /// The layers whose files are still to be written, bottom first.
-    pub(super) fn layers(&self) -> impl Iterator<Item = &Layer> {
-        self.steps.iter().filter_map(Step::files)
-    }
-
     /// Everything the image starts with: entrypoint and default arguments.
     pub(super) fn argv(&self) -> Vec<String> {
         let RunConfig {
