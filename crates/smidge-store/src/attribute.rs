@@ -147,7 +147,7 @@ mod tests {
         let free: Vec<u8> = [1, 0, 0, 2].into_iter().chain([7; 16]).collect();
         assert_eq!(unbound(&bound), free);
         assert_eq!(unbound(&free), free);
-        assert_eq!(unbound(&[]), []);
+        assert!(unbound(&[]).is_empty());
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub enum Ownership {
     /// user namespace for the ids that it maps.
     Layer,
     /// The caller. Directories get `u+rwx`, files `u+r`, so that the caller can read and remove them;
-    /// the blob keeps the truth.
+    /// devices are empty files. What they should be is a [`Claim`](smidge_image::Claim) beside them,
+    /// except for symbolic links and pipes, which cannot have one: whose they are is lost.
     Caller,
 }
 

@@ -18,10 +18,11 @@ use rustix::fs::{
     mknodat, openat, openat2, statat, symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use smidge_image::{Entry, EntryKind, LayerPath, Whiteout};
+use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
 
 use crate::Ownership;
-use crate::attribute::{OPAQUE, is_kept};
+use crate::attribute::{self, OPAQUE, is_kept};
+use crate::found::claim_for;
 use crate::temp::write_back;
 use crate::tree::Overlaid;
 
@@ -357,8 +358,8 @@ impl<'a> Extractor<'a> {
         self.replacing(parent, name, &link)
     }
 
-    /// Makes a device or a pipe. Who may not make devices gets an empty file, as a container gets its
-    /// devices from the sandbox anyway.
+    /// Makes a device or a pipe. Who may not make devices gets an empty file with a claim, as a
+    /// container gets its devices from the sandbox anyway.
     fn make_node(
         &mut self,
         entry: &Entry,
@@ -367,8 +368,11 @@ impl<'a> Extractor<'a> {
         (kind, major, minor): (FileType, u32, u32),
     ) -> Result<(), Fault> {
         let device = makedev(major, minor);
-        let made = self.replacing(parent, name, &|| {
-            mknodat(parent, name, kind, Mode::RUSR, device)
+        let refuse = self.ownership == Ownership::Caller && kind != FileType::Fifo;
+        let made = self.replacing(parent, name, &|| match refuse {
+            // The kernel would let 0:0 pass, and take it for a whiteout.
+            true => Err(Errno::PERM),
+            false => mknodat(parent, name, kind, Mode::RUSR, device),
         });
         match made {
             Err(Fault::System(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -376,7 +380,8 @@ impl<'a> Extractor<'a> {
                     "`{}` is an empty file instead of a device",
                     entry.path
                 ));
-                drop(self.create(parent, name)?);
+                let file = self.create(parent, name)?;
+                return self.set_attributes(entry, file.as_fd());
             }
             made => made?,
         }
@@ -423,19 +428,29 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Owner, then mode (chown clears set-id bits), then attributes (chown clears capabilities), then
+    /// Owner, then mode (chown clears set-id bits) and attributes (chown clears capabilities), then
     /// time.
     fn set_attributes(&mut self, entry: &Entry, file: BorrowedFd<'_>) -> Result<(), Fault> {
-        let (uid, gid) = owner(entry);
-        let bits = match self.ownership {
+        match self.ownership {
             Ownership::Layer => {
+                let (uid, gid) = owner(entry);
                 unmapped_is_fine(fchown(file, uid, gid))?;
-                entry.mode
+                fchmod(file, mode(entry.mode))?;
+                self.set_extended(entry, file);
             }
-            Ownership::Caller if entry.kind == EntryKind::Directory => entry.mode | 0o700,
-            Ownership::Caller => entry.mode | 0o400,
-        };
-        fchmod(file, mode(bits))?;
+            Ownership::Caller => {
+                let is_directory = entry.kind == EntryKind::Directory;
+                let bits = Claim::widened(entry.mode, is_directory);
+                // While the file can be written: others can only be set by root (xattr(7)).
+                self.set_extended(entry, file);
+                self.set_claim(entry, &claim_for(entry, bits), file);
+                fchmod(file, mode(bits))?;
+            }
+        }
+        Ok(futimens(file, &times(entry))?)
+    }
+
+    fn set_extended(&mut self, entry: &Entry, file: BorrowedFd<'_>) {
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
             let name = OsStr::from_bytes(name);
             if let Err(error) = fsetxattr(file, name, value, XattrFlags::empty()) {
@@ -446,7 +461,20 @@ impl<'a> Extractor<'a> {
                 ));
             }
         }
-        Ok(futimens(file, &times(entry))?)
+    }
+
+    /// Without it, the file is root's and as it is on disk.
+    fn set_claim(&mut self, entry: &Entry, claim: &Claim, file: BorrowedFd<'_>) {
+        if claim.is_empty() || self.whiteouts == Whiteouts::None {
+            return;
+        }
+        if let Err(error) = attribute::set_claim(file, claim) {
+            let name = Claim::ATTRIBUTE;
+            (self.note)(format!(
+                "`{}` lacks the attribute `{name}`: {error}",
+                entry.path
+            ));
+        }
     }
 
     fn set_owner_at(

@@ -41,6 +41,13 @@ impl Found {
         Overlaid::of(&self.stat) == Overlaid::Whiteout
     }
 
+    /// Where its entry is in a layer.
+    pub(crate) fn entry_path(&self) -> LayerPath {
+        let gone = || Whiteout::Removed(self.path.clone()).path();
+        let marker = self.is_whiteout().then(gone).flatten();
+        marker.unwrap_or_else(|| self.path.clone())
+    }
+
     pub(crate) fn has_several_names(&self) -> bool {
         !self.is_directory() && self.stat.st_nlink > 1
     }

@@ -20,6 +20,9 @@ use crate::attribute::{claim_of_path, is_opaque};
 
 /// A directory and all below it, as if it were `/`: no symbolic link leads out of it.
 ///
+/// What files are and whose they are, their [claims](Claim) say; without one, a file of the caller's is
+/// root's.
+///
 /// Needs openat2(2), Linux 5.6.
 #[derive(Debug)]
 pub struct DirTree {
@@ -221,13 +224,11 @@ impl Tree for DirTree {
             uid: stat.st_uid,
             gid: stat.st_gid,
         };
-        Ok(Some(match node.kind {
-            NodeKind::File { .. } | NodeKind::Directory => match claim_of_path(&fd) {
-                Some(claim) => as_claimed(node, &claim),
-                None => node,
-            },
-            _ => node,
-        }))
+        let claim = match node.kind {
+            NodeKind::File { .. } | NodeKind::Directory => claim_of_path(&fd),
+            _ => None,
+        };
+        Ok(Some(as_claimed(node, claim)))
     }
 
     fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
@@ -247,8 +248,15 @@ impl Tree for DirTree {
     }
 }
 
-/// A file as it should be.
-fn as_claimed(node: Node, claim: &Claim) -> Node {
+/// A file as it should be. What an ordinary user unpacks belongs to that user, and is root's unless it
+/// claims otherwise.
+fn as_claimed(node: Node, claim: Option<Claim>) -> Node {
+    let caller = rustix::process::geteuid();
+    let claim = match claim {
+        Some(claim) => claim,
+        None if !caller.is_root() && node.uid == caller.as_raw() => Claim::default(),
+        None => return node,
+    };
     let is_directory = node.kind == NodeKind::Directory;
     Node {
         mode: claim.mode_of(node.mode, is_directory),

@@ -170,7 +170,7 @@ impl<'a> Upper<'a> {
                 }
             }
         }
-        found.sort_by(|a, b| a.path.cmp(&b.path));
+        found.sort_by_cached_key(Found::entry_path);
         Ok(found)
     }
 

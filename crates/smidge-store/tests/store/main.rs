@@ -9,6 +9,7 @@
 
 mod artifact;
 mod blob;
+mod build_cache;
 mod checkout;
 mod container;
 mod crash;
@@ -24,4 +25,5 @@ mod platform;
 mod removal;
 mod rootfs;
 mod save;
+mod snapshot;
 mod transfer;
