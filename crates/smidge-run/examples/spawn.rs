@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         }
     };
     let spawner = Mutex::new(Some(spawner));
-    let running: Mutex<Vec<Arc<Running>>> = Mutex::default();
+    let running: Mutex<Programs> = Mutex::default();
     let paths: Vec<String> = std::env::args().skip(1).collect();
     // Threads that wait for input do not end by themselves, so the scope is left by `exit` below.
     thread::scope(|scope| {
@@ -37,15 +37,37 @@ fn main() -> ExitCode {
     })
 }
 
+/// The programs that have been started.
+#[derive(Default)]
+struct Programs {
+    all: Vec<Arc<Running>>,
+    /// Whether they are to be killed, those included that are only about to be known.
+    condemned: bool,
+}
+
+impl Programs {
+    fn add(&mut self, program: &Arc<Running>) {
+        self.all.push(Arc::clone(program));
+        if self.condemned {
+            program.kill();
+        }
+    }
+
+    fn kill(&mut self) {
+        self.condemned = true;
+        self.all.iter().for_each(|program| program.kill());
+    }
+}
+
 fn finish() -> ! {
     #[expect(clippy::exit, reason = "a thread waits for input that never comes")]
     std::process::exit(0)
 }
 
-fn obey(spawner: &Mutex<Option<Spawner>>, running: &Mutex<Vec<Arc<Running>>>) {
+fn obey(spawner: &Mutex<Option<Spawner>>, running: &Mutex<Programs>) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match line.as_str() {
-            "kill" => lock(running).iter().for_each(|program| program.kill()),
+            "kill" => lock(running).kill(),
             "drop" => *lock(spawner) = None,
             _ => say(&format!("what is `{line}`?")),
         }
@@ -53,7 +75,7 @@ fn obey(spawner: &Mutex<Option<Spawner>>, running: &Mutex<Vec<Arc<Running>>>) {
 }
 
 /// Runs one program to its end and describes that.
-fn run(path: &str, spawner: &Mutex<Option<Spawner>>, running: &Mutex<Vec<Arc<Running>>>) -> String {
+fn run(path: &str, spawner: &Mutex<Option<Spawner>>, running: &Mutex<Programs>) -> String {
     let id = path.rsplit('/').next().unwrap_or(path).replace(".json", "");
     let outcome = || -> Result<String, Box<dyn std::error::Error>> {
         let spec: Spec = serde_json::from_slice(&std::fs::read(path)?)?;
@@ -66,7 +88,7 @@ fn run(path: &str, spawner: &Mutex<Option<Spawner>>, running: &Mutex<Vec<Arc<Run
             Some(spawner) => Arc::new(spawner.spawn(&spec, streams)?),
             None => return Ok("no spawner".to_owned()),
         };
-        lock(running).push(Arc::clone(&program));
+        lock(running).add(&program);
         say(&format!("{id}: runs"));
         let finished = program.wait()?;
         Ok(match finished.signal {

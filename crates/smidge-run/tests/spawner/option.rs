@@ -58,7 +58,7 @@ fn shared_memory_has_the_size_that_is_asked_for() {
 #[test]
 fn an_insecure_program_is_hardly_shut_in() {
     let Some(stage) = Stage::new() else { return };
-    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; touch /proc/sys/kernel/domainname && echo open; \
+    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; grep -q ' /proc/sys ' /proc/mounts || echo open; \
                   mount -t tmpfs tmpfs /bin && echo mounted";
     let mut free = stage.sh("free", script);
     free.insecure = true;
