@@ -8,6 +8,7 @@ use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
+use crate::pretend;
 use crate::spec::{Network, Spec};
 use crate::sys;
 
@@ -122,6 +123,9 @@ fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Handed, RunError> 
     let mut handed = Handed::default();
     let mut ready = false;
     loop {
+        if let Some(listener) = &handed.pretence {
+            pretend::let_pass(listener.as_fd(), channel.as_fd());
+        }
         match channel.receive() {
             Report::Terminal(master) => handed.terminal = Some(master),
             Report::Pretence(listener) => handed.pretence = Some(listener),

@@ -169,20 +169,24 @@ impl<'a> Caller<'a> {
 
     /// The permission bits that new files of the caller's do not get.
     pub(super) fn umask(&self) -> Result<u32, Errno> {
+        u32::from_str_radix(&self.status("Umask")?, 8).map_err(|_| Errno::IO)
+    }
+
+    /// What `/proc/PID/status` says about something (`proc_pid_status(5)`).
+    pub(super) fn status(&self, about: &str) -> Result<String, Errno> {
         let text = self.file("status")?;
-        let line = text
-            .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"Umask:\t"))
-            .ok_or(Errno::IO)?;
-        let digits = str::from_utf8(line).map_err(|_| Errno::IO)?;
-        u32::from_str_radix(digits.trim(), 8).map_err(|_| Errno::IO)
+        let text = String::from_utf8_lossy(&text);
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(about)?.strip_prefix(':'));
+        Ok(value.ok_or(Errno::IO)?.trim().to_owned())
     }
 
     /// The start of a file about the caller in `/proc`.
     pub(super) fn file(&self, name: &str) -> Result<Vec<u8>, Errno> {
         let path = format!("{}/{name}", self.thread());
         let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut buffer = [0; 512];
+        let mut buffer = [0; 4096];
         let length = rustix::io::read(&file, &mut buffer)?;
         Ok(buffer[..length].to_vec())
     }

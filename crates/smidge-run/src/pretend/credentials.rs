@@ -27,6 +27,10 @@ pub(super) struct Credentials {
     pub(super) group: Ids,
     /// Its supplementary groups.
     pub(super) groups: Vec<u32>,
+    /// Whether it may become whom it likes, as far as that does not follow from its user.
+    pub(super) capable: bool,
+    /// Whether it stays so when it is no longer root (`PR_SET_KEEPCAPS`, `SECBIT_NO_SETUID_FIXUP`).
+    pub(super) keeps: bool,
 }
 
 impl Ids {
@@ -115,12 +119,25 @@ impl Credentials {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
             groups: user.groups.clone(),
+            capable: user.uid == 0,
+            keeps: false,
         }
     }
 
-    /// Whether it may become whom it likes.
-    pub(super) fn is_privileged(&self) -> bool {
-        self.user.effective == 0
+    /// What becomes of capabilities when the user has changed (`capabilities(7)`).
+    pub(super) fn follow_user(&mut self) {
+        self.capable = self.user.effective == 0 || self.capable && self.keeps;
+    }
+
+    /// What `execve(2)` makes of them, for a program that is set to a user and a group, or not.
+    pub(super) fn execute(&mut self, user: Option<u32>, group: Option<u32>) {
+        for (ids, set) in [(&mut self.user, user), (&mut self.group, group)] {
+            ids.effective = set.unwrap_or(ids.effective);
+            ids.saved = ids.effective;
+            ids.files = ids.effective;
+        }
+        self.keeps = false;
+        self.capable = self.user.effective == 0;
     }
 
     /// Whether it is in a group, as far as files are concerned.
@@ -154,6 +171,11 @@ impl Identities {
         Self {
             known: vec![Credentials::of(user)],
         }
+    }
+
+    /// Whether all are root, and always were.
+    pub(super) fn are_plain(&self) -> bool {
+        self.known.len() == 1 && self.known.iter().all(|first| first.user == Ids::all(0))
     }
 
     /// What the caller believes.
@@ -203,6 +225,28 @@ mod tests {
             saved,
             files: effective,
         }
+    }
+
+    #[test]
+    fn programs_run_as_their_owners_and_forget_who_they_were() {
+        let mut believed = Credentials::of(&User {
+            uid: 33,
+            gid: 34,
+            groups: Vec::new(),
+        });
+        believed.execute(Some(0), None);
+        assert_eq!(believed.user, ids(33, 0, 0));
+        assert!(believed.capable);
+        believed.keeps = true;
+        believed.user = Ids::all(33);
+        believed.follow_user();
+        assert!(believed.capable);
+        believed.execute(None, Some(7));
+        assert_eq!(
+            (believed.user, believed.group),
+            (Ids::all(33), ids(34, 7, 7))
+        );
+        assert!(!believed.capable && !believed.keeps);
     }
 
     #[test]

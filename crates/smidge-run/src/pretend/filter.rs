@@ -48,15 +48,22 @@ pub(super) enum Call {
     Mknod,
     Mknodat,
     Chroot,
+    Prctl,
+    Execve,
+    Execveat,
 }
 
 /// Flags of `open(2)` with which a file may be made: `O_CREAT` and the part of `O_TMPFILE` that is not
 /// `O_DIRECTORY`.
 const MAKES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
 
-/// Only where the flags in this argument make a file; other calls always.
+/// The bit that tells `PR_SET_KEEPCAPS` and `PR_SET_SECUREBITS` from most of what `prctl(2)` does.
+const KEEPS: u32 = 8;
+
+/// Only where the flags in an argument concern the emulation; other calls always.
 const fn watched(call: Call) -> Action {
     match call {
+        Call::Prctl => Action::NotifyOnBits(0, KEEPS),
         Call::Open => Action::NotifyOnBits(1, MAKES),
         Call::Openat => Action::NotifyOnBits(2, MAKES),
         _ => Action::Notify,
@@ -64,7 +71,7 @@ const fn watched(call: Call) -> Action {
 }
 
 /// The calls that every 64-bit machine has.
-const COMMON: [(c_long, Call); 30] = [
+const COMMON: [(c_long, Call); 33] = [
     (libc::SYS_fchown, Call::Fchown),
     (libc::SYS_fchownat, Call::Fchownat),
     (libc::SYS_fchmod, Call::Fchmod),
@@ -96,6 +103,9 @@ const COMMON: [(c_long, Call); 30] = [
     (libc::SYS_symlinkat, Call::Symlinkat),
     (libc::SYS_mknodat, Call::Mknodat),
     (libc::SYS_chroot, Call::Chroot),
+    (libc::SYS_prctl, Call::Prctl),
+    (libc::SYS_execve, Call::Execve),
+    (libc::SYS_execveat, Call::Execveat),
 ];
 
 /// The older forms, which only older machines have.

@@ -1,14 +1,28 @@
 //! Answers to who a program is, and to whom it wants to be.
 
-use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 
-use super::caller::Caller;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+
+use super::caller::{Caller, Place};
 use super::credentials::{Credentials, Ids};
+use super::file::File;
 use super::filter::Call;
 use super::{Answer, World};
 
 /// `NGROUPS_MAX` of `linux/limits.h`.
 const MOST_GROUPS: usize = 65_536;
+
+/// Of `linux/prctl.h` and `linux/securebits.h`.
+const SET_KEEPCAPS: u32 = 8;
+const SET_SECUREBITS: u32 = 28;
+const NO_FIXUP_OR_KEEP: u64 = 1 << 2 | 1 << 4;
+
+const SET_USER: u32 = 0o4000;
+const SET_GROUP: u32 = 0o2000;
+const GROUP_EXECUTES: u32 = 0o010;
 
 impl World {
     /// `get*id`, `set*id`, `getgroups`, `setgroups`.
@@ -34,25 +48,104 @@ impl World {
             }
         }
     }
+
+    /// `prctl`: the kernel's business, but whether the caller stays capable is good to know.
+    pub(super) fn control(&mut self, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let keeps = match caller.number(0) {
+            SET_KEEPCAPS => caller.argument(1) != 0,
+            SET_SECUREBITS => caller.argument(1) & NO_FIXUP_OR_KEEP != 0,
+            _ => return Ok(Answer::Continue),
+        };
+        let believed = self.identities.of(caller).clone();
+        self.identities
+            .set(caller, Credentials { keeps, ..believed })?;
+        Ok(Answer::Continue)
+    }
+
+    /// `execve`, `execveat`: the kernel's business, but the program may be set to another user. One
+    /// that the kernel will refuse should not change anything, as far as can be told.
+    pub(super) fn execute(&mut self, call: Call, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        if self.identities.are_plain() {
+            return Ok(Answer::Continue);
+        }
+        let place = match call {
+            Call::Execve => caller.place(libc::AT_FDCWD, &caller.text(0)?, 0)?,
+            _ => {
+                let from = caller.number(0).cast_signed();
+                caller.place(from, &caller.text(1)?, caller.number(4))?
+            }
+        };
+        let Ok(file) = File::open(&place) else {
+            return Ok(Answer::Continue);
+        };
+        let claim = self.book.claim(&file);
+        let mode = claim.mode_of(file.mode(), false);
+        if file.kind() != FileType::RegularFile || mode & 0o111 == 0 || !caller.still_waits() {
+            return Ok(Answer::Continue);
+        }
+        let both = SET_GROUP | GROUP_EXECUTES;
+        let user = Some(claim.uid).filter(|_| mode & SET_USER != 0);
+        let group = Some(claim.gid).filter(|_| mode & both == both);
+        let mut believed = self.identities.of(caller).clone();
+        if user.or(group).is_some() && may_be_set(caller, &place) {
+            believed.execute(user, group);
+        } else {
+            believed.execute(None, None);
+        }
+        self.identities.set(caller, believed)?;
+        Ok(Answer::Continue)
+    }
+}
+
+/// Whether the kernel heeds a program's set-id bits: not those of scripts, and not for those who gave
+/// up new privileges (`execve(2)`).
+fn may_be_set(caller: &Caller<'_>, place: &Place) -> bool {
+    let head = || -> Result<[u8; 2], Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file: OwnedFd = rustix::fs::openat(CWD, &place.path, flags, Mode::empty())?;
+        let mut head = [0; 2];
+        rustix::io::read(&file, &mut head)?;
+        Ok(head)
+    };
+    head().is_ok_and(|head| head != *b"#!") && caller.status("NoNewPrivs").as_deref() == Ok("0")
+}
+
+/// Whether the caller may have any users and any groups: as root, or because it has kept the
+/// capabilities `CAP_SETUID` and `CAP_SETGID`.
+fn privileges(caller: &Caller<'_>, believed: &Credentials) -> (bool, bool) {
+    if believed.user.effective == 0 {
+        return (true, true);
+    }
+    if !believed.capable {
+        return (false, false);
+    }
+    let held = caller.status("CapEff").unwrap_or_default();
+    let held = u64::from_str_radix(&held, 16).unwrap_or(0);
+    let holds = |capability: CapabilitySet| held & capability.bits() != 0;
+    (holds(CapabilitySet::SETUID), holds(CapabilitySet::SETGID))
 }
 
 /// Changes credentials as a call asks, and gives its answer.
 fn change(call: Call, caller: &Caller<'_>, believed: &mut Credentials) -> Result<u32, Errno> {
-    let privileged = believed.is_privileged();
+    let (any_user, any_group) = privileges(caller, believed);
+    let before = believed.user;
     let (user, group) = (&mut believed.user, &mut believed.group);
     let [first, second, third] = [0, 1, 2].map(|place| caller.id(place));
     match call {
-        Call::Setuid => user.set(first, privileged)?,
-        Call::Setgid => group.set(first, privileged)?,
-        Call::Setreuid => user.set_two(first, second, privileged)?,
-        Call::Setregid => group.set_two(first, second, privileged)?,
-        Call::Setresuid => user.set_three([first, second, third], privileged)?,
-        Call::Setresgid => group.set_three([first, second, third], privileged)?,
-        Call::Setfsuid => return Ok(user.set_files(first, privileged)),
-        Call::Setfsgid => return Ok(group.set_files(first, privileged)),
-        Call::Setgroups if privileged => believed.groups = new_groups(caller)?,
+        Call::Setuid => user.set(first, any_user)?,
+        Call::Setgid => group.set(first, any_group)?,
+        Call::Setreuid => user.set_two(first, second, any_user)?,
+        Call::Setregid => group.set_two(first, second, any_group)?,
+        Call::Setresuid => user.set_three([first, second, third], any_user)?,
+        Call::Setresgid => group.set_three([first, second, third], any_group)?,
+        Call::Setfsuid => return Ok(user.set_files(first, any_user)),
+        Call::Setfsgid => return Ok(group.set_files(first, any_group)),
+        Call::Setgroups if any_group => believed.groups = new_groups(caller)?,
         Call::Setgroups => return Err(Errno::PERM),
         _ => return Err(Errno::NOSYS),
+    }
+    if believed.user != before {
+        believed.follow_user();
     }
     Ok(0)
 }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! caller       whose call it is: its memory, where its paths lead
-//! credentials  whom it believes to be: set*id, get*id, setgroups
+//! credentials  whom it believes to be, and how that is remembered
+//! identity     set*id, get*id, setgroups, and the programs that are set to a user
 //! file         what is claimed of files, in an attribute of theirs or, where that cannot be, in a table
 //! owner        chown, chmod
 //! status       stat, statx
@@ -14,8 +15,8 @@
 //! ```
 //!
 //! **Does not** restrict anything: a program that believes to be nobody has root's access to files all
-//! the same, but for changing their owners and modes. Nor does it emulate set-user-ID programs, the
-//! credentials that sockets pass on, what `/proc/PID/status` says, or calls of 32-bit programs.
+//! the same, but for changing their owners and modes. Nor does it emulate the credentials that sockets
+//! pass on, what `/proc/PID/status` says, or calls of 32-bit programs.
 //!
 //! The serving process becomes a member of the container's user namespace, so that it may do to the
 //! container's files what the container's root may. The container's root is its root directory and the
@@ -53,6 +54,31 @@ use crate::sys::{self, Notification, Verdict};
 /// received from. Whatever of them it makes itself from then on waits for somebody to answer.
 pub(crate) fn install() -> std::io::Result<OwnedFd> {
     sys::install_listener(&filter::program())
+}
+
+/// Lets every call pass until `channel` has something to say or is closed, as the start of the program
+/// closes it: the call that starts it waits for an answer as well.
+pub(crate) fn let_pass(listener: BorrowedFd<'_>, channel: BorrowedFd<'_>) {
+    loop {
+        // In this order: when the program's own first call is seen, the channel is seen closed.
+        let mut waited = [
+            PollFd::from_borrowed_fd(listener, PollFlags::IN),
+            PollFd::from_borrowed_fd(channel, PollFlags::IN),
+        ];
+        match poll(&mut waited, None) {
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(_) => return,
+        }
+        let [call, report] = waited.map(|fd| fd.revents());
+        if !report.is_empty() {
+            return;
+        }
+        if call.contains(PollFlags::IN)
+            && let Ok(call) = sys::receive(listener)
+        {
+            sys::answer(listener, call.id, Verdict::Continue);
+        }
+    }
 }
 
 /// The emulation for one running container.
@@ -226,6 +252,8 @@ impl World {
             Call::Mkdir | Call::Mkdirat => self.make_directory(call, caller),
             Call::Symlink | Call::Symlinkat => self.make_link(call, caller),
             Call::Mknod | Call::Mknodat => self.make_node(call, caller),
+            Call::Prctl => self.control(caller),
+            Call::Execve | Call::Execveat => self.execute(call, caller),
             _ => self.identify(call, caller),
         }
     }
