@@ -73,6 +73,10 @@ impl Client {
         &self.settings
     }
 
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     /// A name's repository. Nothing is sent yet.
     ///
     /// # Errors

@@ -201,6 +201,11 @@ impl Transport {
         Self { agents }
     }
 
+    /// How fast a body is to come that somebody else reads.
+    pub(crate) fn pace(&self) -> Pace {
+        self.agents.pace(None)
+    }
+
     /// Sends a request and follows redirects.
     ///
     /// # Errors

@@ -277,9 +277,30 @@ impl Wire {
 
     /// Asks a place that is no registry, without credentials. Refusals are errors.
     pub(crate) fn elsewhere(&self, request: &Request<'_>) -> Result<Answer> {
-        let tls = Tls::default();
-        let mut answer =
-            settle(self.patiently(self.effort(), || self.transport.send(request, &tls)))?;
+        self.without_login(request, &Tls::default())
+    }
+
+    /// Asks for a file, with what is set for its host. Refusals are errors.
+    pub(crate) fn file(&self, request: &Request<'_>) -> Result<Answer> {
+        let domain = request.url.authority();
+        let tls = (self.tls)(domain)?;
+        self.without_login(request, &tls)
+            .map_err(|error| match error {
+                Error::Refused { request, fault } if matches!(fault.status, 401 | 403) => {
+                    Error::Denied {
+                        request,
+                        fault,
+                        domain: domain.to_owned(),
+                        credentials: None,
+                    }
+                }
+                error => error,
+            })
+    }
+
+    fn without_login(&self, request: &Request<'_>, tls: &Tls) -> Result<Answer> {
+        let send = || self.transport.send(request, tls);
+        let mut answer = settle(self.patiently(self.effort(), send))?;
         if answer.is_success() {
             return Ok(answer);
         }
