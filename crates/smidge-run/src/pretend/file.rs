@@ -30,6 +30,9 @@ type Key = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Book {
     unmarked: BTreeMap<Key, Entry>,
+    /// What a link of a layer is called once it has been copied to the writable directory: overlayfs
+    /// may show it with either number. The first is the layer's, so no other file ever gets it.
+    copied: BTreeMap<Key, Key>,
     /// The container's writable directory, as the host has it.
     upper: Option<OwnedFd>,
     /// The mount that is the container's root.
@@ -85,6 +88,12 @@ impl File {
         self.handle
     }
 
+    /// Looks at it again, after a change that may have copied it to the writable directory.
+    pub(super) fn refresh(&mut self) -> Result<(), Errno> {
+        self.disk = look(&self.handle, "", AtFlags::EMPTY_PATH)?;
+        Ok(())
+    }
+
     /// Its kind on disk.
     pub(super) fn kind(&self) -> FileType {
         kind(&self.disk)
@@ -124,6 +133,7 @@ impl Book {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {
             unmarked: BTreeMap::new(),
+            copied: BTreeMap::new(),
             upper: rustix::fs::open(upper, flags, Mode::empty()).ok(),
             root: look(root, "", AtFlags::EMPTY_PATH)?.stx_mnt_id,
         })
@@ -183,7 +193,7 @@ impl Book {
             };
             match marked {
                 Ok(()) => {
-                    self.unmarked.remove(&key(&file.disk));
+                    self.forget(file);
                     return Ok(());
                 }
                 // A file system without attributes, or somebody else's file.
@@ -192,22 +202,29 @@ impl Book {
             }
         }
         if *claim == file.unclaimed() {
-            self.unmarked.remove(&key(&file.disk));
+            self.forget(file);
         } else {
+            let (home, shown) = (self.home(file), key(&file.disk));
+            if let Some((_, inode)) = home
+                && inode != shown.1
+            {
+                self.copied.insert(shown, (shown.0, inode));
+            }
             let entry = Entry {
                 claim: *claim,
                 born: born(&file.disk),
                 kind: kind(&file.disk),
-                home: self.home(file),
+                home,
             };
-            self.unmarked.insert(key(&file.disk), entry);
+            self.unmarked.insert(self.key(&file.disk), entry);
         }
         Ok(())
     }
 
     /// Forgets what was believed of another file with the inode that a new one has.
     pub(super) fn forget(&mut self, file: &File) {
-        self.unmarked.remove(&key(&file.disk));
+        let key = self.key(&file.disk);
+        self.unmarked.remove(&key);
     }
 
     /// Whether anything is believed of files that cannot bear it.
@@ -226,8 +243,14 @@ impl Book {
 
     fn entry(&self, disk: &Statx) -> Option<&Entry> {
         self.unmarked
-            .get(&key(disk))
+            .get(&self.key(disk))
             .filter(|entry| entry.born == born(disk) && entry.kind == kind(disk))
+    }
+
+    /// What a file is known by here.
+    fn key(&self, disk: &Statx) -> Key {
+        let shown = key(disk);
+        self.copied.get(&shown).copied().unwrap_or(shown)
     }
 
     /// Finds a file in the container's writable directory. Overlayfs may show other numbers for it, so

@@ -27,7 +27,7 @@ impl World {
             _ => (here(caller, 0)?, 1),
         };
         let (uid, gid) = (caller.id(ids), caller.id(ids + 1));
-        let Ok(file) = File::open(&place) else {
+        let Ok(mut file) = File::open(&place) else {
             return Ok(Answer::Continue);
         };
         if !caller.still_waits() {
@@ -44,6 +44,7 @@ impl World {
             Ok(()) | Err(Errno::PERM | Errno::OVERFLOW | Errno::INVAL) => (),
             Err(errno) => return Err(errno),
         }
+        file.refresh()?;
         claim.uid = uid.unwrap_or(claim.uid);
         claim.gid = gid.unwrap_or(claim.gid);
         if file.kind() == FileType::RegularFile {
