@@ -75,6 +75,7 @@ mod store;
 mod temp;
 mod transfer;
 mod tree;
+mod unpack;
 mod upper;
 
 pub use archive::{Choice, Selection};

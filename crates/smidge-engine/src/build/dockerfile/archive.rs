@@ -3,95 +3,31 @@
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 
-use smidge_image::{
-    Entry, EntryKind, LayerError, LayerKind, LayerPath, decompress, read_layer, sniff,
-};
+use smidge_image::{Entry, EntryKind, LayerError, LayerPath, read_layer};
 
 use super::copy::Copying;
+use super::packing::{HEAD, Packing, is_header};
 use crate::build::content::{Content, Stream};
 use crate::build::layer::Member;
 use crate::build::scratch::Scratch;
 use crate::{Error, Kind, Result};
 
-/// What `ADD` makes of a file. As for Docker, what counts is the content.
-pub(super) enum Recognised {
-    /// It is copied.
-    File,
-    /// A tar archive, bare or compressed: it is unpacked.
-    Archive(LayerKind),
-    /// It may be an archive, but smidge cannot undo this compression.
-    Foreign(&'static str),
-}
-
-/// Tells whether a file is an archive that `ADD` unpacks, and how it is compressed.
-pub(super) fn recognise(content: &Content) -> io::Result<Recognised> {
-    const HEADER: usize = 512;
-    let head = content.head(HEADER)?;
-    if let Some(name) = foreign(&head) {
-        return Ok(Recognised::Foreign(name));
+/// Tells whether a file is an archive that `ADD` unpacks, and how it is packed; `None` for what is
+/// copied. As for Docker, what counts is the content.
+pub(super) fn recognise(content: &Content) -> io::Result<Option<Packing>> {
+    let head = content.head(HEAD as usize)?;
+    let packing = Packing::of(&head);
+    if packing.is_bare() {
+        return Ok(is_header(&head).then_some(packing));
     }
-    let kind = sniff(&head);
     let mut block = Vec::new();
-    match kind {
-        LayerKind::Tar => block = head,
-        LayerKind::Gzip | LayerKind::Zstd => {
-            let file = content.open()?;
-            let Ok(tar) = decompress(kind, Stream::new(&*file)) else {
-                return Ok(Recognised::File);
-            };
-            // What does not unpack is no archive, and is copied as it is.
-            if tar.take(HEADER as u64).read_to_end(&mut block).is_err() {
-                return Ok(Recognised::File);
-            }
-        }
-    }
-    Ok(if is_header(&block) {
-        Recognised::Archive(kind)
-    } else {
-        Recognised::File
-    })
-}
-
-/// The compression that Docker can undo and smidge cannot, by its magic number (the .xz file format,
-/// 2.1.1.1; bzip2's has the level between `BZh` and the first block's mark).
-fn foreign(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
-        [
-            b'B',
-            b'Z',
-            b'h',
-            b'1'..=b'9',
-            b'1',
-            b'A',
-            b'Y',
-            b'&',
-            b'S',
-            b'Y',
-            ..,
-        ] => Some("bzip2"),
-        _ => None,
-    }
-}
-
-/// Whether a block is the header of a tar entry: its checksum is right (POSIX.1-2024, pax).
-fn is_header(block: &[u8]) -> bool {
-    const CHECKSUM: std::ops::Range<usize> = 148..156;
-    if block.len() != 512 || block[0] == 0 {
-        return false;
-    }
-    let stated = str::from_utf8(&block[CHECKSUM]).ok().and_then(|text| {
-        let digits = text.trim_matches(|c| c == ' ' || c == '\0');
-        u32::from_str_radix(digits, 8).ok()
-    });
-    let byte = |(at, byte): (usize, &u8)| {
-        if CHECKSUM.contains(&at) {
-            32
-        } else {
-            u32::from(*byte)
-        }
+    let file = content.open()?;
+    let Ok(tar) = packing.open(Stream::new(&*file)) else {
+        return Ok(None);
     };
-    stated == Some(block.iter().enumerate().map(byte).sum())
+    // What does not unpack is no archive, and is copied as it is.
+    let unpacks = tar.take(HEAD).read_to_end(&mut block).is_ok();
+    Ok((unpacks && is_header(&block)).then_some(packing))
 }
 
 /// Unpacks an archive into a directory of the image. Modes and times are the archive's, whatever
@@ -99,13 +35,15 @@ fn is_header(block: &[u8]) -> bool {
 pub(super) fn unpack(
     copying: &mut Copying<'_>,
     archive: &Content,
-    kind: LayerKind,
+    packing: Packing,
     place: &LayerPath,
     scratch: &Scratch,
 ) -> Result<()> {
     let failed = |source| Error::io("cannot read the archive", source);
     let file = archive.open().map_err(failed)?;
-    let tar = decompress(kind, BufReader::new(Stream::new(&*file))).map_err(failed)?;
+    let tar = packing
+        .open(BufReader::new(Stream::new(&*file)))
+        .map_err(failed)?;
     // The contents are needed again when the layer is written; reading the archive twice would cost
     // more than keeping them, and sorted order does not come by itself.
     let mut spool = scratch.spool()?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,8 +10,15 @@ use smidge_dockerfile::ignore::Patterns;
 use smidge_image::{LayerPath, Node, NodeKind, Tree};
 use smidge_store::DirTree;
 
+use super::choice::{Fate, fate};
 use super::glob;
 use crate::{Error, Kind, Result};
+
+/// What says which files of a context count as absent.
+const IGNORE: &str = ".dockerignore";
+
+/// The longest of them, in bytes.
+const LONGEST: u64 = 16 << 20;
 
 /// Files that can be copied.
 #[derive(Clone)]
@@ -34,34 +42,40 @@ pub(super) struct Found {
 }
 
 impl Context {
-    /// A directory of the machine, without what its `.dockerignore` names. A file
-    /// `NAME.dockerignore` beside a Dockerfile NAME comes first.
-    pub(super) fn directory(directory: &Path, dockerfile: &Path) -> Result<Self> {
-        let failed = |source| {
-            Error::io(
-                format!("cannot read the build context `{}`", directory.display()),
-                source,
-            )
-        };
-        let tree = DirTree::open(directory).map_err(failed)?;
-        let mut beside = dockerfile.as_os_str().to_owned();
-        beside.push(".dockerignore");
-        let files = [beside.into(), directory.join(".dockerignore")];
-        let mut ignored = Patterns::default();
-        if let Some(file) = files.iter().find(|file| file.is_file()) {
-            let shown = file.display();
-            let text = fs::read_to_string(file)
-                .map_err(|source| Error::io(format!("cannot read `{shown}`"), source))?;
-            ignored = Patterns::parse(&text).map_err(|error| {
-                Error::new(Kind::Input, format!("cannot use `{shown}`")).caused_by(error)
-            })?;
-        }
-        let name = "the build context".to_owned();
-        Ok(Self {
-            tree: Arc::new(tree),
+    /// The files of a tree, without what patterns leave out.
+    pub(super) fn new(tree: Arc<dyn Tree>, ignored: Patterns, name: String) -> Self {
+        Self {
+            tree,
             ignored: Arc::new(ignored),
             name,
-        })
+        }
+    }
+
+    /// The build context: a directory of the machine, without what its `.dockerignore` names. A file
+    /// `NAME.dockerignore` beside a Dockerfile NAME comes first.
+    pub(super) fn directory(directory: &Path, dockerfile: &Path) -> Result<Self> {
+        let name = "the build context".to_owned();
+        let tree = opened(directory, &name)?;
+        let mut beside = dockerfile.as_os_str().to_owned();
+        beside.push(".dockerignore");
+        let beside = Path::new(&beside);
+        let patterns = match beside.strip_prefix(directory) {
+            Ok(inside) => patterns_in(&tree, inside, &name)?,
+            Err(_) => patterns_at(beside)?,
+        };
+        let patterns = match patterns {
+            Some(patterns) => patterns,
+            None => patterns_in(&tree, IGNORE.as_ref(), &name)?.unwrap_or_default(),
+        };
+        Ok(Self::new(Arc::new(tree), patterns, name))
+    }
+
+    /// The directory of a `--build-context`, without what its own `.dockerignore` names.
+    pub(super) fn named(directory: &Path, name: &str) -> Result<Self> {
+        let name = format!("the build context `{name}`");
+        let tree = opened(directory, &name)?;
+        let patterns = patterns_in(&tree, IGNORE.as_ref(), &name)?.unwrap_or_default();
+        Ok(Self::new(Arc::new(tree), patterns, name))
     }
 
     /// The files of a stage.
@@ -74,16 +88,11 @@ impl Context {
     }
 
     /// Whether a path counts as absent.
-    pub(super) fn ignores(&self, path: &LayerPath) -> bool {
-        self.ignored.ignored(&path.as_path().to_string_lossy())
-    }
-
-    /// Whether nothing in a directory counts as present.
-    pub(super) fn ignores_below(&self, directory: &LayerPath) -> bool {
-        let path = directory.as_path().to_string_lossy();
-        !directory.is_root()
-            && self.ignored.ignored(&path)
-            && !self.ignored.may_include_below(&path)
+    pub(super) fn fate(&self, path: &LayerPath, directory: bool) -> Fate {
+        match path.is_root() {
+            true => Fate::Taken,
+            false => fate(&self.ignored, path, directory),
+        }
     }
 
     /// What a source of `COPY` or `ADD` names: one file, or as many as match its wildcards. That
@@ -118,10 +127,8 @@ impl Context {
         let Some((real, node)) = found else {
             return Ok(None);
         };
-        let ignored = |path: &LayerPath| match node.kind {
-            NodeKind::Directory => self.ignores_below(path),
-            _ => self.ignores(path),
-        };
+        let directory = node.kind == NodeKind::Directory;
+        let ignored = |path: &LayerPath| self.fate(path, directory) == Fate::Left;
         if ignored(path) || ignored(&real) {
             return Ok(None);
         }
@@ -171,6 +178,24 @@ impl Context {
         Ok(paths)
     }
 
+    /// Refuses a path at which there is nothing, not even a link that leads nowhere. `source` is how it
+    /// was written.
+    pub(super) fn require(&self, path: &str, source: &str) -> Result<()> {
+        let path = LayerPath::parse(components(path).join("/").as_bytes());
+        let path = path.map_err(|error| Error::of(Kind::Input, error))?;
+        let link = self
+            .tree
+            .node(&path)
+            .map_err(|e| self.unreadable(&path, e))?;
+        let link = link.is_some_and(|node| {
+            matches!(node.kind, NodeKind::Symlink { .. }) && self.fate(&path, false) == Fate::Taken
+        });
+        match link || self.locate(&path)?.is_some() {
+            true => Ok(()),
+            false => Err(self.absent(source)),
+        }
+    }
+
     fn absent(&self, source: &str) -> Error {
         let message = format!("`{source}` is not in {}", self.name);
         let error = Error::new(Kind::NotFound, message);
@@ -195,6 +220,43 @@ impl Context {
             source,
         )
     }
+}
+
+fn opened(directory: &Path, name: &str) -> Result<DirTree> {
+    DirTree::open(directory)
+        .map_err(|e| Error::io(format!("cannot read {name} `{}`", directory.display()), e))
+}
+
+/// The patterns of a file in a context, if it is there. The context may come from elsewhere: no link in
+/// it leads to other files of the machine.
+fn patterns_in(tree: &DirTree, file: &Path, name: &str) -> Result<Option<Patterns>> {
+    let shown = file.display();
+    let failed = |source| Error::io(format!("cannot read `{shown}` in {name}"), source);
+    let found = tree.resolve(file.as_os_str().as_bytes()).map_err(failed)?;
+    let Some((path, node)) = found else {
+        return Ok(None);
+    };
+    if !matches!(node.kind, NodeKind::File { .. }) {
+        return Ok(None);
+    }
+    let bytes = tree.read(&path, LONGEST).map_err(failed)?;
+    parsed(&bytes, file).map(Some)
+}
+
+/// The patterns of a file of the user's, if it is there.
+fn patterns_at(file: &Path) -> Result<Option<Patterns>> {
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(file)
+        .map_err(|source| Error::io(format!("cannot read `{}`", file.display()), source))?;
+    parsed(&bytes, file).map(Some)
+}
+
+fn parsed(bytes: &[u8], file: &Path) -> Result<Patterns> {
+    let wrong = || Error::new(Kind::Input, format!("cannot use `{}`", file.display()));
+    let text = str::from_utf8(bytes).map_err(|error| wrong().caused_by(error))?;
+    Patterns::parse(text).map_err(|error| wrong().caused_by(error))
 }
 
 /// The components of a path, `.` and `..` worked out before any link is looked at. What leads

@@ -1,11 +1,17 @@
 //! `COPY` and `ADD`: which file goes where, by Docker's rules.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smidge_dockerfile::ignore::Patterns;
 use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree as _};
 
-use super::archive::{self, Recognised};
+use super::archive;
+use super::choice::{Fate, Flags, Parents, fate};
 use super::context::{Context, Found, components};
+use super::glob;
+use super::packing::Packing;
+use super::remote::Remote;
 use crate::build::content::Content;
 use crate::build::layer::{Layer, Member, RootFs};
 use crate::build::scratch::Scratch;
@@ -35,13 +41,53 @@ pub(super) struct Manner {
 /// A layer in the making, over the image so far.
 pub(super) struct Copying<'c> {
     view: RootFs,
+    /// The image so far where the layer is made without looking at it.
+    unseen: Option<RootFs>,
     layer: Layer,
     manner: &'c Manner,
+    flags: Flags,
     scratch: &'c Scratch,
+    /// The last directory that was found to be one, or to be free.
+    parent: Option<LayerPath>,
+    /// Directories that are copied as soon as something in them is.
+    pending: Vec<(LayerPath, Node)>,
+    /// How many files were copied.
+    count: usize,
     /// Files that were left out because no image can hold them.
     pub(super) skipped: Vec<LayerPath>,
     /// Patterns that nothing matches.
     pub(super) unmatched: Vec<String>,
+}
+
+/// A file on its way.
+struct Way {
+    /// Where it is in the context: decides whether it is ignored.
+    path: LayerPath,
+    /// Where it is, links followed.
+    real: LayerPath,
+    /// Where it is in the source: decides whether it is excluded.
+    below: LayerPath,
+    /// Where it goes.
+    place: LayerPath,
+}
+
+impl Way {
+    fn join(&self, name: &[u8]) -> Result<Self> {
+        let join = |path: &LayerPath| path.join(name).map_err(|e| Error::of(Kind::Input, e));
+        Ok(Self {
+            path: join(&self.path)?,
+            real: join(&self.real)?,
+            below: join(&self.below)?,
+            place: join(&self.place)?,
+        })
+    }
+}
+
+/// A tree that is copied, and what of it is not wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'w> {
+    context: &'w Context,
+    others: Option<&'w Patterns>,
 }
 
 impl<'c> Copying<'c> {
@@ -49,32 +95,68 @@ impl<'c> Copying<'c> {
     pub(super) fn new(lower: &RootFs, manner: &'c Manner, scratch: &'c Scratch) -> Self {
         Self {
             view: lower.clone(),
+            unseen: None,
             layer: Layer::default(),
             manner,
+            flags: Flags::default(),
             scratch,
+            parent: None,
+            pending: Vec::new(),
+            count: 0,
             skipped: Vec::new(),
             unmatched: Vec::new(),
         }
     }
 
+    /// With the flags of the instruction. Must come first.
+    pub(super) fn with(mut self, flags: Flags) -> Self {
+        // BuildKit does not link where modes are changed.
+        if flags.link && flags.chmod.is_none() {
+            self.unseen = Some(std::mem::take(&mut self.view));
+        }
+        self.flags = flags;
+        self
+    }
+
     /// Ends the layer. Returns it with the image that it makes.
-    pub(super) fn finish(self) -> (Layer, RootFs) {
-        (self.layer, self.view)
+    pub(super) fn finish(mut self) -> (Layer, RootFs) {
+        let Some(lower) = self.unseen.take() else {
+            return (self.layer, self.view);
+        };
+        // What the layer takes for directories are directories from now on, links or not.
+        let members = self.layer.members();
+        let above: BTreeSet<_> = members
+            .flat_map(|member| member.entry.path.ancestors())
+            .collect();
+        for path in above.into_iter().filter(|path| !path.is_root()) {
+            let hidden =
+                matches!(lower.node(&path), Ok(Some(node)) if node.kind != NodeKind::Directory);
+            if hidden && !self.layer.members().any(|member| member.entry.path == path) {
+                let entry = Entry {
+                    mtime: self.manner.mtime,
+                    ..Entry::new(path, EntryKind::Directory)
+                };
+                self.layer.insert(Member::bare(entry, &self.manner.reason));
+            }
+        }
+        let mut rootfs = lower;
+        rootfs.apply(&self.layer);
+        (self.layer, rootfs)
     }
 
     /// Copies what one source names.
     pub(super) fn copy(&mut self, context: &Context, source: &str) -> Result<()> {
+        if self.flags.parents {
+            return self.copy_with_parents(context, source);
+        }
         let found = context.find(source)?;
         if found.is_empty() {
             self.unmatched.push(source.to_owned());
         }
         for found in found {
             match found.node.kind {
-                NodeKind::Directory => {
-                    let place = self.destination()?;
-                    self.make_directory(&place)?;
-                    self.copy_directory(context, &found.path, &found.real, &place)?;
-                }
+                NodeKind::Directory => self.copy_contents(context, &found, None)?,
+                _ if self.excludes(&found.path) => {}
                 NodeKind::File { size } => self.copy_source(context, &found, size)?,
                 NodeKind::Symlink { .. } | NodeKind::Other => self.skipped.push(found.path),
             }
@@ -82,10 +164,68 @@ impl<'c> Copying<'c> {
         Ok(())
     }
 
+    /// Copies what a source names, with the directories above it up to the pivot.
+    fn copy_with_parents(&mut self, context: &Context, source: &str) -> Result<()> {
+        let parents = Parents::new(source);
+        let others = parents.others()?;
+        let whole = format!("{}/{}", parents.pivot, parents.pattern);
+        if !glob::is_pattern(&whole) {
+            // It has to be there.
+            context.require(&whole, source)?;
+        }
+        let before = self.count;
+        for found in context.find(parents.pivot)? {
+            if found.node.kind == NodeKind::Directory {
+                self.copy_contents(context, &found, Some(&others))?;
+            }
+        }
+        if self.count == before {
+            self.unmatched.push(source.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Copies what was fetched. An archive that is one file is unpacked if that is asked for.
+    pub(super) fn add(&mut self, remote: &Remote, unpack: bool) -> Result<()> {
+        match remote {
+            Remote::File(file) => {
+                // As Docker has it: the file is its owner's alone.
+                let node = Node {
+                    kind: NodeKind::File { size: file.size },
+                    mode: 0o600,
+                    uid: 0,
+                    gid: 0,
+                };
+                let content = Content::path(&file.path, file.size);
+                let failed = |source| Error::io(format!("cannot read `{}`", file.name), source);
+                if unpack && let Some(packing) = archive::recognise(&content).map_err(failed)? {
+                    return self.unpack(&content, packing);
+                }
+                let place = self.place_of(file.name.as_bytes())?;
+                self.copy_file(place, &node, content)
+            }
+            Remote::Repository(repository) => {
+                let context = &repository.context;
+                let found = context.find("/")?;
+                found
+                    .iter()
+                    .try_for_each(|root| self.copy_contents(context, root, None))
+            }
+        }
+    }
+
+    /// Whether a source that is a file is excluded itself, by its name or its path.
+    fn excludes(&self, path: &LayerPath) -> bool {
+        let name = path.file_name().map(LayerPath::parse);
+        let name = name.and_then(std::result::Result::ok);
+        let left = |path: &LayerPath| fate(&self.flags.excluded, path, false) == Fate::Left;
+        left(path) || name.is_some_and(|name| left(&name))
+    }
+
     /// Writes a file whose content is in the Dockerfile.
     pub(super) fn write(&mut self, name: &str, content: &str) -> Result<()> {
         let place = self.place_of(name.as_bytes())?;
-        let mode = self.manner.mode.unwrap_or(0o644);
+        let mode = self.mode(0o644, false);
         let reason = &self.manner.reason;
         let member = Member::file(place, mode, Content::memory(content.as_bytes()), reason);
         self.insert(member)
@@ -95,95 +235,91 @@ impl<'c> Copying<'c> {
         let content = Content::tree(Arc::clone(&context.tree), found.real.clone(), size);
         if self.manner.unpack {
             let failed = |source| context.unreadable(&found.path, source);
-            match archive::recognise(&content).map_err(failed)? {
-                Recognised::File => {}
-                Recognised::Archive(kind) => {
-                    let place = self.destination()?;
-                    self.make_directory(&place)?;
-                    return archive::unpack(self, &content, kind, &place, self.scratch);
-                }
-                Recognised::Foreign(compression) => {
-                    let path = found.path.as_path().display();
-                    let message = format!(
-                        "cannot unpack `{path}`: it is compressed with {compression}, and `ADD` \
-                         here reads tar, gzip and zstd"
-                    );
-                    return Err(Error::new(Kind::Input, message).with_hint(
-                        "compress it with gzip or zstd, or copy it as it is with `COPY`",
-                    ));
-                }
+            if let Some(packing) = archive::recognise(&content).map_err(failed)? {
+                return self.unpack(&content, packing);
             }
         }
         let place = self.place_of(found.path.file_name().unwrap_or_default())?;
         self.copy_file(place, &found.node, content)
     }
 
-    /// Copies what is in a directory.
-    fn copy_directory(
+    fn unpack(&mut self, archive: &Content, packing: Packing) -> Result<()> {
+        let place = self.destination()?;
+        self.make_directory(&place)?;
+        archive::unpack(self, archive, packing, &place, self.scratch)
+    }
+
+    /// Copies what is in a directory that a source names.
+    fn copy_contents(
         &mut self,
         context: &Context,
-        path: &LayerPath,
-        real: &LayerPath,
-        place: &LayerPath,
+        found: &Found,
+        others: Option<&Patterns>,
     ) -> Result<()> {
-        let invalid = |error| Error::of(Kind::Input, error);
-        for name in context
-            .tree
-            .list(real)
-            .map_err(|e| context.unreadable(path, e))?
-        {
-            let path = path.join(&name).map_err(invalid)?;
-            let real = real.join(&name).map_err(invalid)?;
-            let place = place.join(&name).map_err(invalid)?;
-            let node = context
-                .tree
-                .node(&real)
-                .map_err(|e| context.unreadable(&path, e))?;
+        let place = self.destination()?;
+        self.make_directory(&place)?;
+        let way = Way {
+            path: found.path.clone(),
+            real: found.real.clone(),
+            below: LayerPath::root(),
+            place,
+        };
+        self.copy_directory(Wanted { context, others }, &way)
+    }
+
+    /// Copies what is in a directory.
+    fn copy_directory(&mut self, wanted: Wanted<'_>, directory: &Way) -> Result<()> {
+        let tree = &wanted.context.tree;
+        let failed = |source| wanted.context.unreadable(&directory.path, source);
+        for name in tree.list(&directory.real).map_err(failed)? {
+            let way = directory.join(&name)?;
+            let node = tree.node(&way.real);
+            let node = node.map_err(|e| wanted.context.unreadable(&way.path, e))?;
             let Some(node) = node else { continue };
+            let fate = self.fate(wanted, &way, node.kind == NodeKind::Directory);
+            if fate == Fate::Left {
+                continue;
+            }
             match &node.kind {
-                NodeKind::Directory if context.ignores_below(&path) => {}
-                // What is left of an ignored directory brings it along.
-                NodeKind::Directory if context.ignores(&path) => {
-                    self.copy_rest(context, &path, &real, &place)?;
-                }
                 NodeKind::Directory => {
-                    self.copy_node(place.clone(), &node, EntryKind::Directory)?;
-                    self.copy_directory(context, &path, &real, &place)?;
+                    let before = self.pending.len();
+                    self.pending.push((way.place.clone(), node));
+                    if fate == Fate::Taken {
+                        self.copy_pending()?;
+                    }
+                    self.copy_directory(wanted, &way)?;
+                    self.pending.truncate(before);
                 }
-                _ if context.ignores(&path) => {}
                 NodeKind::File { size } => {
-                    let content = Content::tree(Arc::clone(&context.tree), real, *size);
-                    self.copy_file(place, &node, content)?;
+                    let content = Content::tree(Arc::clone(tree), way.real, *size);
+                    self.copy_pending()?;
+                    self.copy_file(way.place, &node, content)?;
                 }
                 NodeKind::Symlink { target } => {
                     let target = target.clone();
-                    self.copy_node(place, &node, EntryKind::Symlink { target })?;
+                    self.copy_pending()?;
+                    self.copy_node(way.place, &node, EntryKind::Symlink { target })?;
                 }
-                NodeKind::Other => self.skipped.push(path),
+                NodeKind::Other => self.skipped.push(way.path),
             }
         }
         Ok(())
     }
 
-    /// Copies an ignored directory for the sake of what its exceptions let through: if that is
-    /// nothing, it stays away.
-    fn copy_rest(
-        &mut self,
-        context: &Context,
-        path: &LayerPath,
-        real: &LayerPath,
-        place: &LayerPath,
-    ) -> Result<()> {
-        let (layer, view) = (self.layer.clone(), self.view.clone());
-        let files = |layer: &Layer| {
-            layer
-                .members()
-                .filter(|member| member.entry.kind != EntryKind::Directory)
-                .count()
-        };
-        self.copy_directory(context, path, real, place)?;
-        if files(&self.layer) == files(&layer) {
-            (self.layer, self.view) = (layer, view);
+    /// What becomes of a file: what leaves out most counts.
+    fn fate(&self, wanted: Wanted<'_>, way: &Way, directory: bool) -> Fate {
+        let ignored = wanted.context.fate(&way.path, directory);
+        let excluded = fate(&self.flags.excluded, &way.below, directory);
+        let other = wanted
+            .others
+            .map_or(Fate::Taken, |others| fate(others, &way.below, directory));
+        ignored.max(excluded).max(other)
+    }
+
+    /// Copies the directories that what comes next is in.
+    fn copy_pending(&mut self) -> Result<()> {
+        for (place, node) in std::mem::take(&mut self.pending) {
+            self.copy_node(place, &node, EntryKind::Directory)?;
         }
         Ok(())
     }
@@ -191,6 +327,7 @@ impl<'c> Copying<'c> {
     fn copy_file(&mut self, place: LayerPath, node: &Node, content: Content) -> Result<()> {
         let mut member = Member::file(place, node.mode, content, &self.manner.reason);
         self.own(&mut member.entry, node);
+        self.count += 1;
         self.insert(member)
     }
 
@@ -201,6 +338,7 @@ impl<'c> Copying<'c> {
             entry.mode = node.mode;
         }
         self.own(&mut entry, node);
+        self.count += 1;
         self.insert(Member::bare(entry, &self.manner.reason))
     }
 
@@ -209,10 +347,16 @@ impl<'c> Copying<'c> {
         if self.manner.keep_owner {
             (entry.uid, entry.gid) = (node.uid, node.gid);
         }
-        if let Some(mode) = self.manner.mode
-            && !matches!(entry.kind, EntryKind::Symlink { .. })
-        {
-            entry.mode = mode;
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            entry.mode = self.mode(entry.mode, entry.kind == EntryKind::Directory);
+        }
+    }
+
+    /// The mode that was asked for, where the original's is this.
+    fn mode(&self, original: u32, directory: bool) -> u32 {
+        match (&self.flags.chmod, self.manner.mode) {
+            (Some(chmod), _) => chmod.apply(original, directory),
+            (None, mode) => mode.unwrap_or(original),
         }
     }
 
@@ -358,7 +502,13 @@ impl<'c> Copying<'c> {
                 "in a layer, names that start with `.wh.` remove other files",
             ));
         }
-        self.view.place(path)?;
+        self.check_parent(path)?;
+        if member.entry.kind != EntryKind::Directory {
+            self.parent = self
+                .parent
+                .take()
+                .filter(|parent| !parent.starts_with(path));
+        }
         let mut seen = member.clone();
         if let EntryKind::Hardlink { target } = &member.entry.kind {
             let found = self.view.file(&target.to_string()).ok().flatten();
@@ -373,6 +523,16 @@ impl<'c> Copying<'c> {
         }
         self.view.insert(seen);
         self.layer.insert(member);
+        Ok(())
+    }
+
+    /// Refuses to put something below what is no directory. Most files have a neighbour's parent.
+    fn check_parent(&mut self, path: &LayerPath) -> Result<()> {
+        let parent = path.parent();
+        if self.parent.is_none() || self.parent != parent {
+            self.view.place(path)?;
+            self.parent = parent;
+        }
         Ok(())
     }
 

@@ -1,0 +1,182 @@
+//! Where a build context comes from: a directory, standard input, a URL, a repository.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::git_url::{GitUrl, is_context, redacted};
+use super::packing::{Packing, is_archive, sniffed};
+use super::remote::{Fetcher, is_http};
+use crate::{Error, Host, Kind, Result};
+
+/// The longest Dockerfile that comes without a context, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// A build context, as it was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::build) struct ContextSource(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Path(PathBuf),
+    Input,
+    Http(String),
+    Git(GitUrl),
+}
+
+/// A build context, here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::build) enum Fetched {
+    /// A directory that may have a Dockerfile.
+    Directory(PathBuf),
+    /// A Dockerfile alone; the context has nothing in it.
+    Dockerfile(String),
+}
+
+impl ContextSource {
+    /// Reads what names a context. As for Docker, a path that is there comes first.
+    ///
+    /// # Errors
+    /// When it is the URL of a repository that makes no sense.
+    pub(in crate::build) fn parse(text: &str, host: &Host) -> Result<Self> {
+        let path = host.absolute(Path::new(text));
+        Ok(Self(match text {
+            "-" => Place::Input,
+            _ if path.exists() => Place::Path(path),
+            _ if is_context(text) => Place::Git(GitUrl::parse(text)?),
+            _ if is_http(text) => Place::Http(text.to_owned()),
+            _ => Place::Path(path),
+        }))
+    }
+
+    /// The path, if it is one: nothing needs to be fetched.
+    pub(in crate::build) fn local(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether it is standard input.
+    pub(in crate::build) fn is_input(&self) -> bool {
+        self.0 == Place::Input
+    }
+
+    /// Fetches the context into a directory that lasts as long as the build. `keep_git` is what
+    /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR` asks for.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, or is neither an archive nor a Dockerfile.
+    pub(in crate::build) fn fetch(
+        &self,
+        fetcher: &Fetcher<'_>,
+        input: &mut dyn Read,
+        keep_git: bool,
+    ) -> Result<Fetched> {
+        match &self.0 {
+            Place::Path(path) => Ok(Fetched::Directory(path.clone())),
+            Place::Input => unpacked(fetcher, "standard input", input),
+            Place::Http(url) => {
+                let file = fetcher.file(url, None)?;
+                let name = redacted(url);
+                let failed = |source| Error::io(format!("cannot read `{name}`"), source);
+                let reader = File::open(&file.path).map_err(failed)?;
+                let fetched = unpacked(fetcher, &name, reader);
+                // It is unpacked, and would take up its room twice.
+                fs::remove_file(&file.path).map_err(failed)?;
+                fetched
+            }
+            Place::Git(url) => {
+                let keep = url.keep_git.unwrap_or(keep_git);
+                let checkout = fetcher.repository(url, keep)?;
+                Ok(Fetched::Directory(checkout.directory))
+            }
+        }
+    }
+}
+
+/// Makes of a stream what it is: an archive, packed or not, or the text of a Dockerfile.
+fn unpacked(fetcher: &Fetcher<'_>, name: &str, reader: impl Read) -> Result<Fetched> {
+    let failed = |source| Error::io(format!("cannot read {name}"), source);
+    let (packing, head, whole) = sniffed(reader).map_err(failed)?;
+    if packing.is_bare() && !is_archive(&head) {
+        return dockerfile(name, whole).map(Fetched::Dockerfile);
+    }
+    let directory = fetcher.scratch.subdirectory()?;
+    unpack(fetcher, (name, packing), whole, &directory).map_err(|error| {
+        error.with_fact(format!(
+            "{name} is taken for {}, as its first bytes say",
+            packing.name()
+        ))
+    })?;
+    Ok(Fetched::Directory(directory))
+}
+
+fn unpack(
+    fetcher: &Fetcher<'_>,
+    (name, packing): (&str, Packing),
+    reader: impl Read,
+    directory: &Path,
+) -> Result<()> {
+    let tar = packing.open(reader);
+    let tar = tar.map_err(|source| Error::io(format!("cannot unpack {name}"), source))?;
+    let what = format!("the context from {name}");
+    Ok(fetcher.engine.store.unpack_files(&what, tar, directory)?)
+}
+
+fn dockerfile(name: &str, reader: impl Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    reader
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::io(format!("cannot read {name}"), source))?;
+    let wrong = |why: &str| {
+        Error::new(Kind::Input, format!("cannot build from {name}: {why}")).with_hint(
+            "send a Dockerfile, or the context as a tar archive: `tar -c . | smidge build -`",
+        )
+    };
+    if bytes.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    if bytes.len() as u64 > LONGEST {
+        return Err(wrong(
+            "it is neither an archive nor a Dockerfile: it is too long",
+        ));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| wrong("it is neither an archive nor text in UTF-8, as a Dockerfile is"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_are_told_by_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = crate::host::test_host(dir.path());
+        fs::create_dir_all(dir.path().join("github.com/a/b")).unwrap();
+        let kind = |text: &str| match ContextSource::parse(text, &host).unwrap().0 {
+            Place::Path(_) => "path",
+            Place::Input => "input",
+            Place::Http(_) => "http",
+            Place::Git(_) => "git",
+        };
+        for (text, expected) in [
+            (".", "path"),
+            ("missing", "path"),
+            ("-", "input"),
+            ("https://h/x.tar.gz", "http"),
+            ("http://h/Dockerfile", "http"),
+            ("https://h/r.git#v1:d", "git"),
+            ("git@h:r", "git"),
+            ("file:///r", "git"),
+            ("github.com/a/c", "git"),
+            // It is there.
+            ("github.com/a/b", "path"),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+        assert!(ContextSource::parse("https://h/r.git#--x", &host).is_err());
+    }
+}
