@@ -19,6 +19,11 @@ const USUAL: usize = 1 << 10;
 /// What sets capabilities of programs (capabilities(7)).
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// Where [`CAPABILITY`] is kept when it may not be set: the file's time in seconds since 1970, a space,
+/// and the value. The kernel takes capabilities from a file that is written to (capabilities(7)); these
+/// it does not know, so they count only as long as the file has that time.
+const KEPT_CAPABILITY: &str = "user.smidge.capability";
+
 /// Attributes by their names.
 pub(crate) type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -74,15 +79,55 @@ fn sized(
     }
 }
 
-/// What a layer says of these attributes. The kernel writes down for whose user namespace a program
-/// has its capabilities (user_namespaces(7), "version 3"); a layer is for any.
-pub(crate) fn for_layer(attributes: &Attributes) -> Attributes {
+/// What a layer says of these attributes of a file that last changed at `mtime`. The kernel writes down
+/// for whose user namespace a program has its capabilities (user_namespaces(7), "version 3"); a layer is
+/// for any.
+pub(crate) fn for_layer(attributes: &Attributes, mtime: i64) -> Attributes {
     let kept = attributes.iter().filter(|(name, _)| is_kept(name));
-    kept.map(|(name, value)| match name.as_slice() {
-        CAPABILITY => (name.clone(), unbound(value)),
-        _ => (name.clone(), value.clone()),
-    })
-    .collect()
+    let mut all: Attributes = kept
+        .map(|(name, value)| match name.as_slice() {
+            CAPABILITY => (name.clone(), unbound(value)),
+            _ => (name.clone(), value.clone()),
+        })
+        .collect();
+    let time = format!("{mtime} ");
+    let capability = attributes.get(KEPT_CAPABILITY.as_bytes());
+    if let Some(value) = capability.and_then(|kept| kept.strip_prefix(time.as_bytes())) {
+        all.entry(CAPABILITY.to_vec())
+            .or_insert_with(|| value.to_vec());
+    }
+    all
+}
+
+/// Keeps capabilities beside a file that may not have them. Tells whether the attribute is theirs.
+pub(crate) fn keep_capability(
+    file: BorrowedFd<'_>,
+    (name, value): (&[u8], &[u8]),
+    mtime: i64,
+) -> rustix::io::Result<bool> {
+    if name != CAPABILITY {
+        return Ok(false);
+    }
+    let kept = [format!("{mtime} ").as_bytes(), value].concat();
+    fsetxattr(file, KEPT_CAPABILITY, &kept, XattrFlags::empty()).map(|()| true)
+}
+
+/// Brings what [`keep_capability`] has kept up to date: with a file's new time, or gone.
+pub(crate) fn settle_capability(
+    file: BorrowedFd<'_>,
+    found: &Attributes,
+    stated: &Attributes,
+    mtime: i64,
+) -> rustix::io::Result<()> {
+    if !found.contains_key(KEPT_CAPABILITY.as_bytes()) {
+        return Ok(());
+    }
+    match stated.get(CAPABILITY) {
+        Some(value) if !found.contains_key(CAPABILITY) => {
+            keep_capability(file, (CAPABILITY, value), mtime).map(drop)
+        }
+        _ => fremovexattr(file, KEPT_CAPABILITY),
+    }
 }
 
 /// `struct vfs_ns_cap_data` without its last field is `struct vfs_cap_data`, but for the revision, the
@@ -148,6 +193,28 @@ mod tests {
         assert_eq!(unbound(&bound), free);
         assert_eq!(unbound(&free), free);
         assert!(unbound(&[]).is_empty());
+    }
+
+    #[test]
+    fn capabilities_that_are_kept_are_of_files_that_have_not_changed() {
+        let of = |attributes: &[(&str, &[u8])]| -> Attributes {
+            let owned = |(name, value): &(&str, &[u8])| (name.as_bytes().to_vec(), value.to_vec());
+            attributes.iter().map(owned).collect()
+        };
+        let kept = of(&[("user.smidge.capability", b"5 a b")]);
+        let both = of(&[
+            ("security.capability", b"x"),
+            ("user.smidge.capability", b"5 a b"),
+        ]);
+        for (attributes, mtime, expected) in [
+            (&kept, 5, Some(&b"a b"[..])),
+            (&kept, 55, None),
+            (&both, 5, Some(b"x")),
+        ] {
+            let stated = for_layer(attributes, mtime);
+            assert_eq!(stated.get(CAPABILITY).map(Vec::as_slice), expected);
+            assert_eq!(stated.len(), usize::from(expected.is_some()));
+        }
     }
 
     #[test]

@@ -452,28 +452,38 @@ impl<'a> Extractor<'a> {
 
     fn set_extended(&mut self, entry: &Entry, file: BorrowedFd<'_>) {
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
-            let name = OsStr::from_bytes(name);
-            if let Err(error) = fsetxattr(file, name, value, XattrFlags::empty()) {
-                let name = name.to_string_lossy();
-                (self.note)(format!(
-                    "`{}` lacks the attribute `{name}`: {error}",
-                    entry.path
-                ));
+            let set = fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty());
+            let Err(error) = set else { continue };
+            let name_and_value = (name.as_slice(), value.as_slice());
+            if self.keeps_claims()
+                && attribute::keep_capability(file, name_and_value, entry.mtime) == Ok(true)
+            {
+                continue;
             }
+            self.note_missing(entry, &String::from_utf8_lossy(name), error);
         }
+    }
+
+    fn note_missing(&mut self, entry: &Entry, name: &str, error: Errno) {
+        (self.note)(format!(
+            "`{}` lacks the attribute `{name}`: {error}",
+            entry.path
+        ));
+    }
+
+    /// Whether what the disk cannot hold is kept beside files: in the store, not in a directory that
+    /// somebody wants to have.
+    fn keeps_claims(&self) -> bool {
+        self.ownership == Ownership::Caller && self.whiteouts == Whiteouts::Overlay
     }
 
     /// Without it, the file is root's and as it is on disk.
     fn set_claim(&mut self, entry: &Entry, claim: &Claim, file: BorrowedFd<'_>) {
-        if claim.is_empty() || self.whiteouts == Whiteouts::None {
+        if claim.is_empty() || !self.keeps_claims() {
             return;
         }
         if let Err(error) = attribute::set_claim(file, claim) {
-            let name = Claim::ATTRIBUTE;
-            (self.note)(format!(
-                "`{}` lacks the attribute `{name}`: {error}",
-                entry.path
-            ));
+            self.note_missing(entry, Claim::ATTRIBUTE, error);
         }
     }
 

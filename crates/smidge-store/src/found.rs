@@ -89,7 +89,7 @@ pub(crate) fn entry(
         uid: stat.st_uid,
         gid: stat.st_gid,
         mtime: stat.st_mtime,
-        xattrs: attribute::for_layer(attributes),
+        xattrs: attribute::for_layer(attributes, stat.st_mtime),
     };
     if ownership == Ownership::Caller {
         let claim = attribute::claimed(attributes).unwrap_or_default();

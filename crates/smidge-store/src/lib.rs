@@ -56,6 +56,7 @@ mod check;
 mod checkout;
 mod container;
 mod document;
+mod erase;
 mod error;
 mod extract;
 mod follow;

@@ -24,7 +24,7 @@ pub struct SnapshotOptions {
     /// (still) empty.
     pub stubs: Vec<LayerPath>,
     /// With [`Ownership::Caller`]: uid and gid of symbolic links and pipes, which cannot carry a claim,
-    /// by device and inode number.
+    /// by device and inode number in the upper directory.
     pub link_owners: BTreeMap<(u64, u64), (u32, u32)>,
     /// The directories that were below the upper one, the top one first, as [`Store::checkout`] tells
     /// them. What is in the upper directory as it was below is left out: copies that nothing changed.

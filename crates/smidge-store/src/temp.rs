@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
+use crate::erase::remove_tree;
 use crate::partial::is_at;
 use crate::store::retry;
 use crate::{Error, Store};
@@ -277,49 +278,20 @@ pub(crate) fn write_back(file: &File, before: u64, now: u64) {
     }
 }
 
-/// Removes a file or a directory with all it holds, even where the owner's permission bits are not
-/// set. What is gone already is no error.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let gone = |outcome: io::Result<()>| match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    };
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return gone(fs::remove_file(path)),
-        Err(error) => return gone(Err(error)),
-    }
-    match gone(fs::remove_dir_all(path)) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
-            gone(fs::remove_dir_all(path))
-        }
-        outcome => outcome,
-    }
-}
-
-/// Gives the owner every permission on a directory and all directories below.
-fn open_up(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// Bytes of disk that a file or directory takes up, as far as it can be read. Hard links count
 /// once for every name.
 pub(crate) fn disk_usage(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let own = metadata.blocks() * 512;
-    if !metadata.is_dir() {
-        return own;
+    let mut bytes = 0;
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        bytes += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            let below = fs::read_dir(&path).into_iter().flatten().flatten();
+            pending.extend(below.map(|entry| entry.path()));
+        }
     }
-    let below = fs::read_dir(path).into_iter().flatten().flatten();
-    own + below.map(|entry| disk_usage(&entry.path())).sum::<u64>()
+    bytes
 }

@@ -277,10 +277,7 @@ impl<'a> Upper<'a> {
                     false => (Attributes::new(), readlink(&opened)?),
                 };
                 let ownership = this.options.ownership;
-                let mut old = entry(&file.path, stat, &attributes, target, ownership);
-                if ownership == Ownership::Caller && !file.can_claim() {
-                    (old.uid, old.gid) = (0, 0);
-                }
+                let old = entry(&file.path, stat, &attributes, target, ownership);
                 let attributes = match &upper {
                     Some(upper) => attribute::read_all(upper.as_fd())?,
                     None => Attributes::new(),
@@ -416,24 +413,11 @@ impl<'a> Upper<'a> {
         };
         let ownership = self.options.ownership;
         let mut entry = entry(&file.path, &file.stat, attributes, target, ownership);
-        if ownership == Ownership::Caller && !file.can_claim() {
-            (entry.uid, entry.gid) = self.link_owner(file);
+        let owner = self.options.link_owners.get(&file.id());
+        if let (Ownership::Caller, Some(owner)) = (ownership, owner) {
+            (entry.uid, entry.gid) = *owner;
         }
         Ok(entry)
-    }
-
-    /// Who a file belongs to that cannot say so. Where it was seen through the overlay, the number of
-    /// the device is the overlay's.
-    fn link_owner(&self, file: &Found) -> (u32, u32) {
-        let owners = &self.options.link_owners;
-        let (device, inode) = file.id();
-        let exact = owners.get(&(device, inode));
-        let seen = || {
-            let others = owners.iter().filter(|((other, _), _)| *other != device);
-            let mut same = others.filter(|((_, number), _)| *number == inode);
-            same.next().map(|(_, owner)| owner)
-        };
-        exact.or_else(seen).copied().unwrap_or_default()
     }
 
     /// Brings a file on disk into the form that unpacking the layer would give it.
@@ -458,6 +442,7 @@ impl<'a> Upper<'a> {
                 if attribute::claimed(attributes).unwrap_or_default() != claim {
                     attribute::set_claim(fd, &claim)?;
                 }
+                attribute::settle_capability(fd, attributes, &entry.xattrs, entry.mtime)?;
                 let found = file.stat.st_mode & 0o7777;
                 // Not so for long if it was made writable: see `open_file`.
                 if bits != found || found & 0o600 != 0o600 {

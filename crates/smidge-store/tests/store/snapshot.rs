@@ -172,7 +172,12 @@ fn on_disk(root: &Path) -> BTreeMap<PathBuf, String> {
         if !of.file_type().is_char_device() {
             line += &format!(" {}.{}", of.mtime(), of.mtime_nsec());
         }
-        for name in ["user.colour", "security.capability", Claim::ATTRIBUTE] {
+        for name in [
+            "user.colour",
+            "security.capability",
+            "user.smidge.capability",
+            Claim::ATTRIBUTE,
+        ] {
             line += &format!(" {:?}", marked(&at, name));
         }
         if of.is_dir() {
@@ -444,7 +449,6 @@ fn claims(root: &Path) {
     let mut options = options(Ownership::Caller);
     options.link_owners = BTreeMap::from([
         ((of.dev(), of.ino()), (7, 8)),
-        // As it is seen through an overlay.
         ((of.dev() + 1, other.ino()), (9, 10)),
     ]);
     let snapshot = step.take(&options);
@@ -457,7 +461,7 @@ fn claims(root: &Path) {
         "locked/in 200 0:0 @7 file \"x\"",
         "no-claim 644 0:0 @7 file \"\"",
         "null 666 0:0 @7 char 1:3",
-        "other 777 9:10 @7 -> x",
+        "other 777 0:0 @7 -> x",
         "owned 640 1000:1001 @7 file \"x\"",
         "queue 600 9:9 @7 pipe",
         "read-only 444 0:0 @7 file \"x\"",
@@ -569,6 +573,74 @@ fn unpacking(root: &Path) {
     let options = SnapshotOptions::new(Ownership::Caller);
     let snapshot = store.snapshot(&upper, &options).unwrap();
     assert_eq!(snapshot.diff_id, DiffId(Digest::of(&tar(&members))));
+}
+
+#[test]
+fn capabilities_that_the_disk_refuses_are_kept() {
+    as_nobody("snapshot::capabilities_as_user");
+}
+
+#[test]
+#[ignore = "run by another test, as an ordinary user"]
+fn capabilities_as_user() {
+    let store = Store::open(Path::new("store")).unwrap();
+    let mut capability = vec![1, 0, 0, 2, 0, 32];
+    capability.resize(20, 0);
+    let mut members = vec![file("ping", "#!"), file("written", "#!")];
+    for (entry, _) in &mut members {
+        let name = b"security.capability".to_vec();
+        entry.xattrs.insert(name, capability.clone());
+    }
+    let image = add(&store, &["a"], &[tar(&members)]);
+    let mut notes = Vec::new();
+    let lower = store
+        .checkout_with(&image, Ownership::Caller, &mut |note| notes.push(note))
+        .unwrap();
+    assert_eq!(notes, Vec::<String>::new());
+    if marked(&lower[0].join("ping"), "security.capability").is_some() {
+        println!("skipped: this user may set capabilities");
+        return;
+    }
+
+    // As overlayfs would copy them, one with a new name, one written to.
+    let step = Step {
+        store,
+        workspace: Store::open(Path::new("store"))
+            .unwrap()
+            .workspace()
+            .unwrap(),
+    };
+    fs::create_dir(step.upper()).unwrap();
+    let kept = marked(&lower[0].join("ping"), "user.smidge.capability").unwrap();
+    for (name, time) in [("moved", 0), ("written", 9)] {
+        step.file(name, "#!");
+        chmod(&step.at(name), 0o644);
+        mark(&step.at(name), "user.smidge.capability", &kept);
+        date(&step.at(name), time, 0);
+    }
+    let mut options = options(Ownership::Caller);
+    options.times.since = Some(0);
+    let snapshot = step.take(&options);
+    let expected = [
+        "moved 644 0:0 @7 file \"#!\" security.capability",
+        "written 644 0:0 @7 file \"#!\"",
+    ];
+    assert_eq!(listed(&step.store, &snapshot), expected);
+    assert_eq!(
+        members_of(&step, &snapshot)[0].xattrs[&b"security.capability"[..]],
+        capability
+    );
+    let unpacked = step.unpacked(&snapshot);
+    assert_eq!(
+        marked(&unpacked.join("written"), "user.smidge.capability"),
+        None
+    );
+    assert_round_trip(&step, &snapshot, Ownership::Caller);
+}
+
+fn members_of(step: &Step, snapshot: &Snapshot) -> Vec<Entry> {
+    let members = members(&step.store, snapshot).into_iter();
+    members.map(|(entry, _)| entry).collect()
 }
 
 #[test]
@@ -799,6 +871,32 @@ fn inside_a_namespace() {
         "made 755 0:0 @7 directory",
     ];
     assert_eq!(listed(&step.store, &snapshot), expected);
+}
+
+#[test]
+fn directories_may_be_deep() {
+    let fixture = fixture();
+    let step = Step::new(fixture.store.root());
+    let deep = "d/".repeat(1900);
+    step.directory(&deep);
+    let snapshot = step.take(&options(Ownership::of_caller()));
+    assert_eq!(snapshot.entries, 1900);
+
+    // Deeper than any path can say, which no layer can be.
+    step.directory(&deep);
+    let lower = step.workspace.path().join("lower");
+    fs::create_dir_all(lower.join(&deep)).unwrap();
+    chmod(&lower.join("d/d/d"), 0);
+    fs::rename(&lower, step.at(&deep).join("lower")).unwrap();
+    let refused = step
+        .store
+        .snapshot(&step.upper(), &options(Ownership::of_caller()));
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    drop(step);
+    assert_eq!(fixture.temporary().len(), 0);
+    fixture.store.prune(true, &|_| None).unwrap();
+    assert_eq!(entries(&fixture.store.root().join("layers")).len(), 0);
+    assert_eq!(fixture.temporary().len(), 0);
 }
 
 #[test]
