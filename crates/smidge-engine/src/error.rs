@@ -221,6 +221,13 @@ impl Error {
         self
     }
 
+    /// The same fault, for somebody else to mend.
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// Who can mend it.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -91,24 +91,25 @@ impl Layer {
         }
     }
 
-    /// Adds the directories above its files that the image lacks: root's, 0755. podman makes missing
-    /// ones so by itself, but Docker makes them 0600 (seen with 20.10), which shuts out every user
-    /// but root.
+    /// Adds the directories above its files: as they are in the image so far, or else root's, 0755.
+    /// An unpacked layer is one of overlayfs' directories, whose own attributes cover those below; and
+    /// Docker makes missing ones 0600 (seen with 20.10), which shuts out every user but root.
     pub(super) fn complete(&mut self, lower: &RootFs, mtime: i64) {
         let parents: BTreeSet<_> = self
             .members
             .keys()
             .flat_map(LayerPath::ancestors)
-            .filter(|path| !path.is_root())
+            .filter(|path| !path.is_root() && !self.members.contains_key(path))
             .collect();
         for path in parents {
-            if !self.members.contains_key(&path) && !lower.mentions(&path) {
-                let entry = Entry {
-                    mtime,
-                    ..Entry::new(path.clone(), EntryKind::Directory)
-                };
-                self.members.insert(path, Member::bare(entry, "directory"));
+            let mut entry = Entry {
+                mtime,
+                ..Entry::new(path.clone(), EntryKind::Directory)
+            };
+            if let Ok(Some(node)) = lower.node(&path) {
+                (entry.mode, entry.uid, entry.gid) = (node.mode, node.uid, node.gid);
             }
+            self.members.insert(path, Member::bare(entry, "directory"));
         }
     }
 
@@ -266,12 +267,6 @@ impl RootFs {
         };
         let lower = self.lower.as_ref()?;
         (!path.ancestors().any(|above| hides(&above))).then_some(lower)
-    }
-
-    /// Whether a layer says something about a path.
-    fn mentions(&self, path: &LayerPath) -> bool {
-        let below = || matches!(self.shown(path)?.node(path), Ok(Some(_))).then_some(());
-        self.members.contains_key(path) || below().is_some()
     }
 
     /// The files that were added and have content, and links, for the summary.

@@ -93,6 +93,10 @@ fn account(wanted: &str, passwd: &str, group: &str) -> Result<Account> {
                 .collect();
         }
     }
+    // As Docker does since CVE-2022-36109: a group that is not among them could be cast off.
+    if !ids.groups.contains(&ids.gid) {
+        ids.groups.insert(0, ids.gid);
+    }
     Ok(Account { user: ids, home })
 }
 
@@ -134,17 +138,17 @@ mod tests {
     #[test]
     fn users_are_found_as_dockers_runtime_finds_them() {
         for (wanted, expected) in [
-            ("", "0:0 [10] /root"),
-            ("root", "0:0 [10] /root"),
-            ("web", "33:44 [10, 5] /srv"),
-            ("33", "33:44 [10, 5] /srv"),
-            ("web:wheel", "33:10 [] /srv"),
-            ("web:99", "33:99 [] /srv"),
-            ("1000", "1000:0 [] /"),
-            ("1000:1001", "1000:1001 [] /"),
-            ("short", "5:0 [] /"),
-            (":wheel", "0:10 [] /root"),
-            ("7", "70:70 [] /seven"),
+            ("", "0:0 [0, 10] /root"),
+            ("root", "0:0 [0, 10] /root"),
+            ("web", "33:44 [44, 10, 5] /srv"),
+            ("33", "33:44 [44, 10, 5] /srv"),
+            ("web:wheel", "33:10 [10] /srv"),
+            ("web:99", "33:99 [99] /srv"),
+            ("1000", "1000:0 [0] /"),
+            ("1000:1001", "1000:1001 [1001] /"),
+            ("short", "5:0 [0] /"),
+            (":wheel", "0:10 [10] /root"),
+            ("7", "70:70 [70] /seven"),
         ] {
             assert_eq!(shown(wanted), expected, "{wanted}");
         }

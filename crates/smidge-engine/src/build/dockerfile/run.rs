@@ -39,13 +39,8 @@ struct Job<'a> {
 }
 
 impl Builder<'_> {
-    /// Runs a program, unless it is known what it leaves behind; `None` if that is nothing.
-    pub(super) fn run(
-        &self,
-        state: &mut State,
-        at: &At<'_>,
-        run: &RunAction,
-    ) -> Result<Option<Stored>> {
+    /// Runs a program, unless it is known what it leaves behind.
+    pub(super) fn run(&self, state: &mut State, at: &At<'_>, run: &RunAction) -> Result<Stored> {
         if self.is_over() {
             return Err(Error::new(Kind::Host, "another stage has failed"));
         }
@@ -54,15 +49,19 @@ impl Builder<'_> {
         let job = self.job(state, at, run)?;
         let key = self.key(state, at, &job)?;
         let known = self.engine.store.cached_step(&key);
-        if let Some(known) = known.filter(|_| self.trusts(at.stage)) {
+        if let Some(CachedStep {
+            diff_id: Some(diff_id),
+            size,
+            ..
+        }) = known.filter(|_| self.trusts(at.stage))
+        {
             at.task.cached();
-            let size = known.size;
-            return Ok(known.diff_id.map(|diff_id| Stored { diff_id, size }));
+            return Ok(Stored { diff_id, size });
         }
         let stored = self.execute(state, at, &job)?;
         let step = CachedStep {
-            diff_id: stored.map(|stored| stored.diff_id),
-            size: stored.map_or(0, |stored| stored.size),
+            diff_id: Some(stored.diff_id),
+            size: stored.size,
             description: at.step.history.clone(),
         };
         self.engine.store.keep_step(&key, &step)?;
@@ -152,7 +151,7 @@ impl Builder<'_> {
         Ok(key.finish())
     }
 
-    fn execute(&self, state: &State, at: &At<'_>, job: &Job<'_>) -> Result<Option<Stored>> {
+    fn execute(&self, state: &State, at: &At<'_>, job: &Job<'_>) -> Result<Stored> {
         let dir = self.scratch.subdirectory()?;
         let mounted = self.mounts(state, job.run, &dir.join("mounts"))?;
         let spec = self.spec(state, at, job, (&dir, &mounted))?;
@@ -172,7 +171,7 @@ impl Builder<'_> {
         let snapshot = self.engine.store.snapshot(&dir.join("upper"), &options)?;
         smidge_run::remove_tree(&spec.id_map, &dir)?;
         let (diff_id, size) = (snapshot.diff_id, snapshot.size);
-        Ok((snapshot.entries > 0).then_some(Stored { diff_id, size }))
+        Ok(Stored { diff_id, size })
     }
 
     /// Files that the program made bear its time, which is another one each time. Unless the user has
@@ -305,7 +304,14 @@ impl Builder<'_> {
             stdout: OwnedFd::from(out),
             stderr: OwnedFd::from(err),
         };
-        let running = spawner.spawn(spec, streams)?;
+        let running = spawner.spawn(spec, streams).map_err(|error| {
+            let error = Error::from(error);
+            match error.kind() {
+                // The codes of a program that cannot start are for `run`.
+                Kind::CannotRun(_) => error.with_kind(Kind::Input),
+                _ => error,
+            }
+        })?;
         thread::scope(|scope| {
             scope.spawn(|| pass_on(&mut stderr, Stream::Stderr, task));
             pass_on(&mut stdout, Stream::Stdout, task);

@@ -123,7 +123,6 @@ impl Builder<'_> {
 
     fn step(&self, state: &mut State, at: &At<'_>) -> Result<()> {
         let step = at.step;
-        let mut ran = false;
         let layer = match &step.action {
             Action::Copy(copy) => Some(self.copy(state, step, copy)?),
             Action::Add(add) => Some(self.add(state, step, add)?),
@@ -133,9 +132,7 @@ impl Builder<'_> {
             }
             Action::Run(run) => {
                 let stored = self.run(state, at, run)?;
-                ran = true;
-                state.push(self, step, stored.map(StepLayer::Stored))?;
-                None
+                return state.push(self, step, Some(StepLayer::Stored(stored)));
             }
             Action::Entrypoint(command) => {
                 state.origin(&self.text, command);
@@ -166,10 +163,6 @@ impl Builder<'_> {
                 None
             }
         };
-        if ran {
-            return Ok(());
-        }
-        let layer = layer.filter(|layer| !layer.is_empty());
         state.push(self, step, layer.map(StepLayer::Files))
     }
 
@@ -279,7 +272,8 @@ impl Builder<'_> {
             .place(&path.map_err(|error| Error::of(Kind::Input, error))?)?;
         let found = state.rootfs.resolve(path.as_bytes());
         match found.ok().flatten().map(|(_, node)| node.kind) {
-            Some(NodeKind::Directory) => return Ok(None),
+            // Docker makes a layer of nothing then.
+            Some(NodeKind::Directory) => return Ok((directory != "/").then(Layer::default)),
             Some(_) => {
                 let message = format!("the working directory `{path}` is a file in the image");
                 return Err(Error::new(Kind::Input, message));
