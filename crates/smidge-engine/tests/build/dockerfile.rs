@@ -350,25 +350,6 @@ fn triggers_are_carried_out_once_and_not_handed_down() {
 }
 
 #[test]
-fn archives_of_other_compressions_are_refused_by_name() {
-    let context = tree();
-    context.write("a.tar.xz", b"\xfd7zXZ\0\0\x04");
-    context.write("a.tar.bz2", b"BZh91AY&SY\0\0");
-    for (name, compression) in [("a.tar.xz", "xz"), ("a.tar.bz2", "bzip2")] {
-        let error = context
-            .dockerfile(&format!("FROM scratch\nADD {name} /\n"))
-            .unwrap_err();
-        let error = shown(&error);
-        assert!(
-            error.contains(&format!("compressed with {compression}")),
-            "{error}"
-        );
-        let text = format!("FROM scratch\nCOPY {name} /\n");
-        context.dockerfile(&text).unwrap();
-    }
-}
-
-#[test]
 fn stages_give_files_and_bases() {
     let context = tree();
     let text = "FROM scratch AS base\nENV A=1\nCOPY dir /d\nENTRYPOINT [\"/e\"]\nCMD [\"c\"]\n\
