@@ -112,3 +112,9 @@ fn applets() -> Vec<String> {
     let names = text.lines().filter(|name| *name != "busybox");
     names.map(str::to_owned).collect()
 }
+
+/// Where cargo puts what it builds: two levels above this test's `deps`.
+pub(crate) fn target_dir() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    this.ancestors().nth(2).unwrap().to_owned()
+}

@@ -22,10 +22,15 @@ pub(crate) struct Smidge {
 impl Smidge {
     /// One with the base image.
     pub(crate) fn new(context: Context, base: &Path) -> Self {
+        Self::with(context, base, base::NAME)
+    }
+
+    /// One with an image that is made of a tar archive.
+    pub(crate) fn with(context: Context, archive: &Path, name: &str) -> Self {
         let smidge = Self { context };
-        let env = "ENV PATH=/bin:/usr/bin";
-        let mut import = smidge.command(["import", "-c", env, "-c", "CMD [\"/bin/sh\"]"], base);
-        import.arg(base).arg(base::NAME);
+        let env = "ENV PATH=/bin:/usr/bin:/sbin:/usr/sbin";
+        let mut import = smidge.command(["import", "-c", env, "-c", "CMD [\"/bin/sh\"]"], archive);
+        import.arg(archive).arg(name);
         smidge.context.finish(import).ok();
         smidge
     }
@@ -33,6 +38,19 @@ impl Smidge {
     /// Who it runs as.
     pub(crate) fn name(&self) -> &'static str {
         self.context.identity().name
+    }
+
+    /// Lets it own a context, so that it can read all of it.
+    pub(crate) fn own(&self, dir: &Path) {
+        if let Some((uid, gid)) = self.context.identity().ids {
+            let mut chown = Command::new("chown");
+            let status = chown
+                .arg("-hR")
+                .arg(format!("{uid}:{gid}"))
+                .arg(dir)
+                .status();
+            assert!(status.unwrap().success(), "chown {}", dir.display());
+        }
     }
 
     /// Where its store and the test's files are.

@@ -1,6 +1,6 @@
 //! Two images side by side: every difference as a line `WHERE: what one has, what the other has`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -150,14 +150,25 @@ pub(crate) fn field_of(config: &Value, field: &str) -> Value {
         Value::String(text) => text.is_empty(),
         _ => false,
     };
-    if empty { Value::Null } else { value }
+    if empty { Value::Null } else { sorted(value) }
 }
 
-/// How many entries of the history have a layer.
+/// The same with keys in their order, which means nothing.
+fn sorted(value: Value) -> Value {
+    let Value::Object(all) = value else {
+        return value;
+    };
+    let all: BTreeMap<String, Value> = all.into_iter().collect();
+    all.into_iter().collect()
+}
+
+/// How many entries of the history have a layer. Those of `WORKDIR` do not count: BuildKit always makes
+/// one, others never.
 pub(crate) fn layers(config: &Value) -> usize {
     let history = config["history"].as_array().map_or(&[][..], Vec::as_slice);
-    history
-        .iter()
-        .filter(|entry| entry["empty_layer"] != true)
-        .count()
+    let counts = |entry: &&Value| {
+        let by = entry["created_by"].as_str().unwrap_or_default();
+        entry["empty_layer"] != true && !by.contains("WORKDIR")
+    };
+    history.iter().filter(counts).count()
 }

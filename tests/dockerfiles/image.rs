@@ -110,7 +110,7 @@ fn apply(files: &mut Files, layer: Vec<u8>) -> Vec<String> {
     let mut archive = tar::Archive::new(&layer[..]);
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        let path = plain(&String::from_utf8(entry.path_bytes().into_owned()).unwrap());
+        let path = plain(std::str::from_utf8(&entry.path_bytes()).unwrap());
         names.push(path.clone());
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name == ".wh..wh..opq" {

@@ -4,6 +4,7 @@
 //! are noisy, and a ratio taken within one run is less so. A figure is never a test's verdict.
 
 mod docker;
+mod dockerfile;
 mod pack;
 mod port;
 mod registry;
@@ -37,12 +38,13 @@ pub struct Bench {
 /// A group of measurements.
 type Group = fn(&Bench) -> Outcome<Vec<Row>>;
 
-const GROUPS: [(&str, Group); 5] = [
+const GROUPS: [(&str, Group); 6] = [
     ("start", start::run),
     ("pack", pack::run),
     ("size", size::run),
     ("port", port::run),
     ("registry", registry::run),
+    ("dockerfile", dockerfile::run),
 ];
 
 /// Measures all groups, or those named, and prints one table.
