@@ -72,6 +72,7 @@ mod platform;
 mod regular;
 mod removal;
 mod snapshot;
+mod sparse;
 mod store;
 mod temp;
 mod transfer;

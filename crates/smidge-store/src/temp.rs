@@ -28,6 +28,8 @@ pub(crate) struct TempFile {
     pub(crate) file: File,
     path: PathBuf,
     persisted: bool,
+    /// Whether zeros at its end are still to come.
+    pub(crate) ends_in_hole: bool,
 }
 
 /// A directory in the making. Dropping it removes it with all it holds.
@@ -73,6 +75,7 @@ impl Store {
             file,
             path,
             persisted: false,
+            ends_in_hole: false,
         })
     }
 
@@ -87,6 +90,7 @@ impl Store {
             file,
             path,
             persisted: false,
+            ends_in_hole: false,
         })
     }
 

@@ -20,6 +20,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 use crate::attribute::{self, Attributes};
 use crate::below::Below;
 use crate::found::{Found, claim_for, entry, marker, mode, modified};
+use crate::sparse::SparseReader;
 use crate::{DirTree, Error, Ownership, SnapshotOptions, Store};
 
 /// Up to so many files are synced one by one; more, with all else that the file system holds.
@@ -347,7 +348,7 @@ impl<'a> Upper<'a> {
         let mut entry = self.entry(file, parent, name, &attributes)?;
         entry.mtime = self.options.times.of(entry.mtime);
         match &opened {
-            Some(content) => layer.append(&entry, &mut &*content)?,
+            Some(content) => layer.append(&entry, &mut SparseReader::new(content)?)?,
             None => layer.append(&entry, &mut io::empty())?,
         }
         if file.opaque {
