@@ -103,7 +103,10 @@ fn every_setting_ends_up_in_the_config() {
     assert_eq!(config["author"], "me");
     assert_eq!(
         context.layers(&built),
-        [["/srv/ 755 7:8"], ["/srv/app/ 755 7:8"]]
+        [
+            &["/srv/ 755 7:8"][..],
+            &["/srv/ 755 7:8", "/srv/app/ 755 7:8"]
+        ]
     );
     let history = built.image.config.history;
     assert_eq!(history.iter().filter(|step| !step.empty_layer).count(), 2);
@@ -193,11 +196,11 @@ fn earlier_layers_decide_where_later_files_go() {
         .unwrap();
     let layers = context.layers(&built);
     assert_eq!(layers[0], ["/w/ 755"]);
-    assert_eq!(layers[1], ["/w/a.txt 644"]);
-    assert_eq!(layers[3], ["/w/a.txt 644", "/w/b.txt 644"]);
+    assert_eq!(layers[1], ["/w/ 755", "/w/a.txt 644"]);
+    assert_eq!(layers[3], ["/w/ 755", "/w/a.txt 644", "/w/b.txt 644"]);
     assert_eq!(
         layers[4],
-        ["/usr/a.txt 644"],
+        ["/usr/ 755", "/usr/a.txt 644"],
         "a directory that is there already"
     );
 }
@@ -322,7 +325,9 @@ fn destinations_that_are_links_are_followed() {
     let text = "FROM scratch\nCOPY . /c\nCOPY a.txt /c/dir/link\nCOPY b.txt /c/nowhere\n";
     let built = context.dockerfile(text).unwrap();
     let layers = context.layers(&built);
-    assert_eq!(layers[1..], [["/c/dir/one 644"], ["/c/dir/new 644"]]);
+    let above = ["/c/ 755", "/c/dir/ 755"];
+    assert_eq!(layers[1], [&above[..], &["/c/dir/one 644"]].concat());
+    assert_eq!(layers[2], [&above[..], &["/c/dir/new 644"]].concat());
     context.link("round", "round");
     let text = "FROM scratch\nCOPY . /c\nCOPY a.txt /c/round\n";
     let error = shown(&context.dockerfile(text).unwrap_err());

@@ -7,7 +7,7 @@ use std::thread;
 
 use smidge_dockerfile::Plan;
 use smidge_dockerfile::plan::{Action, Base, From, MountKind, RunAction, Stage, Step};
-use smidge_run::{Limit, Spawner};
+use smidge_run::{Finished, Limit, Running, Spawner};
 
 use super::base::{self, Bases};
 use super::context::Context;
@@ -46,6 +46,8 @@ pub(super) struct Builder<'b> {
     pub(super) limits: Vec<Limit>,
     /// Images that files are copied from.
     images: HashMap<String, Arc<RootFs>>,
+    /// Programs that run now.
+    running: Mutex<Vec<Arc<Running>>>,
     board: Board,
 }
 
@@ -99,6 +101,7 @@ pub(in crate::build) fn draft(
         hosts: option::hosts(request)?,
         limits: option::limits(request)?,
         images: HashMap::new(),
+        running: Mutex::default(),
         board: Board {
             stages: Mutex::new(Stages {
                 done: (0..stages).map(|_| None).collect(),
@@ -197,6 +200,7 @@ impl Builder<'_> {
             Err(error) => {
                 stages.over = true;
                 stages.failed.get_or_insert(error);
+                self.running().iter().for_each(|program| program.kill());
             }
         }
         self.board.changed.notify_all();
@@ -221,6 +225,23 @@ impl Builder<'_> {
     /// Whether another stage has failed, so that all of it is in vain.
     pub(super) fn is_over(&self) -> bool {
         self.board.stages().over
+    }
+
+    /// Waits for a program, which is killed when another stage fails meanwhile.
+    pub(super) fn wait(&self, program: Running, meanwhile: impl FnOnce()) -> Result<Finished> {
+        let program = Arc::new(program);
+        self.running().push(Arc::clone(&program));
+        if self.is_over() {
+            program.kill();
+        }
+        meanwhile();
+        let finished = program.wait();
+        self.running().retain(|other| !Arc::ptr_eq(other, &program));
+        Ok(finished?)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A stage that this one waited for.

@@ -312,11 +312,12 @@ impl Builder<'_> {
                 _ => error,
             }
         })?;
-        thread::scope(|scope| {
-            scope.spawn(|| pass_on(&mut stderr, Stream::Stderr, task));
-            pass_on(&mut stdout, Stream::Stdout, task);
-        });
-        Ok(running.wait()?)
+        self.wait(running, || {
+            thread::scope(|scope| {
+                scope.spawn(|| pass_on(&mut stderr, Stream::Stderr, task));
+                pass_on(&mut stdout, Stream::Stdout, task);
+            });
+        })
     }
 
     /// What writes layers.
