@@ -7,6 +7,10 @@ use crate::sys::Instruction;
 
 /// A system call that is answered, whatever its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "newer machines lack the older forms")
+)]
 pub(super) enum Call {
     Chown,
     Lchown,
@@ -51,6 +55,9 @@ pub(super) enum Call {
     Prctl,
     Execve,
     Execveat,
+    Listxattr,
+    Llistxattr,
+    Flistxattr,
 }
 
 /// Flags of `open(2)` with which a file may be made: `O_CREAT` and the part of `O_TMPFILE` that is not
@@ -71,7 +78,7 @@ const fn watched(call: Call) -> Action {
 }
 
 /// The calls that every 64-bit machine has.
-const COMMON: [(c_long, Call); 33] = [
+const COMMON: [(c_long, Call); 36] = [
     (libc::SYS_fchown, Call::Fchown),
     (libc::SYS_fchownat, Call::Fchownat),
     (libc::SYS_fchmod, Call::Fchmod),
@@ -106,6 +113,9 @@ const COMMON: [(c_long, Call); 33] = [
     (libc::SYS_prctl, Call::Prctl),
     (libc::SYS_execve, Call::Execve),
     (libc::SYS_execveat, Call::Execveat),
+    (libc::SYS_listxattr, Call::Listxattr),
+    (libc::SYS_llistxattr, Call::Llistxattr),
+    (libc::SYS_flistxattr, Call::Flistxattr),
 ];
 
 /// The older forms, which only older machines have.

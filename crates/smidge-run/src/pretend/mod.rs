@@ -10,7 +10,7 @@
 //! identity     set*id, get*id, setgroups, and the programs that are set to a user
 //! file         what is claimed of files, in an attribute of theirs or, where that cannot be, in a table
 //! owner        chown, chmod
-//! status       stat, statx
+//! status       stat, statx, and listxattr, which keeps claims out of copies
 //! creation     open with O_CREAT, mkdir, symlink, mknod, as somebody else than root
 //! ```
 //!
@@ -252,6 +252,7 @@ impl World {
             Call::Mkdir | Call::Mkdirat => self.make_directory(call, caller),
             Call::Symlink | Call::Symlinkat => self.make_link(call, caller),
             Call::Mknod | Call::Mknodat => self.make_node(call, caller),
+            Call::Listxattr | Call::Llistxattr | Call::Flistxattr => self.attributes(call, caller),
             Call::Prctl => self.control(caller),
             Call::Execve | Call::Execveat => self.execute(call, caller),
             _ => self.identify(call, caller),

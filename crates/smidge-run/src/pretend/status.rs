@@ -17,6 +17,9 @@ const KNOWN: u32 = (libc::AT_EMPTY_PATH
     | libc::AT_STATX_SYNC_TYPE)
     .cast_unsigned();
 
+/// `XATTR_LIST_MAX` of `linux/limits.h`.
+const LONGEST_LIST: usize = 65_536;
+
 /// How a file is said to be.
 struct Said {
     mode: u32,
@@ -70,6 +73,41 @@ impl World {
         }
         caller.write(caller.argument(4), status.bytes())?;
         Ok(Answer::Value(0))
+    }
+
+    /// `listxattr`, `llistxattr`, `flistxattr`: what is claimed of a file is no attribute of it, and must
+    /// not be copied to another as one.
+    pub(super) fn attributes(&self, call: Call, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let place = match call {
+            Call::Flistxattr => caller.descriptor(0),
+            Call::Llistxattr => here(caller, libc::AT_SYMLINK_NOFOLLOW.cast_unsigned()),
+            _ => here(caller, 0),
+        };
+        let Ok(place) = place else {
+            return Ok(Answer::Continue);
+        };
+        let mut buffer = vec![0; LONGEST_LIST];
+        let read = if place.follow {
+            rustix::fs::listxattr(&place.path, &mut buffer)
+        } else {
+            rustix::fs::llistxattr(&place.path, &mut buffer)
+        };
+        let names = read.ok().and_then(|length| buffer.get(..length));
+        let names = names.unwrap_or_default().split_inclusive(|byte| *byte == 0);
+        let (private, public): (Vec<_>, Vec<_>) = names.partition(|name| Claim::is_private(name));
+        if private.is_empty() {
+            return Ok(Answer::Continue);
+        }
+        let public = public.concat();
+        let room = caller.argument(2);
+        let length = u64::try_from(public.len()).unwrap_or(u64::MAX);
+        if room > 0 && room < length {
+            return Err(Errno::RANGE);
+        }
+        if room > 0 && length > 0 {
+            caller.write(caller.argument(1), &public)?;
+        }
+        Ok(Answer::Value(i64::try_from(length).unwrap_or(0)))
     }
 
     /// What is said of a file at a place, if it is something else than the kernel says. Whatever goes

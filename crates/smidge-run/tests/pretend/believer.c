@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define CHECK(truth) \
@@ -197,7 +198,15 @@ static void strange(void) {
     int link = open("name", O_PATH | O_NOFOLLOW);
     CHECK(fchownat(link, "", 5, 6, AT_EMPTY_PATH) == 0 && owner("name", 5, 6) && owner("roots", 23, 22));
     CHECK(fstatat(link, "", &status, AT_EMPTY_PATH) == 0 && status.st_uid == 5);
+    // What is known of it is not for copies.
+    char list[64];
+    CHECK(listxattr("roots", list, sizeof list) == 0 && flistxattr(fd, NULL, 0) == 0);
+    CHECK(setxattr("roots", "user.own", "x", 1, 0) == 0);
+    CHECK(listxattr("roots", NULL, 0) == 9 && listxattr("roots", list, 3) == -1 && errno == ERANGE);
+    CHECK(listxattr("roots", list, 9) == 9 && strcmp(list, "user.own") == 0);
+    CHECK(syscall(SYS_listxattr, "roots", 1, 9) == -1 && errno == EFAULT);
     CHECK(chown("roots", 0, 0) == 0);
+    CHECK(llistxattr("roots", list, sizeof list) == 9);
 }
 
 int main(int count, char **arguments) {
