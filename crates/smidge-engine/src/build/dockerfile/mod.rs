@@ -23,6 +23,8 @@ mod git;
 mod git_url;
 mod glob;
 mod mount;
+#[allow(dead_code, reason = "not all of it is asked for yet")]
+mod named;
 mod option;
 #[allow(dead_code, reason = "not all of it is asked for yet")]
 mod packing;

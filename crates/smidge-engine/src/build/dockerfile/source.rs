@@ -2,7 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use smidge_image::{NodeKind, Tree as _};
+use smidge_store::DirTree;
 
 use super::git_url::{GitUrl, is_context, redacted};
 use super::packing::{Packing, is_archive, sniffed};
@@ -95,6 +99,94 @@ impl ContextSource {
     }
 }
 
+/// A context and its Dockerfile, here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::build) struct Brought {
+    /// The directory that files are taken from.
+    pub(in crate::build) context: PathBuf,
+    /// The Dockerfile.
+    pub(in crate::build) file: PathBuf,
+    /// What its user knows the Dockerfile by.
+    pub(in crate::build) name: String,
+}
+
+/// Brings a context that is elsewhere, or whose Dockerfile is (`-f -`); `None` where both are files of
+/// the machine. `file` is what `-f` says: a path in a context from elsewhere.
+///
+/// # Errors
+/// As [`ContextSource::fetch`]; when there is no Dockerfile, or it leads out of the context.
+pub(in crate::build) fn bring(
+    (source, file): (&ContextSource, Option<&Path>),
+    fetcher: &Fetcher<'_>,
+    input: &mut dyn Read,
+    keep_git: bool,
+) -> Result<Option<Brought>> {
+    let from_input = file == Some(Path::new("-"));
+    if from_input && source.is_input() {
+        let message = "standard input cannot be both the Dockerfile and the context";
+        return Err(Error::new(Kind::Input, message));
+    }
+    let fetched = match source.local() {
+        Some(_) if !from_input => return Ok(None),
+        Some(path) => Fetched::Directory(path.to_owned()),
+        None => source.fetch(fetcher, input, keep_git)?,
+    };
+    match fetched {
+        Fetched::Directory(context) if from_input => {
+            let text = dockerfile("standard input", input)?;
+            alone(fetcher, context, &text).map(Some)
+        }
+        Fetched::Directory(context) => {
+            let name = file.unwrap_or(Path::new("Dockerfile"));
+            let file = inside(&context, name)?;
+            let name = name.display().to_string();
+            Ok(Some(Brought {
+                context,
+                file,
+                name,
+            }))
+        }
+        Fetched::Dockerfile(text) => {
+            let context = fetcher.scratch.subdirectory()?;
+            alone(fetcher, context, &text).map(Some)
+        }
+    }
+}
+
+/// Puts a Dockerfile where it is no part of the context.
+fn alone(fetcher: &Fetcher<'_>, context: PathBuf, text: &str) -> Result<Brought> {
+    let name = "Dockerfile".to_owned();
+    let file = fetcher.scratch.subdirectory()?.join(&name);
+    fs::write(&file, text)
+        .map_err(|source| Error::io(format!("cannot write `{}`", file.display()), source))?;
+    Ok(Brought {
+        context,
+        file,
+        name,
+    })
+}
+
+/// A file of a context from elsewhere: no link in it leads to other files of the machine.
+fn inside(context: &Path, name: &Path) -> Result<PathBuf> {
+    let tree = DirTree::open(context);
+    let found = tree.and_then(|tree| tree.resolve(name.as_os_str().as_bytes()));
+    let shown = name.display();
+    let found = found.map_err(|source| Error::io(format!("cannot read `{shown}`"), source))?;
+    match found {
+        Some((path, node)) if matches!(node.kind, NodeKind::File { .. }) => {
+            Ok(context.join(path.as_path()))
+        }
+        Some(_) => {
+            let message = format!("`{shown}` in the build context is not a file");
+            Err(Error::new(Kind::Input, message))
+        }
+        None => {
+            let message = format!("there is no `{shown}` in the build context");
+            Err(Error::new(Kind::NotFound, message).with_hint("name the Dockerfile with `-f`"))
+        }
+    }
+}
+
 /// Makes of a stream what it is: an archive, packed or not, or the text of a Dockerfile.
 fn unpacked(fetcher: &Fetcher<'_>, name: &str, reader: impl Read) -> Result<Fetched> {
     let failed = |source| Error::io(format!("cannot read {name}"), source);
@@ -148,35 +240,4 @@ fn dockerfile(name: &str, reader: impl Read) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contexts_are_told_by_their_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = crate::host::test_host(dir.path());
-        fs::create_dir_all(dir.path().join("github.com/a/b")).unwrap();
-        let kind = |text: &str| match ContextSource::parse(text, &host).unwrap().0 {
-            Place::Path(_) => "path",
-            Place::Input => "input",
-            Place::Http(_) => "http",
-            Place::Git(_) => "git",
-        };
-        for (text, expected) in [
-            (".", "path"),
-            ("missing", "path"),
-            ("-", "input"),
-            ("https://h/x.tar.gz", "http"),
-            ("http://h/Dockerfile", "http"),
-            ("https://h/r.git#v1:d", "git"),
-            ("git@h:r", "git"),
-            ("file:///r", "git"),
-            ("github.com/a/c", "git"),
-            // It is there.
-            ("github.com/a/b", "path"),
-        ] {
-            assert_eq!(kind(text), expected, "{text}");
-        }
-        assert!(ContextSource::parse("https://h/r.git#--x", &host).is_err());
-    }
-}
+mod tests;
