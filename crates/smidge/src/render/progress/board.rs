@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
-use smidge_engine::{Action, Progress, Task};
+use smidge_engine::{Action, Progress, StepName, StepTask, Task};
 use smidge_image::Digest;
 
+use self::steps::{Row, Steps, Work};
 use super::line::Line;
 use super::rate::Rate;
 
@@ -27,17 +28,25 @@ pub(super) trait Screen: Send + Sync {
 
     /// The time since some moment.
     fn now(&self) -> Duration;
+
+    /// Whether some of it may be dimmed.
+    fn has_colours(&self) -> bool {
+        false
+    }
 }
 
 /// Standard error.
 pub(super) struct Terminal {
     start: Instant,
+    colours: bool,
 }
 
 impl Default for Terminal {
     fn default() -> Self {
+        let choice = anstream::AutoStream::choice(&std::io::stderr());
         Self {
             start: Instant::now(),
+            colours: choice != anstream::ColorChoice::Never,
         }
     }
 }
@@ -60,6 +69,10 @@ impl Screen for Terminal {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
+
+    fn has_colours(&self) -> bool {
+        self.colours
+    }
 }
 
 /// All bars.
@@ -80,7 +93,9 @@ struct State {
     /// The next piece's key.
     next: u64,
     batch: Batch,
-    /// Characters in each of the lines that are on the screen.
+    /// Steps of a Dockerfile.
+    steps: Steps,
+    /// Columns of each of the lines that are on the screen.
     drawn: Vec<usize>,
 }
 
@@ -169,13 +184,18 @@ impl<S: Screen> Board<S> {
             text.push_str(&format!("\x1b[J{above}\r\n"));
         }
         let moved = self.moved.load(Ordering::Relaxed);
-        let lines = state.lines((columns, rows), self.screen.now(), moved);
-        for line in &lines {
-            text.push_str(line);
+        let now = self.screen.now();
+        let lines = state.lines((columns, rows), now, moved);
+        // The bars come last, so they are what there is no room for.
+        let mut shown = state.steps.rows((columns, rows), now);
+        let room = rows.saturating_sub(1).saturating_sub(shown.len());
+        shown.extend(lines.into_iter().take(room).map(Row::bright));
+        for row in &shown {
+            text.push_str(&row.text(self.screen.has_colours()));
             text.push_str("\x1b[K\r\n");
         }
         text.push_str("\x1b[J");
-        state.drawn = lines.iter().map(|line| line.chars().count()).collect();
+        state.drawn = shown.iter().map(Row::width).collect();
         self.screen.write(&text);
     }
 
@@ -204,7 +224,11 @@ impl<S: Screen> Board<S> {
         }
         if state.pieces.is_empty() && state.batch.is_over() {
             state.batch = Batch::default();
-            self.clear(&mut state);
+            if state.steps.are_over() {
+                self.clear(&mut state);
+            } else {
+                self.draw(&mut state, "");
+            }
         }
     }
 }
@@ -313,6 +337,12 @@ impl<S: Screen> Progress for Board<S> {
         );
     }
 
+    fn step(&self, step: &StepName) -> Box<dyn StepTask + '_> {
+        let key = self.state().steps.start(step, self.screen.now());
+        self.draw_if_due();
+        Box::new(Work { board: self, key })
+    }
+
     fn line(&self, text: &str) {
         let mut state = self.state();
         if state.drawn.is_empty() {
@@ -329,7 +359,12 @@ impl<S: Screen> Progress for Board<S> {
 
 impl<S: Screen> Drop for Board<S> {
     fn drop(&mut self) {
-        self.clear(&mut self.state());
+        let mut state = self.state();
+        self.clear(&mut state);
+        let failures = state.steps.failures();
+        if !failures.is_empty() {
+            self.screen.write(&failures.replace('\n', "\r\n"));
+        }
     }
 }
 
@@ -366,5 +401,6 @@ impl<S: Screen> Drop for Bar<'_, S> {
     }
 }
 
+mod steps;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,16 @@
 
 use std::cell::Cell;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use smidge_engine::{Action, Progress, Settled, Task};
+use smidge_engine::{Action, Progress, Settled, StepName, StepTask, Stream, Task};
 use smidge_image::Digest;
 
 use super::plain;
+use super::step::{Output, Said, label};
 
 /// The least time between two reports of one piece of work.
 const OFTEN_ENOUGH: Duration = Duration::from_millis(100);
@@ -16,6 +19,8 @@ const OFTEN_ENOUGH: Duration = Duration::from_millis(100);
 /// The sink: where its lines go.
 pub(super) struct Json {
     write: fn(&str),
+    /// How many steps were started.
+    steps: AtomicUsize,
 }
 
 impl Default for Json {
@@ -23,6 +28,7 @@ impl Default for Json {
         Self {
             // Progress that nobody can see is no reason to stop.
             write: |text| drop(std::io::stderr().write_all(text.as_bytes())),
+            steps: AtomicUsize::new(0),
         }
     }
 }
@@ -61,6 +67,18 @@ impl Progress for Json {
     fn settled(&self, blob: &Digest, action: Action, how: &Settled) {
         let status = plain::settled(action, how);
         self.tell(&status, Some(&blob.short()), Some(json!({})));
+    }
+
+    fn step(&self, step: &StepName) -> Box<dyn StepTask + '_> {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        let task = Step {
+            json: self,
+            id: format!("#{number}"),
+            start: Instant::now(),
+            output: Mutex::new(Some(Output::default())),
+        };
+        task.tell(&[("status", "started".into()), ("name", label(step).into())]);
+        Box::new(task)
     }
 
     fn line(&self, text: &str) {
@@ -130,6 +148,84 @@ impl Task for Piece<'_> {
     }
 }
 
+/// A step of a Dockerfile: a message when it starts, one a line of its output, and one when it is over.
+struct Step<'j> {
+    json: &'j Json,
+    id: String,
+    start: Instant,
+    /// `None` once it is over.
+    output: Mutex<Option<Output>>,
+}
+
+impl Step<'_> {
+    fn tell(&self, fields: &[(&str, Value)]) {
+        let mut message = Map::new();
+        message.insert("id".to_owned(), self.id.clone().into());
+        for (name, value) in fields {
+            message.insert((*name).to_owned(), value.clone());
+        }
+        (self.json.write)(&format!("{}\n", Value::from(message)));
+    }
+
+    fn tell_lines(&self, lines: &[Said]) {
+        for said in lines {
+            let to = match said.stream {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            };
+            self.tell(&[
+                ("stream", format!("{}\n", said.line).into()),
+                ("to", to.into()),
+                ("time", rounded(said.time).into()),
+            ]);
+        }
+    }
+
+    fn end(&self, status: &str, error: Option<&str>) {
+        let output = &mut *self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut output) = output.take() else {
+            return;
+        };
+        let time = self.start.elapsed();
+        self.tell_lines(&output.end(time));
+        let mut fields = vec![("status", status.into()), ("time", rounded(time).into())];
+        fields.extend(error.map(|error| ("error", error.into())));
+        self.tell(&fields);
+    }
+}
+
+/// Seconds, to the millisecond.
+fn rounded(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+impl StepTask for Step<'_> {
+    fn output(&self, stream: Stream, bytes: &[u8]) {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(output) = &mut *output {
+            self.tell_lines(&output.take(self.start.elapsed(), stream, bytes));
+        }
+    }
+
+    fn cached(&self) {
+        self.end("cached", None);
+    }
+
+    fn finish(&self) {
+        self.end("done", None);
+    }
+
+    fn fail(&self, message: &str) {
+        self.end("failed", Some(message));
+    }
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.end("canceled", None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -141,9 +237,48 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_told_a_line_a_message() {
+        let json = Json {
+            write: |text| WRITTEN.with_borrow_mut(|written| written.push_str(text)),
+            steps: AtomicUsize::new(0),
+        };
+        let step = json.step(&StepName {
+            number: 2,
+            total: 3,
+            text: "RUN make".to_owned(),
+            ..StepName::default()
+        });
+        step.output(Stream::Stderr, b"one\ntw");
+        step.output(Stream::Stderr, b"o");
+        step.fail("exit status 2");
+        drop(step);
+        let written = WRITTEN.take();
+        let untimed = |line: &str| {
+            let mut message: Map<String, Value> = serde_json::from_str(line).unwrap();
+            let timed = message.remove("time").is_some_and(|time| time.is_number());
+            let started = message
+                .get("status")
+                .is_some_and(|status| status == "started");
+            assert_eq!(timed, !started, "{line}");
+            Value::from(message).to_string()
+        };
+        let lines: Vec<String> = written.lines().map(untimed).collect();
+        assert_eq!(
+            lines,
+            [
+                r##"{"id":"#1","status":"started","name":"[2/3] RUN make"}"##,
+                r##"{"id":"#1","stream":"one\n","to":"stderr"}"##,
+                r##"{"id":"#1","stream":"two\n","to":"stderr"}"##,
+                r##"{"id":"#1","status":"failed","error":"exit status 2"}"##,
+            ]
+        );
+    }
+
+    #[test]
     fn messages_are_those_of_dockers_api() {
         let json = Json {
             write: |text| WRITTEN.with_borrow_mut(|written| written.push_str(text)),
+            steps: AtomicUsize::new(0),
         };
         let digest = Digest::of(b"");
         let task = json.blob(&digest, Action::Pull, Some(10));

@@ -9,6 +9,7 @@ mod json;
 mod line;
 mod plain;
 mod rate;
+mod step;
 mod style;
 
 pub(crate) use style::{Style, sink, took};

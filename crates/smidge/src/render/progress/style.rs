@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use smidge_engine::{Host, Progress, Silent};
+use smidge_engine::{Host, Progress};
 
 use super::board::{Board, Terminal};
 use super::json::Json;
@@ -16,10 +16,14 @@ pub(crate) enum Style {
     // Bars on a terminal, lines elsewhere.
     #[default]
     Auto,
+    // Bars, whatever standard error is.
+    Tty,
     // A line when a piece of work starts, and one when it is done.
     Plain,
+    #[value(alias = "quiet")]
     None,
     // A JSON object a line, as in Docker's API.
+    #[value(alias = "rawjson")]
     Json,
 }
 
@@ -27,12 +31,13 @@ pub(crate) enum Style {
 pub(crate) fn sink(style: Style, host: &Host) -> Box<dyn Progress> {
     let dumb = host.env.get("TERM").is_some_and(|term| term == "dumb");
     match style {
-        Style::None => Box::new(Silent),
+        Style::None => Box::new(Plain::new(true)),
+        Style::Tty => Box::new(Board::new(Terminal::default())),
         Style::Json => Box::new(Json::default()),
         Style::Auto if !dumb && std::io::stderr().is_terminal() => {
             Box::new(Board::new(Terminal::default()))
         }
-        Style::Auto | Style::Plain => Box::new(Plain),
+        Style::Auto | Style::Plain => Box::new(Plain::new(false)),
     }
 }
 

@@ -1,6 +1,8 @@
 use std::num::NonZero;
 use std::sync::atomic::AtomicUsize;
 
+use smidge_engine::Stream;
+
 use super::*;
 
 /// A terminal that is remembered, with a clock that is set.
@@ -244,4 +246,118 @@ fn no_size_is_too_large() {
     pass(&board, 1000);
     tasks[0].finish();
     tasks[1].advance(0);
+}
+
+fn step<'b>(board: &'b Board<Arc<Fake>>, number: usize, text: &str) -> Box<dyn StepTask + 'b> {
+    board.step(&StepName {
+        stage: Some("build".to_owned()),
+        number,
+        total: 4,
+        text: text.to_owned(),
+        platform: None,
+    })
+}
+
+#[test]
+fn steps_stay_when_they_are_over_and_show_their_output_before() {
+    let board = board(12, 50);
+    step(&board, 1, "FROM busybox").finish();
+    step(&board, 2, "COPY . .").cached();
+    let task = step(&board, 3, "RUN make");
+    for line in 0..8 {
+        pass(&board, 100);
+        task.output(Stream::Stdout, format!("compiling {line}\n").as_bytes());
+    }
+    expect_test::expect![[r"
+        $ smidge pull x
+         => [build 1/4] FROM busybox                 0.0s
+         => CACHED [build 2/4] COPY . .              0.0s
+        [+] Building 0.8s (2/4)
+         => [build 3/4] RUN make                     0.8s
+         => => # compiling 2
+         => => # compiling 3
+         => => # compiling 4
+         => => # compiling 5
+         => => # compiling 6
+         => => # compiling 7"]]
+    .assert_eq(&board.screen.shown().0);
+    task.finish();
+    drop(task);
+    expect_test::expect![[r"
+        $ smidge pull x
+         => [build 1/4] FROM busybox                 0.0s
+         => CACHED [build 2/4] COPY . .              0.0s
+         => [build 3/4] RUN make                     0.8s"]]
+    .assert_eq(&board.screen.shown().0);
+}
+
+#[test]
+fn the_last_words_of_a_step_come_when_all_is_over() {
+    let board = board(12, 50);
+    let (one, two) = (step(&board, 1, "RUN make"), step(&board, 2, "RUN sleep"));
+    pass(&board, 500);
+    one.output(Stream::Stderr, b"no rule\n");
+    one.fail("exit status 2");
+    drop((one, two));
+    let screen = Arc::clone(&board.screen);
+    drop(board);
+    expect_test::expect![[r"
+        $ smidge pull x
+         => ERROR [build 1/4] RUN make               0.5s
+         => CANCELED [build 2/4] RUN sleep           0.5s
+        ------
+         > [build 1/4] RUN make:
+        0.500 no rule
+        ------"]]
+    .assert_eq(&screen.shown().0);
+}
+
+#[test]
+fn steps_fit_terminals_of_any_size() {
+    for (rows, columns) in [(3, 12), (1, 1), (5, 30), (30, 200)] {
+        let board = board(rows, columns);
+        let tasks: Vec<_> = (1..4)
+            .map(|number| {
+                step(
+                    &board,
+                    number,
+                    "RUN 日本語日本語日本語日本語日本語 and more",
+                )
+            })
+            .collect();
+        let bar = blob(&board, "a", MB);
+        for task in &tasks {
+            pass(&board, 200);
+            task.output(Stream::Stdout, "日本\tgrößer\n".repeat(40).as_bytes());
+        }
+        bar.advance(1);
+        let rows_drawn = board.state().drawn.len();
+        assert!(rows_drawn < usize::from(rows).max(1), "{rows}x{columns}");
+        for width in &board.state().drawn {
+            assert!(*width < usize::from(columns), "{rows}x{columns}: {width}");
+        }
+        drop((tasks, bar));
+        let screen = Arc::clone(&board.screen);
+        drop(board);
+        assert_eq!(screen.shown().1.1, 0, "{rows}x{columns}");
+    }
+}
+
+#[test]
+fn bars_are_drawn_below_steps() {
+    let board = board(10, 60);
+    let task = step(&board, 1, "RUN make");
+    let bar = blob(&board, "a", 4 * MB);
+    pass(&board, 200);
+    bar.advance(MB);
+    let shown = board.screen.shown().0;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].starts_with("[+] Building 0.2s (0/4)"), "{shown}");
+    assert!(lines[2].starts_with(" => [build 1/4] RUN make"), "{shown}");
+    assert!(lines[3].starts_with("ca978112ca1b: Pulling"), "{shown}");
+    bar.finish();
+    drop(bar);
+    pass(&board, 200);
+    task.output(Stream::Stdout, b"");
+    assert_eq!(board.screen.shown().0.lines().count(), 3);
 }
