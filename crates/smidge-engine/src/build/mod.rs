@@ -7,6 +7,7 @@
 mod assembly;
 mod c;
 mod cargo;
+mod check;
 mod compiler;
 mod config;
 mod content;

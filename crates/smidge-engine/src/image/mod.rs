@@ -1,5 +1,6 @@
 //! The verbs on images.
 
+mod build_cache;
 mod change;
 mod filter;
 mod history;
@@ -9,6 +10,7 @@ mod list;
 mod removal;
 mod transfer;
 
+pub use build_cache::CachePruneRequest;
 pub use filter::{Filter, Filters};
 pub use history::Step;
 pub use info::{Disk, Info};
@@ -17,7 +19,7 @@ pub use list::{ImageQuery, Listed};
 pub use removal::{PruneReport, PruneRequest};
 pub use transfer::{ArchiveFormat, ImportRequest, Loaded};
 
-pub use smidge_store::Removed;
+pub use smidge_store::{CacheKind, CacheRecord, Removed};
 
 pub(crate) use list::similar_names;
 

@@ -1,17 +1,18 @@
 //! `smidge build`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use smidge_engine::build::{
     BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, Product, SourceKind,
     Transfer,
 };
-use smidge_engine::{Error, Kind};
+use smidge_engine::{Error, Kind, Note};
 use smidge_image::{Platform, Reference};
 
+use super::dockerfile::DockerfileArgs;
 use super::progress::ProgressArgs;
 use super::session::{Outcome, Session};
 use crate::render::{progress, words};
@@ -31,9 +32,12 @@ use crate::render::{progress, words};
   smidge build -t web . -- --port 8080    arguments the program is started with
   smidge build -t web --platform linux/amd64,linux/arm64 .
                                           one image for two kinds of machines
+  smidge build --target test --secret id=key,src=key.pem --build-arg V=2 .
+                                          a Dockerfile, in all its ways
   smidge run --rm $(smidge build -q .)    build and run in one line")]
 pub(super) struct Args {
-    /// Program, source file, source directory or Dockerfile's directory
+    /// Program, source file, source directory, or a Dockerfile's context: its directory, a URL, a git
+    /// repository, or - for a Dockerfile or tar archive on standard input
     path: PathBuf,
     /// Arguments that the image starts its program with
     #[arg(last = true, value_name = "ARG")]
@@ -41,7 +45,7 @@ pub(super) struct Args {
     /// Name the image; repeatable
     #[arg(short, long, value_name = "NAME[:TAG]")]
     tag: Vec<Reference>,
-    /// The Dockerfile [default: PATH/Dockerfile]
+    /// The Dockerfile; - is standard input [default: PATH/Dockerfile]
     #[arg(short, long)]
     file: Option<PathBuf>,
     /// What PATH is, when that is ambiguous
@@ -57,15 +61,12 @@ pub(super) struct Args {
     /// The machine to build for, such as linux/arm64; repeatable, or several with commas between
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Value of a Dockerfile's ARG; repeatable
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    build_arg: Vec<String>,
-    /// The Dockerfile's stage to build [default: the last]
-    #[arg(long, value_name = "STAGE")]
-    target: Option<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write the image's digests and names to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Print nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -74,6 +75,8 @@ pub(super) struct Args {
     /// Print a JSON object that describes the image
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    dockerfile: DockerfileArgs,
     #[command(flatten)]
     program: ProgramOptions,
     #[command(flatten)]
@@ -162,6 +165,9 @@ fn kind_parser() -> impl clap::builder::TypedValueParser<Value = SourceKind> {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let request = request(session, args)?;
     let engine = session.engine()?;
+    if args.dockerfile.is_check() {
+        return check(session, &engine.check_build(&request)?);
+    }
     if args.plan {
         let plan = engine.plan_build(&request)?;
         let text = if args.json {
@@ -177,12 +183,12 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let product = engine.build(&request, &*sink, &mut session.out())?;
     drop(sink);
     if let Some(file) = &args.iidfile {
-        std::fs::write(session.host.absolute(file), product.id.to_string()).map_err(|source| {
-            Error::io(
-                format!("cannot write the image's id to `{}`", file.display()),
-                source,
-            )
-        })?;
+        let what = "the image's id";
+        write(session, file, what, &product.id.to_string())?;
+    }
+    if let Some(file) = &args.metadata_file {
+        let text = format!("{:#}\n", metadata(&product));
+        write(session, file, "the image's metadata", &text)?;
     }
     if !args.quiet {
         summarise(session, &product, started);
@@ -202,6 +208,47 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         session.print(&product.id.to_string())?;
     }
     Ok(0)
+}
+
+/// Tells what is worth saying about a Dockerfile. As in Docker, that is a failure.
+fn check(session: &Session, notes: &[Note]) -> Outcome {
+    notes.iter().for_each(|note| session.note(note));
+    let found = match notes.len() {
+        0 => "no warnings found".to_owned(),
+        count => words::count(count, "warning has been found", "warnings have been found"),
+    };
+    session.tell(&format!("Check complete, {found}."));
+    Ok(u8::from(!notes.is_empty()))
+}
+
+/// Writes a file beside the image.
+fn write(session: &Session, file: &Path, what: &str, text: &str) -> Result<(), Error> {
+    std::fs::write(session.host.absolute(file), text).map_err(|source| {
+        let message = format!("cannot write {what} to `{}`", file.display());
+        Error::io(message, source)
+    })
+}
+
+/// `--metadata-file`, in Docker's words.
+fn metadata(product: &Product) -> Value {
+    let mut metadata = Map::new();
+    let mut set = |name: &str, value: String| metadata.insert(name.to_owned(), value.into());
+    match (&product.index, product.images.first()) {
+        (Some(index), _) => drop(set("containerimage.digest", index.digest.to_string())),
+        (None, Some(built)) => {
+            set("containerimage.config.digest", built.image.id.to_string());
+            set("containerimage.digest", built.image.digest.to_string());
+        }
+        (None, None) => {}
+    }
+    let tags = product.images.iter().flat_map(|built| &built.tags);
+    let mut names: Vec<String> = tags.map(ToString::to_string).collect();
+    names.dedup();
+    if !names.is_empty() {
+        names.truncate(product.images.first().map_or(0, |built| built.tags.len()));
+        set("image.name", names.join(","));
+    }
+    Value::from(metadata)
 }
 
 fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
@@ -232,8 +279,9 @@ fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
         volumes: config.volume.clone(),
         stop_signal: config.stop_signal.clone(),
     };
-    request.build_args = build_args(session, &args.build_arg)?;
-    request.target.clone_from(&args.target);
+    request.build_args = build_args(session, &args.dockerfile.build_arg)?;
+    request.target.clone_from(&args.dockerfile.target);
+    request.dockerfile = args.dockerfile.options(session)?;
     request.strip = match (program.strip, program.no_strip) {
         (true, _) => Some(true),
         (_, true) => Some(false),

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    Command, build, history, images, import, info, inspect, kill, load, logs, prune, ps, pull,
-    push, rm, rmi, run, save, start, stop, tag, wait,
+    Command, build, builder, history, images, import, info, inspect, kill, load, logs, prune, ps,
+    pull, push, rm, rmi, run, save, start, stop, tag, wait,
 };
 
 /// Manage images
@@ -43,6 +43,15 @@ pub(super) enum Container {
     Start(start::Args),
     Stop(stop::Args),
     Wait(wait::Args),
+}
+
+/// Build, and manage what builds leave for builds to come
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum Builder {
+    Build(Box<build::Args>),
+    Du(builder::Du),
+    Prune(builder::Prune),
 }
 
 /// Manage smidge

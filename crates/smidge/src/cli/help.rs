@@ -24,7 +24,10 @@ const GROUPS: [(&str, &[&str]); 6] = [
         "Look and tidy",
         &["inspect", "ldd", "prune", "info", "version"],
     ),
-    ("Docker's grouped forms", &["image", "container", "system"]),
+    (
+        "Docker's grouped forms",
+        &["image", "container", "system", "builder"],
+    ),
 ];
 
 /// Gives commands the help that the parser does not make by itself.

@@ -13,11 +13,13 @@
 //! | other | `run`, `start -a`: the program's own |
 
 mod build;
+mod builder;
 mod compression;
 mod config;
 mod connection;
 mod copy;
 mod digest;
+mod dockerfile;
 mod group;
 mod help;
 mod history;
@@ -124,6 +126,8 @@ enum Command {
     Container(group::Container),
     #[command(subcommand)]
     System(group::System),
+    #[command(subcommand, alias = "buildx")]
+    Builder(group::Builder),
 }
 
 /// Why a command did not do what it should.
@@ -245,6 +249,9 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Image(group) => return dispatch(session, group.into()),
         Command::Container(group) => return dispatch(session, group.into()),
         Command::System(group) => return dispatch(session, group.into()),
+        Command::Builder(group::Builder::Build(args)) => build::run(session, &args),
+        Command::Builder(group::Builder::Du(args)) => builder::du(session, &args),
+        Command::Builder(group::Builder::Prune(args)) => builder::prune(session, &args),
     }?)
 }
 

@@ -42,6 +42,7 @@ fn every_command_shows_examples_that_parse() {
             "smidge container",
             "smidge system",
             "smidge manifest ",
+            "smidge builder",
         ];
         let is_group = help.contains("COMMAND --help` tells more");
         if is_group || grouped.iter().any(|group| path.starts_with(group)) {

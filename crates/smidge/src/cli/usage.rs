@@ -81,10 +81,10 @@ mod tests {
         check(
             "smidge buidl .",
             expect![[r#"
-            error: unknown command `buidl`
-            hint: did you mean `build`?
-            hint: what there is: `smidge --help`
-        "#]],
+                error: unknown command `buidl`
+                hint: did you mean `builder`, `buildx`, `build`?
+                hint: what there is: `smidge --help`
+            "#]],
         );
         check(
             "smidge run --nmae x app",
@@ -104,10 +104,10 @@ mod tests {
         check(
             "smidge build --progress fast .",
             expect![[r#"
-            error: invalid value `fast` for `--progress <STYLE>`
-              possible values: `auto`, `plain`, `none`, `json`
-            hint: what there is: `smidge build --help`
-        "#]],
+                error: invalid value `fast` for `--progress <STYLE>`
+                  possible values: `auto`, `tty`, `plain`, `none`, `json`
+                hint: what there is: `smidge build --help`
+            "#]],
         );
         check(
             "smidge run --name",

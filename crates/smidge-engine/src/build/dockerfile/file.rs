@@ -47,6 +47,35 @@ pub(in crate::build) fn instructions(
     Ok(steps.map(|step| step.history.clone()).collect())
 }
 
+/// What is worth saying about a Dockerfile. Nothing is fetched for it.
+pub(in crate::build) fn notes(
+    file: &Path,
+    request: &BuildRequest,
+    engine: &Engine,
+) -> Result<Vec<Note>> {
+    let text = read(file, request)?;
+    let parsed = parse(&text.text);
+    if let Some(error) = text.errors(&parsed.diagnostics) {
+        return Err(error);
+    }
+    let mut options = options(request, engine);
+    // What a base image that is not here would make of it cannot be told.
+    let _ = resolve(
+        &parsed.dockerfile,
+        &mut options,
+        &text,
+        &mut |name, platform| base::stored(engine, name, platform),
+    );
+    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
+    let found: Vec<_> = parsed
+        .diagnostics
+        .iter()
+        .chain(&plan.warnings)
+        .cloned()
+        .collect();
+    Ok(text.notes(&found).collect())
+}
+
 /// Reads and plans a Dockerfile. Images that are missing are fetched.
 pub(super) fn planned(
     file: &Path,

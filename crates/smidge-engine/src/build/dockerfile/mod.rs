@@ -39,4 +39,4 @@ mod stage;
 
 pub(super) use builder::draft;
 pub(super) use cache::Cached;
-pub(super) use file::instructions;
+pub(super) use file::{instructions, notes};

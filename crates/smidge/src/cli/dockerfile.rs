@@ -1,0 +1,191 @@
+//! The options of `smidge build` that only Dockerfiles know.
+
+use smidge_engine::build::DockerfileOptions;
+use smidge_engine::{Error, Kind};
+
+use super::connection::ConnectionArgs;
+use super::session::Session;
+
+/// How a Dockerfile is built.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Dockerfile")]
+pub(super) struct DockerfileArgs {
+    /// Value of an ARG; repeatable
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) build_arg: Vec<String>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Look for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Carry out every step, whatever is known from other builds
+    #[arg(long)]
+    no_cache: bool,
+    /// Carry out every step of these stages; repeatable
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Where other builds' steps may be known from; repeatable
+    #[arg(long, value_name = "IMAGE|type=TYPE,…")]
+    cache_from: Vec<String>,
+    /// Where to leave this build's steps for others; repeatable
+    #[arg(long, value_name = "type=TYPE,…")]
+    cache_to: Vec<String>,
+    /// A file or variable that a RUN may see, and the image does not keep; repeatable
+    #[arg(long, value_name = "id=ID[,src=PATH|,env=NAME]")]
+    secret: Vec<String>,
+    /// An SSH agent or keys that a RUN may use; repeatable
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
+    ssh: Vec<String>,
+    /// Another place that FROM and COPY --from find under a name; repeatable
+    #[arg(long, value_name = "NAME=PATH|URL|docker-image://IMAGE")]
+    build_context: Vec<String>,
+    /// The network of every RUN: default, host or none
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// A host's address that every RUN knows; repeatable
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Size of /dev/shm in every RUN [default: 64m]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    shm_size: Option<u64>,
+    /// What every RUN may use at most, such as nofile=1024:4096; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Allow what is asked for: network.host, security.insecure; repeatable
+    #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
+    allow: Vec<String>,
+    /// Put all that the Dockerfile adds in one layer
+    #[arg(long)]
+    squash: bool,
+    /// Keep only what the image's program needs
+    #[arg(long)]
+    slim_final: bool,
+    /// Start a shell where a RUN has failed
+    #[arg(
+        long,
+        value_name = "SHELL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "/bin/sh"
+    )]
+    debug_shell: Option<String>,
+    /// Check the Dockerfile, and build nothing
+    #[arg(long)]
+    check: bool,
+    /// What to do: build or check
+    #[arg(long, value_name = "METHOD", value_parser = ["build", "check"], hide_possible_values = true)]
+    call: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    docker: DockerArgs,
+}
+
+/// What Docker's scripts say and smidge does anyway, or never.
+#[derive(clap::Args)]
+struct DockerArgs {
+    /// Remove intermediate containers: there are none
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// The same after failures
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    /// Put the image into the store: where it goes by default
+    #[arg(long, hide = true)]
+    load: bool,
+    /// An attestation: only `false` can be had
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// A list of parts: only `false` can be had
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+}
+
+impl DockerfileArgs {
+    /// Whether the Dockerfile is only to be checked.
+    pub(super) fn is_check(&self) -> bool {
+        self.check || self.call.as_deref() == Some("check")
+    }
+
+    /// The same for the engine.
+    pub(super) fn options(&self, session: &Session) -> Result<DockerfileOptions, Error> {
+        self.docker.refuse_attestations()?;
+        Ok(DockerfileOptions {
+            pull: self.pull,
+            connection: self.connection.connection(session),
+            no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter.clone(),
+            cache_from: self.cache_from.clone(),
+            cache_to: self.cache_to.clone(),
+            secrets: self.secret.clone(),
+            ssh: self.ssh.clone(),
+            shm_size: self.shm_size,
+            ulimits: self.ulimit.clone(),
+            add_hosts: self.add_host.clone(),
+            network: self.network.clone(),
+            squash: self.squash,
+            build_contexts: self.build_context.clone(),
+            allow: self.allow.clone(),
+            debug_shell: self.debug_shell.clone(),
+            slim_final: self.slim_final,
+        })
+    }
+}
+
+impl DockerArgs {
+    fn refuse_attestations(&self) -> Result<(), Error> {
+        for (name, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
+            if value.as_ref().is_some_and(|value| value != "false") {
+                let message = format!("`--{name}`: smidge makes no attestations");
+                return Err(Error::new(Kind::Input, message)
+                    .with_hint(format!("leave it away, or say `--{name}=false`")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number of bytes as Docker reads it: `64m`, `1g`, in powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err("expected a number of bytes, such as `64m` or `1g`".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "expected a number of bytes, such as `64m` or `1g`".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that is more than there can be".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_docker_does() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("100", Some(100)),
+            ("64m", Some(64 << 20)),
+            ("1G", Some(1 << 30)),
+            ("2kib", Some(2048)),
+            ("3b", Some(3)),
+            ("", None),
+            ("m", None),
+            ("1x", None),
+            ("-1", None),
+            ("20000000000t", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
+}
