@@ -1,6 +1,6 @@
 //! The build of one platform's image: which stage waits for which.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,12 +8,16 @@ use std::thread;
 use smidge_dockerfile::Plan;
 use smidge_dockerfile::plan::{Action, Base, From, MountKind, RunAction, Stage, Step};
 use smidge_run::{Finished, Limit, Running, Spawner};
+use smidge_store::Image;
 
 use super::base::{self, Bases};
 use super::context::Context;
 use super::file::{self, Planned};
+use super::named::NamedSource;
 use super::option;
+use super::remote::Fetcher;
 use super::report::Text;
+use super::source::Fetched;
 use super::stage::Done;
 use crate::build::config;
 use crate::build::draft::Draft;
@@ -46,9 +50,19 @@ pub(super) struct Builder<'b> {
     pub(super) limits: Vec<Limit>,
     /// Images that files are copied from.
     images: HashMap<String, Arc<RootFs>>,
+    /// What `--build-context` names.
+    contexts: HashMap<String, Named>,
     /// Programs that run now.
     running: Mutex<Vec<Arc<Running>>>,
     board: Board,
+}
+
+/// What a name stands for that `--build-context` gave.
+pub(super) enum Named {
+    /// Files.
+    Files(Context),
+    /// An image, and its files.
+    Image(Box<Image>, Arc<RootFs>),
 }
 
 /// Which stages are done.
@@ -101,6 +115,7 @@ pub(in crate::build) fn draft(
         hosts: option::hosts(request)?,
         limits: option::limits(request)?,
         images: HashMap::new(),
+        contexts: HashMap::new(),
         running: Mutex::default(),
         board: Board {
             stages: Mutex::new(Stages {
@@ -112,6 +127,7 @@ pub(in crate::build) fn draft(
         },
     };
     builder.fetch()?;
+    builder.look_up_contexts()?;
     if actions(&plan).any(|action| matches!(action, Action::Run(_))) {
         // While there is one thread.
         builder.spawner = Some(Spawner::start()?);
@@ -258,9 +274,56 @@ impl Builder<'_> {
     }
 
     /// A named build context.
-    pub(super) fn named(&self, name: &str) -> Result<Context> {
-        let message = format!("there is no build context `{name}`");
-        Err(Error::new(Kind::Input, message))
+    pub(super) fn named(&self, name: &str) -> Result<&Named> {
+        let named = self.contexts.get(name);
+        named.ok_or_else(|| Error::new(Kind::Bug, "the build context was not looked up"))
+    }
+
+    /// Fetches what is elsewhere.
+    pub(super) fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            engine: self.engine,
+            connection: &self.request.dockerfile.connection,
+            scratch: self.scratch,
+            progress: self.progress,
+        }
+    }
+
+    /// Looks up what `--build-context` names, as far as the stages want it.
+    fn look_up_contexts(&mut self) -> Result<()> {
+        let wanted: BTreeSet<String> = named(self.plan).map(str::to_owned).collect();
+        for text in &self.request.dockerfile.build_contexts {
+            let (name, source) = NamedSource::parse(text, &self.engine.host)?;
+            if !wanted.contains(&name) {
+                continue;
+            }
+            let context = match source {
+                NamedSource::Files(source) => {
+                    let fetched = source.fetch(&self.fetcher(), &mut std::io::empty(), false)?;
+                    let Fetched::Directory(directory) = fetched else {
+                        let message =
+                            format!("the build context `{name}` is a file, not a directory");
+                        return Err(Error::new(Kind::Input, message));
+                    };
+                    Named::Files(Context::named(&directory, &name)?)
+                }
+                NamedSource::Image(image) => {
+                    let wanted = (image.as_str(), &self.platform);
+                    let image = self.bases.image(self.engine, wanted, self.progress)?;
+                    let files = base::files(&image, self.engine)?;
+                    Named::Image(Box::new(image), files)
+                }
+                NamedSource::Layout { .. } | NamedSource::Target(_) => {
+                    let message = format!(
+                        "cannot use `{text}`: a build context is a path, a URL or an image"
+                    );
+                    return Err(Error::new(Kind::Input, message)
+                        .with_hint("load the image first: `smidge copy oci:PATH NAME`, then `docker-image://NAME`"));
+                }
+            };
+            self.contexts.insert(name, context);
+        }
+        Ok(())
     }
 
     /// Shows that a stage starts.
@@ -271,7 +334,7 @@ impl Builder<'_> {
             // It was shown when it was built.
             Base::Stage(_) => return,
         };
-        let name = self.name(stage, (1, total), format!("FROM {from}"));
+        let name = self.step_name(stage, (1, total), format!("FROM {from}"));
         self.progress.step(&name).finish();
     }
 
@@ -292,10 +355,10 @@ impl Builder<'_> {
         let text = self.text.text.get(step.span.start..step.span.end);
         let words: Vec<&str> = text.unwrap_or_default().split_whitespace().collect();
         self.progress
-            .step(&self.name(stage, place, words.join(" ")))
+            .step(&self.step_name(stage, place, words.join(" ")))
     }
 
-    fn name(&self, stage: &Stage, (number, total): (usize, usize), text: String) -> StepName {
+    fn step_name(&self, stage: &Stage, (number, total): (usize, usize), text: String) -> StepName {
         let several = self.plan.stages.len() > 1;
         let named = || {
             stage
@@ -346,6 +409,21 @@ fn image_name(from: &From) -> Option<&str> {
         From::Image(name) => Some(name),
         _ => None,
     }
+}
+
+/// The build contexts that the stages want by a name.
+fn named(plan: &Plan) -> impl Iterator<Item = &str> {
+    let bases = plan.stages.iter().filter_map(|stage| match &stage.base {
+        Base::Context(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let from = actions(plan)
+        .flat_map(sources)
+        .filter_map(|from| match from {
+            From::Named(name) => Some(name.as_str()),
+            _ => None,
+        });
+    bases.chain(from)
 }
 
 /// The stages that a stage needs, by their places in the plan.

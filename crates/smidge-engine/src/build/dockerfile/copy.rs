@@ -28,14 +28,27 @@ pub(super) struct Manner {
     /// Whether files keep their owners otherwise: those of another stage do, those of the build
     /// context become root's.
     pub(super) keep_owner: bool,
-    /// `--chmod`.
-    pub(super) mode: Option<u32>,
     /// Whether archives are unpacked.
     pub(super) unpack: bool,
     /// The time of what is copied, in seconds since 1970.
     pub(super) mtime: i64,
     /// Why the files are in the image.
     pub(super) reason: String,
+}
+
+impl Manner {
+    /// Copies everything as it is.
+    pub(super) fn all(destination: &str, mtime: i64, reason: &str) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            many: false,
+            owner: None,
+            keep_owner: false,
+            unpack: false,
+            mtime,
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 /// A layer in the making, over the image so far.
@@ -354,9 +367,9 @@ impl<'c> Copying<'c> {
 
     /// The mode that was asked for, where the original's is this.
     fn mode(&self, original: u32, directory: bool) -> u32 {
-        match (&self.flags.chmod, self.manner.mode) {
-            (Some(chmod), _) => chmod.apply(original, directory),
-            (None, mode) => mode.unwrap_or(original),
+        match &self.flags.chmod {
+            Some(chmod) => chmod.apply(original, directory),
+            None => original,
         }
     }
 

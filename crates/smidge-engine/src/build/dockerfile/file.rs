@@ -1,5 +1,6 @@
 //! The Dockerfile itself: read, and planned as far as its base images are known.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -127,8 +128,16 @@ fn options(request: &BuildRequest, engine: &Engine) -> PlanOptions {
         target: request.target.clone(),
         build_platform: platform(engine, None),
         platform: platform(engine, request.platform()),
+        contexts: contexts(request),
         ..PlanOptions::default()
     }
+}
+
+/// The names that `--build-context` gives; what is wrong with one is said when it is looked up.
+fn contexts(request: &BuildRequest) -> BTreeSet<String> {
+    let named = request.dockerfile.build_contexts.iter();
+    let names = named.filter_map(|text| text.split_once('='));
+    names.map(|(name, _)| name.trim().to_owned()).collect()
 }
 
 /// What is to be known of a base image.

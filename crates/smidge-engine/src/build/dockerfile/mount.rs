@@ -10,11 +10,10 @@ use smidge_image::Claim;
 use smidge_run::Mount;
 use smidge_store::{CacheMount, Sharing};
 
-use super::builder::Builder;
+use super::builder::{Builder, Named};
 use super::cache::KeyMaker;
 use super::context::Context;
 use super::copy::{Copying, Manner};
-use super::stage::State;
 use crate::build::assembly::Packer as _;
 use crate::build::draft::{build_time, directories};
 use crate::build::layer::Layer;
@@ -45,12 +44,7 @@ struct Owner {
 impl Builder<'_> {
     /// Adds everything to a key on which the outcome of the step depends: what is mounted where, and
     /// the files of bind mounts. Caches, secrets and agents may change.
-    pub(super) fn add_mounts(
-        &self,
-        key: &mut KeyMaker,
-        state: &State,
-        run: &RunAction,
-    ) -> Result<()> {
+    pub(super) fn add_mounts(&self, key: &mut KeyMaker, run: &RunAction) -> Result<()> {
         for mount in &run.mounts {
             key.add(format!(
                 "{:?} {:?} {}",
@@ -58,7 +52,7 @@ impl Builder<'_> {
             ));
             if let MountKind::Bind { from, source } = &mount.kind {
                 let source = source.as_deref().unwrap_or("/");
-                let layer = self.bound(state, (from, source))?;
+                let layer = self.bound((from, source))?;
                 key.add(layer.to_string());
             }
         }
@@ -66,10 +60,10 @@ impl Builder<'_> {
     }
 
     /// Makes everything that the step's mounts need, below a directory.
-    pub(super) fn mounts(&self, state: &State, run: &RunAction, dir: &Path) -> Result<Mounted> {
+    pub(super) fn mounts(&self, run: &RunAction, dir: &Path) -> Result<Mounted> {
         let mut mounted = Mounted::default();
         for (number, mount) in run.mounts.iter().enumerate() {
-            self.mount(state, mount, &dir.join(number.to_string()), &mut mounted)
+            self.mount(mount, &dir.join(number.to_string()), &mut mounted)
                 .map_err(self.text.locate(mount.span))?;
         }
         if let Some(script) = &run.script {
@@ -81,22 +75,16 @@ impl Builder<'_> {
         Ok(mounted)
     }
 
-    fn mount(
-        &self,
-        state: &State,
-        mount: &StepMount,
-        place: &Path,
-        mounted: &mut Mounted,
-    ) -> Result<()> {
+    fn mount(&self, mount: &StepMount, place: &Path, mounted: &mut Mounted) -> Result<()> {
         let target = mount.target.clone().unwrap_or_default();
         match &mount.kind {
             MountKind::Bind { from, source } => {
                 let source = source.as_deref().unwrap_or("/");
-                let path = self.bind_source(state, (from, source), mount.read_only, place)?;
+                let path = self.bind_source((from, source), mount.read_only, place)?;
                 mounted.mounts.push(bind(path, target, mount.read_only));
             }
             MountKind::Cache { .. } => {
-                let cache = self.cache(state, &mount.kind)?;
+                let cache = self.cache(&mount.kind)?;
                 let path = cache.path.clone();
                 mounted.mounts.push(bind(path, target, mount.read_only));
                 mounted.caches.push(cache);
@@ -117,19 +105,12 @@ impl Builder<'_> {
     }
 
     /// A layer with what a bind mount brings, below [`ROOT`]: its files, or the one file.
-    fn bound(&self, state: &State, (from, source): (&From, &str)) -> Result<smidge_image::DiffId> {
+    fn bound(&self, (from, source): (&From, &str)) -> Result<smidge_image::DiffId> {
         let context = self.source(from)?;
         let manner = Manner {
-            destination: ROOT.to_owned(),
-            many: false,
-            owner: None,
             keep_owner: matches!(from, From::Stage(_) | From::Image(_)),
-            mode: None,
-            unpack: false,
-            mtime: build_time(&self.engine.host),
-            reason: "a bind mount".to_owned(),
+            ..Manner::all(ROOT, build_time(&self.engine.host), "a bind mount")
         };
-        let _ = state;
         let lower = crate::build::layer::RootFs::default();
         let mut copying = Copying::new(&lower, &manner, self.scratch);
         copying.copy(&context, source)?;
@@ -138,14 +119,8 @@ impl Builder<'_> {
         Ok(self.packer(None).pack(&layer, self.progress)?.diff_id)
     }
 
-    fn bind_source(
-        &self,
-        state: &State,
-        source: (&From, &str),
-        read_only: bool,
-        place: &Path,
-    ) -> Result<PathBuf> {
-        let diff_id = self.bound(state, source)?;
+    fn bind_source(&self, source: (&From, &str), read_only: bool, place: &Path) -> Result<PathBuf> {
+        let diff_id = self.bound(source)?;
         let descriptor = self.stored(diff_id)?;
         let layer = directories(&[(descriptor, diff_id)], &self.engine.store)?;
         let path = layer
@@ -161,7 +136,7 @@ impl Builder<'_> {
         Ok(place.to_owned())
     }
 
-    fn cache(&self, state: &State, kind: &MountKind) -> Result<CacheMount> {
+    fn cache(&self, kind: &MountKind) -> Result<CacheMount> {
         let MountKind::Cache {
             id,
             from,
@@ -185,7 +160,7 @@ impl Builder<'_> {
         }
         if let Some(from) = from {
             let source = source.as_deref().unwrap_or("/");
-            let from = self.bind_source(state, (from, source), true, Path::new(""))?;
+            let from = self.bind_source((from, source), true, Path::new(""))?;
             copy_tree(&from, &cache.path)?;
         }
         let owner = Owner {
@@ -268,7 +243,10 @@ impl Builder<'_> {
                 Ok(Context::stage(done.rootfs.clone(), &done.name))
             }
             From::Image(name) => Ok(Context::stage(self.files(name)?, name)),
-            From::Named(name) => self.named(name),
+            From::Named(name) => match self.named(name)? {
+                Named::Files(context) => Ok(context.clone()),
+                Named::Image(_, files) => Ok(Context::stage(files.clone(), name)),
+            },
         }
     }
 

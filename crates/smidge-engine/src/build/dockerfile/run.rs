@@ -147,13 +147,13 @@ impl Builder<'_> {
         key.add(format!("{:?} {:?}", run.network, run.security));
         key.add(format!("{:?} {:?}", options.shm_size, options.add_hosts));
         key.add(format!("{:?}", self.engine.host.source_date_epoch));
-        self.add_mounts(&mut key, state, run)?;
+        self.add_mounts(&mut key, run)?;
         Ok(key.finish())
     }
 
     fn execute(&self, state: &State, at: &At<'_>, job: &Job<'_>) -> Result<Stored> {
         let dir = self.scratch.subdirectory()?;
-        let mounted = self.mounts(state, job.run, &dir.join("mounts"))?;
+        let mounted = self.mounts(job.run, &dir.join("mounts"))?;
         let spec = self.spec(state, at, job, (&dir, &mounted))?;
         let began = SystemTime::now();
         let finished = self.watch(&spec, at.task)?;

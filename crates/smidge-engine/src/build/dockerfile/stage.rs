@@ -7,10 +7,13 @@ use smidge_dockerfile::plan::{
 };
 use smidge_dockerfile::{Span, Word};
 use smidge_image::{Entry, EntryKind, History, NodeKind, Platform, Tree as _};
+use smidge_store::Image;
 
-use super::builder::Builder;
+use super::builder::{Builder, Named};
+use super::choice::Flags;
 use super::context::Context;
 use super::copy::{Copying, Manner};
+use super::remote::{Wishes, is_remote};
 use super::report::Text;
 use super::setting::set;
 use super::{base, file};
@@ -83,7 +86,8 @@ impl Builder<'_> {
                 (draft, (*base.rootfs).clone())
             }
             Base::Image(name) => self.image_draft(stage, name)?,
-            Base::Scratch | Base::Context(_) => (self.scratch_draft(stage), RootFs::default()),
+            Base::Context(name) => self.context_draft(stage, name)?,
+            Base::Scratch => (self.scratch_draft(stage), RootFs::default()),
         };
         Ok(State {
             draft,
@@ -96,6 +100,26 @@ impl Builder<'_> {
         let platform = self.platform_of(stage);
         let image = self.bases.known(name, &platform);
         let image = image.ok_or_else(|| Error::new(Kind::Bug, "the image was not looked up"))?;
+        self.draft_over(image)
+    }
+
+    /// A stage that starts from the files of a build context, or from the image that it stands for.
+    fn context_draft(&self, stage: &Stage, name: &str) -> Result<(Draft, RootFs)> {
+        let context = match self.named(name)? {
+            Named::Image(image, _) => return self.draft_over(image),
+            Named::Files(context) => context,
+        };
+        let mut draft = self.scratch_draft(stage);
+        let manner = Manner::all("/", build_time(&self.engine.host), "the build context");
+        let lower = RootFs::default();
+        let mut copying = Copying::new(&lower, &manner, self.scratch);
+        copying.copy(context, "/")?;
+        let (layer, rootfs) = copying.finish();
+        draft.push(format!("FROM {name}"), Some(layer));
+        Ok((draft, rootfs))
+    }
+
+    fn draft_over(&self, image: &Image) -> Result<(Draft, RootFs)> {
         let base = base::base(image);
         let mut draft = Draft::new("Dockerfile", image.config.platform());
         draft.config = image.config.config.clone();
@@ -170,21 +194,40 @@ impl Builder<'_> {
         let context = self.source(&copy.from)?;
         let manner = Manner {
             owner: self.owner(&state.rootfs, copy.chown.as_ref())?,
-            mode: self.mode(copy.chmod.as_ref())?,
             keep_owner: matches!(copy.from, From::Stage(_) | From::Image(_)),
             ..self.manner(step, &copy.destination, &copy.sources)
         };
-        self.transfer(state, &manner, &context, &copy.sources)
+        let flags = Flags {
+            parents: copy.parents,
+            link: copy.link,
+            ..self.flags(&copy.excludes, copy.chmod.as_ref())?
+        };
+        let copying = Copying::new(&state.rootfs, &manner, self.scratch).with(flags);
+        self.transfer(state, copying, &context, (&copy.sources, None))
     }
 
     fn add(&self, state: &mut State, step: &Step, add: &AddAction) -> Result<Layer> {
         let manner = Manner {
             owner: self.owner(&state.rootfs, add.chown.as_ref())?,
-            mode: self.mode(add.chmod.as_ref())?,
             unpack: add.unpack != Some(false),
             ..self.manner(step, &add.destination, &add.sources)
         };
-        self.transfer(state, &manner, &self.context, &add.sources)
+        let flags = Flags {
+            link: add.link,
+            ..self.flags(&add.excludes, add.chmod.as_ref())?
+        };
+        let copying = Copying::new(&state.rootfs, &manner, self.scratch).with(flags);
+        self.transfer(state, copying, &self.context, (&add.sources, Some(add)))
+    }
+
+    fn flags(&self, excludes: &[String], chmod: Option<&Word>) -> Result<Flags> {
+        let flags = Flags::default().excluding(excludes)?;
+        let mode = chmod.map(|mode| mode.value.as_str());
+        let flags = flags.chmod(mode);
+        match chmod {
+            Some(word) => flags.map_err(self.text.locate(word.span)),
+            None => flags,
+        }
     }
 
     fn manner(&self, step: &Step, destination: &Word, sources: &[CopySource]) -> Manner {
@@ -195,37 +238,37 @@ impl Builder<'_> {
             relative => format!("{}/{relative}", step.workdir),
         };
         Manner {
-            destination,
             many: sources.len() > 1,
-            owner: None,
-            keep_owner: false,
-            mode: None,
-            unpack: false,
-            mtime: build_time(&self.engine.host),
-            reason: step.history.clone(),
+            ..Manner::all(&destination, build_time(&self.engine.host), &step.history)
         }
     }
 
+    /// Copies all sources; those of an `ADD` may be elsewhere.
     fn transfer(
         &self,
         state: &mut State,
-        manner: &Manner,
+        mut copying: Copying<'_>,
         context: &Context,
-        sources: &[CopySource],
+        (sources, add): (&[CopySource], Option<&AddAction>),
     ) -> Result<Layer> {
-        let mut copying = Copying::new(&state.rootfs, manner, self.scratch);
         for source in sources {
-            match source {
-                CopySource::Path(word) => {
-                    copying
-                        .copy(context, &word.value)
+            match (source, add) {
+                (CopySource::Path(word), Some(add)) if is_remote(&word.value) => {
+                    let wishes = Wishes {
+                        checksum: add.checksum.as_ref().map(|word| word.value.as_str()),
+                        keep_git: add.keep_git_dir,
+                    };
+                    let fetched = self.fetcher().add(&word.value, wishes);
+                    fetched
+                        .and_then(|remote| copying.add(&remote, add.unpack == Some(true)))
                         .map_err(self.text.locate(word.span))?;
                 }
-                CopySource::Inline(file) => {
-                    copying
-                        .write(&file.name, &file.content)
-                        .map_err(self.text.locate(file.span))?;
-                }
+                (CopySource::Path(word), _) => copying
+                    .copy(context, &word.value)
+                    .map_err(self.text.locate(word.span))?,
+                (CopySource::Inline(file), _) => copying
+                    .write(&file.name, &file.content)
+                    .map_err(self.text.locate(file.span))?,
             }
         }
         let note = |path| Note::new(format!("left out `{path}`: it is a device, pipe or socket"));
@@ -245,17 +288,6 @@ impl Builder<'_> {
         let Some(word) = chown else { return Ok(None) };
         let owner = user::owner(rootfs, &word.value).map_err(self.text.locate(word.span))?;
         Ok(Some(owner))
-    }
-
-    fn mode(&self, chmod: Option<&Word>) -> Result<Option<u32>> {
-        let Some(word) = chmod else { return Ok(None) };
-        match u32::from_str_radix(&word.value, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ => Err(self
-                .text
-                .error(word.span, format!("`{}` is not an octal mode", word.value))
-                .with_hint("symbolic modes are not supported yet: write it as `--chmod=755`")),
-        }
     }
 
     /// Makes the working directory, and what is missing above it. They belong to the user of the
