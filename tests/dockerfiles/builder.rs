@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::base;
-use crate::case::Case;
+use crate::case::{Build, Case};
 use crate::context::{Context, Ran};
 use crate::image::Image;
 
@@ -66,15 +66,17 @@ impl Smidge {
         command
     }
 
-    /// Builds a case in the context `dir`; gives the image's id.
-    pub(crate) fn build(&self, case: &Case, dir: &Path) -> Result<String, String> {
+    /// Builds a case; gives the image's id.
+    pub(crate) fn build(&self, build: Build<'_>) -> Result<String, String> {
+        let Build { case, context, .. } = build;
         let epoch = case.key("epoch").unwrap_or(EPOCH);
-        let mut command = self.command(["build", "-q", "--no-prove", "--as", "dockerfile"], dir);
+        let mut command =
+            self.command(["build", "-q", "--no-prove", "--as", "dockerfile"], context);
         command.env("SOURCE_DATE_EPOCH", epoch);
         set(&mut command, case);
         command.args(["-t", &case.image()]);
         command.args(case.words("args")).args(case.words("smidge"));
-        let ran = self.context.finish(line_end(command, case));
+        let ran = self.context.finish(line_end(command, build));
         result(&ran).map(|()| ran.stdout())
     }
 
@@ -115,10 +117,12 @@ fn set(command: &mut Command, case: &Case) {
     }
 }
 
-fn line_end(mut command: Command, case: &Case) -> Command {
-    let named = |key: &str| case.words(key).any(|word| word == "-f");
-    if !named("args") {
+fn line_end(mut command: Command, build: Build<'_>) -> Command {
+    if !build.case.words("args").any(|word| word == "-f") {
         command.args(["-f", "Dockerfile"]);
+    }
+    if let Some(url) = build.url {
+        command.args(["--build-arg", &format!("URL={url}")]);
     }
     command.arg(".");
     command
@@ -184,9 +188,10 @@ impl Buildah {
         command
     }
 
-    /// Builds a case in the context `dir`.
-    pub(crate) fn build(&self, case: &Case, dir: &Path) -> Result<(), String> {
-        let mut command = self.command(dir);
+    /// Builds a case.
+    pub(crate) fn build(&self, build: Build<'_>) -> Result<(), String> {
+        let Build { case, context, .. } = build;
+        let mut command = self.command(context);
         command.args([
             "bud",
             "-q",
@@ -197,7 +202,7 @@ impl Buildah {
         command.args(["--cap-add=MKNOD", "--pull-never", "-t", &case.image()]);
         command.args(case.words("args")).args(case.words("buildah"));
         set(&mut command, case);
-        result(&self.context.finish(line_end(command, case)))
+        result(&self.context.finish(line_end(command, build)))
     }
 
     /// An image, read.

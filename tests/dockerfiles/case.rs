@@ -11,6 +11,7 @@
 //! alone     why buildah is not asked: the file `expected` says what Docker does
 //! epoch     SOURCE_DATE_EPOCH
 //! env       NAME=VALUE in the builder's environment
+//! serve     `http` or `git`: how the context's `served` is to be fetched, from the build argument URL
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -25,8 +26,19 @@ pub(crate) struct Case {
     pub(crate) expected: Option<String>,
 }
 
-const KEYS: [&str; 10] = [
+/// What to build.
+#[derive(Clone, Copy)]
+pub(crate) struct Build<'a> {
+    pub(crate) case: &'a Case,
+    /// Where its context is.
+    pub(crate) context: &'a Path,
+    /// Where it fetches from.
+    pub(crate) url: Option<&'a str>,
+}
+
+const KEYS: [&str; 11] = [
     "about", "args", "smidge", "buildah", "after", "base", "needs", "alone", "epoch", "env",
+    "serve",
 ];
 
 impl Case {

@@ -154,7 +154,7 @@ pub(crate) fn field_of(config: &Value, field: &str) -> Value {
 }
 
 /// The same with keys in their order, which means nothing.
-fn sorted(value: Value) -> Value {
+pub(crate) fn sorted(value: Value) -> Value {
     let Value::Object(all) = value else {
         return value;
     };

@@ -1,14 +1,15 @@
 //! The corpus: every case built by everybody, and compared.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::builder::{Buildah, Smidge};
-use crate::case::{self, Case};
+use crate::case::{self, Build, Case};
 use crate::context::{Context, have, identities, repository};
 use crate::image::Image;
 use crate::known::{KNOWN, reason};
+use crate::serve::Server;
 use crate::{Outcome, Report, base, compare, expected, tree};
 
 /// Cases that are built at once.
@@ -127,20 +128,24 @@ impl Bench {
                 return (Outcome::Skipped(format!("`{need}` is not on PATH")), vec![]);
             }
         }
-        let context = self.contexts.join(&case.name);
-        tree::make(&case.folder, &context);
+        let context = &self.contexts.join(&case.name);
+        tree::make(&case.folder, context);
+        let server = case
+            .key("serve")
+            .map(|protocol| Server::start(protocol, context));
+        let url = server.as_ref().map(|server| &*server.url);
         let (mut wrong, mut notes) = (Vec::new(), Vec::new());
-        let theirs = self.peer(case, &context, &mut wrong);
+        let build = Build { case, context, url };
+        let theirs = self.peer(build, &mut wrong);
         if let (Some(theirs), Some(listing)) = (&theirs, &case.expected) {
             wrong.extend(self.listed(case, theirs, listing, "buildah"));
         }
-        if !self.peer_only {
-            match self.ours(case, &context, &mut wrong, &mut notes) {
-                Some(ours) => self.compare(case, &ours, theirs.as_ref(), (&mut wrong, &mut notes)),
-                None => assert!(!wrong.is_empty()),
-            }
+        if !self.peer_only
+            && let Some(ours) = self.ours(build, &mut wrong, &mut notes)
+        {
+            self.compare(case, &ours, theirs.as_ref(), (&mut wrong, &mut notes));
         }
-        remove(&context);
+        let _ = std::fs::remove_dir_all(context);
         let outcome = if wrong.is_empty() {
             Outcome::Passed
         } else {
@@ -150,12 +155,11 @@ impl Bench {
     }
 
     /// What buildah makes of a case.
-    fn peer(&self, case: &Case, context: &Path, wrong: &mut Vec<String>) -> Option<Image> {
-        let buildah = self
-            .buildah
-            .as_ref()
-            .filter(|_| case.key("alone").is_none())?;
-        match buildah.build(case, context) {
+    fn peer(&self, build: Build<'_>, wrong: &mut Vec<String>) -> Option<Image> {
+        let case = build.case;
+        let asked = case.key("alone").is_none();
+        let buildah = self.buildah.as_ref().filter(|_| asked)?;
+        match buildah.build(build) {
             Ok(()) => Some(buildah.image(&case.image(), &case.name)),
             Err(why) => {
                 wrong.push(format!("buildah: {why}"));
@@ -164,35 +168,40 @@ impl Bench {
         }
     }
 
-    /// What smidge makes of it, for everybody the same.
+    /// What smidge makes of it, for everybody the same, and the same again when nothing has changed.
     fn ours(
         &self,
-        case: &Case,
-        context: &Path,
+        build: Build<'_>,
         wrong: &mut Vec<String>,
         notes: &mut Vec<String>,
     ) -> Option<Image> {
-        let id = match self.smidges[0].build(case, context) {
+        let case = build.case;
+        let id = match self.smidges[0].build(build) {
             Ok(id) => id,
             Err(why) => {
                 wrong.push(format!("smidge: {why}"));
                 return None;
             }
         };
+        match self.smidges[0].build(build) {
+            Ok(again) if again == id => {}
+            Ok(again) => wrong.push(format!("built again: {again} after {id}")),
+            Err(why) => wrong.push(format!("built again: {why}")),
+        }
         if case.words("needs").any(|need| need == "root") {
             notes.push("root alone".to_owned());
-        } else {
-            for other in &self.smidges[1..] {
-                // Nobody else reads it any more.
-                other.own(context);
-                match other.build(case, context) {
-                    Ok(other_id) if other_id == id => {}
-                    Ok(other_id) => {
-                        wrong.push(format!("as {}: another image", other.name()));
-                        wrong.extend(self.between(case, other, (&id, &other_id)));
-                    }
-                    Err(why) => wrong.push(format!("as {}: {why}", other.name())),
+            return Some(self.smidges[0].image(&case.image(), &case.name));
+        }
+        for other in &self.smidges[1..] {
+            // Nobody else reads it any more.
+            other.own(build.context);
+            match other.build(build) {
+                Ok(other_id) if other_id == id => {}
+                Ok(other_id) => {
+                    wrong.push(format!("as {}: another image", other.name()));
+                    wrong.extend(self.between(case, other, (&id, &other_id)));
                 }
+                Err(why) => wrong.push(format!("as {}: {why}", other.name())),
             }
         }
         Some(self.smidges[0].image(&case.image(), &case.name))
@@ -209,22 +218,12 @@ impl Bench {
         if all.is_empty() {
             all.push(format!("  {} and {}: the same but for times", ids.0, ids.1));
             let times = first.files.iter().filter(|(path, entry)| {
-                second
-                    .files
-                    .get(*path)
-                    .is_some_and(|other| other.mtime != entry.mtime)
+                let other = second.files.get(*path);
+                other.is_some_and(|other| other.mtime != entry.mtime)
             });
-            all.extend(
-                times
-                    .take(5)
-                    .map(|(path, _)| format!("  another time: /{path}")),
-            );
-            for (one, two) in first
-                .layers
-                .iter()
-                .zip(&second.layers)
-                .filter(|(a, b)| a != b)
-            {
+            all.extend(times.map(|(path, _)| format!("  another time: /{path}")));
+            let layers = first.layers.iter().zip(&second.layers);
+            for (one, two) in layers.filter(|(one, two)| one != two) {
                 all.push(format!("  a layer has {one:?}, and here {two:?}"));
             }
         }
@@ -272,8 +271,4 @@ impl Bench {
             .map(|one| format!("{who}, as listed: {one}"))
             .collect()
     }
-}
-
-fn remove(context: &Path) {
-    let _ = std::fs::remove_dir_all(context);
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::compare::{Difference, field_of, layers, shown};
+use crate::compare::{Difference, field_of, layers, shown, sorted};
 use crate::image::{Files, Image, hexadecimal};
 use crate::words::{lines, mode, owner};
 
@@ -81,7 +81,7 @@ fn at(files: &Files, path: &str) -> String {
 
 fn config(image: &Image, field: &str, listing: &str) -> (String, String, String) {
     let ours = field_of(&image.config, field).to_string();
-    let theirs = listing_value(listing, field).to_string();
+    let theirs = sorted(listing_value(listing, field)).to_string();
     (format!("config {field}"), ours, theirs)
 }
 

@@ -25,6 +25,7 @@ mod corpus;
 mod expected;
 mod image;
 mod known;
+mod serve;
 mod tree;
 mod words;
 
