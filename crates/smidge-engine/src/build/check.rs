@@ -12,7 +12,9 @@ impl Engine {
     /// When the Dockerfile could not be built, or there is none.
     pub fn check_build(&self, request: &BuildRequest) -> Result<Vec<Note>> {
         match detect(request, &self.host)? {
-            Source::Dockerfile { file, .. } => dockerfile::notes(&file, request, self),
+            Source::Dockerfile { file, name, .. } => {
+                dockerfile::notes((&file, &name), request, self)
+            }
             other => {
                 let message = format!(
                     "cannot check `{}`: it is no Dockerfile",

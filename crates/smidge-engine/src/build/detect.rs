@@ -26,6 +26,8 @@ pub(super) enum Source {
         context: PathBuf,
         /// The Dockerfile.
         file: PathBuf,
+        /// What its user knows the Dockerfile by.
+        name: String,
     },
 }
 
@@ -115,12 +117,22 @@ fn directory(
         SourceKind::Dockerfile => Ok(Source::Dockerfile {
             context: path,
             file,
+            name: name(request),
         }),
         SourceKind::Cargo if has_cargo => Ok(Source::Cargo(path)),
         SourceKind::Cargo => refused("it has no `Cargo.toml`"),
         SourceKind::Go if has_go(&path)? => Ok(Source::Go(path)),
         SourceKind::Go => refused("it has no Go files"),
         SourceKind::Elf | SourceKind::C | SourceKind::Zig => refused("it is a directory"),
+    }
+}
+
+/// The name of the Dockerfile under which the user can find it.
+fn name(request: &BuildRequest) -> String {
+    match &request.file {
+        Some(file) => file.display().to_string(),
+        None if request.path == Path::new(".") => "Dockerfile".to_owned(),
+        None => request.path.join("Dockerfile").display().to_string(),
     }
 }
 

@@ -66,8 +66,12 @@ fn image(request: &BuildRequest, source: &Source, engine: &Engine) -> Result<Vec
             steps.push(format!("run `{}`", shown(&build.command)));
             steps.extend(packing(request, &build.name));
         }
-        Source::Dockerfile { context, file } => {
-            let instructions = super::dockerfile::instructions(file, request, engine)?;
+        Source::Dockerfile {
+            context,
+            file,
+            name,
+        } => {
+            let instructions = super::dockerfile::instructions((file, name), request, engine)?;
             steps.push(format!(
                 "read `{}`, with `{}` as context",
                 file.display(),

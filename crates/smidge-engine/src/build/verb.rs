@@ -1,6 +1,6 @@
 //! The verb itself: detect, draft, prove, write, measure.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 
 use smidge_store::Store;
 
@@ -47,11 +47,25 @@ impl Engine {
         progress: &dyn Progress,
         stdout: &mut dyn Write,
     ) -> Result<Product> {
-        let source = detect(request, &self.host)?;
+        self.build_from(request, progress, (&mut io::empty(), stdout))
+    }
+
+    /// As [`Engine::build`], with what comes from standard input where the context or the Dockerfile
+    /// is `-`.
+    ///
+    /// # Errors
+    /// As [`Engine::build`].
+    pub fn build_from(
+        &self,
+        request: &BuildRequest,
+        progress: &dyn Progress,
+        (stdin, stdout): (&mut dyn Read, &mut dyn Write),
+    ) -> Result<Product> {
+        let scratch = Scratch::new(&self.store)?;
+        let source = self.source(request, &scratch, progress, stdin)?;
         check(request, &source)?;
         let ready = self.ready_each(&source, &request.each(), progress)?;
         // What is only to leave smidge never enters the user's store.
-        let scratch = Scratch::new(&self.store)?;
         let passing = match request.output {
             Output::Store => None,
             Output::Export { .. } => Some(Store::open(&scratch.path().join("store"))?),
@@ -98,6 +112,35 @@ impl Engine {
             images: built.collect::<Result<_>>()?,
             index,
         })
+    }
+
+    /// Finds out what is to be built, and brings it where it is elsewhere.
+    fn source(
+        &self,
+        request: &BuildRequest,
+        scratch: &Scratch,
+        progress: &dyn Progress,
+        stdin: &mut dyn Read,
+    ) -> Result<Source> {
+        let fetcher = dockerfile::Fetcher {
+            engine: self,
+            connection: &request.dockerfile.connection,
+            scratch,
+            progress,
+        };
+        let named = request.path.to_string_lossy();
+        let context = dockerfile::ContextSource::parse(&named, &self.host)?;
+        let keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let keep = keep.is_some_and(|keep| keep == "1" || keep == "true");
+        let file = request.file.as_deref();
+        match dockerfile::bring((&context, file), &fetcher, stdin, keep)? {
+            Some(brought) => Ok(Source::Dockerfile {
+                context: brought.context,
+                file: brought.file,
+                name: brought.name,
+            }),
+            None => detect(request, &self.host),
+        }
     }
 
     /// One platform after the other: compilers use all processors themselves.
@@ -162,8 +205,17 @@ impl Engine {
                 };
                 return program::draft(&program, request, &self.host);
             }
-            Source::Dockerfile { context, file } => {
-                return dockerfile::draft((context, file), request, self, scratch, progress);
+            Source::Dockerfile {
+                context,
+                file,
+                name,
+            } => {
+                let place = dockerfile::Place {
+                    context,
+                    file,
+                    name,
+                };
+                return dockerfile::draft(&place, request, self, scratch, progress);
             }
             Source::Cargo(directory) => {
                 cargo::compile(directory, request, self, scratch, progress)?

@@ -84,9 +84,19 @@ impl Board {
     }
 }
 
+/// Where a Dockerfile is.
+pub(in crate::build) struct Place<'p> {
+    /// The directory that files are taken from.
+    pub(in crate::build) context: &'p Path,
+    /// The Dockerfile.
+    pub(in crate::build) file: &'p Path,
+    /// What its user knows it by.
+    pub(in crate::build) name: &'p str,
+}
+
 /// Drafts the image of a Dockerfile.
 pub(in crate::build) fn draft(
-    (context, file): (&Path, &Path),
+    place: &Place<'_>,
     request: &BuildRequest,
     engine: &Engine,
     scratch: &Scratch,
@@ -97,11 +107,11 @@ pub(in crate::build) fn draft(
         plan,
         bases,
         notes,
-    } = file::planned(file, request, engine, progress)?;
+    } = file::planned((place.file, place.name), request, engine, progress)?;
     let stages = plan.stages.len();
     let mut builder = Builder {
         text,
-        context: Context::directory(context, file)?,
+        context: Context::directory(place.context, place.file)?,
         engine,
         request,
         scratch,
@@ -134,7 +144,7 @@ pub(in crate::build) fn draft(
     }
     let mut draft = builder
         .build()
-        .map_err(|error| other_way(error, file, request))?;
+        .map_err(|error| other_way(error, place.file, request))?;
     draft.notes.splice(0..0, notes);
     let entrypoint = draft.config.entrypoint.is_some();
     if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {

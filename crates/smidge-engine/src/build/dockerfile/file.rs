@@ -26,11 +26,11 @@ pub(super) struct Planned {
 
 /// The instructions that would be carried out, in order. Nothing is fetched for it.
 pub(in crate::build) fn instructions(
-    file: &Path,
+    file: (&Path, &str),
     request: &BuildRequest,
     engine: &Engine,
 ) -> Result<Vec<String>> {
-    let text = read(file, request)?;
+    let text = read(file)?;
     let parsed = parse(&text.text);
     if let Some(error) = text.errors(&parsed.diagnostics) {
         return Err(error);
@@ -50,11 +50,11 @@ pub(in crate::build) fn instructions(
 
 /// What is worth saying about a Dockerfile. Nothing is fetched for it.
 pub(in crate::build) fn notes(
-    file: &Path,
+    file: (&Path, &str),
     request: &BuildRequest,
     engine: &Engine,
 ) -> Result<Vec<Note>> {
-    let text = read(file, request)?;
+    let text = read(file)?;
     let parsed = parse(&text.text);
     if let Some(error) = text.errors(&parsed.diagnostics) {
         return Err(error);
@@ -79,12 +79,12 @@ pub(in crate::build) fn notes(
 
 /// Reads and plans a Dockerfile. Images that are missing are fetched.
 pub(super) fn planned(
-    file: &Path,
+    file: (&Path, &str),
     request: &BuildRequest,
     engine: &Engine,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let text = read(file, request)?;
+    let text = read(file)?;
     let parsed = parse(&text.text);
     if let Some(error) = text.errors(&parsed.diagnostics) {
         return Err(error);
@@ -108,13 +108,9 @@ pub(super) fn planned(
     })
 }
 
-/// Reads the Dockerfile. It goes by the name under which the user can find it.
-fn read(file: &Path, request: &BuildRequest) -> Result<Text> {
-    let name = match &request.file {
-        Some(file) => file.display().to_string(),
-        None if request.path == Path::new(".") => "Dockerfile".to_owned(),
-        None => request.path.join("Dockerfile").display().to_string(),
-    };
+/// Reads the Dockerfile, which goes by a name that tells its user something.
+fn read((file, name): (&Path, &str)) -> Result<Text> {
+    let name = name.to_owned();
     let bytes = fs::read(file).map_err(|e| Error::io(format!("cannot read `{name}`"), e))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         Error::new(Kind::Input, format!("`{name}` is not text in UTF-8")).caused_by(error)

@@ -8,35 +8,27 @@ mod archive;
 mod base;
 mod builder;
 mod cache;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod chmod;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod choice;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod context;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod copy;
 mod file;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod git;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod git_url;
 mod glob;
 mod mount;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod named;
 mod option;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod packing;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod remote;
 mod report;
 mod run;
 mod setting;
-#[allow(dead_code, reason = "not all of it is asked for yet")]
 mod source;
 mod stage;
 
-pub(super) use builder::draft;
+pub(super) use builder::{Place, draft};
 pub(super) use cache::Cached;
 pub(super) use file::{instructions, notes};
+pub(super) use remote::Fetcher;
+pub(super) use source::{ContextSource, bring};
