@@ -91,10 +91,14 @@ fn run(path: &str, spawner: &Mutex<Option<Spawner>>, running: &Mutex<Programs>) 
         lock(running).add(&program);
         say(&format!("{id}: runs"));
         let finished = program.wait()?;
-        Ok(match finished.signal {
-            Some(signal) => format!("status {}, signal {signal}", finished.status),
-            None => format!("status {}", finished.status),
-        })
+        let mut outcome = format!("status {}", finished.status);
+        if let Some(signal) = finished.signal {
+            outcome.push_str(&format!(", signal {signal}"));
+        }
+        for (_, (user, group)) in finished.link_owners {
+            outcome.push_str(&format!(", a link of {user}:{group}"));
+        }
+        Ok(outcome)
     };
     match outcome() {
         Ok(outcome) => format!("{id}: {outcome}"),

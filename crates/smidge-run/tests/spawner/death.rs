@@ -131,3 +131,26 @@ fn nothing_stays_whenever_the_caller_is_killed() {
         stage.assert_deserted();
     }
 }
+
+#[test]
+fn who_emulates_ids_ends_with_the_rest() {
+    let Some(stage) = Stage::new() else { return };
+    let script = "sleep 1000 & chown 5:6 /bin; echo up; while :; do chown 1:1 /bin; done";
+    for name in ["spawn", "smidge-spawner", "smidge-keeper", "smidge-pretend"] {
+        let specs = ["one", "two"].map(|id| stage.pretender(id, script));
+        let mut play = stage.start(&specs);
+        play.expect("up");
+        play.expect("up");
+        let victims = stage.named(name);
+        assert!(!victims.is_empty(), "{name}: {:?}", stage.processes());
+        for victim in victims {
+            send(victim, Signal::KILL);
+        }
+        let lines = play.finish();
+        if name == "smidge-pretend" {
+            let told = "one: cannot go on emulating ids: its process was killed".to_owned();
+            assert!(lines.contains(&told), "{lines:?}");
+        }
+        stage.assert_deserted();
+    }
+}

@@ -104,3 +104,23 @@ fn specs_may_be_large() {
     let lines = stage.run(&[spec]);
     assert_eq!(lines, ["100000", "large: runs", "large: status 0"]);
 }
+
+#[test]
+fn programs_with_one_id_believe_in_all_and_links_are_told() {
+    let Some(stage) = Stage::new() else { return };
+    let script = "echo x >/f; chown 5:6 /f; stat -c %u:%g /f; ln -s f /l; chown -h 7:8 /l; \
+                  stat -c %u:%g /l; sleep 1000 </dev/null >/dev/null 2>&1 & exit 3";
+    let specs: Vec<_> = (0..3)
+        .map(|number| stage.pretender(&format!("p{number}"), script))
+        .collect();
+    let lines = stage.run(&specs);
+    for line in [
+        "5:6",
+        "7:8",
+        "p0: status 3, a link of 7:8",
+        "p2: status 3, a link of 7:8",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line}: {lines:?}");
+    }
+    stage.assert_deserted();
+}

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use smidge_run::{IdMap, Network, Spec, User, capability};
 use tempfile::TempDir;
 
-const APPLETS: [&str; 14] = [
-    "sh", "cat", "ls", "sleep", "true", "echo", "grep", "stat", "dd", "touch", "df", "mount",
-    "kill", "id",
+const APPLETS: [&str; 17] = [
+    "chown", "ln", "env", "sh", "cat", "ls", "sleep", "true", "echo", "grep", "stat", "dd",
+    "touch", "df", "mount", "kill", "id",
 ];
 
 /// How long anything may take that takes milliseconds.
@@ -102,6 +102,19 @@ impl Stage {
             limits: Vec::new(),
             insecure: false,
         }
+    }
+
+    /// A container that runs a shell script which believes to own every id.
+    pub(crate) fn pretender(&self, id: &str, script: &str) -> Spec {
+        let mut spec = self.sh(id, script);
+        spec.pretend = true;
+        spec.id_map = IdMap::Single {
+            uid: 0,
+            gid: 0,
+            host_uid: rustix::process::geteuid().as_raw(),
+            host_gid: rustix::process::getegid().as_raw(),
+        };
+        spec
     }
 
     /// Starts the process, which starts the containers at once.
