@@ -1,6 +1,6 @@
 //! An image's files as one view.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -153,6 +153,17 @@ pub trait Tree: Send + Sync {
     /// # Errors
     /// When there is none at `path`, and when it cannot be read.
     fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>>;
+
+    /// The extended attributes of a regular file or directory, as a layer would state them; none where
+    /// the tree does not know.
+    ///
+    /// # Errors
+    /// When there is neither at `path`, and when it cannot be read.
+    fn attributes(&self, path: &LayerPath) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        self.node(path)?
+            .map(|_| BTreeMap::new())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 
     /// The names in a directory, sorted.
     ///

@@ -78,6 +78,14 @@ impl Tree for LayeredTree {
         Tree::open(layer, path)
     }
 
+    fn attributes(&self, path: &LayerPath) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        match self.top(path)? {
+            Some(layer) => layer.attributes(path),
+            None if path.is_root() => Ok(BTreeMap::new()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
         let stack = self.stack(path)?;
         if stack.is_empty() && !path.is_root() {

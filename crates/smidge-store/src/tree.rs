@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use smidge_image::{Claim, ClaimKind, Identity, LayerPath, Node, NodeKind, ReadAt, Tree};
 
-use crate::attribute::{claim_of_path, is_opaque};
+use crate::attribute::{Attributes, claim_of_path, for_layer, is_opaque, read_all};
 
 /// A directory and all below it, as if it were `/`: no symbolic link leads out of it.
 ///
@@ -233,6 +233,16 @@ impl Tree for DirTree {
 
     fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
         Ok(Box::new(self.open_file(path)?))
+    }
+
+    fn attributes(&self, path: &LayerPath) -> io::Result<Attributes> {
+        let fd = self.beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let fd = Self::must(fd)?;
+        let all = read_all(fd.as_fd())?;
+        if all.is_empty() {
+            return Ok(all);
+        }
+        Ok(for_layer(&all, fstat(&fd)?.st_mtime))
     }
 
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {

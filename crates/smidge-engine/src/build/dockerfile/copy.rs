@@ -1,6 +1,6 @@
 //! `COPY` and `ADD`: which file goes where, by Docker's rules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smidge_dockerfile::ignore::Patterns;
@@ -16,6 +16,9 @@ use crate::build::content::Content;
 use crate::build::layer::{Layer, Member, RootFs};
 use crate::build::scratch::Scratch;
 use crate::{Error, Kind, Result};
+
+/// The attribute with a program's capabilities (capabilities(7)).
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// What a `COPY` or `ADD` says beside its sources.
 pub(super) struct Manner {
@@ -63,7 +66,7 @@ pub(super) struct Copying<'c> {
     /// The last directory that was found to be one, or to be free.
     parent: Option<LayerPath>,
     /// Directories that are copied as soon as something in them is.
-    pending: Vec<(LayerPath, Node)>,
+    pending: Vec<(LayerPath, Original)>,
     /// How many files were copied.
     count: usize,
     /// Files that were left out because no image can hold them.
@@ -93,6 +96,22 @@ impl Way {
             below: join(&self.below)?,
             place: join(&self.place)?,
         })
+    }
+}
+
+/// Where a file is in a context: as it was named, and with links followed.
+type Paths<'p> = (&'p LayerPath, &'p LayerPath);
+
+/// What a file is that is copied, but for its content.
+struct Original {
+    node: Node,
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl From<Node> for Original {
+    fn from(node: Node) -> Self {
+        let attributes = BTreeMap::new();
+        Self { node, attributes }
     }
 }
 
@@ -215,7 +234,7 @@ impl<'c> Copying<'c> {
                     return self.unpack(&content, packing);
                 }
                 let place = self.place_of(file.name.as_bytes())?;
-                self.copy_file(place, &node, content)
+                self.copy_file(place, node.into(), content)
             }
             Remote::Repository(repository) => {
                 let context = &repository.context;
@@ -253,7 +272,8 @@ impl<'c> Copying<'c> {
             }
         }
         let place = self.place_of(found.path.file_name().unwrap_or_default())?;
-        self.copy_file(place, &found.node, content)
+        let original = self.original(context, (&found.path, &found.real), found.node.clone())?;
+        self.copy_file(place, original, content)
     }
 
     fn unpack(&mut self, archive: &Content, packing: Packing) -> Result<()> {
@@ -296,7 +316,8 @@ impl<'c> Copying<'c> {
             match &node.kind {
                 NodeKind::Directory => {
                     let before = self.pending.len();
-                    self.pending.push((way.place.clone(), node));
+                    let original = self.original(wanted.context, (&way.path, &way.real), node)?;
+                    self.pending.push((way.place.clone(), original));
                     if fate == Fate::Taken {
                         self.copy_pending()?;
                     }
@@ -304,14 +325,15 @@ impl<'c> Copying<'c> {
                     self.pending.truncate(before);
                 }
                 NodeKind::File { size } => {
-                    let content = Content::tree(Arc::clone(tree), way.real, *size);
+                    let content = Content::tree(Arc::clone(tree), way.real.clone(), *size);
+                    let original = self.original(wanted.context, (&way.path, &way.real), node)?;
                     self.copy_pending()?;
-                    self.copy_file(way.place, &node, content)?;
+                    self.copy_file(way.place, original, content)?;
                 }
                 NodeKind::Symlink { target } => {
                     let target = target.clone();
                     self.copy_pending()?;
-                    self.copy_node(way.place, &node, EntryKind::Symlink { target })?;
+                    self.copy_node(way.place, node.into(), EntryKind::Symlink { target })?;
                 }
                 NodeKind::Other => self.skipped.push(way.path),
             }
@@ -331,35 +353,51 @@ impl<'c> Copying<'c> {
 
     /// Copies the directories that what comes next is in.
     fn copy_pending(&mut self) -> Result<()> {
-        for (place, node) in std::mem::take(&mut self.pending) {
-            self.copy_node(place, &node, EntryKind::Directory)?;
+        for (place, original) in std::mem::take(&mut self.pending) {
+            self.copy_node(place, original, EntryKind::Directory)?;
         }
         Ok(())
     }
 
-    fn copy_file(&mut self, place: LayerPath, node: &Node, content: Content) -> Result<()> {
-        let mut member = Member::file(place, node.mode, content, &self.manner.reason);
-        self.own(&mut member.entry, node);
+    /// Reads what a copy has of a file beside its content. As in BuildKit, what a context's files have
+    /// is this machine's affair, but for the capabilities of programs.
+    fn original(&self, context: &Context, (path, real): Paths<'_>, node: Node) -> Result<Original> {
+        let mut attributes = match node.kind {
+            NodeKind::File { .. } | NodeKind::Directory => context.tree.attributes(real),
+            NodeKind::Symlink { .. } | NodeKind::Other => Ok(BTreeMap::new()),
+        }
+        .map_err(|source| context.unreadable(path, source))?;
+        if !self.manner.keep_owner {
+            attributes.retain(|name, _| name == CAPABILITY);
+        }
+        Ok(Original { node, attributes })
+    }
+
+    fn copy_file(&mut self, place: LayerPath, original: Original, content: Content) -> Result<()> {
+        let mode = original.node.mode;
+        let mut member = Member::file(place, mode, content, &self.manner.reason);
+        self.own(&mut member.entry, original);
         self.count += 1;
         self.insert(member)
     }
 
     /// Copies what has no content.
-    fn copy_node(&mut self, place: LayerPath, node: &Node, kind: EntryKind) -> Result<()> {
+    fn copy_node(&mut self, place: LayerPath, original: Original, kind: EntryKind) -> Result<()> {
         let mut entry = Entry::new(place, kind);
         if entry.kind == EntryKind::Directory {
-            entry.mode = node.mode;
+            entry.mode = original.node.mode;
         }
-        self.own(&mut entry, node);
+        self.own(&mut entry, original);
         self.count += 1;
         self.insert(Member::bare(entry, &self.manner.reason))
     }
 
-    /// Gives a copy the owner and mode that were asked for, or the original's.
-    fn own(&self, entry: &mut Entry, node: &Node) {
+    /// Gives a copy the owner and mode that were asked for, or the original's, and its attributes.
+    fn own(&self, entry: &mut Entry, original: Original) {
         if self.manner.keep_owner {
-            (entry.uid, entry.gid) = (node.uid, node.gid);
+            (entry.uid, entry.gid) = (original.node.uid, original.node.gid);
         }
+        entry.xattrs = original.attributes;
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
             entry.mode = self.mode(entry.mode, entry.kind == EntryKind::Directory);
         }
