@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod compile;
+mod copy;
 mod dockerfile;
 mod platform;
 mod program;
 mod promise;
+mod remote;
 mod support;

@@ -107,6 +107,16 @@ impl Context {
             .collect()
     }
 
+    /// The files that have extended attributes.
+    pub(crate) fn attributed(&self, built: &Built) -> Vec<Entry> {
+        let layers = built.image.manifest.layers.iter();
+        let entries = layers.flat_map(|layer| self.entries(layer));
+        entries
+            .map(|(entry, _)| entry)
+            .filter(|entry| !entry.xattrs.is_empty())
+            .collect()
+    }
+
     fn entries(&self, layer: &smidge_image::Descriptor) -> Vec<(Entry, Vec<u8>)> {
         let mut entries = Vec::new();
         let blob = self.engine.store.blob(layer).unwrap();
