@@ -26,7 +26,7 @@ use crate::{DirTree, Error, Ownership, SnapshotOptions, Store};
 /// Up to so many files are synced one by one; more, with all else that the file system holds.
 const FEW: usize = 4;
 
-/// Bytes of two files that are compared at a time.
+/// As many bytes of two files are compared at a time.
 const COMPARED: usize = 1 << 16;
 
 /// The mode of a root directory that no layer mentions.
@@ -503,7 +503,9 @@ fn is_ours(name: &[u8]) -> bool {
 
 /// Whether two files have the same content from where they are read.
 fn same_content(mut one: &File, mut other: &File) -> io::Result<bool> {
-    let (mut first, mut second) = (vec![0; COMPARED], vec![0; COMPARED]);
+    let size = usize::try_from(one.metadata()?.len()).unwrap_or(COMPARED);
+    let room = size.clamp(1, COMPARED);
+    let (mut first, mut second) = (vec![0; room], vec![0; room]);
     loop {
         let read = one.read(&mut first)?;
         let wanted = &mut second[..read];
