@@ -236,8 +236,7 @@ impl<'c> Copying<'c> {
                 let place = self.place_of(file.name.as_bytes())?;
                 self.copy_file(place, node.into(), content)
             }
-            Remote::Repository(repository) => {
-                let context = &repository.context;
+            Remote::Repository(context) => {
                 let found = context.find("/")?;
                 found
                     .iter()

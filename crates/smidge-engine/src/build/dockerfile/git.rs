@@ -51,22 +51,13 @@ pub(super) struct Fetch<'f> {
     pub(super) host: &'f Host,
 }
 
-/// A commit's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Checkout {
-    /// The directory that was asked for.
-    pub(super) directory: PathBuf,
-    /// The commit.
-    pub(super) commit: String,
-}
-
 impl Fetch<'_> {
-    /// Fetches into a directory that is not there yet.
+    /// Fetches into a directory that is not there yet. Gives the directory that was asked for.
     ///
     /// # Errors
     /// When there is no `git`, when it fails, when the commit or directory is not there, or another
     /// commit than it should be.
-    pub(super) fn checkout(&self, into: &Path) -> Result<Checkout> {
+    pub(super) fn checkout(&self, into: &Path) -> Result<PathBuf> {
         let git = self.program(into)?;
         fs::create_dir(into).map_err(|source| {
             Error::io(
@@ -107,8 +98,7 @@ impl Fetch<'_> {
             git.run(&update)?;
         }
         self.tidy(into, keep)?;
-        let directory = self.directory(into)?;
-        Ok(Checkout { directory, commit })
+        self.directory(into)
     }
 
     /// Fetches what is needed for the commit, and tells which it is.

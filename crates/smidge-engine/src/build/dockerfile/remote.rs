@@ -11,7 +11,7 @@ use smidge_registry::Error as HttpError;
 use smidge_store::DirTree;
 
 use super::context::Context;
-use super::git::{Checkout, Fetch};
+use super::git::Fetch;
 use super::git_url::{GitUrl, check_checksum, decoded, is_git, redacted};
 use crate::build::scratch::Scratch;
 use crate::registry::Connection;
@@ -44,7 +44,7 @@ pub(super) enum Remote {
     /// One file.
     File(RemoteFile),
     /// The files of a commit.
-    Repository(Repository),
+    Repository(Context),
 }
 
 /// A file that was fetched.
@@ -55,16 +55,6 @@ pub(super) struct RemoteFile {
     pub(super) path: PathBuf,
     /// Bytes it has.
     pub(super) size: u64,
-    /// What they are.
-    pub(super) digest: Digest,
-}
-
-/// A repository that was fetched.
-pub(super) struct Repository {
-    /// Its files.
-    pub(super) context: Context,
-    /// The commit.
-    pub(super) commit: String,
 }
 
 /// What `ADD` says about what it fetches.
@@ -86,16 +76,6 @@ pub(super) fn is_http(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-impl Remote {
-    /// What tells it from any other.
-    pub(super) fn identity(&self) -> String {
-        match self {
-            Self::File(file) => file.digest.to_string(),
-            Self::Repository(repository) => repository.commit.clone(),
-        }
-    }
-}
-
 impl Fetcher<'_> {
     /// Fetches a source of `ADD` that is elsewhere.
     ///
@@ -114,22 +94,17 @@ impl Fetcher<'_> {
             }
             url.checksum = Some(checksum.to_owned());
         }
-        let checkout = self.repository(&url, url.keep_git.unwrap_or(wishes.keep_git))?;
-        let tree = DirTree::open(&checkout.directory).map_err(|source| {
-            Error::io(
-                format!("cannot read `{}`", checkout.directory.display()),
-                source,
-            )
+        let directory = self.repository(&url, url.keep_git.unwrap_or(wishes.keep_git))?;
+        let tree = DirTree::open(&directory).map_err(|source| {
+            Error::io(format!("cannot read `{}`", directory.display()), source)
         })?;
         let name = format!("the repository `{}`", redacted(&url.remote));
-        Ok(Remote::Repository(Repository {
-            context: Context::new(Arc::new(tree), Patterns::default(), name),
-            commit: checkout.commit,
-        }))
+        let context = Context::new(Arc::new(tree), Patterns::default(), name);
+        Ok(Remote::Repository(context))
     }
 
     /// Fetches a commit of a repository.
-    pub(super) fn repository(&self, url: &GitUrl, keep_git: bool) -> Result<Checkout> {
+    pub(super) fn repository(&self, url: &GitUrl, keep_git: bool) -> Result<PathBuf> {
         let fetch = Fetch {
             url,
             keep_git,
@@ -173,7 +148,6 @@ impl Fetcher<'_> {
                 name: name_of(url),
                 path,
                 size,
-                digest,
             }),
         }
     }

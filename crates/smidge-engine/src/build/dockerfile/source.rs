@@ -92,8 +92,7 @@ impl ContextSource {
             }
             Place::Git(url) => {
                 let keep = url.keep_git.unwrap_or(keep_git);
-                let checkout = fetcher.repository(url, keep)?;
-                Ok(Fetched::Directory(checkout.directory))
+                fetcher.repository(url, keep).map(Fetched::Directory)
             }
         }
     }
