@@ -148,7 +148,10 @@ impl State {
 
 impl<S: Screen> Progress for Plain<S> {
     fn task(&self, name: &str, total: Option<u64>) -> Box<dyn Task + '_> {
+        // It is part of a step, then, which is told about already.
+        let is_part = self.state().steps.iter().any(|step| !step.over);
         match total {
+            _ if is_part => {}
             Some(total) => self.line(&format!("{name} ({})", words::size(total))),
             None => self.line(name),
         }

@@ -46,6 +46,7 @@ fn steps_are_told_as_buildkit_tells_them() {
     plain.step(&name("", 1, "FROM scratch")).finish();
     plain.step(&name("", 2, "COPY . .")).cached();
     let step = plain.step(&name("", 3, "RUN make"));
+    drop(plain.task("packing", Some(7)));
     pass(&paper, 312);
     step.output(Stream::Stdout, b"cc -o x x.c\nld");
     pass(&paper, 100);
