@@ -136,6 +136,17 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// Whether a descriptor stands for a file that is not open (`O_PATH`).
+    pub(super) fn is_handle(&self, place: usize) -> bool {
+        let name = format!("fdinfo/{}", self.number(place));
+        let text = self.file(&name).unwrap_or_default();
+        let flags = String::from_utf8_lossy(&text)
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:\t"))
+            .and_then(|digits| u32::from_str_radix(digits, 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_PATH.cast_unsigned() != 0)
+    }
+
     fn start(&self, from: i32) -> Result<Vec<u8>, Errno> {
         let thread = self.thread();
         match from {

@@ -5,6 +5,20 @@ use rustix::io::Errno;
 use super::caller::Caller;
 use crate::spec::User;
 
+/// Capabilities that matter here, by their bits in `linux/capability.h`: `CAP_CHOWN`, `CAP_FOWNER`,
+/// `CAP_FSETID`, `CAP_SETGID`, `CAP_SETUID`, `CAP_MKNOD`.
+pub(super) const GIVES_AWAY: u32 = 1;
+pub(super) const OWNS_ALL: u32 = 1 << 3;
+pub(super) const KEEPS_SET_ID: u32 = 1 << 4;
+pub(super) const ANY_GROUP: u32 = 1 << 6;
+pub(super) const ANY_USER: u32 = 1 << 7;
+pub(super) const MAKES_DEVICES: u32 = 1 << 27;
+
+const ALL: u32 = OF_FILES | ANY_USER | ANY_GROUP;
+
+/// Those that come and go with the user of new files.
+const OF_FILES: u32 = GIVES_AWAY | OWNS_ALL | KEEPS_SET_ID | MAKES_DEVICES;
+
 /// The four ids of a kind that a thread has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ids {
@@ -27,10 +41,14 @@ pub(super) struct Credentials {
     pub(super) group: Ids,
     /// Its supplementary groups.
     pub(super) groups: Vec<u32>,
-    /// Whether it may become whom it likes, as far as that does not follow from its user.
-    pub(super) capable: bool,
-    /// Whether it stays so when it is no longer root (`PR_SET_KEEPCAPS`, `SECBIT_NO_SETUID_FIXUP`).
+    /// Which capabilities are in effect.
+    pub(super) effective: u32,
+    /// Which of them it may put into effect.
+    pub(super) permitted: u32,
+    /// Whether it may when no user of its is root any more (`PR_SET_KEEPCAPS`).
     pub(super) keeps: bool,
+    /// Whether nothing follows from its users (`SECBIT_NO_SETUID_FIXUP`).
+    pub(super) detached: bool,
 }
 
 impl Ids {
@@ -119,14 +137,49 @@ impl Credentials {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
             groups: user.groups.clone(),
-            capable: user.uid == 0,
+            effective: if user.uid == 0 { ALL } else { 0 },
+            permitted: if user.uid == 0 { ALL } else { 0 },
             keeps: false,
+            detached: false,
         }
     }
 
-    /// What becomes of capabilities when the user has changed (`capabilities(7)`).
-    pub(super) fn follow_user(&mut self) {
-        self.capable = self.user.effective == 0 || self.capable && self.keeps;
+    /// What becomes of capabilities when the users were `before` (`capabilities(7)`).
+    pub(super) fn follow_user(&mut self, before: &Ids) {
+        if self.detached {
+            return;
+        }
+        let any_root = |ids: &Ids| [ids.real, ids.effective, ids.saved].contains(&0);
+        if any_root(before) && !any_root(&self.user) && !self.keeps {
+            self.permitted = 0;
+            self.effective = 0;
+        }
+        match (before.effective, self.user.effective) {
+            (0, 1..) => self.effective = 0,
+            (1.., 0) => self.effective = self.permitted,
+            _ => (),
+        }
+    }
+
+    /// The same after `setfsuid(2)`.
+    pub(super) fn follow_files(&mut self, before: &Ids) {
+        match (before.files, self.user.files) {
+            _ if self.detached => (),
+            (0, 1..) => self.effective &= !OF_FILES,
+            (1.., 0) => self.effective |= self.permitted & OF_FILES,
+            _ => (),
+        }
+    }
+
+    /// Whether a capability is in effect.
+    pub(super) fn may(&self, capability: u32) -> bool {
+        self.effective & capability != 0
+    }
+
+    /// `capset(2)`.
+    pub(super) fn limit(&mut self, effective: u32, permitted: u32) {
+        self.permitted &= permitted;
+        self.effective = self.permitted & effective;
     }
 
     /// What `execve(2)` makes of them, for a program that is set to a user and a group, or not.
@@ -137,7 +190,9 @@ impl Credentials {
             ids.files = ids.effective;
         }
         self.keeps = false;
-        self.capable = self.user.effective == 0;
+        let is_root = |id: u32| if id == 0 { ALL } else { 0 };
+        self.effective = is_root(self.user.effective);
+        self.permitted = self.effective | is_root(self.user.real);
     }
 
     /// Whether it is in a group, as far as files are concerned.
@@ -236,17 +291,23 @@ mod tests {
         });
         believed.execute(Some(0), None);
         assert_eq!(believed.user, ids(33, 0, 0));
-        assert!(believed.capable);
+        assert_eq!(believed.effective, ALL);
+        let before = believed.user;
         believed.keeps = true;
         believed.user = Ids::all(33);
-        believed.follow_user();
-        assert!(believed.capable);
+        believed.follow_user(&before);
+        assert_eq!((believed.effective, believed.permitted), (0, ALL));
+        believed.limit(ANY_GROUP, ANY_GROUP);
+        assert_eq!(
+            (believed.effective, believed.permitted),
+            (ANY_GROUP, ANY_GROUP)
+        );
         believed.execute(None, Some(7));
         assert_eq!(
             (believed.user, believed.group),
             (Ids::all(33), ids(34, 7, 7))
         );
-        assert!(!believed.capable && !believed.keeps);
+        assert_eq!((believed.effective, believed.keeps), (0, false));
     }
 
     #[test]

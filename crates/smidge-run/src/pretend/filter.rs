@@ -53,6 +53,7 @@ pub(super) enum Call {
     Mknodat,
     Chroot,
     Prctl,
+    Capset,
     Execve,
     Execveat,
     Listxattr,
@@ -78,7 +79,7 @@ const fn watched(call: Call) -> Action {
 }
 
 /// The calls that every 64-bit machine has.
-const COMMON: [(c_long, Call); 36] = [
+const COMMON: [(c_long, Call); 37] = [
     (libc::SYS_fchown, Call::Fchown),
     (libc::SYS_fchownat, Call::Fchownat),
     (libc::SYS_fchmod, Call::Fchmod),
@@ -111,6 +112,7 @@ const COMMON: [(c_long, Call); 36] = [
     (libc::SYS_mknodat, Call::Mknodat),
     (libc::SYS_chroot, Call::Chroot),
     (libc::SYS_prctl, Call::Prctl),
+    (libc::SYS_capset, Call::Capset),
     (libc::SYS_execve, Call::Execve),
     (libc::SYS_execveat, Call::Execveat),
     (libc::SYS_listxattr, Call::Listxattr),

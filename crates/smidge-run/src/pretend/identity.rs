@@ -4,10 +4,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::thread::CapabilitySet;
 
 use super::caller::{Caller, Place};
-use super::credentials::{Credentials, Ids};
+use super::credentials::{ANY_GROUP, ANY_USER, Credentials, Ids};
 use super::file::File;
 use super::filter::Call;
 use super::{Answer, World};
@@ -18,7 +17,8 @@ const MOST_GROUPS: usize = 65_536;
 /// Of `linux/prctl.h` and `linux/securebits.h`.
 const SET_KEEPCAPS: u32 = 8;
 const SET_SECUREBITS: u32 = 28;
-const NO_FIXUP_OR_KEEP: u64 = 1 << 2 | 1 << 4;
+const NO_SETUID_FIXUP: u64 = 1 << 2;
+const KEEP_CAPS: u64 = 1 << 4;
 
 const SET_USER: u32 = 0o4000;
 const SET_GROUP: u32 = 0o2000;
@@ -51,14 +51,31 @@ impl World {
 
     /// `prctl`: the kernel's business, but whether the caller stays capable is good to know.
     pub(super) fn control(&mut self, caller: &Caller<'_>) -> Result<Answer, Errno> {
-        let keeps = match caller.number(0) {
-            SET_KEEPCAPS => caller.argument(1) != 0,
-            SET_SECUREBITS => caller.argument(1) & NO_FIXUP_OR_KEEP != 0,
+        let mut believed = self.identities.of(caller).clone();
+        let argument = caller.argument(1);
+        match caller.number(0) {
+            SET_KEEPCAPS => believed.keeps = argument != 0,
+            SET_SECUREBITS => {
+                believed.keeps = argument & KEEP_CAPS != 0;
+                believed.detached = argument & NO_SETUID_FIXUP != 0;
+            }
             _ => return Ok(Answer::Continue),
-        };
-        let believed = self.identities.of(caller).clone();
-        self.identities
-            .set(caller, Credentials { keeps, ..believed })?;
+        }
+        self.identities.set(caller, believed)?;
+        Ok(Answer::Continue)
+    }
+
+    /// `capset`: the kernel's business as well, which knows of more capabilities than the caller believes
+    /// to have.
+    pub(super) fn limit(&mut self, caller: &Caller<'_>) -> Result<Answer, Errno> {
+        let mut sets = [0; 8];
+        caller.read(caller.argument(1), &mut sets)?;
+        let (words, _) = sets.as_chunks::<4>();
+        let [effective, permitted] =
+            [0, 1].map(|place| u32::from_ne_bytes(words.get(place).copied().unwrap_or_default()));
+        let mut believed = self.identities.of(caller).clone();
+        believed.limit(effective, permitted);
+        self.identities.set(caller, believed)?;
         Ok(Answer::Continue)
     }
 
@@ -110,25 +127,11 @@ fn may_be_set(caller: &Caller<'_>, place: &Place) -> bool {
     head().is_ok_and(|head| head != *b"#!") && caller.status("NoNewPrivs").as_deref() == Ok("0")
 }
 
-/// Whether the caller may have any users and any groups: as root, or because it has kept the
-/// capabilities `CAP_SETUID` and `CAP_SETGID`.
-fn privileges(caller: &Caller<'_>, believed: &Credentials) -> (bool, bool) {
-    if believed.user.effective == 0 {
-        return (true, true);
-    }
-    if !believed.capable {
-        return (false, false);
-    }
-    let held = caller.status("CapEff").unwrap_or_default();
-    let held = u64::from_str_radix(&held, 16).unwrap_or(0);
-    let holds = |capability: CapabilitySet| held & capability.bits() != 0;
-    (holds(CapabilitySet::SETUID), holds(CapabilitySet::SETGID))
-}
-
 /// Changes credentials as a call asks, and gives its answer.
 fn change(call: Call, caller: &Caller<'_>, believed: &mut Credentials) -> Result<u32, Errno> {
-    let (any_user, any_group) = privileges(caller, believed);
     let before = believed.user;
+    let any_user = believed.may(ANY_USER);
+    let any_group = believed.may(ANY_GROUP);
     let (user, group) = (&mut believed.user, &mut believed.group);
     let [first, second, third] = [0, 1, 2].map(|place| caller.id(place));
     match call {
@@ -138,14 +141,18 @@ fn change(call: Call, caller: &Caller<'_>, believed: &mut Credentials) -> Result
         Call::Setregid => group.set_two(first, second, any_group)?,
         Call::Setresuid => user.set_three([first, second, third], any_user)?,
         Call::Setresgid => group.set_three([first, second, third], any_group)?,
-        Call::Setfsuid => return Ok(user.set_files(first, any_user)),
+        Call::Setfsuid => {
+            let old = user.set_files(first, any_user);
+            believed.follow_files(&before);
+            return Ok(old);
+        }
         Call::Setfsgid => return Ok(group.set_files(first, any_group)),
         Call::Setgroups if any_group => believed.groups = new_groups(caller)?,
         Call::Setgroups => return Err(Errno::PERM),
         _ => return Err(Errno::NOSYS),
     }
     if believed.user != before {
-        believed.follow_user();
+        believed.follow_user(&before);
     }
     Ok(0)
 }

@@ -254,6 +254,7 @@ impl World {
             Call::Mknod | Call::Mknodat => self.make_node(call, caller),
             Call::Listxattr | Call::Llistxattr | Call::Flistxattr => self.attributes(call, caller),
             Call::Prctl => self.control(caller),
+            Call::Capset => self.limit(caller),
             Call::Execve | Call::Execveat => self.execute(call, caller),
             _ => self.identify(call, caller),
         }

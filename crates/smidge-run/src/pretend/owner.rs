@@ -1,11 +1,11 @@
 //! Changes of files' owners and modes.
 
-use rustix::fs::{AtFlags, FileType, Gid, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 use smidge_image::Claim;
 
 use super::caller::{Caller, Place};
-use super::credentials::Credentials;
+use super::credentials::{Credentials, GIVES_AWAY, KEEPS_SET_ID, OWNS_ALL};
 use super::file::File;
 use super::filter::Call;
 use super::{Answer, World};
@@ -21,6 +21,7 @@ impl World {
     /// `chown`, `lchown`, `fchown`, `fchownat`.
     pub(super) fn chown(&mut self, call: Call, caller: &Caller<'_>) -> Result<Answer, Errno> {
         let (place, ids) = match call {
+            Call::Fchown if caller.is_handle(0) => return Ok(Answer::Continue),
             Call::Fchown => (caller.descriptor(0)?, 1),
             Call::Fchownat => (at(caller, 4)?, 2),
             Call::Lchown => (here(caller, libc::AT_SYMLINK_NOFOLLOW)?, 1),
@@ -34,7 +35,12 @@ impl World {
             return Err(Errno::SRCH);
         }
         let mut claim = self.book.claim(&file);
-        if !may_give_away(self.identities.of(caller), &claim, (uid, gid)) {
+        let believed = self.identities.of(caller);
+        let owns = believed.user.files == claim.uid || believed.may(OWNS_ALL);
+        let has_set_id = file.mode() & (SET_USER | SET_GROUP) != 0;
+        // A call that changes no id still takes the bits away, which is a change of the mode.
+        let nothing_else = uid.or(gid).is_none() && !file.is_directory();
+        if !may_give_away(believed, &claim, (uid, gid)) || nothing_else && has_set_id && !owns {
             return Err(Errno::PERM);
         }
         // The kernel's part: set-id bits and file capabilities go, the change time comes.
@@ -57,6 +63,7 @@ impl World {
     /// `chmod`, `fchmod`, `fchmodat`, `fchmodat2`: the kernel's business, but for what was claimed.
     pub(super) fn chmod(&mut self, call: Call, caller: &Caller<'_>) -> Result<Answer, Errno> {
         let place = match call {
+            Call::Fchmod if caller.is_handle(0) => return Ok(Answer::Continue),
             Call::Fchmod => caller.descriptor(0),
             Call::Fchmodat2 => at(caller, 3),
             Call::Fchmodat => caller
@@ -69,9 +76,10 @@ impl World {
         };
         let claim = self.book.claim(&file);
         let believed = self.identities.of(caller);
-        if believed.user.files != 0 && believed.user.files != claim.uid {
+        if !believed.may(OWNS_ALL) && believed.user.files != claim.uid {
             return Err(Errno::PERM);
         }
+        let group_is_own = believed.may(KEEPS_SET_ID) || believed.is_member(claim.gid);
         if claim.mode.is_some() && caller.still_waits() {
             self.book.set(
                 &file,
@@ -80,6 +88,15 @@ impl World {
                     ..claim
                 },
             )?;
+        }
+        let mode = caller.number(match call {
+            Call::Chmod | Call::Fchmod => 1,
+            _ => 2,
+        });
+        if mode & SET_GROUP != 0 && !group_is_own && caller.still_waits() {
+            let mode = Mode::from_raw_mode(mode & 0o7777 & !SET_GROUP);
+            rustix::fs::chmod(file.name(), mode)?;
+            return Ok(Answer::Value(0));
         }
         Ok(Answer::Continue)
     }
@@ -91,7 +108,7 @@ fn may_give_away(
     claim: &Claim,
     (uid, gid): (Option<u32>, Option<u32>),
 ) -> bool {
-    if believed.user.files == 0 {
+    if believed.may(GIVES_AWAY) {
         return true;
     }
     let owns = believed.user.files == claim.uid;

@@ -65,6 +65,28 @@ fn a_program_of_the_kernels_rules_finds_them_kept() {
 }
 
 #[test]
+fn calls_by_lot_give_what_the_kernel_gives_to_a_real_root() {
+    let Some(room) = Room::new().and_then(|room| room.with_program("differ")) else {
+        return;
+    };
+    let lot = ["differ", "7", "200"];
+    let Some(real) = room.run_really(&lot) else {
+        return;
+    };
+    let believed = room.run(&lot);
+    assert_eq!((real.code, believed.code), (Some(0), Some(0)));
+    assert!(real.lines().len() > 10_000);
+    let mut process = "";
+    for (expected, found) in real.stdout.lines().zip(believed.stdout.lines()) {
+        if expected.starts_with("process") {
+            process = expected;
+        }
+        assert_eq!(found, expected, "{process}");
+    }
+    assert_eq!(real.stdout.len(), believed.stdout.len());
+}
+
+#[test]
 fn programs_are_whom_the_spec_says() {
     let Some(mut room) = Room::new() else { return };
     room.spec.user.uid = 1000;

@@ -94,12 +94,13 @@ static void orphan(void) {
 }
 
 static void keeps(void) {
-    // As `setpriv` and libcap-ng do it: the user first, the groups with what was kept.
-    CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0);
-    CHECK(setresuid(33, 33, 33) == 0 && setresgid(34, 34, 34) == 0 && setgroups(0, NULL) == 0);
-    CHECK(getgroups(0, NULL) == 0);
+    // As `setpriv` does it: the user first, then the groups with what was kept.
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct none[2] = {0};
+    struct __user_cap_data_struct some[2] = {{.effective = 0xc0, .permitted = 0xc0}}, none[2] = {0};
+    CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0 && setresuid(33, 33, 33) == 0);
+    CHECK(setresgid(34, 34, 34) == -1 && errno == EPERM);
+    CHECK(syscall(SYS_capset, &header, some) == 0);
+    CHECK(setresgid(34, 34, 34) == 0 && setgroups(0, NULL) == 0 && getgroups(0, NULL) == 0);
     CHECK(syscall(SYS_capset, &header, none) == 0);
     CHECK(setgid(0) == -1 && errno == EPERM && setuid(0) == -1 && errno == EPERM);
 }

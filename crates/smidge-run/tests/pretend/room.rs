@@ -73,16 +73,52 @@ impl Room {
 
     /// Compiles the program that checks what it is told, `believer`.
     pub(crate) fn with_believer(self) -> Option<Self> {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pretend/believer.c");
+        self.with_program("believer")
+    }
+
+    /// Compiles one of the programs beside this file into the layer.
+    pub(crate) fn with_program(self, name: &str) -> Option<Self> {
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pretend");
+        let source = Path::new(sources).join(name).with_extension("c");
         let mut compiler = Command::new("cc");
         compiler.args(["-static", "-pthread", "-o"]);
-        compiler.arg(self.layer().join("bin/believer")).arg(source);
+        compiler
+            .arg(self.layer().join("bin").join(name))
+            .arg(source);
         if !output(&mut compiler).is_some_and(|output| output.status.success()) {
             println!("skipped: no C compiler that links statically");
             return None;
         }
         self.give_away();
         Some(self)
+    }
+
+    /// Runs a program of the layer's as the host's root in a root directory of its own, with the
+    /// capabilities of a container: what the kernel itself makes of it.
+    pub(crate) fn run_really(&self, arguments: &[&str]) -> Option<Outcome> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: not root");
+            return None;
+        }
+        let root = self.root.path().join("real");
+        fs::create_dir_all(root.join("bin")).unwrap();
+        let program = Path::new("bin").join(arguments.first()?);
+        {
+            let _alone = FORK.lock().unwrap();
+            fs::copy(self.layer().join(&program), root.join(&program)).unwrap();
+        }
+        let mut command = Command::new("setpriv");
+        let held = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+mknod,+sys_chroot";
+        command.args([
+            "--bounding-set",
+            held,
+            "--inh-caps",
+            "-all",
+            "--clear-groups",
+            "chroot",
+        ]);
+        command.arg(root).arg(Path::new("/").join(program));
+        output(command.args(&arguments[1..])).map(Outcome::of)
     }
 
     /// The image's only layer.
@@ -133,17 +169,20 @@ impl Room {
         } else {
             Command::new(minirun)
         };
-        let output = output(command.arg("--links").arg(path)).unwrap();
+        Outcome::of(output(command.arg("--links").arg(path)).unwrap())
+    }
+}
+
+impl Outcome {
+    fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Outcome {
+        Self {
             code: output.status.code(),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
     }
-}
 
-impl Outcome {
     /// The lines of standard output, of a script that has nothing to complain about.
     #[track_caller]
     pub(crate) fn lines(&self) -> Vec<&str> {
