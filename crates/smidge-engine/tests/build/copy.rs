@@ -432,3 +432,18 @@ fn capabilities_of_programs_are_copied() {
         assert_eq!(found.collect::<Vec<_>>(), expected, "{dockerfile}");
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let context = tree();
+    context.write_mode("src/secret", "s", 0o000);
+    if std::fs::read(context.at("src/secret")).is_ok() {
+        println!("skipped: root can read everything");
+        return;
+    }
+    let error = last(&context, "COPY src /s/").unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied);
+    assert!(error.to_string().contains("src/secret"), "{error}");
+    let without = last(&context, "COPY --exclude=secret src/lib /s/");
+    assert!(without.is_ok());
+}

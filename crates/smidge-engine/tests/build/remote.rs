@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use smidge_engine::build::{BuildRequest, Built, DockerfileOptions};
 use smidge_engine::{Error, Kind};
 use smidge_image::{Digest, Entry, EntryKind, LayerPath, LayerWriter};
 
@@ -178,7 +179,6 @@ fn archives_of_every_packing_are_unpacked() {
 /// Makes a repository with two commits, a tag and a branch; gives its URL and the first commit.
 fn repository(context: &Context) -> (String, String) {
     let work = context.at("repository");
-    std::fs::create_dir(&work).unwrap();
     context.write("repository/one", "1");
     context.write_mode("repository/bin/run", "#!", 0o755);
     std::os::unix::fs::symlink("bin/run", work.join("link")).unwrap();
@@ -337,4 +337,71 @@ fn submodules_come_along_but_not_from_this_machine() {
     );
     let without = layer(&context, &format!("ADD {outer}?submodules=false /")).unwrap();
     assert_eq!(without, ["/.gitmodules 644", "/sub/ 755"]);
+}
+
+/// Builds what a context's own Dockerfile says.
+fn built(context: &Context, request: BuildRequest) -> Result<Built, Error> {
+    context.build(&BuildRequest {
+        prove: false,
+        ..request
+    })
+}
+
+#[test]
+fn contexts_come_from_urls_and_repositories_with_what_they_ignore() {
+    let context = Context::new();
+    let mut tar = LayerWriter::new(Vec::new());
+    let mut add = |path: &str, text: &str| {
+        let size = text.len() as u64;
+        let path = LayerPath::try_from(path).unwrap();
+        let entry = Entry::new(path, EntryKind::File { size });
+        tar.append(&entry, &mut text.as_bytes()).unwrap();
+    };
+    add("Dockerfile", "FROM scratch\nCOPY . /c/\n");
+    add(".dockerignore", "*\n!kept\n");
+    add("gone", "g");
+    add("kept", "k");
+    let tar = tar.finish().unwrap();
+    let server = serve(&[
+        ("/c.tar", tar),
+        ("/Dockerfile", b"FROM scratch\nCOPY <<x /x\nx\n".to_vec()),
+    ]);
+    let seen = |request| {
+        let built = built(&context, request).unwrap_or_else(|e| panic!("{e} {:?}", e.facts()));
+        context.contents(&built).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        seen(BuildRequest::new(format!("{server}/c.tar"))),
+        ["/c/kept"]
+    );
+    assert_eq!(
+        seen(BuildRequest::new(format!("{server}/Dockerfile"))),
+        ["/x"]
+    );
+    let error = built(&context, BuildRequest::new(format!("{server}/none"))).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    if !have(&context, "git") {
+        return;
+    }
+    context.write("repository/Dockerfile", "FROM scratch\nCOPY . /c/\n");
+    context.write("repository/.dockerignore", "*\n!bin\n");
+    let (url, _) = repository(&context);
+    assert_eq!(seen(BuildRequest::new(&url)), ["/c/bin/run"]);
+    let missing = built(&context, BuildRequest::new(format!("{url}#v1:bin"))).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "there is no `Dockerfile` in the build context"
+    );
+    let named = BuildRequest {
+        dockerfile: DockerfileOptions {
+            build_contexts: vec![format!("other={url}#v1:bin"), format!("far={server}/c.tar")],
+            ..DockerfileOptions::default()
+        },
+        ..BuildRequest::new(".")
+    };
+    context.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY --from=other . /o/\nCOPY --from=far . /f/\n",
+    );
+    assert_eq!(seen(named), ["/f/kept", "/o/run"]);
 }
