@@ -46,21 +46,22 @@ impl World {
         } else {
             open(flags | OFlags::EXCL)
         };
-        let file = match opened {
+        let (file, owner) = match opened {
             Err(Errno::EXIST) if !wish.flags.contains(OFlags::EXCL) => {
                 match File::open(&wish.place) {
                     // A link that leads nowhere: the file is made where it leads. Should there be a
                     // pipe by now, nobody waits for its other end.
-                    Err(Errno::NOENT) => open(flags | OFlags::NONBLOCK).and_then(|file| {
-                        rustix::fs::fcntl_setfl(&file, wish.flags)?;
-                        Ok(file)
-                    }),
+                    Err(Errno::NOENT) => {
+                        let file = File::held(open(flags | OFlags::NONBLOCK)?)?;
+                        rustix::fs::fcntl_setfl(file.as_fd(), wish.flags)?;
+                        let directory = file.place()?.parent();
+                        (file, self.owner(caller, &directory).unwrap_or_default())
+                    }
                     _ => return Ok(Answer::Continue),
                 }
             }
-            opened => opened,
-        }?;
-        let file = File::held(file)?;
+            opened => (File::held(opened?)?, owner),
+        };
         self.book.set(&file, &owner)?;
         let close_on_exec = wish.flags.contains(OFlags::CLOEXEC);
         Ok(Answer::File(file.into_handle(), close_on_exec))

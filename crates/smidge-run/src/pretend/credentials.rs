@@ -109,12 +109,17 @@ impl Ids {
         if !(privileged || [real, effective, saved].into_iter().flatten().all(own)) {
             return Err(Errno::PERM);
         }
-        *self = Self {
+        let new = Self {
             real: real.unwrap_or(old.real),
             effective: effective.unwrap_or(old.effective),
             saved: saved.unwrap_or(old.saved),
             files: effective.unwrap_or(old.effective),
         };
+        let ids = |ids: &Self| (ids.real, ids.effective, ids.saved);
+        // Where nothing is to change, the kernel changes nothing, not even back.
+        if ids(&new) != ids(&old) || effective.is_some() {
+            *self = new;
+        }
         Ok(())
     }
 

@@ -88,6 +88,15 @@ impl File {
         self.handle
     }
 
+    /// Where it is now.
+    pub(super) fn place(&self) -> Result<Place, Errno> {
+        let path = rustix::fs::readlinkat(CWD, &*self.name, Vec::new())?;
+        Ok(Place {
+            path: path.into_bytes(),
+            follow: false,
+        })
+    }
+
     /// Looks at it again, after a change that may have copied it to the writable directory.
     pub(super) fn refresh(&mut self) -> Result<(), Errno> {
         self.disk = look(&self.handle, "", AtFlags::EMPTY_PATH)?;
@@ -260,10 +269,10 @@ impl Book {
         if file.disk.stx_mnt_id != self.root {
             return None;
         }
-        let name = rustix::fs::readlinkat(CWD, file.name(), Vec::new()).ok()?;
+        let place = file.place().ok()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let found = rustix::fs::openat2(upper, &*name, flags, Mode::empty(), inside).ok()?;
+        let found = rustix::fs::openat2(upper, &place.path, flags, Mode::empty(), inside).ok()?;
         let found = look(&found, "", AtFlags::EMPTY_PATH).ok()?;
         (kind(&found) == file.kind()).then(|| key(&found))
     }
