@@ -339,10 +339,9 @@ impl Builder<'_> {
     /// Shows that a stage starts.
     pub(super) fn from(&self, stage: &Stage, total: usize) {
         let from = match &stage.base {
-            Base::Scratch => "scratch".to_owned(),
             Base::Image(name) | Base::Context(name) => name.clone(),
-            // It was shown when it was built.
-            Base::Stage(_) => return,
+            // There is nothing to bring, or it was shown when it was built.
+            Base::Scratch | Base::Stage(_) => return,
         };
         let name = self.step_name(stage, (1, total), format!("FROM {from}"));
         self.progress.step(&name).finish();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smidge_dockerfile::instruction::{Network, Security};
 use smidge_dockerfile::plan::RunAction;
 use smidge_image::{Descriptor, DiffId, Digest, LayerPath, Tree as _, media_type};
@@ -350,11 +351,29 @@ impl Builder<'_> {
     }
 }
 
-/// Passes on what a program writes until it has no more.
+/// How often whoever shows a program's output gets a chance to show the time that passes.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// Passes on what a program writes until it has no more; nothing, now and then, while it is silent.
 fn pass_on(from: &mut io::PipeReader, stream: Stream, task: &dyn StepTask) {
     let mut buffer = vec![0; 1 << 16];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        task.output(stream, &buffer[..read]);
+    loop {
+        let waited = poll(&mut [PollFd::new(&*from, PollFlags::IN)], Some(&TICK));
+        if waited == Ok(0) {
+            // One of the two is enough.
+            if stream == Stream::Stdout {
+                task.output(stream, &[]);
+            }
+            continue;
+        }
+        match from.read(&mut buffer) {
+            Ok(read @ 1..) => task.output(stream, &buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
     }
 }
 

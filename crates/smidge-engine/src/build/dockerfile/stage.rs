@@ -48,8 +48,10 @@ impl Builder<'_> {
     /// Builds a stage whose base, and everything else that it needs, is there.
     pub(super) fn stage(&self, stage: &Stage) -> Result<Done> {
         let mut state = self.start(stage)?;
-        let shown = stage.steps.iter().filter(|step| is_shown(step)).count() + 1;
-        let mut number = 1;
+        // As BuildKit counts: an image that a stage starts from is its first step, another stage or
+        // nothing is none.
+        let mut number = usize::from(matches!(stage.base, Base::Image(_) | Base::Context(_)));
+        let shown = stage.steps.iter().filter(|step| is_shown(step)).count() + number;
         self.from(stage, shown);
         for step in &stage.steps {
             number += usize::from(is_shown(step));
