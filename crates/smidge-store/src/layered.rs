@@ -1,8 +1,9 @@
 //! An image's files as one view over its unpacked layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smidge_image::{LayerPath, Node, ReadAt, Tree};
 
@@ -14,6 +15,8 @@ use crate::tree::Overlaid;
 pub struct LayeredTree {
     /// The top one first.
     layers: Vec<DirTree>,
+    /// The layers of directories that were looked for: unpacked layers do not change.
+    known: Mutex<HashMap<LayerPath, Vec<usize>>>,
 }
 
 impl LayeredTree {
@@ -25,6 +28,7 @@ impl LayeredTree {
         let layers = layers.iter().map(|path| DirTree::open(path));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
+            known: Mutex::default(),
         })
     }
 
@@ -35,25 +39,34 @@ impl LayeredTree {
     /// The layers that a path is in, by their numbers from the top: one for a file, all that merge for
     /// a directory, none if there is nothing.
     pub(crate) fn stack(&self, path: &LayerPath) -> io::Result<Vec<usize>> {
-        let mut stack: Vec<usize> = (0..self.layers.len()).collect();
-        for prefix in path.ancestors().chain([path.clone()]) {
-            let whole = prefix == *path;
-            let mut merged = Vec::with_capacity(stack.len());
-            for (position, &number) in stack.iter().enumerate() {
-                let layer = &self.layers[number];
-                match layer.overlaid(&prefix)? {
-                    None => continue,
-                    Some(Overlaid::Directory) => merged.push(number),
-                    Some(Overlaid::Other) if whole && merged.is_empty() => return Ok(vec![number]),
-                    Some(Overlaid::Other | Overlaid::Whiteout) => break,
-                }
-                if position + 1 < stack.len() && layer.is_opaque(&prefix)? {
-                    break;
-                }
-            }
-            stack = merged;
+        if let Some(known) = self.known().get(path) {
+            return Ok(known.clone());
         }
-        Ok(stack)
+        let above = match path.parent() {
+            Some(parent) => self.stack(&parent)?,
+            None => (0..self.layers.len()).collect(),
+        };
+        let mut merged = Vec::new();
+        for (position, &number) in above.iter().enumerate() {
+            let layer = &self.layers[number];
+            match layer.overlaid_in_directory(path)? {
+                None => continue,
+                Some(Overlaid::Directory) => merged.push(number),
+                Some(Overlaid::Other) if merged.is_empty() => return Ok(vec![number]),
+                Some(Overlaid::Other | Overlaid::Whiteout) => break,
+            }
+            if position + 1 < above.len() && layer.is_opaque(path)? {
+                break;
+            }
+        }
+        if !merged.is_empty() {
+            self.known().insert(path.clone(), merged.clone());
+        }
+        Ok(merged)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<LayerPath, Vec<usize>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn top(&self, path: &LayerPath) -> io::Result<Option<&DirTree>> {
@@ -99,7 +112,7 @@ impl Tree for LayeredTree {
                     continue;
                 }
                 let child = path.join(&name).map_err(io::Error::other)?;
-                let shown = layer.overlaid(&child)? != Some(Overlaid::Whiteout);
+                let shown = layer.overlaid_in_directory(&child)? != Some(Overlaid::Whiteout);
                 names.insert(name, shown);
             }
         }
