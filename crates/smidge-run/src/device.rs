@@ -57,7 +57,9 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd) -> std::result::Result<Devices,
     let closed = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let size = spec.shm_size.unwrap_or(SHARED_MEMORY).to_string();
+    // To the kernel 0 means that there is no limit; to Docker that nothing is asked for.
+    let size = spec.shm_size.filter(|size| *size > 0);
+    let size = size.unwrap_or(SHARED_MEMORY).to_string();
     let options = [("mode", "1777"), ("size", size.as_str())];
     mount_below(&dev, "shm", "tmpfs", &options, closed).map_err(fault("/dev/shm"))?;
     mount_below(&dev, "mqueue", "mqueue", &[], closed).map_err(fault("/dev/mqueue"))?;

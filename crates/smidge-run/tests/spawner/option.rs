@@ -48,9 +48,10 @@ fn shared_memory_has_the_size_that_is_asked_for() {
         "dd if=/dev/zero of=/dev/shm/a bs=1024 count=200 2>/dev/null; stat -c %s /dev/shm/a";
     let mut small = stage.sh("small", script);
     small.shm_size = Some(100 << 10);
-    let large = stage.sh("large", "df -k /dev/shm | grep -o ' 65536 '");
+    let mut large = stage.sh("large", "df -k /dev/shm | grep -o ' 65536 '");
     let lines = stage.run(&[small]);
     assert!(lines.contains(&"102400".to_owned()), "{lines:?}");
+    large.shm_size = Some(0);
     let lines = stage.run(&[large]);
     assert!(lines.contains(&" 65536 ".to_owned()), "{lines:?}");
 }
