@@ -115,3 +115,43 @@ fn only_an_output_that_nobody_reads_ends_quietly() {
     assert!(failure("cannot write the output").is_broken_pipe());
     assert!(!failure("cannot push `a`: the registry cannot be reached").is_broken_pipe());
 }
+
+/// A command line of `docker`'s, read; what is wrong with it otherwise.
+fn read(line: &str) -> Result<Cli, clap::Error> {
+    let spelled = spelling::spelled(&super::command("docker"), shell_words(line));
+    let matches = super::command("docker").try_get_matches_from(spelled.argv);
+    matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches))
+}
+
+#[test]
+fn dockers_builds_are_understood() {
+    for line in [
+        "docker build -",
+        "docker build -f - .",
+        "docker build -t a -t b --rm --force-rm=true --load --provenance=false --sbom=false .",
+        "docker build --no-cache --no-cache-filter a,b --pull --target x .",
+        "docker build --secret id=a,src=b --secret id=c,env=D --ssh default --ssh k=/s .",
+        "docker build --ulimit nofile=1:2 --shm-size 1g --add-host a:1.2.3.4 --network=none .",
+        "docker build --build-context a=docker-image://b .",
+        "docker build --allow network.host --check .",
+        "docker build --call=check --iidfile i --metadata-file m --progress=rawjson .",
+        "docker build --progress quiet https://example.com/a.git#main:dir",
+        "docker build --debug-shell .",
+        "docker build --debug-shell=/bin/bash .",
+        "docker builder build -q .",
+        "docker buildx build --platform linux/amd64,linux/arm64 .",
+        "docker buildx du --filter type=mount",
+        "docker builder prune -af --keep-storage 10GB --filter until=24h",
+    ] {
+        assert!(read(line).is_ok(), "{line}: {}", read(line).err().unwrap());
+    }
+    for line in [
+        "docker build",
+        "docker build --shm-size x .",
+        "docker build --call=lint .",
+        "docker build --progress fancy .",
+        "docker builder prune --keep-storage",
+    ] {
+        assert!(read(line).is_err(), "{line}");
+    }
+}
