@@ -22,7 +22,7 @@ pub(crate) struct Merged(HashMap<LayerPath, Vec<usize>>);
 
 impl Below {
     pub(crate) fn open(layers: &[PathBuf]) -> io::Result<Self> {
-        let layers = layers.iter().map(|path| DirTree::open(path));
+        let layers = layers.iter().map(|path| DirTree::open_layer(path));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
         })

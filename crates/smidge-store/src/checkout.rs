@@ -26,8 +26,8 @@ pub enum Ownership {
     /// user namespace for the ids that it maps.
     Layer,
     /// The caller. Directories get `u+rwx`, files `u+r`, so that the caller can read and remove them;
-    /// devices are empty files. What they should be is a [`Claim`](smidge_image::Claim) beside them,
-    /// except for symbolic links and pipes, which cannot have one: whose they are is lost.
+    /// devices are empty files. What they should be is a [`Claim`](smidge_image::Claim) beside them;
+    /// whose symbolic links and pipes are, which cannot have one, is kept beside the layer.
     Caller,
 }
 
@@ -149,7 +149,7 @@ impl Store {
         note: &mut dyn FnMut(String),
     ) -> Result<TempDir, Error> {
         let what = unpacking.diff_id.to_string();
-        let temp = self.temp_dir()?;
+        let mut temp = self.temp_dir()?;
         let mut extractor = Extractor::new(
             temp.directory().as_fd(),
             unpacking.ownership,
@@ -165,11 +165,13 @@ impl Store {
                 .map_err(|error| fault(&entry.path, error))
         })?;
         check_diff_id(&what, unpacking.diff_id, &received)?;
+        let owners = extractor.take_owners();
         let finished = match unpacking.durable {
             true => extractor.finish(),
             false => extractor.settle(),
         };
         finished.map_err(|(path, error)| fault(&path, error))?;
+        temp.owners = owners;
         Ok(temp)
     }
 

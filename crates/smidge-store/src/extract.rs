@@ -23,6 +23,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
 use crate::Ownership;
 use crate::attribute::{self, OPAQUE, is_kept};
 use crate::found::claim_for;
+use crate::owners::Owners;
 use crate::temp::write_back;
 use crate::tree::Overlaid;
 
@@ -71,6 +72,8 @@ pub(crate) struct Extractor<'a> {
     parent: Option<(LayerPath, OwnedFd)>,
     /// Directories get their attributes last: what is put in them would change their times.
     directories: BTreeMap<LayerPath, Entry>,
+    /// Whose links and pipes are, where they cannot say so.
+    owners: Owners,
     files: Vec<File>,
     many: bool,
     buffer: Vec<u8>,
@@ -95,6 +98,7 @@ impl<'a> Extractor<'a> {
             note,
             parent: None,
             directories,
+            owners: Owners::new(),
             files: Vec::new(),
             many: false,
             buffer: Vec::new(),
@@ -164,6 +168,11 @@ impl<'a> Extractor<'a> {
             }
             EntryKind::Fifo => self.make_node(entry, parent, name, (FileType::Fifo, 0, 0)),
         }
+    }
+
+    /// Whose links and pipes are that could not be given away.
+    pub(crate) fn take_owners(&mut self) -> Owners {
+        std::mem::take(&mut self.owners)
     }
 
     /// Gives all directories their attributes, and makes everything durable.
@@ -496,6 +505,9 @@ impl<'a> Extractor<'a> {
         let (uid, gid) = owner(entry);
         if self.ownership == Ownership::Layer {
             unmapped_is_fine(chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+        } else if (entry.uid, entry.gid) != (0, 0) {
+            self.owners
+                .insert(entry.path.clone(), (entry.uid, entry.gid));
         }
         Ok(utimensat(
             parent,

@@ -8,6 +8,7 @@ use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 use crate::catalog::Item;
 use crate::image::parse;
 use crate::index::{IMAGE_ID, is_known, version};
+use crate::owners::{SUFFIX, beside};
 use crate::temp::disk_usage;
 use crate::{Error, InUse, Store};
 
@@ -128,6 +129,7 @@ impl Store {
             }
             for layer in candidates.layers.difference(&needed.layers) {
                 self.discard(&self.path("layers").join(layer))?;
+                self.discard(&beside(&self.path("layers").join(layer)))?;
                 self.forget_transfer(layer)?;
             }
             Ok(())
@@ -146,7 +148,9 @@ impl Store {
             }
         }
         for path in self.list(&self.path("layers"))? {
-            if !reachable.layers.contains(&file_name(&path)) {
+            let name = file_name(&path);
+            let layer = name.strip_suffix(SUFFIX).unwrap_or(&name);
+            if !reachable.layers.contains(layer) {
                 self.reclaim(&path, pruned)?;
             }
         }

@@ -25,7 +25,7 @@ impl LayeredTree {
     /// # Errors
     /// When one of them cannot be opened.
     pub fn open(layers: &[PathBuf]) -> io::Result<Self> {
-        let layers = layers.iter().map(|path| DirTree::open(path));
+        let layers = layers.iter().map(|path| DirTree::open_layer(path));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
             known: Mutex::default(),

@@ -14,6 +14,8 @@
 //!                              (images, indexes for several platforms, artifacts, by their names)
 //!   blobs/sha256/<hex>         manifests, configs, layers
 //!   layers/<diff-id-hex>/      layers unpacked, as overlayfs wants its lower directories
+//!   layers/<diff-id-hex>.owners
+//!                              whose their links and pipes are, where an ordinary user unpacks
 //!   containers/<id>/           config.json and what the sandbox puts beside it
 //!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
 //!   volumes/<name>/_data/
@@ -67,6 +69,7 @@ mod index;
 mod intake;
 mod layered;
 mod name;
+mod owners;
 mod partial;
 mod platform;
 mod regular;

@@ -110,6 +110,7 @@ impl Store {
         }
         let (digest, size) = self.adopt(blob)?;
         let diff_id = DiffId(digest);
+        self.keep_owners(&self.layer_path(&diff_id), &files.owners)?;
         self.keep_unpacked(upper, &diff_id)?;
         Ok(Snapshot {
             diff_id,

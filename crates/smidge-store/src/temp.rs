@@ -15,6 +15,7 @@ use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
 use crate::erase::remove_tree;
+use crate::owners::Owners;
 use crate::partial::is_at;
 use crate::store::retry;
 use crate::{Error, Store};
@@ -38,6 +39,8 @@ pub(crate) struct TempDir {
     lock: File,
     path: PathBuf,
     persisted: bool,
+    /// Of an unpacked layer: whose files are that cannot say so.
+    pub(crate) owners: Owners,
 }
 
 /// A directory of the caller's own on the store's file system. Dropping it removes it with all it
@@ -104,6 +107,7 @@ impl Store {
             lock,
             path,
             persisted: false,
+            owners: Owners::new(),
         })
     }
 
@@ -253,6 +257,7 @@ impl TempDir {
     /// Makes the directory visible as `path`. If there is one already, that one stays: it was made by
     /// somebody who did the same at the same time. The lock lasts as long as what is returned.
     pub(crate) fn persist(mut self, store: &Store, path: &Path) -> Result<Self, Error> {
+        store.keep_owners(path, &self.owners)?;
         match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.persisted = true;

@@ -20,6 +20,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 use crate::attribute::{self, Attributes};
 use crate::below::Below;
 use crate::found::{Found, claim_for, entry, marker, mode, modified};
+use crate::owners::Owners;
 use crate::sparse::SparseReader;
 use crate::{DirTree, Error, Ownership, SnapshotOptions, Store};
 
@@ -42,6 +43,8 @@ pub(crate) struct Upper<'a> {
     parent: Option<(LayerPath, OwnedFd)>,
     /// Files with several names, by device and inode number, under their first.
     links: HashMap<(u64, u64), Entry>,
+    /// Whose links and pipes are, where they cannot say so.
+    pub(crate) owners: Owners,
     /// Files that must reach the disk, and whether they are too many to keep them open.
     files: Vec<File>,
     many: bool,
@@ -63,6 +66,7 @@ impl<'a> Upper<'a> {
             options,
             parent: None,
             links: HashMap::new(),
+            owners: Owners::new(),
             files: Vec::new(),
             many: false,
         })
@@ -278,7 +282,7 @@ impl<'a> Upper<'a> {
                     false => (Attributes::new(), readlink(&opened)?),
                 };
                 let ownership = this.options.ownership;
-                let old = entry(&file.path, stat, &attributes, target, ownership);
+                let mut old = entry(&file.path, stat, &attributes, target, ownership);
                 let attributes = match &upper {
                     Some(upper) => attribute::read_all(upper.as_fd())?,
                     None => Attributes::new(),
@@ -286,6 +290,13 @@ impl<'a> Upper<'a> {
                 let mut new = this.entry(file, parent, name, &attributes)?;
                 if is_directory {
                     new.mtime = old.mtime;
+                }
+                if ownership == Ownership::Caller && !file.can_claim() {
+                    (old.uid, old.gid) = lower.owner(&file.path);
+                    // Nobody has given the copy away.
+                    if !this.options.link_owners.contains_key(&file.id()) {
+                        (new.uid, new.gid) = (old.uid, old.gid);
+                    }
                 }
                 Ok(new == old
                     && match (&upper, &new.kind) {
@@ -337,7 +348,9 @@ impl<'a> Upper<'a> {
             return Ok(1);
         }
         if let Some(first) = self.links.get(&file.id()) {
-            layer.append(&file.link_to(first), &mut io::empty())?;
+            let link = file.link_to(first);
+            layer.append(&link, &mut io::empty())?;
+            self.note_owner(file, &link);
             return Ok(1);
         }
         let opened = self.open_file(file, parent, name)?;
@@ -363,6 +376,7 @@ impl<'a> Upper<'a> {
             None => {
                 let times = modified(entry.mtime);
                 utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+                self.note_owner(file, &entry);
             }
         }
         if file.has_several_names() {
@@ -370,6 +384,13 @@ impl<'a> Upper<'a> {
             self.links.insert(file.id(), entry);
         }
         Ok(1 + u64::from(file.opaque))
+    }
+
+    fn note_owner(&mut self, file: &Found, entry: &Entry) {
+        let owner = (entry.uid, entry.gid);
+        if self.must_widen() && !file.can_claim() && owner != (0, 0) {
+            self.owners.insert(file.path.clone(), owner);
+        }
     }
 
     fn keep_for_sync(&mut self, file: &Found, opened: File) {

@@ -10,6 +10,7 @@ use smidge_image::{DiffId, Digest};
 use super::files::FILES;
 use super::mount::MOUNTS;
 use super::step::{STEPS, read_step, seconds};
+use crate::owners::beside;
 use crate::temp::disk_usage;
 use crate::{Error, Pruned, Store, regular};
 
@@ -89,7 +90,8 @@ impl Store {
             let needed = self.needed()?;
             for layer in layers {
                 if !needed.has(&layer.hex()) && !fresh.contains(&layer) {
-                    for path in [self.blob_path(&layer), self.layer_path(&DiffId(layer))] {
+                    let unpacked = self.layer_path(&DiffId(layer));
+                    for path in [self.blob_path(&layer), beside(&unpacked), unpacked] {
                         self.reclaim(&path, &mut pruned)?;
                     }
                     self.forget_transfer(&layer.hex())?;

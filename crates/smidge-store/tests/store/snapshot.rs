@@ -16,7 +16,9 @@ use smidge_image::{
     Claim, Descriptor, DiffId, Digest, Entry, EntryKind, NodeKind, Tree as _, media_type,
     read_layer,
 };
-use smidge_store::{DirTree, Error, Ownership, Snapshot, SnapshotOptions, Store, Times, Workspace};
+use smidge_store::{
+    DirTree, Error, LayeredTree, Ownership, Snapshot, SnapshotOptions, Store, Times, Workspace,
+};
 
 use crate::fixture::{
     add, assert_whole, child, directory, entries, file, fixture, is_root, path, special, tar,
@@ -490,6 +492,9 @@ fn claims(root: &Path) {
         let found = marked(&at, Claim::ATTRIBUTE).map(|text| String::from_utf8(text).unwrap());
         assert_eq!(found.as_deref(), claim, "{name}");
     }
+    let layered = LayeredTree::open(std::slice::from_ref(&unpacked)).unwrap();
+    let link = layered.node(&path("link")).unwrap().unwrap();
+    assert_eq!((link.uid, link.gid), (7, 8));
     let node = |name: &str| {
         let node = tree.node(&path(name)).unwrap().unwrap();
         (node.mode, node.uid, node.gid)
@@ -526,6 +531,7 @@ fn unpacking(root: &Path) {
         file("etc/shadow", "x"),
         special("etc/pipe", EntryKind::Fifo),
         file("etc/su", "x"),
+        crate::fixture::symlink("etc/link", "su"),
         directory("locked"),
         file("locked/in", "x"),
     ];
@@ -539,6 +545,8 @@ fn unpacking(root: &Path) {
             "etc/shadow" => (0, 42, 0),
             "etc/su" => (0, 0, 0o6755),
             "locked" => (33, 33, 0),
+            "etc/link" => (1000, 1000, 0o777),
+            "etc/pipe" => (0, 7, 0o600),
             "dev/null" => (0, 0, 0o666),
             "dev/disk" => (0, 6, 0o060),
             _ => continue,
@@ -562,7 +570,10 @@ fn unpacking(root: &Path) {
         assert_eq!((node.mode, node.uid, node.gid), expected, "{}", entry.path);
         assert_eq!(
             node.kind == NodeKind::Other,
-            entry.size() == 0 && entry.kind != EntryKind::Directory,
+            !matches!(
+                entry.kind,
+                EntryKind::File { .. } | EntryKind::Directory | EntryKind::Symlink { .. }
+            ),
             "{}",
             entry.path
         );
@@ -570,9 +581,68 @@ fn unpacking(root: &Path) {
     let workspace = store.workspace().unwrap();
     let upper = workspace.path().join("upper");
     fs::rename(&layers[0], &upper).unwrap();
-    let options = SnapshotOptions::new(Ownership::Caller);
+    let mut options = SnapshotOptions::new(Ownership::Caller);
+    for (name, owner) in [("etc/link", (1000, 1000)), ("etc/pipe", (0, 7))] {
+        let of = fs::symlink_metadata(upper.join(name)).unwrap();
+        options.link_owners.insert((of.dev(), of.ino()), owner);
+    }
     let snapshot = store.snapshot(&upper, &options).unwrap();
     assert_eq!(snapshot.diff_id, DiffId(Digest::of(&tar(&members))));
+}
+
+#[test]
+fn links_belong_to_whom_the_layer_says() {
+    links(fixture().store.root());
+    as_nobody("snapshot::links_as_user");
+}
+
+#[test]
+#[ignore = "run by another test, as an ordinary user"]
+fn links_as_user() {
+    links(Path::new("store"));
+}
+
+/// Links of a layer below, copied with and without being given away.
+fn links(root: &Path) {
+    let step = Step::new(root);
+    let mut link = crate::fixture::symlink("bin/link", "target");
+    (link.0.uid, link.0.gid) = (1000, 1001);
+    let image = add(&step.store, &["a"], &[tar(&[directory("bin"), link])]);
+    let mut options = options(Ownership::Caller);
+    options.lower = step
+        .store
+        .checkout_with(&image, Ownership::Caller, &mut |_| {})
+        .unwrap();
+    for (owner, expected) in [
+        (None, None),
+        (Some((1000, 1001)), None),
+        (Some((5, 6)), Some("bin/link 777 5:6 @0 -> target")),
+        (Some((0, 0)), Some("bin/link 777 0:0 @0 -> target")),
+    ] {
+        step.directory("bin");
+        chmod(&step.at("bin"), 0o755);
+        symlink("target", step.at("bin/link")).unwrap();
+        date(&step.at("bin/link"), 0, 0);
+        let of = fs::symlink_metadata(step.at("bin/link")).unwrap();
+        let id = (of.dev(), of.ino());
+        options.link_owners = owner.into_iter().map(|owner| (id, owner)).collect();
+        let snapshot = step.take(&options);
+        let last = listed(&step.store, &snapshot).pop();
+        assert_eq!(last.as_deref(), expected, "{owner:?}");
+    }
+    let count = |beside: bool| {
+        let layers = entries(&root.join("layers")).into_iter();
+        layers
+            .filter(|path| path.extension().is_some() == beside)
+            .count()
+    };
+    assert_eq!((count(false), count(true)), (4, 2));
+    step.store.remove("a", false, &|_| None).unwrap();
+    assert_eq!((count(false), count(true)), (3, 1));
+    drop(step);
+    let store = Store::open(root).unwrap();
+    store.prune(true, &|_| None).unwrap();
+    assert_eq!(entries(&root.join("layers")).len(), 0);
 }
 
 #[test]
