@@ -15,8 +15,12 @@
 //! ```
 //!
 //! **Does not** restrict anything: a program that believes to be nobody has root's access to files all
-//! the same, but for changing their owners and modes. Nor does it emulate the credentials that sockets
-//! pass on, what `/proc/PID/status` says, or calls of 32-bit programs.
+//! the same, but for changing their owners and modes and making devices. Nor does it emulate the
+//! credentials that sockets pass on, what `/proc/PID/status` and `capget(2)` say, the ids of what the
+//! container does not own (`/proc`, host's devices), who owns a link of a layer, or calls of 32-bit
+//! programs. A new file that root makes through a link which leads nowhere gets root's group, whatever the
+//! directory's. It needs a host that lets a process read another's memory (Yama's `ptrace_scope` below 3),
+//! and a container whose PID 1 is the program ([`Spec::init`] hides it).
 //!
 //! The serving process becomes a member of the container's user namespace, so that it may do to the
 //! container's files what the container's root may. The container's root is its root directory and the
@@ -112,7 +116,7 @@ struct World {
 }
 
 impl Pretence {
-    /// Takes the listener out of what [`launch`](crate::launch) gave; `None` if the container was
+    /// Takes the listener out of what [`launch`](crate::launch()) gave; `None` if the container was
     /// launched without [`Spec::pretend`].
     pub fn take(spec: &Spec, launched: &mut Launched) -> Option<Self> {
         Some(Self {
