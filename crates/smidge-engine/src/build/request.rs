@@ -56,10 +56,6 @@ pub struct DockerfileOptions {
     pub no_cache: bool,
     /// `--no-cache-filter`: stages whose steps are all carried out.
     pub no_cache_filter: Vec<String>,
-    /// `--cache-from`, as it was written.
-    pub cache_from: Vec<String>,
-    /// `--cache-to`, as it was written.
-    pub cache_to: Vec<String>,
     /// `--secret id=ID[,src=PATH|,env=NAME]`, as it was written.
     pub secrets: Vec<String>,
     /// `--ssh default|ID[=SOCKET]`, as it was written.
@@ -72,16 +68,12 @@ pub struct DockerfileOptions {
     pub add_hosts: Vec<String>,
     /// `--network`: the network of every `RUN` that does not say otherwise.
     pub network: Option<String>,
-    /// `--squash`: one layer for all that the Dockerfile adds.
-    pub squash: bool,
     /// `--build-context NAME=VALUE`, as it was written.
     pub build_contexts: Vec<String>,
     /// `--allow`: `security.insecure`, `network.host`.
     pub allow: Vec<String>,
     /// `--debug-shell`: a program to start where a `RUN` has failed.
     pub debug_shell: Option<String>,
-    /// `--slim-final`: only what the image's program needs.
-    pub slim_final: bool,
 }
 
 impl BuildRequest {

@@ -180,7 +180,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     }
     let sink = args.progress.sink(session, args.quiet);
     let started = Instant::now();
-    let product = engine.build(&request, &*sink, &mut session.out())?;
+    let (stdin, stdout) = (&mut std::io::stdin().lock(), &mut session.out());
+    let product = engine.build_from(&request, &*sink, (stdin, stdout))?;
     drop(sink);
     if let Some(file) = &args.iidfile {
         let what = "the image's id";

@@ -25,12 +25,6 @@ pub(super) struct DockerfileArgs {
     /// Carry out every step of these stages; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Where other builds' steps may be known from; repeatable
-    #[arg(long, value_name = "IMAGE|type=TYPE,…")]
-    cache_from: Vec<String>,
-    /// Where to leave this build's steps for others; repeatable
-    #[arg(long, value_name = "type=TYPE,…")]
-    cache_to: Vec<String>,
     /// A file or variable that a RUN may see, and the image does not keep; repeatable
     #[arg(long, value_name = "id=ID[,src=PATH|,env=NAME]")]
     secret: Vec<String>,
@@ -55,12 +49,6 @@ pub(super) struct DockerfileArgs {
     /// Allow what is asked for: network.host, security.insecure; repeatable
     #[arg(long, value_name = "RIGHT", value_delimiter = ',')]
     allow: Vec<String>,
-    /// Put all that the Dockerfile adds in one layer
-    #[arg(long)]
-    squash: bool,
-    /// Keep only what the image's program needs
-    #[arg(long)]
-    slim_final: bool,
     /// Start a shell where a RUN has failed
     #[arg(
         long,
@@ -116,19 +104,15 @@ impl DockerfileArgs {
             connection: self.connection.connection(session),
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
-            cache_from: self.cache_from.clone(),
-            cache_to: self.cache_to.clone(),
             secrets: self.secret.clone(),
             ssh: self.ssh.clone(),
             shm_size: self.shm_size,
             ulimits: self.ulimit.clone(),
             add_hosts: self.add_host.clone(),
             network: self.network.clone(),
-            squash: self.squash,
             build_contexts: self.build_context.clone(),
             allow: self.allow.clone(),
             debug_shell: self.debug_shell.clone(),
-            slim_final: self.slim_final,
         })
     }
 }

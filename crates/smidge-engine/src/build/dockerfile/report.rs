@@ -27,11 +27,6 @@ impl Text {
         }
     }
 
-    /// An error at a place.
-    pub(super) fn error(&self, span: Span, message: impl Into<String>) -> Error {
-        Error::new(Kind::Input, message).with_snippet(self.snippet(span))
-    }
-
     /// Adds a place to an error that has none.
     pub(super) fn locate(&self, span: Span) -> impl Fn(Error) -> Error {
         move |error| match error.snippet() {

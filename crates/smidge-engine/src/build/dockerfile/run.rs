@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -160,6 +159,7 @@ impl Builder<'_> {
         let finished = self.watch(&spec, at.task)?;
         drop(mounted.caches);
         if finished.status != 0 {
+            self.debug(&spec)?;
             return Err(failed(at, &finished));
         }
         let options = SnapshotOptions {
@@ -296,8 +296,9 @@ impl Builder<'_> {
         let spawner = self.spawner.as_ref();
         let spawner = spawner.ok_or_else(|| Error::new(Kind::Bug, "no program can be started"))?;
         let piped = |source| Error::io("cannot make a pipe", source);
-        let (mut stdout, out) = io::pipe().map_err(piped)?;
-        let (mut stderr, err) = io::pipe().map_err(piped)?;
+        // One for both streams, so that what is written comes in order.
+        let (mut output, out) = io::pipe().map_err(piped)?;
+        let err = out.try_clone().map_err(piped)?;
         let nothing =
             File::open("/dev/null").map_err(|e| Error::io("cannot open `/dev/null`", e))?;
         let streams = Streams {
@@ -313,12 +314,32 @@ impl Builder<'_> {
                 _ => error,
             }
         })?;
-        self.wait(running, || {
-            thread::scope(|scope| {
-                scope.spawn(|| pass_on(&mut stderr, Stream::Stderr, task));
-                pass_on(&mut stdout, Stream::Stdout, task);
-            });
-        })
+        self.wait(running, || pass_on(&mut output, task))
+    }
+
+    /// Lets the user look at what a program has left that failed, if that was asked for.
+    fn debug(&self, spec: &Spec) -> Result<()> {
+        let (Some(shell), Some(spawner)) = (&self.request.dockerfile.debug_shell, &self.spawner)
+        else {
+            return Ok(());
+        };
+        let own = |stream: BorrowedFd<'_>| {
+            stream
+                .try_clone_to_owned()
+                .map_err(|e| Error::io("cannot hand on the terminal", e))
+        };
+        let streams = Streams {
+            stdin: own(io::stdin().as_fd())?,
+            stdout: own(io::stderr().as_fd())?,
+            stderr: own(io::stderr().as_fd())?,
+        };
+        let spec = Spec {
+            args: vec![shell.clone()],
+            ..spec.clone()
+        };
+        let running = spawner.spawn(&spec, streams)?;
+        self.wait(running, || {})?;
+        Ok(())
     }
 
     /// What writes layers.
@@ -358,19 +379,16 @@ const TICK: Timespec = Timespec {
 };
 
 /// Passes on what a program writes until it has no more; nothing, now and then, while it is silent.
-fn pass_on(from: &mut io::PipeReader, stream: Stream, task: &dyn StepTask) {
+fn pass_on(from: &mut io::PipeReader, task: &dyn StepTask) {
     let mut buffer = vec![0; 1 << 16];
     loop {
         let waited = poll(&mut [PollFd::new(&*from, PollFlags::IN)], Some(&TICK));
         if waited == Ok(0) {
-            // One of the two is enough.
-            if stream == Stream::Stdout {
-                task.output(stream, &[]);
-            }
+            task.output(Stream::Stdout, &[]);
             continue;
         }
         match from.read(&mut buffer) {
-            Ok(read @ 1..) => task.output(stream, &buffer[..read]),
+            Ok(read @ 1..) => task.output(Stream::Stdout, &buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             _ => return,
         }
