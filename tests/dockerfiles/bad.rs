@@ -592,8 +592,13 @@ const BAD: &[Bad] = &[
     // The command line.
     bad("secret file missing", "@\nRUN true\n", 0, &["nowhere"]).with("--secret id=a,src=nowhere"),
     bad("secret form", "@\nRUN true\n", 0, &["bogus"]).with("--secret bogus=1"),
-    bad("build context missing", "@\nRUN true\n", 0, &["nowhere"])
-        .with("--build-context x=nowhere"),
+    bad(
+        "build context missing",
+        "@\nCOPY --from=x a /a\n",
+        2,
+        &["nowhere"],
+    )
+    .with("--build-context x=nowhere"),
 ];
 
 /// Tries all that are wanted.

@@ -12,6 +12,7 @@
 //! epoch     SOURCE_DATE_EPOCH
 //! env       NAME=VALUE in the builder's environment
 //! serve     `http` or `git`: how the context's `served` is to be fetched, from the build argument URL
+//! varies    why two builds may make two images
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -36,9 +37,9 @@ pub(crate) struct Build<'a> {
     pub(crate) url: Option<&'a str>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "about", "args", "smidge", "buildah", "after", "base", "needs", "alone", "epoch", "env",
-    "serve",
+    "serve", "varies",
 ];
 
 impl Case {

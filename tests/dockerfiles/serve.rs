@@ -1,6 +1,7 @@
 //! What a case fetches: its context's folder `served`, over HTTP or as git repositories, on this machine.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let process = command.spawn().unwrap();
+        let process = command.process_group(0).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{protocol}: no server");
@@ -55,8 +56,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // git's daemon leads others, which end with their connections.
-        let _ = self.process.kill();
+        // All of them: `git` leads its daemon.
+        let group = rustix::process::Pid::from_child(&self.process);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }

@@ -38,7 +38,7 @@ pub(crate) fn make(folder: &Path, to: &Path) {
             archive.finish();
         }
         match line[..] {
-            ["tar", format, path] => archive = Some(Archive::new(format, &to.join(path))),
+            ["tar", format, path] => archive = Some(Archive::new(format, &below(to, path))),
             _ => entry(to, &line),
         }
     }
@@ -69,18 +69,21 @@ fn copy(from: &Path, to: &Path, top: bool) {
     }
 }
 
-fn entry(to: &Path, line: &[&str]) {
-    let at = |path: &str| {
-        let path = to.join(path);
-        let parent = path.parent().unwrap();
-        if !parent.exists() {
-            std::fs::create_dir_all(parent).unwrap();
-            for dir in parent.ancestors().take_while(|dir| *dir != to) {
-                set_mode(dir, 0o755);
-            }
+/// A path in a context, its parents made.
+fn below(to: &Path, path: &str) -> PathBuf {
+    let path = to.join(path);
+    let parent = path.parent().unwrap();
+    if !parent.exists() {
+        std::fs::create_dir_all(parent).unwrap();
+        for dir in parent.ancestors().take_while(|dir| *dir != to) {
+            set_mode(dir, 0o755);
         }
-        path
-    };
+    }
+    path
+}
+
+fn entry(to: &Path, line: &[&str]) {
+    let at = |path: &str| below(to, path);
     match *line {
         ["dir", bits, path] => {
             std::fs::create_dir_all(at(path)).unwrap();
