@@ -595,7 +595,7 @@ const BAD: &[Bad] = &[
     bad(
         "build context missing",
         "@\nCOPY --from=x a /a\n",
-        2,
+        0,
         &["nowhere"],
     )
     .with("--build-context x=nowhere"),
