@@ -269,7 +269,8 @@ open('dockerfile/many/Dockerfile', 'w').write('FROM localhost/base\\nCOPY tree /
     let ours = cost(bench, &command(&all[0]), 3)?.0;
     let mut rows = Vec::new();
     for builder in &all[1..] {
-        match cost(bench, &command(builder), 3) {
+        // Minutes each.
+        match cost(bench, &command(builder), 1) {
             Ok((time, _)) => {
                 let slow = matches!(builder.name, "buildah" | "docker build (BuildKit)");
                 let goal = if slow { Goal::AtMost(1.0) } else { Goal::Shown };
