@@ -43,7 +43,14 @@ impl LayeredTree {
             return Ok(known.clone());
         }
         let above = match path.parent() {
-            Some(parent) => self.stack(&parent)?,
+            Some(parent) => {
+                let above = self.stack(&parent)?;
+                // Nothing is below a file; and a link is not to be followed.
+                if !self.known().contains_key(&parent) {
+                    return Ok(Vec::new());
+                }
+                above
+            }
             None => (0..self.layers.len()).collect(),
         };
         let mut merged = Vec::new();

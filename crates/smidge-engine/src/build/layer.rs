@@ -51,16 +51,21 @@ impl Member {
     }
 }
 
+/// Files by their paths. A layer, the image that it makes and the stages that start from it have most of
+/// them in common.
+type Members = BTreeMap<LayerPath, Arc<Member>>;
+
 /// A layer in the making: what it will say about each path.
 #[derive(Clone, Default)]
 pub(super) struct Layer {
-    members: BTreeMap<LayerPath, Member>,
+    members: Members,
 }
 
 impl Layer {
     /// Puts a file in, in place of what the layer said about its path, and about paths below it
     /// unless it is a directory.
-    pub(super) fn insert(&mut self, member: Member) {
+    pub(super) fn insert(&mut self, member: impl Into<Arc<Member>>) {
+        let member = member.into();
         let path = member.entry.path.clone();
         self.release(&path);
         if member.entry.kind != EntryKind::Directory {
@@ -85,6 +90,7 @@ impl Layer {
         };
         for member in self.members.values_mut() {
             if matches!(&member.entry.kind, EntryKind::Hardlink { target } if target == path) {
+                let member = Arc::make_mut(member);
                 member.entry.kind = old.entry.kind.clone();
                 member.content.clone_from(&old.content);
             }
@@ -109,7 +115,8 @@ impl Layer {
             if let Ok(Some(node)) = lower.node(&path) {
                 (entry.mode, entry.uid, entry.gid) = (node.mode, node.uid, node.gid);
             }
-            self.members.insert(path, Member::bare(entry, "directory"));
+            let member = Member::bare(entry, "directory");
+            self.members.insert(path, Arc::new(member));
         }
     }
 
@@ -117,7 +124,7 @@ impl Layer {
     pub(super) fn set_times(&mut self, mtime: i64) {
         self.members
             .values_mut()
-            .for_each(|member| member.entry.mtime = mtime);
+            .for_each(|member| Arc::make_mut(member).entry.mtime = mtime);
     }
 
     /// Whether there is nothing in it.
@@ -127,7 +134,7 @@ impl Layer {
 
     /// Everything in it, in order of paths.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+        self.members.values().map(AsRef::as_ref)
     }
 
     /// Bytes of all contents.
@@ -180,7 +187,7 @@ fn append<W: io::Write>(writer: &mut LayerWriter<W>, member: &Member) -> io::Res
 pub(super) struct RootFs {
     /// What the image's unpacked layers hold.
     lower: Option<Arc<LayeredTree>>,
-    members: BTreeMap<LayerPath, Member>,
+    members: Members,
     /// Directories that took the place of something else: nothing of `lower` shows through.
     opaque: BTreeSet<LayerPath>,
 }
@@ -196,15 +203,16 @@ impl RootFs {
 
     /// Lays a layer over what is there.
     pub(super) fn apply(&mut self, layer: &Layer) {
-        for member in layer.members() {
-            let mut member = member.clone();
+        for member in layer.members.values() {
+            let mut member = Arc::clone(member);
             if let EntryKind::Hardlink { target } = &member.entry.kind {
                 // In the layer or, as far as it was there before, below it.
                 let file = match layer.members.get(target) {
-                    Some(file) => Some(file.clone()),
+                    Some(file) => Some((**file).clone()),
                     None => self.member(target).ok().flatten(),
                 };
                 let Some(file) = file else { continue };
+                let member = Arc::make_mut(&mut member);
                 member.entry.kind = file.entry.kind;
                 member.content = file.content;
             }
@@ -213,7 +221,8 @@ impl RootFs {
     }
 
     /// Puts one file in, in place of what was at its path. It must not be a hard link.
-    pub(super) fn insert(&mut self, member: Member) {
+    pub(super) fn insert(&mut self, member: impl Into<Arc<Member>>) {
+        let member = member.into();
         let path = member.entry.path.clone();
         if member.entry.kind == EntryKind::Directory {
             let replaced =
@@ -244,7 +253,7 @@ impl RootFs {
     /// What is at a path, as it would be copied; links are not followed.
     fn member(&self, path: &LayerPath) -> io::Result<Option<Member>> {
         if let Some(member) = self.members.get(path) {
-            return Ok(Some(member.clone()));
+            return Ok(Some((**member).clone()));
         }
         let (Some(lower), Some(node)) = (self.shown(path), self.node(path)?) else {
             return Ok(None);
@@ -277,7 +286,8 @@ impl RootFs {
             reason: member.reason.clone(),
         };
         let told = |member: &&Member| member.entry.kind != EntryKind::Directory;
-        self.members.values().filter(told).map(described).collect()
+        let members = self.members.values().map(AsRef::as_ref);
+        members.filter(told).map(described).collect()
     }
 
     /// Where a new file of this name ends up: its directory's links are followed as far as the
@@ -320,7 +330,7 @@ fn not_a_directory(path: &LayerPath) -> Error {
 
 impl Tree for RootFs {
     fn node(&self, path: &LayerPath) -> io::Result<Option<Node>> {
-        if let Some(Member { entry, .. }) = self.members.get(path) {
+        if let Some(entry) = self.members.get(path).map(|member| &member.entry) {
             let kind = match &entry.kind {
                 EntryKind::File { size } => NodeKind::File { size: *size },
                 EntryKind::Directory => NodeKind::Directory,
@@ -352,19 +362,24 @@ impl Tree for RootFs {
     }
 
     fn open(&self, path: &LayerPath) -> io::Result<Box<dyn ReadAt + '_>> {
-        match (self.members.get(path), self.shown(path)) {
-            (
-                Some(Member {
-                    content: Some(content),
-                    ..
-                }),
-                _,
-            ) => content.open(),
+        let member = self.members.get(path).map(|member| &member.content);
+        match (member, self.shown(path)) {
+            (Some(Some(content)), _) => content.open(),
             (None, Some(lower)) => Tree::open(&**lower, path),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("`{path}` is no file"),
             )),
+        }
+    }
+
+    fn attributes(&self, path: &LayerPath) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        match (self.members.get(path), self.shown(path)) {
+            (Some(member), _) => Ok(member.entry.xattrs.clone()),
+            (None, Some(lower)) if matches!(lower.node(path), Ok(Some(_))) => {
+                lower.attributes(path)
+            }
+            _ => Ok(BTreeMap::new()),
         }
     }
 
@@ -387,10 +402,7 @@ impl Tree for RootFs {
 }
 
 /// The paths below a path, in order.
-fn below<'m>(
-    members: &'m BTreeMap<LayerPath, Member>,
-    path: &'m LayerPath,
-) -> impl Iterator<Item = &'m LayerPath> {
+fn below<'m>(members: &'m Members, path: &'m LayerPath) -> impl Iterator<Item = &'m LayerPath> {
     // Between a directory and what is in it, `a!` may come between `a` and `a/b`.
     members
         .range(path..)

@@ -62,7 +62,8 @@ impl Scratch {
 
     /// A new file in it that has no name any more.
     pub(super) fn spool(&self) -> Result<File> {
-        let path = self.path.join("spool");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("spool-{number}"));
         let file = File::options()
             .read(true)
             .write(true)

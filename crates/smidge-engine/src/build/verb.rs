@@ -13,7 +13,7 @@ use super::request::{BuildRequest, Output, OutputFormat};
 use super::response::{BuildPlan, Built, Product};
 use super::scratch::Scratch;
 use super::{c, cargo, dockerfile, go, library, plan, prove, size, zig};
-use crate::{Engine, Error, Kind, Progress, Result};
+use crate::{Engine, Error, Kind, Progress, Result, Silent};
 
 /// An image that only has to be written.
 struct Ready {
@@ -29,7 +29,8 @@ impl Engine {
     /// # Errors
     /// When what is to be built cannot be made out.
     pub fn plan_build(&self, request: &BuildRequest) -> Result<BuildPlan> {
-        let source = detect(request, &self.host)?;
+        let scratch = Scratch::new(&self.store)?;
+        let source = self.source(request, &scratch, &Silent, &mut io::empty())?;
         check(request, &source)?;
         plan::plan(request, &source, self)
     }

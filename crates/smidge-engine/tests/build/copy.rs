@@ -419,6 +419,7 @@ fn capabilities_of_programs_are_copied() {
     for dockerfile in [
         "FROM scratch\nCOPY a.txt /p\n",
         "FROM scratch\nCOPY --parents a.txt /d/\n",
+        "FROM scratch AS a\nCOPY a.txt /d/p\nFROM scratch\nCOPY --from=a --chown=5 /d /e\n",
     ] {
         let built = context.dockerfile(dockerfile).unwrap();
         let all = context.attributed(&built);

@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use smidge_image::{EntryKind, NodeKind, Tree};
-use smidge_store::{Error, Ownership, Store};
+use smidge_image::{EntryKind, LayerPath, NodeKind, Tree};
+use smidge_store::{Error, LayeredTree, Ownership, Store};
 
 use crate::fixture::{
     Member, add, child, directory, file, fixture, gzip, hardlink, hello, is_root, path, special,
@@ -613,4 +613,31 @@ fn as_user_in(directory: &Path) {
         0
     );
     assert_eq!(crate::fixture::entries(&store.root().join("tmp")).len(), 0);
+}
+
+#[test]
+fn no_link_leads_out_of_a_tree_of_layers() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers: Vec<PathBuf> = ["top", "bottom"].map(|name| dir.path().join(name)).into();
+    std::fs::create_dir_all(layers[0].join("sub")).unwrap();
+    std::fs::create_dir_all(layers[1].join("sub/dir")).unwrap();
+    std::fs::write(dir.path().join("secret"), "s").unwrap();
+    std::os::unix::fs::symlink(dir.path(), layers[0].join("out")).unwrap();
+    std::os::unix::fs::symlink(dir.path(), layers[1].join("sub/out")).unwrap();
+    let tree = LayeredTree::open(&layers).unwrap();
+    let seen = |path: &str| {
+        let path = LayerPath::parse(path.as_bytes()).unwrap();
+        tree.node(&path).unwrap().is_some()
+    };
+    assert!(seen("out") && seen("sub/out") && seen("sub/dir"));
+    for path in [
+        "out/secret",
+        "sub/out/secret",
+        "out/top/sub",
+        "sub/out/bottom/sub",
+    ] {
+        assert!(!seen(path), "{path}");
+        let path = LayerPath::parse(path.as_bytes()).unwrap();
+        assert!(tree.list(&path).is_err() && Tree::open(&tree, &path).is_err());
+    }
 }

@@ -477,6 +477,7 @@ impl<'c> Copying<'c> {
     /// Puts a file into the layer as it is, in place of whatever is there, unless it cannot be in
     /// an image.
     pub(super) fn replace(&mut self, member: Member) -> Result<()> {
+        let member = Arc::new(member);
         let path = &member.entry.path;
         if path.components().any(|name| name.starts_with(b".wh.")) {
             return Err(refused(
@@ -491,7 +492,7 @@ impl<'c> Copying<'c> {
                 .take()
                 .filter(|parent| !parent.starts_with(path));
         }
-        let mut seen = member.clone();
+        let mut seen = Arc::clone(&member);
         if let EntryKind::Hardlink { target } = &member.entry.kind {
             let found = self.view.file(&target.to_string()).ok().flatten();
             let Some(file) = found else {
@@ -500,6 +501,7 @@ impl<'c> Copying<'c> {
                     "it is a hard link to a file that is not there",
                 ));
             };
+            let seen = Arc::make_mut(&mut seen);
             seen.entry.kind = file.entry.kind.clone();
             seen.content.clone_from(&file.content);
         }
