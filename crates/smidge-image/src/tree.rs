@@ -165,6 +165,15 @@ pub trait Tree: Send + Sync {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// What a regular file shares with its other names (hard links) and with no other file; `None` where
+    /// it has no other name, or the tree does not know.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    fn links(&self, _path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     /// The names in a directory, sorted.
     ///
     /// # Errors

@@ -106,6 +106,13 @@ impl Tree for LayeredTree {
         }
     }
 
+    fn links(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        match self.top(path)? {
+            Some(layer) => layer.links(path),
+            None => Ok(None),
+        }
+    }
+
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
         let stack = self.stack(path)?;
         if stack.is_empty() && !path.is_root() {

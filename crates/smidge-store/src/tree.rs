@@ -277,6 +277,14 @@ impl Tree for DirTree {
         Ok(for_layer(&all, fstat(&fd)?.st_mtime))
     }
 
+    fn links(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        let shared = self.stat(path)?.filter(|stat| {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            kind == FileType::RegularFile && stat.st_nlink > 1
+        });
+        Ok(shared.map(|stat| (stat.st_dev, stat.st_ino)))
+    }
+
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         for entry in Dir::new(self.open_directory(path)?)? {

@@ -383,6 +383,13 @@ impl Tree for RootFs {
         }
     }
 
+    fn links(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        match (self.members.get(path), self.shown(path)) {
+            (None, Some(lower)) => lower.links(path),
+            _ => Ok(None),
+        }
+    }
+
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {
         let depth = path.components().count();
         let mut names: Vec<_> = below(&self.members, path)

@@ -135,13 +135,20 @@ impl Ids {
     }
 }
 
+/// As the kernel keeps them.
+fn sorted(groups: &[u32]) -> Vec<u32> {
+    let mut groups = groups.to_vec();
+    groups.sort_unstable();
+    groups
+}
+
 impl Credentials {
     /// Those of a program that is started as `user`.
     fn of(user: &User) -> Self {
         Self {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
-            groups: user.groups.clone(),
+            groups: sorted(&user.groups),
             effective: if user.uid == 0 { ALL } else { 0 },
             permitted: if user.uid == 0 { ALL } else { 0 },
             keeps: false,

@@ -69,10 +69,10 @@ pub(super) fn unpack(
     })
 }
 
-/// An entry of the archive at its place in the image; `None` for the archive's own root, which is
-/// the destination, there already.
+/// An entry of the archive at its place in the image. The archive's own root is the destination;
+/// `None` if that is the image's root, of which layers say nothing.
 fn member(copying: &Copying<'_>, entry: Entry, place: &LayerPath) -> Result<Option<Member>> {
-    if entry.path.is_root() {
+    if entry.path.is_root() && (place.is_root() || entry.kind != EntryKind::Directory) {
         return Ok(None);
     }
     let placed = |path: &LayerPath| {

@@ -2,11 +2,12 @@
 
 mod destination;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::io;
 use std::sync::Arc;
 
 use smidge_dockerfile::ignore::Patterns;
-use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree as _};
+use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree};
 
 use super::archive;
 use super::choice::{Fate, Flags, Parents, fate};
@@ -69,6 +70,8 @@ pub(super) struct Copying<'c> {
     parent: Option<LayerPath>,
     /// Directories that are copied as soon as something in them is.
     pending: Vec<(LayerPath, Original)>,
+    /// Where files went that have several names, by device and inode.
+    links: BTreeMap<(u64, u64), LayerPath>,
     /// How many files were copied.
     count: usize,
     /// Files that were left out because no image can hold them.
@@ -136,6 +139,7 @@ impl<'c> Copying<'c> {
             scratch,
             parent: None,
             pending: Vec::new(),
+            links: BTreeMap::new(),
             count: 0,
             skipped: Vec::new(),
             unmatched: Vec::new(),
@@ -329,7 +333,13 @@ impl<'c> Copying<'c> {
                     let content = Content::tree(Arc::clone(tree), way.real.clone(), *size);
                     let original = self.original(wanted.context, (&way.path, &way.real), node)?;
                     self.copy_pending()?;
-                    self.copy_file(way.place, original, content)?;
+                    match self.first_of_links(tree, &way).map_err(failed)? {
+                        Some(target) => {
+                            let kind = EntryKind::Hardlink { target };
+                            self.copy_node(way.place, original, kind)?;
+                        }
+                        None => self.copy_file(way.place, original, content)?,
+                    }
                 }
                 NodeKind::Symlink { target } => {
                     let target = target.clone();
@@ -340,6 +350,20 @@ impl<'c> Copying<'c> {
             }
         }
         Ok(())
+    }
+
+    /// The copy that was made of a file by another of its names.
+    fn first_of_links(&mut self, tree: &Arc<dyn Tree>, way: &Way) -> io::Result<Option<LayerPath>> {
+        let Some(file) = tree.links(&way.real)? else {
+            return Ok(None);
+        };
+        Ok(match self.links.entry(file) {
+            btree_map::Entry::Occupied(first) => Some(first.get().clone()),
+            btree_map::Entry::Vacant(first) => {
+                first.insert(way.place.clone());
+                None
+            }
+        })
     }
 
     /// What becomes of a file: what leaves out most counts.
@@ -385,7 +409,7 @@ impl<'c> Copying<'c> {
     /// Copies what has no content.
     fn copy_node(&mut self, place: LayerPath, original: Original, kind: EntryKind) -> Result<()> {
         let mut entry = Entry::new(place, kind);
-        if entry.kind == EntryKind::Directory {
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
             entry.mode = original.node.mode;
         }
         self.own(&mut entry, original);

@@ -202,7 +202,7 @@ impl Builder<'_> {
                 uid: uid.unwrap_or(0),
                 gid: gid.unwrap_or(0),
             };
-            write(place, secret, owner.mode)?;
+            write(place, secret, 0o600)?;
             self.own(place, owner)?;
             mounted
                 .mounts
@@ -253,19 +253,20 @@ impl Builder<'_> {
     /// Gives a file that the sandbox will show an owner and a mode.
     fn own(&self, path: &Path, owner: Owner) -> Result<()> {
         let failed = |source| Error::io(format!("cannot prepare `{}`", path.display()), source);
-        let mode = fs::Permissions::from_mode(owner.mode);
-        fs::set_permissions(path, mode).map_err(failed)?;
         if self.engine.host.uid == 0 {
-            return chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed);
+            chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
+        } else {
+            let claim = Claim {
+                uid: owner.uid,
+                gid: owner.gid,
+                ..Claim::default()
+            };
+            let text = claim.to_string();
+            setxattr(path, Claim::ATTRIBUTE, text.as_bytes(), XattrFlags::empty())
+                .map_err(|errno| failed(errno.into()))?;
         }
-        let claim = Claim {
-            uid: owner.uid,
-            gid: owner.gid,
-            ..Claim::default()
-        };
-        let text = claim.to_string();
-        setxattr(path, Claim::ATTRIBUTE, text.as_bytes(), XattrFlags::empty())
-            .map_err(|errno| failed(errno.into()))
+        // Last: a file that cannot be written to takes no attribute, and a new owner loses bits.
+        fs::set_permissions(path, fs::Permissions::from_mode(owner.mode)).map_err(failed)
     }
 }
 
