@@ -265,12 +265,12 @@ fn build_output_can_go_to_a_pipe() {
 }
 
 #[test]
-fn dockerfile_beyond_scratch_is_said_with_its_line() {
+fn faults_of_dockerfiles_are_said_with_their_lines() {
     let context = Context::new();
     context.write("d/Dockerfile", "FROM scratch\nRUN echo hi\n");
     context
         .line("build d")
-        .says(1, &["Dockerfile:2:1", "not yet", "^^^"]);
+        .says(1, &["Dockerfile:2:1", "cannot execute `/bin/sh`", "^^^"]);
     context.write("d/Dockerfile", "FROM scratch\nCOYP a b\nENTRYPIONT x\n");
     context.line("build d").says(
         1,
@@ -304,4 +304,19 @@ fn compile_errors_are_shown_as_they_are() {
         .map(|e| e.unwrap().file_name())
         .collect();
     assert_eq!(left.len(), 2, "the tree is not touched: {left:?}");
+}
+
+#[test]
+fn what_builds_have_left_goes_with_all_that_nothing_needs() {
+    let context = Context::new();
+    context.write("d/Dockerfile", "FROM scratch\nCOPY a /a\n");
+    context.write("d/a", &"a".repeat(100_000));
+    // What has changed just now may change again without a new time.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    context.line("build -q -t x d").ok();
+    let kept = || context.line("builder du").ok();
+    assert!(kept().contains("COPY a /a"), "{}", kept());
+    context.line("rmi x").ok();
+    context.line("prune -f").ok();
+    assert!(!kept().contains("COPY a /a"), "{}", kept());
 }

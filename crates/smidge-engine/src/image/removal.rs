@@ -4,6 +4,7 @@ use smidge_image::{Digest, Platform, Reference};
 use smidge_run::Status;
 use smidge_store::{Removed, Use};
 
+use super::CachePruneRequest;
 use crate::container::Known;
 use crate::{Engine, Error, Kind, Result};
 
@@ -14,6 +15,8 @@ pub struct PruneRequest {
     pub containers: bool,
     /// Images that no container was made from, whether they have a name or not.
     pub all: bool,
+    /// What builds have left that is part of no image; with `all`, what is part of one, too.
+    pub build_cache: bool,
 }
 
 /// What `prune` removed.
@@ -91,6 +94,17 @@ impl Engine {
             .containers
             .saturating_sub(self.store.usage().containers);
         let known = self.all_containers()?;
+        let cached = match request.build_cache {
+            true => {
+                let all = request.all;
+                self.prune_build_cache(&CachePruneRequest {
+                    all,
+                    ..CachePruneRequest::default()
+                })?
+                .1
+            }
+            false => 0,
+        };
         let pruned = self.store.prune(request.all, &|id| in_use(&known, id))?;
         for leftover in &pruned.left {
             // They belong to ids that only a user namespace like the container's reaches.
@@ -101,7 +115,7 @@ impl Engine {
             containers,
             untagged: pruned.untagged,
             deleted: pruned.deleted,
-            bytes: pruned.bytes + freed,
+            bytes: pruned.bytes + freed + cached,
         })
     }
 }

@@ -9,7 +9,7 @@ use super::session::{Outcome, Session};
 use crate::render::listing::unwritable;
 use crate::render::words;
 
-/// Remove what nothing needs: ended containers, nameless images, leftovers
+/// Remove what nothing needs: ended containers, nameless images, what builds have left
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge prune
@@ -97,6 +97,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let report = engine.prune(PruneRequest {
         containers,
         all: args.all,
+        build_cache: args.scope == Scope::Everything,
     })?;
     for id in &report.containers {
         session.print(id)?;
@@ -121,7 +122,9 @@ fn confirmed(args: &Args) -> Result<bool, Error> {
         false => "all nameless images",
     };
     let what = match args.scope {
-        Scope::Everything => format!("all ended containers and {images}"),
+        Scope::Everything => {
+            format!("all ended containers, {images} and what builds have left of no image")
+        }
         Scope::Images => images.to_owned(),
         Scope::Containers => "all ended containers".to_owned(),
     };
