@@ -110,6 +110,28 @@ impl From<RegistryError> for Error {
     }
 }
 
+/// What to do about a kernel that makes no namespaces: filters of container runtimes answer `EPERM`
+/// or, to newer calls, `ENOSYS`; a limit of none answers `ENOSPC`.
+fn forbidden(error: &RunError) -> Option<&'static str> {
+    let RunError::Namespaces { source, .. } = error else {
+        return None;
+    };
+    let errno = source
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    match errno {
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::NOSYS) => Some(
+            "inside a container, its runtime has to allow it: `docker run --security-opt \
+             seccomp=unconfined --security-opt apparmor=unconfined …`, `podman run --security-opt \
+             seccomp=unconfined …`; on a host, `sysctl kernel.unprivileged_userns_clone=1`",
+        ),
+        Some(rustix::io::Errno::NOSPC) => {
+            Some("raise the limit: `sysctl user.max_user_namespaces=15000`")
+        }
+        _ => None,
+    }
+}
+
 impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         use RunError as E;
@@ -141,6 +163,8 @@ impl From<RunError> for Error {
             | E::Supervise { .. }
             | E::Unsupervised { .. } => Kind::Host,
         };
-        Self::of(kind, error)
+        let hint = forbidden(&error);
+        let error = Self::of(kind, error);
+        hint.into_iter().fold(error, Self::with_hint)
     }
 }
