@@ -310,7 +310,7 @@ fn compile_errors_are_shown_as_they_are() {
 fn what_builds_have_left_goes_with_all_that_nothing_needs() {
     let context = Context::new();
     context.write("d/Dockerfile", "FROM scratch\nCOPY a /a\n");
-    context.write("d/a", &"a".repeat(100_000));
+    context.write("d/a", "a".repeat(100_000));
     // What has changed just now may change again without a new time.
     std::thread::sleep(std::time::Duration::from_millis(100));
     context.line("build -q -t x d").ok();
