@@ -30,20 +30,7 @@ pub(in crate::build) fn instructions(
     request: &BuildRequest,
     engine: &Engine,
 ) -> Result<Vec<String>> {
-    let text = read(file)?;
-    let parsed = parse(&text.text);
-    if let Some(error) = text.errors(&parsed.diagnostics) {
-        return Err(error);
-    }
-    let mut options = options(request, engine);
-    // What is not here yet is looked at when it is.
-    let _ = resolve(
-        &parsed.dockerfile,
-        &mut options,
-        &text,
-        &mut |name, platform| base::stored(engine, name, platform),
-    );
-    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
+    let (_, plan, _) = plan_with(file, request, engine, &mut stored(engine))?;
     let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
     Ok(steps.map(|step| step.history.clone()).collect())
 }
@@ -54,27 +41,8 @@ pub(in crate::build) fn notes(
     request: &BuildRequest,
     engine: &Engine,
 ) -> Result<Vec<Note>> {
-    let text = read(file)?;
-    let parsed = parse(&text.text);
-    if let Some(error) = text.errors(&parsed.diagnostics) {
-        return Err(error);
-    }
-    let mut options = options(request, engine);
-    // What a base image that is not here would make of it cannot be told.
-    let _ = resolve(
-        &parsed.dockerfile,
-        &mut options,
-        &text,
-        &mut |name, platform| base::stored(engine, name, platform),
-    );
-    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
-    let found: Vec<_> = parsed
-        .diagnostics
-        .iter()
-        .chain(&plan.warnings)
-        .cloned()
-        .collect();
-    Ok(text.notes(&found).collect())
+    let (.., notes) = plan_with(file, request, engine, &mut stored(engine))?;
+    Ok(notes)
 }
 
 /// Reads and plans a Dockerfile. Images that are missing are fetched.
@@ -84,28 +52,39 @@ pub(super) fn planned(
     engine: &Engine,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let text = read(file)?;
-    let parsed = parse(&text.text);
-    if let Some(error) = text.errors(&parsed.diagnostics) {
-        return Err(error);
-    }
-    let mut options = options(request, engine);
     let mut bases = Bases::new(request);
-    resolve(
-        &parsed.dockerfile,
-        &mut options,
-        &text,
-        &mut |name, platform| bases.provide(engine, (name, platform), progress),
-    )?;
-    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
-    let found = parsed.diagnostics.iter().chain(&plan.warnings).cloned();
-    let notes = text.notes(&found.collect::<Vec<_>>()).collect();
+    let (text, plan, notes) = plan_with(file, request, engine, &mut |name, platform| {
+        bases.provide(engine, (name, platform), progress).map(Some)
+    })?;
     Ok(Planned {
         text,
         plan,
         bases,
         notes,
     })
+}
+
+/// What is to be known of a base image; `None` if the plan is to do without.
+type Lookup<'l> = dyn FnMut(&str, &smidge_image::Platform) -> Result<Option<plan::BaseConfig>> + 'l;
+
+/// Reads and plans a Dockerfile; gives what is worth saying about it, too.
+fn plan_with(
+    file: (&Path, &str),
+    request: &BuildRequest,
+    engine: &Engine,
+    images: &mut Lookup<'_>,
+) -> Result<(Text, Plan, Vec<Note>)> {
+    let text = read(file)?;
+    let parsed = parse(&text.text);
+    if let Some(error) = text.errors(&parsed.diagnostics) {
+        return Err(error);
+    }
+    let mut options = options(request, engine);
+    resolve(&parsed.dockerfile, &mut options, &text, images)?;
+    let plan = plan::plan(&parsed.dockerfile, &options).map_err(|found| text.refusal(&found))?;
+    let found = parsed.diagnostics.iter().chain(&plan.warnings).cloned();
+    let notes = text.notes(&found.collect::<Vec<_>>()).collect();
+    Ok((text, plan, notes))
 }
 
 /// Reads the Dockerfile, which goes by a name that tells its user something.
@@ -136,33 +115,38 @@ fn contexts(request: &BuildRequest) -> BTreeSet<String> {
     names.map(|(name, _)| name.trim().to_owned()).collect()
 }
 
-/// What is to be known of a base image.
-type Lookup<'l> = dyn FnMut(&str, &smidge_image::Platform) -> Result<plan::BaseConfig> + 'l;
+/// The images that are here. What another would bring along is seen when it is.
+fn stored(
+    engine: &Engine,
+) -> impl FnMut(&str, &smidge_image::Platform) -> Result<Option<plan::BaseConfig>> {
+    |name, platform| Ok(base::stored(engine, name, platform).ok())
+}
 
-/// Looks up base images until their triggers (`ONBUILD`) name no new ones.
+/// Looks up base images until their triggers (`ONBUILD`) name no new ones. What is wrong with the
+/// stages, the plan says, together with all else.
 fn resolve(
     dockerfile: &Dockerfile,
     options: &mut PlanOptions,
     text: &Text,
     look_up: &mut Lookup<'_>,
 ) -> Result<()> {
-    loop {
-        let images =
-            plan::base_images(dockerfile, options).map_err(|found| text.refusal(&found))?;
+    while let Ok(images) = plan::base_images(dockerfile, options) {
         let known = options.bases.len();
         for image in images {
             if options.bases.contains_key(&image.name) {
                 continue;
             }
-            let wanted = image.platform.as_ref().unwrap_or(&options.platform);
-            let wanted = convert(wanted);
+            let wanted = convert(image.platform.as_ref().unwrap_or(&options.platform));
             let config = look_up(&image.name, &wanted).map_err(text.locate(image.span))?;
-            options.bases.insert(image.name, config);
+            options
+                .bases
+                .extend(config.map(|config| (image.name, config)));
         }
         if options.bases.len() == known {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// The platform to build for, in the words of the plan.
