@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::Stat;
 use smidge_image::{LayerPath, Node, ReadAt, Tree};
 
 use crate::DirTree;
@@ -70,6 +71,14 @@ impl LayeredTree {
             self.known().insert(path.clone(), merged.clone());
         }
         Ok(merged)
+    }
+
+    /// What is at a path, and the layer that has it; `None` if nothing is.
+    pub(crate) fn find(&self, path: &LayerPath) -> io::Result<Option<(&DirTree, Stat)>> {
+        let Some(layer) = self.top(path)? else {
+            return Ok(None);
+        };
+        Ok(layer.stat(path)?.map(|stat| (layer, stat)))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<LayerPath, Vec<usize>>> {

@@ -50,7 +50,6 @@ mod archive;
 mod arrival;
 mod artifact;
 mod attribute;
-mod below;
 mod blob;
 mod cache;
 mod catalog;

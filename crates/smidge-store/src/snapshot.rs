@@ -8,9 +8,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use smidge_image::{DiffId, LayerPath, LayerWriter};
 
-use crate::below::Below;
 use crate::upper::Upper;
-use crate::{Error, Ownership, Store};
+use crate::{Error, LayeredTree, Ownership, Store};
 
 /// How [`Store::snapshot`] is to read an upper directory.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ impl Store {
         files.remove_stubs()?;
         let mut found = files.walk()?;
         if !options.lower.is_empty() {
-            let below = Below::open(&options.lower)
+            let below = LayeredTree::open(&options.lower)
                 .map_err(|error| self.io(crate::error::READ, &self.path("layers"), error))?;
             files.drop_unchanged(&mut found, &below)?;
         }

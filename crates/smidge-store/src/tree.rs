@@ -176,7 +176,7 @@ impl DirTree {
         Self::must(self.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
     }
 
-    /// As [`DirTree::overlaid`], of a path below what is known to be a directory: no link is in the way.
+    /// What overlayfs makes of a path below what is known to be a directory: no link is in the way.
     pub(crate) fn overlaid_in_directory(&self, path: &LayerPath) -> io::Result<Option<Overlaid>> {
         if path.is_root() {
             return Ok(Some(Overlaid::Directory));
@@ -186,10 +186,6 @@ impl DirTree {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    pub(crate) fn overlaid(&self, path: &LayerPath) -> io::Result<Option<Overlaid>> {
-        Ok(self.stat(path)?.map(|stat| Overlaid::of(&stat)))
     }
 
     /// Whether a directory hides what lower layers have in it.

@@ -18,11 +18,11 @@ use rustix::io::Errno;
 use smidge_image::{Claim, Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 
 use crate::attribute::{self, Attributes};
-use crate::below::Below;
 use crate::found::{Found, claim_for, entry, marker, mode, modified};
 use crate::owners::Owners;
 use crate::sparse::SparseReader;
-use crate::{DirTree, Error, Ownership, SnapshotOptions, Store};
+use crate::tree::Overlaid;
+use crate::{DirTree, Error, LayeredTree, Ownership, SnapshotOptions, Store};
 
 /// Up to so many files are synced one by one; more, with all else that the file system holds.
 const FEW: usize = 4;
@@ -222,29 +222,33 @@ impl<'a> Upper<'a> {
     pub(crate) fn drop_unchanged(
         &mut self,
         found: &mut Vec<Found>,
-        below: &Below,
+        below: &LayeredTree,
     ) -> Result<(), Error> {
-        let mut merged = below.merged();
-        for file in found.iter_mut().filter(|file| file.is_directory()) {
-            let is_below = below
-                .enter(&file.path, file.opaque, &mut merged)
-                .map_err(|error| self.failed(&file.path, error))?;
+        let mut hiding = BTreeSet::new();
+        let hides = |hiding: &BTreeSet<LayerPath>, path: &LayerPath| {
+            !hiding.is_empty() && path.ancestors().any(|above| hiding.contains(&above))
+        };
+        for file in found.iter_mut().filter(|file| file.opaque) {
+            let lower = below.find(&file.path);
+            let lower = lower.map_err(|error| self.failed(&file.path, error))?;
+            let is_directory = |(_, stat): &(_, Stat)| Overlaid::of(stat) == Overlaid::Directory;
             // Overlayfs marks every new directory: nobody need know where nothing is hidden.
-            file.opaque &= is_below;
+            file.opaque = lower.as_ref().is_some_and(is_directory) && !hides(&hiding, &file.path);
+            hiding.extend(file.opaque.then(|| file.path.clone()));
         }
         let mut kept: Vec<Found> = Vec::with_capacity(found.len());
         // The parents of what is kept, from the bottom up: they are kept, too.
         let mut needed: BTreeSet<LayerPath> = BTreeSet::new();
         for file in found.drain(..).rev() {
             let is_needed = needed.remove(&file.path) || file.opaque || file.is_whiteout();
-            let lower = match is_needed {
+            let lower = match is_needed || hides(&hiding, &file.path) {
                 true => None,
                 false => below
-                    .find(&file.path, &merged)
+                    .find(&file.path)
                     .map_err(|error| self.failed(&file.path, error))?,
             };
             let unchanged = match lower {
-                Some((number, stat)) => self.is_unchanged(&file, below.layer(number), &stat)?,
+                Some((layer, stat)) => self.is_unchanged(&file, layer, &stat)?,
                 None => false,
             };
             if unchanged {
