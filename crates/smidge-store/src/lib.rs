@@ -85,7 +85,7 @@ mod upper;
 pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
 pub use blob::{BlobWriter, VerifiedReader};
-pub use cache::{CacheKind, CacheMount, CacheRecord, CachedStep, FileDigests, Sharing};
+pub use cache::{CacheKind, CacheMount, CacheRecord, CachedStep, Sharing};
 pub use check::Problem;
 pub use checkout::Ownership;
 pub use container::Container;

@@ -23,7 +23,7 @@ pub struct CachePruneRequest {
 }
 
 impl CachePruneRequest {
-    /// Adds a condition as `--filter` has it: `until=24h`, `type=step|mount|files`, `id=ID`.
+    /// Adds a condition as `--filter` has it: `until=24h`, `type=step|mount`, `id=ID`.
     ///
     /// # Errors
     /// When there is no such condition, or its value cannot be understood.
@@ -44,10 +44,9 @@ impl CachePruneRequest {
             "type" => self.kinds.push(match value {
                 "step" | "regular" => CacheKind::Step,
                 "mount" | "exec.cachemount" => CacheKind::Mount,
-                "files" | "source.local" => CacheKind::Files,
                 _ => {
                     return Err(fault(format!("unknown type `{value}` in `{filter}`"))
-                        .with_hint("there are `step`, `mount` and `files`"));
+                        .with_hint("there are `step` and `mount`"));
                 }
             }),
             _ => {

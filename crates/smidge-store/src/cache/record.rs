@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use smidge_image::{DiffId, Digest};
 
-use super::files::FILES;
 use super::mount::MOUNTS;
 use super::step::{STEPS, read_step, seconds};
 use crate::owners::beside;
@@ -44,8 +43,6 @@ pub enum CacheKind {
     Step,
     /// A directory of `RUN --mount=type=cache`.
     Mount,
-    /// Digests of files.
-    Files,
 }
 
 impl Store {
@@ -79,9 +76,8 @@ impl Store {
             }
             match kind {
                 CacheKind::Mount => pruned.bytes += self.remove_mount(&path)?.unwrap_or_default(),
-                CacheKind::Files => pruned.bytes += self.discard(&path)?,
                 CacheKind::Step => {
-                    layers.extend(read_step(&path).and_then(|(record, _)| record.layer));
+                    layers.extend(read_step(&path).map(|(record, _)| record.layer));
                     pruned.bytes += self.discard(&path)?;
                 }
             }
@@ -106,11 +102,9 @@ impl Store {
     fn cache_files(&self) -> Result<Vec<(CacheKind, PathBuf)>, Error> {
         let steps = self.list(&self.path(STEPS))?;
         let mounts = self.list(&self.path(MOUNTS))?;
-        let files = Some(self.path(FILES)).filter(|path| path.exists());
         let steps = steps.into_iter().map(|path| (CacheKind::Step, path));
         let mounts = mounts.into_iter().map(|path| (CacheKind::Mount, path));
-        let files = files.into_iter().map(|path| (CacheKind::Files, path));
-        Ok(steps.chain(mounts).chain(files).collect())
+        Ok(steps.chain(mounts).collect())
     }
 
     /// What a list shows; `None` if it cannot be understood.
@@ -123,28 +117,14 @@ impl Store {
         match kind {
             CacheKind::Step => self.step_record(path, images),
             CacheKind::Mount => self.mount_record(path),
-            CacheKind::Files => {
-                let modified = modified(path)?;
-                Some(CacheRecord {
-                    kind,
-                    id: "files".to_owned(),
-                    description: "digests of files".to_owned(),
-                    size: disk_usage(path),
-                    created: modified,
-                    last_used: modified,
-                    uses: 0,
-                    in_use: false,
-                    shared: false,
-                })
-            }
         }
     }
 
     fn step_record(&self, path: &Path, images: &HashSet<Digest>) -> Option<CacheRecord> {
         let (record, uses) = read_step(path)?;
         let layer = record.layer;
-        let files = layer.map(|layer| [self.blob_path(&layer), self.layer_path(&DiffId(layer))]);
-        let layers = files.iter().flatten().map(|path| disk_usage(path));
+        let files = [self.blob_path(&layer), self.layer_path(&DiffId(layer))];
+        let layers = files.iter().map(|path| disk_usage(path));
         Some(CacheRecord {
             kind: CacheKind::Step,
             id: path.file_name()?.to_str()?.to_owned(),
@@ -154,7 +134,7 @@ impl Store {
             last_used: modified(path)?,
             uses,
             in_use: false,
-            shared: layer.is_some_and(|layer| images.contains(&layer)),
+            shared: images.contains(&layer),
         })
     }
 

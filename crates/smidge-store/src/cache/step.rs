@@ -17,9 +17,8 @@ pub(super) const STEPS: &str = "cache/build/steps";
 /// What a build step made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedStep {
-    /// The layer that it made; none if it changed no file. It is stored as it is: its diff id is its
-    /// blob's digest.
-    pub diff_id: Option<DiffId>,
+    /// The layer that it made. It is stored as it is: its diff id is its blob's digest.
+    pub diff_id: DiffId,
     /// Bytes of that layer's tar archive.
     pub size: u64,
     /// What the step is called in lists.
@@ -30,8 +29,7 @@ pub struct CachedStep {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) layer: Option<Digest>,
+    pub(super) layer: Digest,
     pub(super) size: u64,
     pub(super) description: String,
     /// Seconds since 1970.
@@ -44,10 +42,12 @@ impl Store {
     pub fn cached_step(&self, key: &Digest) -> Option<CachedStep> {
         let path = self.step_path(key);
         let (record, _) = read_step(&path)?;
-        if let Some(layer) = record.layer
-            && !self.has(&Descriptor::new(media_type::LAYER, layer, record.size))
-        {
-            self.release(&layer);
+        if !self.has(&Descriptor::new(
+            media_type::LAYER,
+            record.layer,
+            record.size,
+        )) {
+            self.release(&record.layer);
             return None;
         }
         // A store that cannot be written counts no uses.
@@ -55,7 +55,7 @@ impl Store {
             let _ = file.write_all(b"\n");
         }
         Some(CachedStep {
-            diff_id: record.layer.map(DiffId),
+            diff_id: DiffId(record.layer),
             size: record.size,
             description: record.description,
         })
@@ -67,16 +67,15 @@ impl Store {
     /// # Errors
     /// [`Error::MissingBlob`]; when the store cannot be written.
     pub fn keep_step(&self, key: &Digest, step: &CachedStep) -> Result<(), Error> {
-        if let Some(DiffId(layer)) = step.diff_id
-            && !self.has(&Descriptor::new(media_type::LAYER, layer, step.size))
-        {
+        let DiffId(layer) = step.diff_id;
+        if !self.has(&Descriptor::new(media_type::LAYER, layer, step.size)) {
             return Err(Error::MissingBlob {
                 root: self.root().to_owned(),
                 digest: layer,
             });
         }
         let record = Record {
-            layer: step.diff_id.map(|diff_id| diff_id.0),
+            layer,
             size: step.size,
             description: step.description.clone(),
             created: seconds(SystemTime::now()),
@@ -101,7 +100,9 @@ impl Store {
     /// The layers that steps made: none of them is garbage.
     pub(crate) fn cached_layers(&self) -> Result<HashSet<Digest>, Error> {
         let records = self.list(&self.path(STEPS))?;
-        let layers = records.iter().filter_map(|path| read_step(path)?.0.layer);
+        let layers = records
+            .iter()
+            .filter_map(|path| Some(read_step(path)?.0.layer));
         Ok(layers.collect())
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use smidge_image::{Descriptor, DiffId, Digest, Identity, media_type};
+use smidge_image::{Descriptor, DiffId, Digest, media_type};
 use smidge_store::{
     CacheKind, CacheRecord, CachedStep, Error, Ownership, Sharing, SnapshotOptions, Store,
 };
@@ -23,7 +23,7 @@ fn layer(store: &Store, content: &str) -> CachedStep {
     let options = SnapshotOptions::new(Ownership::of_caller());
     let snapshot = store.snapshot(&upper, &options).unwrap();
     CachedStep {
-        diff_id: Some(snapshot.diff_id),
+        diff_id: snapshot.diff_id,
         size: snapshot.size,
         description: format!("RUN {content}"),
     }
@@ -34,7 +34,7 @@ fn key(text: &str) -> Digest {
 }
 
 fn digest(step: &CachedStep) -> Digest {
-    step.diff_id.unwrap().0
+    step.diff_id.0
 }
 
 fn reopened(store: &Store) -> Store {
@@ -63,17 +63,11 @@ fn a_step_is_known_by_its_key() {
     assert_eq!(store.cached_step(&key("1")), None);
     let step = layer(store, "1");
     store.keep_step(&key("1"), &step).unwrap();
-    let nothing = CachedStep {
-        diff_id: None,
-        size: 0,
-        description: "ENV a=b".to_owned(),
-    };
-    store.keep_step(&key("2"), &nothing).unwrap();
+    assert_eq!(store.cached_step(&key("2")), None);
 
     let other = reopened(store);
     for _ in 0..3 {
         assert_eq!(other.cached_step(&key("1")).as_ref(), Some(&step));
-        assert_eq!(other.cached_step(&key("2")).as_ref(), Some(&nothing));
     }
     let records = other.build_cache().unwrap();
     let record = find(&records, &key("1").hex());
@@ -407,89 +401,4 @@ fn mount_user() {
         .and_then(|()| output.flush())
         .unwrap();
     std::thread::sleep(Duration::from_secs(60));
-}
-
-fn identity(text: &str, changed: Option<u64>) -> Identity {
-    Identity {
-        text: text.into(),
-        changed: changed.map(Duration::from_secs),
-    }
-}
-
-#[test]
-fn digests_of_files_are_known_again() {
-    let fixture = fixture();
-    let path = fixture.store.root().join("cache/files");
-    let files = fixture.store.file_digests();
-    files.save().unwrap();
-    assert!(!path.exists());
-    for number in 0..1000 {
-        let text = number.to_string();
-        files.put(&identity(&text, Some(number)), key(&text));
-    }
-    assert_eq!(files.get(&identity("7", Some(7))), Some(key("7")));
-    files.save().unwrap();
-    let written = fs::metadata(&path).unwrap().modified().unwrap();
-
-    let other = reopened(&fixture.store);
-    let files = other.file_digests();
-    for number in 0..1000 {
-        let text = number.to_string();
-        assert_eq!(files.get(&identity(&text, Some(0))), Some(key(&text)));
-    }
-    assert_eq!(files.get(&identity("1000", Some(0))), None);
-    files.save().unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
-
-    // Two at once: neither loses what the other wrote first.
-    let (one, two) = (other.file_digests(), fixture.store.file_digests());
-    one.put(&identity("one", Some(0)), key("one"));
-    two.put(&identity("two", Some(0)), key("two"));
-    one.save().unwrap();
-    two.save().unwrap();
-    let all = fixture.store.file_digests();
-    for text in ["one", "two", "999"] {
-        assert_eq!(all.get(&identity(text, Some(0))), Some(key(text)), "{text}");
-    }
-    let records = other.build_cache().unwrap();
-    assert_eq!(find(&records, "files").kind, CacheKind::Files);
-    other
-        .prune_build_cache(&|record| record.kind == CacheKind::Files)
-        .unwrap();
-    assert!(!path.exists());
-}
-
-#[test]
-fn files_that_have_just_changed_are_read_again() {
-    let fixture = fixture();
-    let files = fixture.store.file_digests();
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    for changed in [None, Some(now), Some(now - 1), Some(now + 100)] {
-        files.put(&identity("a", changed), key("a"));
-        assert_eq!(files.get(&identity("a", changed)), None, "{changed:?}");
-    }
-    files.put(&identity("a", Some(now - 4)), key("a"));
-    assert_eq!(files.get(&identity("a", Some(now - 4))), Some(key("a")));
-}
-
-#[test]
-fn a_damaged_file_of_digests_knows_nothing() {
-    let fixture = fixture();
-    let path = fixture.store.root().join("cache/files");
-    for text in [
-        "x".to_owned(),
-        "x".repeat(105),
-        "\u{e9}".repeat(105),
-        "\n".repeat(210),
-    ] {
-        fs::write(&path, text).unwrap();
-        let files = fixture.store.file_digests();
-        assert_eq!(files.get(&identity("a", Some(0))), None);
-        files.put(&identity("a", Some(0)), key("a"));
-        files.save().unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), 105);
-        let files = fixture.store.file_digests();
-        assert_eq!(files.get(&identity("a", Some(0))), Some(key("a")));
-    }
 }

@@ -18,7 +18,7 @@ use crate::render::{table, words};
   smidge builder du
   smidge builder du --filter type=mount   the directories of RUN --mount=type=cache")]
 pub(super) struct Du {
-    /// Only what a condition holds for: until=24h, type=step|mount|files, id=ID; repeatable
+    /// Only what a condition holds for: until=24h, type=step|mount, id=ID; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Print a JSON object a line
@@ -45,7 +45,7 @@ pub(super) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only what a condition holds for: until=24h, type=step|mount|files, id=ID; repeatable
+    /// Only what a condition holds for: until=24h, type=step|mount, id=ID; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Keep so much of what was used last
@@ -114,7 +114,6 @@ fn word(kind: CacheKind) -> &'static str {
     match kind {
         CacheKind::Step => "step",
         CacheKind::Mount => "mount",
-        CacheKind::Files => "files",
     }
 }
 

@@ -53,12 +53,7 @@ impl Packer for Cached<'_> {
         let key = key_of(layer);
         let known = key.filter(|_| self.trusted);
         let known = known.and_then(|key| self.store.cached_step(&key));
-        if let Some(CachedStep {
-            diff_id: Some(diff_id),
-            size,
-            ..
-        }) = known
-        {
+        if let Some(CachedStep { diff_id, size, .. }) = known {
             return Ok(Stored { diff_id, size });
         }
         let (diff_id, size) = layer.write(self.store, progress)?;
@@ -68,7 +63,7 @@ impl Packer for Cached<'_> {
                 .max_by_key(|reason| reason.len())
                 .unwrap_or_default();
             let step = CachedStep {
-                diff_id: Some(diff_id),
+                diff_id,
                 size,
                 description: description.to_owned(),
             };

@@ -49,18 +49,13 @@ impl Builder<'_> {
         let job = self.job(state, at, run)?;
         let key = self.key(state, at, &job)?;
         let known = self.engine.store.cached_step(&key);
-        if let Some(CachedStep {
-            diff_id: Some(diff_id),
-            size,
-            ..
-        }) = known.filter(|_| self.trusts(at.stage))
-        {
+        if let Some(CachedStep { diff_id, size, .. }) = known.filter(|_| self.trusts(at.stage)) {
             at.task.cached();
             return Ok(Stored { diff_id, size });
         }
         let stored = self.execute(state, at, &job)?;
         let step = CachedStep {
-            diff_id: Some(stored.diff_id),
+            diff_id: stored.diff_id,
             size: stored.size,
             description: at.step.history.clone(),
         };
