@@ -35,6 +35,7 @@ mod push;
 mod registry;
 mod registry_server;
 mod relay;
+mod run_flags;
 mod seeds;
 mod settings;
 mod store;

@@ -11,6 +11,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::emulation;
 use super::env::{self, Environment};
+use super::isolation::Isolation;
+use super::lifetime::Lifetime;
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
 use super::seed::seed;
@@ -67,14 +69,10 @@ pub struct CreateRequest {
     pub hostname: Option<String>,
     /// `--network`.
     pub network: Network,
-    /// `--read-only`.
-    pub read_only: bool,
-    /// `--init`.
-    pub init: bool,
-    /// `--stop-signal`.
-    pub stop_signal: Option<String>,
-    /// `--stop-timeout`, in seconds.
-    pub stop_timeout: Option<i64>,
+    /// How far it is shut in.
+    pub isolation: Isolation,
+    /// How it lives and ends.
+    pub lifetime: Lifetime,
 }
 
 /// When to look for an image elsewhere.
@@ -260,7 +258,7 @@ impl Engine {
             ports: draft.ports.clone(),
             publish_all: request.publish_all,
             auto_remove: request.remove,
-            stop_timeout: request.stop_timeout,
+            stop_timeout: request.lifetime.stop_timeout,
             attached: request.attached,
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);
@@ -316,10 +314,10 @@ impl Engine {
             user: draft.account.user.clone(),
             hostname: hostname.to_owned(),
             mounts: supplied.into_iter().chain(tmpfs).chain(volumes).collect(),
-            read_only: request.read_only,
+            read_only: request.isolation.read_only,
             tty: request.tty,
             stdin: request.stdin,
-            init: request.init,
+            init: request.lifetime.init,
             network: request.network,
             ports: draft.ports.clone(),
             id_map: draft.id_map.clone(),
@@ -424,7 +422,7 @@ fn merged(image: &RunConfig, request: &CreateRequest) -> Result<RunConfig> {
         }
         config.working_dir.clone_from(dir);
     }
-    if let Some(signal) = &request.stop_signal {
+    if let Some(signal) = &request.lifetime.stop_signal {
         super::lifecycle::signal_number(signal)?;
         config.stop_signal = Some(signal.clone());
     }

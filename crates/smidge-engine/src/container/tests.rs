@@ -239,7 +239,10 @@ fn faults_leave_nothing_behind() {
             ..request()
         },
         CreateRequest {
-            stop_signal: Some("SIGNOPE".to_owned()),
+            lifetime: Lifetime {
+                stop_signal: Some("SIGNOPE".to_owned()),
+                ..Lifetime::default()
+            },
             ..request()
         },
         CreateRequest {

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    Command, build, builder, history, images, import, info, inspect, kill, load, logs, prune, ps,
-    pull, push, rm, rmi, run, save, start, stop, tag, wait,
+    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs,
+    prune, ps, pull, push, rm, rmi, run, save, start, stop, tag, wait,
 };
 
 /// Manage images
@@ -31,6 +31,7 @@ pub(super) enum Image {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) enum Container {
+    Create(Box<create::Args>),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -84,6 +85,7 @@ impl From<Image> for Command {
 impl From<Container> for Command {
     fn from(command: Container) -> Self {
         match command {
+            Container::Create(args) => Self::Create(args),
             Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
             Container::Kill(args) => Self::Kill(args),
             Container::Logs(args) => Self::Logs(args),

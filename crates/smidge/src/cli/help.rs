@@ -7,7 +7,9 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Make and run", &["build", "run"]),
     (
         "Containers",
-        &["ps", "logs", "start", "stop", "kill", "wait", "rm"],
+        &[
+            "create", "ps", "logs", "start", "stop", "kill", "wait", "rm",
+        ],
     ),
     (
         "Images",

@@ -18,6 +18,7 @@ mod compression;
 mod config;
 mod connection;
 mod copy;
+mod create;
 mod digest;
 mod dockerfile;
 mod group;
@@ -35,6 +36,7 @@ mod logout;
 mod logs;
 mod ls;
 mod manifest;
+mod option;
 mod progress;
 mod prompt;
 mod provision;
@@ -91,6 +93,7 @@ struct Cli {
 enum Command {
     Build(Box<build::Args>),
     Run(Box<run::Args>),
+    Create(Box<create::Args>),
     Ps(ps::Args),
     Logs(logs::Args),
     Start(start::Args),
@@ -217,6 +220,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     Ok(match command {
         Command::Build(args) => build::run(session, &args),
         Command::Run(args) => return run::run(session, &args).map_err(of_run),
+        Command::Create(args) => create::run(session, &args),
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
         Command::Start(args) => start::run(session, &args),

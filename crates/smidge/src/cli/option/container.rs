@@ -1,0 +1,235 @@
+//! What `run` and `create` have in common: options about the container, and its making.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use smidge_engine::container::{CreateRequest, Known, Network, PullPolicy};
+use smidge_engine::{Engine, Error, Kind};
+use smidge_image::Platform;
+
+use super::isolation::IsolationArgs;
+use super::lifetime::LifetimeArgs;
+use crate::cli::connection::ConnectionArgs;
+use crate::cli::provision::Needed;
+use crate::cli::session::Session;
+
+/// Options of `run` and `create`.
+#[derive(clap::Args)]
+pub(in crate::cli) struct ContainerArgs {
+    /// Name or id of the image
+    pub(in crate::cli) image: String,
+    /// Arguments in place of the image's own
+    #[arg(value_name = "ARG")]
+    args: Vec<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(in crate::cli) interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Name the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Remove the container when it has ended
+    #[arg(long)]
+    rm: bool,
+    /// Lead a port of this machine into the container; repeatable
+    #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]")]
+    publish: Vec<String>,
+    /// Publish all exposed ports at random ports
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Expose a port; repeatable
+    #[arg(long, value_name = "PORT[/udp]")]
+    expose: Vec<String>,
+    /// Show a directory or a volume inside; repeatable
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    volume: Vec<String>,
+    /// Put an empty file system in memory inside; repeatable
+    #[arg(long, value_name = "DIR")]
+    tmpfs: Vec<String>,
+    /// Set an environment variable, or pass yours on; repeatable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file; repeatable
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Label the container; repeatable
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, and group, to run as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Program in place of the image's own
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// The container's host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Its network: bridge (a network of its own), host or none
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        alias = "net",
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    network: Net,
+    /// Fetch the image: missing, never or always
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pull: Pull,
+    /// The machine to run as, such as linux/arm64 [default: this one]
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// Say nothing about the image being fetched
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    isolation: IsolationArgs,
+    #[command(flatten)]
+    lifetime: LifetimeArgs,
+}
+
+/// `--pull`.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Pull {
+    #[default]
+    Missing,
+    Never,
+    Always,
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => Self::Missing,
+            Pull::Never => Self::Never,
+            Pull::Always => Self::Always,
+        }
+    }
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Net {
+    #[default]
+    #[value(aliases = ["default", "private"])]
+    Bridge,
+    Host,
+    None,
+}
+
+impl ContainerArgs {
+    /// Makes the container; `attached` says whether the caller will stay with it. `None` if the image
+    /// could not be fetched: what went wrong was said.
+    pub(in crate::cli) fn make(
+        &self,
+        session: &Session,
+        engine: &Engine,
+        attached: bool,
+    ) -> Result<Option<Known>, Error> {
+        if let Some(file) = self
+            .cidfile
+            .as_ref()
+            .filter(|f| session.host.absolute(f).exists())
+        {
+            let fault = format!("the container id file `{}` exists already", file.display());
+            return Err(
+                Error::new(Kind::Conflict, fault).with_hint("remove it, if no container needs it")
+            );
+        }
+        let request = self.request(attached)?;
+        let needed = Needed {
+            image: &self.image,
+            policy: self.pull.into(),
+            platform: self.platform.as_ref(),
+            quiet: self.quiet,
+            connection: &self.connection,
+        };
+        if !needed.provide(session, engine)? {
+            return Ok(None);
+        }
+        let known = engine.create(&request)?;
+        known.notes.iter().for_each(|note| session.note(note));
+        if let Some(file) = &self.cidfile {
+            std::fs::write(session.host.absolute(file), &known.container.id).map_err(|source| {
+                Error::io(
+                    format!("cannot write the container's id to `{}`", file.display()),
+                    source,
+                )
+            })?;
+        }
+        Ok(Some(known))
+    }
+
+    /// Refuses `-t` for a caller who stays and has no terminal.
+    pub(in crate::cli) fn check_terminal(&self) -> Result<(), Error> {
+        if self.tty && self.interactive && !std::io::stdin().is_terminal() {
+            return Err(Error::new(Kind::Input, "the input device is not a TTY")
+                .with_hint("leave out `-t` where there is no terminal: `smidge run -i IMAGE`"));
+        }
+        Ok(())
+    }
+
+    fn request(&self, attached: bool) -> Result<CreateRequest, Error> {
+        let mut request = CreateRequest {
+            attached,
+            ..self.general()
+        };
+        self.isolation.apply(&mut request)?;
+        self.lifetime.apply(&mut request)?;
+        Ok(request)
+    }
+
+    fn general(&self) -> CreateRequest {
+        CreateRequest {
+            image: self.image.clone(),
+            args: self.args.clone(),
+            name: self.name.clone(),
+            platform: self.platform.clone(),
+            pull: self.pull.into(),
+            tty: self.tty,
+            stdin: self.interactive,
+            remove: self.rm,
+            publish: self.publish.clone(),
+            publish_all: self.publish_all,
+            expose: self.expose.clone(),
+            volumes: self.volume.clone(),
+            tmpfs: self.tmpfs.clone(),
+            env: self.env.clone(),
+            env_files: self.env_file.clone(),
+            labels: self.label.clone(),
+            workdir: self.workdir.clone(),
+            user: self.user.clone(),
+            entrypoint: self.entrypoint.clone(),
+            hostname: self.hostname.clone(),
+            network: match self.network {
+                Net::Bridge => Network::Private,
+                Net::Host => Network::Host,
+                Net::None => Network::None,
+            },
+            ..CreateRequest::default()
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The options of `run` and `create`: a file a group, each under a heading of its own.
+
+pub(super) mod container;
+mod isolation;
+mod lifetime;
