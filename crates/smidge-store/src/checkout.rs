@@ -72,9 +72,28 @@ impl Store {
         ownership: Ownership,
         note: &mut dyn FnMut(String),
     ) -> Result<Vec<PathBuf>, Error> {
-        let mut directories = Vec::with_capacity(image.manifest.layers.len());
         let diff_ids = &image.config.rootfs.diff_ids;
-        for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids).rev() {
+        let layers = image.manifest.layers.iter().zip(diff_ids);
+        self.stack(layers, ownership, note)
+    }
+
+    /// As [`Store::checkout`], for layers that no image has yet; they come with the lowest first.
+    ///
+    /// # Errors
+    /// As [`Store::checkout`].
+    pub fn checkout_layers(&self, layers: &[(Descriptor, DiffId)]) -> Result<Vec<PathBuf>, Error> {
+        let layers = layers.iter().map(|(layer, diff_id)| (layer, diff_id));
+        self.stack(layers, Ownership::of_caller(), &mut |_| {})
+    }
+
+    fn stack<'l>(
+        &self,
+        layers: impl DoubleEndedIterator<Item = (&'l Descriptor, &'l DiffId)>,
+        ownership: Ownership,
+        note: &mut dyn FnMut(String),
+    ) -> Result<Vec<PathBuf>, Error> {
+        let mut directories = Vec::new();
+        for (layer, diff_id) in layers.rev() {
             let path = self.layer_path(diff_id);
             if !path.is_dir() {
                 self.unpack(layer, diff_id, ownership, note)?;
@@ -88,20 +107,8 @@ impl Store {
                 break;
             }
         }
-        Ok(directories)
-    }
-
-    /// One layer as a directory, unpacked if it is not yet. Files are the caller's for an ordinary user;
-    /// see [`Ownership`].
-    ///
-    /// # Errors
-    /// As [`Store::checkout`].
-    pub fn checkout_layer(&self, layer: &Descriptor, diff_id: &DiffId) -> Result<PathBuf, Error> {
-        let path = self.layer_path(diff_id);
-        if !path.is_dir() {
-            self.unpack(layer, diff_id, Ownership::of_caller(), &mut |_| {})?;
-        }
-        Ok(path)
+        let parents = self.implied_parents(&directories, ownership, note)?;
+        Ok(parents.into_iter().chain(directories).collect())
     }
 
     /// Whether every layer of the image is unpacked already.
@@ -165,13 +172,13 @@ impl Store {
                 .map_err(|error| fault(&entry.path, error))
         })?;
         check_diff_id(&what, unpacking.diff_id, &received)?;
-        let owners = extractor.take_owners();
+        let beside = extractor.take_beside();
         let finished = match unpacking.durable {
             true => extractor.finish(),
             false => extractor.settle(),
         };
         finished.map_err(|(path, error)| fault(&path, error))?;
-        temp.owners = owners;
+        temp.beside = beside;
         Ok(temp)
     }
 

@@ -22,8 +22,8 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
 
 use crate::Ownership;
 use crate::attribute::{self, OPAQUE, is_kept};
+use crate::beside::Beside;
 use crate::found::claim_for;
-use crate::owners::Owners;
 use crate::temp::write_back;
 use crate::tree::Overlaid;
 
@@ -72,8 +72,8 @@ pub(crate) struct Extractor<'a> {
     parent: Option<(LayerPath, OwnedFd)>,
     /// Directories get their attributes last: what is put in them would change their times.
     directories: BTreeMap<LayerPath, Entry>,
-    /// Whose links and pipes are, where they cannot say so.
-    owners: Owners,
+    /// What cannot be seen in the directory.
+    beside: Beside,
     files: Vec<File>,
     many: bool,
     buffer: Vec<u8>,
@@ -98,7 +98,7 @@ impl<'a> Extractor<'a> {
             note,
             parent: None,
             directories,
-            owners: Owners::new(),
+            beside: Beside::default(),
             files: Vec::new(),
             many: false,
             buffer: Vec::new(),
@@ -142,6 +142,7 @@ impl<'a> Extractor<'a> {
         name: &OsStr,
         content: &mut dyn Read,
     ) -> Result<(), Fault> {
+        self.beside.implied.remove(&entry.path);
         match &entry.kind {
             EntryKind::Directory => self.make_directory(entry, parent, name),
             EntryKind::File { size } => {
@@ -170,9 +171,9 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Whose links and pipes are that could not be given away.
-    pub(crate) fn take_owners(&mut self) -> Owners {
-        std::mem::take(&mut self.owners)
+    /// What cannot be seen in the directory.
+    pub(crate) fn take_beside(&mut self) -> Beside {
+        std::mem::take(&mut self.beside)
     }
 
     /// Gives all directories their attributes, and makes everything durable.
@@ -244,6 +245,7 @@ impl<'a> Extractor<'a> {
         };
         let above = self.directory(&parent)?;
         let implied = Entry::new(path.clone(), EntryKind::Directory);
+        self.beside.implied.insert(path.clone());
         match Overlaid::at(&above, name) {
             Err(Errno::NOENT) | Ok(Overlaid::Whiteout) => {
                 self.make_directory(&implied, above.as_fd(), OsStr::from_bytes(name))?;
@@ -506,7 +508,8 @@ impl<'a> Extractor<'a> {
         if self.ownership == Ownership::Layer {
             unmapped_is_fine(chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
         } else if (entry.uid, entry.gid) != (0, 0) {
-            self.owners
+            self.beside
+                .owners
                 .insert(entry.path.clone(), (entry.uid, entry.gid));
         }
         Ok(utimensat(

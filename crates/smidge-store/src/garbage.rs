@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use smidge_image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
 
+use crate::beside::layer_of;
 use crate::catalog::Item;
 use crate::image::parse;
 use crate::index::{IMAGE_ID, is_known, version};
-use crate::owners::{SUFFIX, beside};
 use crate::temp::disk_usage;
 use crate::{Error, InUse, Store};
 
@@ -128,8 +128,9 @@ impl Store {
                 }
             }
             for layer in candidates.layers.difference(&needed.layers) {
-                self.discard(&self.path("layers").join(layer))?;
-                self.discard(&beside(&self.path("layers").join(layer)))?;
+                for path in self.unpacked(layer)? {
+                    self.discard(&path)?;
+                }
                 self.forget_transfer(layer)?;
             }
             Ok(())
@@ -149,8 +150,7 @@ impl Store {
         }
         for path in self.list(&self.path("layers"))? {
             let name = file_name(&path);
-            let layer = name.strip_suffix(SUFFIX).unwrap_or(&name);
-            if !reachable.layers.contains(layer) {
+            if !reachable.layers.contains(layer_of(&name)) {
                 self.reclaim(&path, pruned)?;
             }
         }

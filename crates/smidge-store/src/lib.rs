@@ -14,13 +14,15 @@
 //!                              (images, indexes for several platforms, artifacts, by their names)
 //!   blobs/sha256/<hex>         manifests, configs, layers
 //!   layers/<diff-id-hex>/      layers unpacked, as overlayfs wants its lower directories
-//!   layers/<diff-id-hex>.owners
-//!                              whose their links and pipes are, where an ordinary user unpacks
+//!   layers/<diff-id-hex>.beside
+//!                              what cannot be seen in them: whose links are, what is only implied
+//!   layers/<diff-id-hex>.<hex>/
+//!                              the directories that a stack of layers implies, as they are below
 //!   containers/<id>/           config.json and what the sandbox puts beside it
 //!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
 //!   volumes/<name>/_data/
 //!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
-//!   cache/build/, cache/mounts/, cache/files
+//!   cache/build/, cache/mounts/
 //!                              what builds leave for builds to come
 //!   tmp/                       what is being made, locked by its maker
 //!   lock                       flock(2)ed while index.json is rewritten
@@ -50,6 +52,7 @@ mod archive;
 mod arrival;
 mod artifact;
 mod attribute;
+mod beside;
 mod blob;
 mod cache;
 mod catalog;
@@ -64,11 +67,11 @@ mod follow;
 mod found;
 mod garbage;
 mod image;
+mod implied;
 mod index;
 mod intake;
 mod layered;
 mod name;
-mod owners;
 mod partial;
 mod platform;
 mod regular;

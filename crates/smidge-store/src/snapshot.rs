@@ -8,6 +8,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use smidge_image::{DiffId, LayerPath, LayerWriter};
 
+use crate::beside::Beside;
 use crate::upper::Upper;
 use crate::{Error, LayeredTree, Ownership, Store};
 
@@ -109,7 +110,11 @@ impl Store {
         }
         let (digest, size) = self.adopt(blob)?;
         let diff_id = DiffId(digest);
-        self.keep_owners(&self.layer_path(&diff_id), &files.owners)?;
+        let beside = Beside {
+            owners: files.owners,
+            ..Beside::default()
+        };
+        self.keep_beside(&self.layer_path(&diff_id), &beside)?;
         self.keep_unpacked(upper, &diff_id)?;
         Ok(Snapshot {
             diff_id,

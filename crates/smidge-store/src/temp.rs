@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
+use crate::beside::Beside;
 use crate::erase::remove_tree;
-use crate::owners::Owners;
 use crate::partial::is_at;
 use crate::store::retry;
 use crate::{Error, Store};
@@ -40,7 +40,7 @@ pub(crate) struct TempDir {
     path: PathBuf,
     persisted: bool,
     /// Of an unpacked layer: whose files are that cannot say so.
-    pub(crate) owners: Owners,
+    pub(crate) beside: Beside,
 }
 
 /// A directory of the caller's own on the store's file system. Dropping it removes it with all it
@@ -107,7 +107,7 @@ impl Store {
             lock,
             path,
             persisted: false,
-            owners: Owners::new(),
+            beside: Beside::default(),
         })
     }
 
@@ -257,7 +257,7 @@ impl TempDir {
     /// Makes the directory visible as `path`. If there is one already, that one stays: it was made by
     /// somebody who did the same at the same time. The lock lasts as long as what is returned.
     pub(crate) fn persist(mut self, store: &Store, path: &Path) -> Result<Self, Error> {
-        store.keep_owners(path, &self.owners)?;
+        store.keep_beside(path, &self.beside)?;
         match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.persisted = true;

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use smidge_image::{Claim, ClaimKind, Identity, LayerPath, Node, NodeKind, ReadAt, Tree};
 
 use crate::attribute::{Attributes, claim_of_path, for_layer, is_opaque, read_all};
-use crate::owners::{self, Owners};
+use crate::beside::Beside;
 
 /// A directory and all below it, as if it were `/`: no symbolic link leads out of it.
 ///
@@ -28,8 +28,8 @@ use crate::owners::{self, Owners};
 #[derive(Debug)]
 pub struct DirTree {
     root: OwnedFd,
-    /// Of an unpacked layer: whose links and pipes are that an ordinary user cannot give away.
-    owners: Owners,
+    /// What is known of an unpacked layer.
+    beside: Beside,
 }
 
 /// An open file of the machine.
@@ -113,20 +113,20 @@ impl DirTree {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {
             root: openat(CWD, root, flags, Mode::empty())?,
-            owners: Owners::new(),
+            beside: Beside::default(),
         })
     }
 
     /// Takes an unpacked layer as a tree.
     pub(crate) fn open_layer(root: &Path) -> io::Result<Self> {
         let mut tree = Self::open(root)?;
-        tree.owners = owners::load(root);
+        tree.beside = Beside::load(root);
         Ok(tree)
     }
 
     /// Whose a symbolic link or pipe is in an ordinary user's layer.
     pub(crate) fn owner(&self, path: &LayerPath) -> (u32, u32) {
-        self.owners.get(path).copied().unwrap_or_default()
+        self.beside.owners.get(path).copied().unwrap_or_default()
     }
 
     /// Opens what is at a path that does not lead through symbolic links; `None` if nothing is.
@@ -250,7 +250,7 @@ impl Tree for DirTree {
         };
         let claim = match node.kind {
             NodeKind::File { .. } | NodeKind::Directory => claim_of_path(&fd),
-            _ => self.owners.get(path).map(|(uid, gid)| Claim {
+            _ => self.beside.owners.get(path).map(|(uid, gid)| Claim {
                 uid: *uid,
                 gid: *gid,
                 ..Claim::default()

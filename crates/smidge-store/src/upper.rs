@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use smidge_image::{Claim, Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 
 use crate::attribute::{self, Attributes};
+use crate::beside::Owners;
 use crate::found::{Found, claim_for, entry, marker, mode, modified};
-use crate::owners::Owners;
 use crate::sparse::SparseReader;
 use crate::tree::Overlaid;
 use crate::{DirTree, Error, LayeredTree, Ownership, SnapshotOptions, Store};

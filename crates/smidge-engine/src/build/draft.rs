@@ -1,6 +1,5 @@
 //! An image in the making: everything but the bytes in the store.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use smidge_image::{Descriptor, DiffId, History, ImageConfig, Platform, RunConfig, media_type};
@@ -73,19 +72,6 @@ impl Stored {
     }
 }
 
-/// The directories of layers, the top one first, unpacked where they are not yet.
-pub(super) fn directories(layers: &[(Descriptor, DiffId)], store: &Store) -> Result<Vec<PathBuf>> {
-    let mut directories: Vec<PathBuf> = Vec::with_capacity(layers.len());
-    for (layer, diff_id) in layers.iter().rev() {
-        let directory = store.checkout_layer(layer, diff_id)?;
-        // Overlayfs takes a directory once. A layer that is there again below adds nothing.
-        if !directories.contains(&directory) {
-            directories.push(directory);
-        }
-    }
-    Ok(directories)
-}
-
 /// An image that others start from.
 pub(super) struct Base {
     /// Its config.
@@ -112,7 +98,7 @@ impl Below {
         steps: usize,
         store: &Store,
     ) -> Result<Self> {
-        let paths = directories(&layers, store)?;
+        let paths = store.checkout_layers(&layers)?;
         let tree = LayeredTree::open(&paths)
             .map_err(|source| crate::Error::io("cannot open the image's layers", source))?;
         Ok(Self {

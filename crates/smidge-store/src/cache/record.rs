@@ -9,7 +9,6 @@ use smidge_image::{DiffId, Digest};
 
 use super::mount::MOUNTS;
 use super::step::{STEPS, read_step, seconds};
-use crate::owners::beside;
 use crate::temp::disk_usage;
 use crate::{Error, Pruned, Store, regular};
 
@@ -86,9 +85,9 @@ impl Store {
             let needed = self.needed()?;
             for layer in layers {
                 if !needed.has(&layer.hex()) && !fresh.contains(&layer) {
-                    let unpacked = self.layer_path(&DiffId(layer));
-                    for path in [self.blob_path(&layer), beside(&unpacked), unpacked] {
-                        self.reclaim(&path, &mut pruned)?;
+                    let unpacked = self.unpacked(&layer.hex())?;
+                    for path in [self.blob_path(&layer)].iter().chain(&unpacked) {
+                        self.reclaim(path, &mut pruned)?;
                     }
                     self.forget_transfer(&layer.hex())?;
                 }

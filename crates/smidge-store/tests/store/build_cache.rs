@@ -211,12 +211,8 @@ fn a_layer_that_a_build_relies_on_is_not_pruned_by_another() {
     assert_eq!(is_there(&builder, &digest(&step)), (true, true));
     assert_eq!(builder.cached_step(&key("1")), None);
     let layer = Descriptor::new(media_type::LAYER, digest(&step), step.size);
-    assert!(
-        builder
-            .checkout_layer(&layer, &DiffId(digest(&step)))
-            .unwrap()
-            .is_dir()
-    );
+    let layers = [(layer, DiffId(digest(&step)))];
+    assert!(builder.checkout_layers(&layers).unwrap()[0].is_dir());
     drop(builder);
     pruner.prune(false, &|_| None).unwrap();
     assert_eq!(is_there(&pruner, &digest(&step)), (false, false));
@@ -243,10 +239,9 @@ fn builds_that_are_killed_leave_a_whole_cache() {
                 .cached_step(&Digest::from_hex(&record.id).unwrap())
                 .unwrap();
             let layer = Descriptor::new(media_type::LAYER, digest(&step), step.size);
-            let unpacked = store
-                .checkout_layer(&layer, &DiffId(digest(&step)))
-                .unwrap();
-            let content = fs::read_to_string(unpacked.join("file")).unwrap();
+            let layers = [(layer, DiffId(digest(&step)))];
+            let unpacked = store.checkout_layers(&layers).unwrap();
+            let content = fs::read_to_string(unpacked[0].join("file")).unwrap();
             assert_eq!(format!("RUN {content}"), step.description);
         }
     }

@@ -1051,9 +1051,10 @@ fn two_that_make_the_same_layer_both_have_it() {
 fn one_layer_alone_can_be_unpacked() {
     let fixture = fixture();
     let image = crate::fixture::hello(&fixture.store, &["a"], "content");
-    let (layer, diff_id) = (&image.manifest.layers[0], &image.config.rootfs.diff_ids[0]);
+    let diff_id = image.config.rootfs.diff_ids[0];
+    let layers = [(image.manifest.layers[0].clone(), diff_id)];
     for _ in 0..2 {
-        let unpacked = fixture.store.checkout_layer(layer, diff_id).unwrap();
-        assert_eq!(fs::read(unpacked.join("hello")).unwrap(), b"content");
+        let unpacked = fixture.store.checkout_layers(&layers).unwrap();
+        assert_eq!(fs::read(unpacked[0].join("hello")).unwrap(), b"content");
     }
 }

@@ -15,7 +15,7 @@ use super::cache::KeyMaker;
 use super::context::Context;
 use super::copy::{Copying, Manner};
 use crate::build::assembly::Packer as _;
-use crate::build::draft::{build_time, directories};
+use crate::build::draft::build_time;
 use crate::build::layer::Layer;
 use crate::{Error, Kind, Result};
 
@@ -122,7 +122,10 @@ impl Builder<'_> {
     fn bind_source(&self, source: (&From, &str), read_only: bool, place: &Path) -> Result<PathBuf> {
         let diff_id = self.bound(source)?;
         let descriptor = self.stored(diff_id)?;
-        let layer = directories(&[(descriptor, diff_id)], &self.engine.store)?;
+        let layer = self
+            .engine
+            .store
+            .checkout_layers(&[(descriptor, diff_id)])?;
         let path = layer
             .into_iter()
             .next()

@@ -20,7 +20,7 @@ use super::cache::{Cached, KeyMaker};
 use super::mount::Mounted;
 use super::stage::{At, State};
 use crate::build::assembly::Packer as _;
-use crate::build::draft::{Below, StepLayer, Stored, build_time, directories};
+use crate::build::draft::{Below, StepLayer, Stored, build_time};
 use crate::container::{Account, emulator, find_user};
 use crate::{Error, Kind, Result, StepTask, Stream};
 
@@ -190,7 +190,7 @@ impl Builder<'_> {
     ) -> Result<Spec> {
         let host = &self.engine.host;
         let store = &self.engine.store;
-        let mut layers = directories(&state.draft.below.layers, store)?;
+        let mut layers = store.checkout_layers(&state.draft.below.layers)?;
         let skeleton = store.root().join("skeleton");
         if smidge_run::make_skeleton(&skeleton).is_ok() {
             layers.push(skeleton);
