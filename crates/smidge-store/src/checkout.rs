@@ -92,7 +92,20 @@ impl Store {
         ownership: Ownership,
         note: &mut dyn FnMut(String),
     ) -> Result<Vec<PathBuf>, Error> {
-        let mut directories = Vec::new();
+        let unpacked = self.unpacked_layers(layers, ownership, note)?;
+        let directories: Vec<_> = unpacked.into_iter().map(|(path, _)| path).collect();
+        let parents = self.implied_parents(&directories, ownership, note)?;
+        Ok(parents.into_iter().chain(directories).collect())
+    }
+
+    /// The directories of layers, and which layers they are, the top one first.
+    pub(crate) fn unpacked_layers<'l>(
+        &self,
+        layers: impl DoubleEndedIterator<Item = (&'l Descriptor, &'l DiffId)>,
+        ownership: Ownership,
+        note: &mut dyn FnMut(String),
+    ) -> Result<Vec<(PathBuf, &'l Descriptor)>, Error> {
+        let mut directories: Vec<(PathBuf, &Descriptor)> = Vec::new();
         for (layer, diff_id) in layers.rev() {
             let path = self.layer_path(diff_id);
             if !path.is_dir() {
@@ -100,15 +113,14 @@ impl Store {
             }
             let opaque = is_opaque(&path);
             // Overlayfs takes a directory once. A layer that is there again below adds nothing.
-            if !directories.contains(&path) {
-                directories.push(path);
+            if directories.iter().all(|(known, _)| *known != path) {
+                directories.push((path, layer));
             }
             if opaque {
                 break;
             }
         }
-        let parents = self.implied_parents(&directories, ownership, note)?;
-        Ok(parents.into_iter().chain(directories).collect())
+        Ok(directories)
     }
 
     /// Whether every layer of the image is unpacked already.

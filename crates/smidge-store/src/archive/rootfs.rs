@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use smidge_image::{Entry, EntryKind, LayerPath, LayerWriter, Node, NodeKind, ReadAt as _, Tree};
+use smidge_image::{
+    Descriptor, Entry, EntryKind, LayerPath, LayerWriter, Node, NodeKind, ReadAt as _, Tree,
+};
 
 use crate::checkout::walk_layer;
 use crate::error::READ;
@@ -72,8 +74,14 @@ impl Store {
 
     /// Hands out every file of the image, directories before what they hold.
     fn flatten(&self, image: &Image, sink: Sink<'_>) -> Result<(), Error> {
-        let tree = self.tree(image)?;
-        let mut headers = self.headers(image)?;
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let layers = image.manifest.layers.iter().zip(diff_ids);
+        // Without what others would need on top of them: the headers tell all of it.
+        let layers = self.unpacked_layers(layers, Ownership::of_caller(), &mut |_| {})?;
+        let (paths, layers): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+        let tree = LayeredTree::open(&paths)
+            .map_err(|error| self.io(READ, &self.path("layers"), error))?;
+        let mut headers = self.headers(&layers)?;
         let mut pending = vec![LayerPath::root()];
         while let Some(path) = pending.pop() {
             let reading = |error| self.io(READ, path.as_path(), error);
@@ -111,13 +119,13 @@ impl Store {
         sink(&entry, &mut file.into_file())
     }
 
-    fn headers(&self, image: &Image) -> Result<Headers, Error> {
+    fn headers(&self, layers: &[&Descriptor]) -> Result<Headers, Error> {
         let mut headers = Headers {
             layers: Vec::new(),
             linked: HashSet::new(),
             written: HashMap::new(),
         };
-        for (number, layer) in image.manifest.layers.iter().rev().enumerate() {
+        for (number, layer) in layers.iter().enumerate() {
             let mut entries = HashMap::new();
             let what = layer.digest.to_string();
             walk_layer(self.blob(layer)?, &layer.digest, &what, |entry, _| {

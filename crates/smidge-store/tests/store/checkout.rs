@@ -683,7 +683,7 @@ fn implied_directories(ownership: Ownership) {
         file("tmp/e", "e"),
         file("srv/data/deep/.wh.b", ""),
     ];
-    let layers = [&below[..], &middle, &above].map(|members| tar(members));
+    let layers = [&below[..], &middle, &above].map(tar);
     let image = add(&fixture.store, &["a"], &layers);
     let checkout = || {
         let stack = fixture.store.checkout_with(&image, ownership, &mut |_| {});

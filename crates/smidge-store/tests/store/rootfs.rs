@@ -143,3 +143,19 @@ fn a_directory_gets_the_same_files() {
         .save_rootfs_directory(&image, &target)
         .unwrap();
 }
+
+#[test]
+fn a_layer_that_is_there_twice_counts_once() {
+    let fixture = fixture();
+    let mut owned = file("owned", "x");
+    owned.0.uid = 7;
+    let [one, other] = [tar(&[owned]), tar(&[file("other", "y")])];
+    let image = add(&fixture.store, &["a"], &[one.clone(), one, other]);
+    let mut archive = Vec::new();
+    fixture.store.save_rootfs(&image, &mut archive).unwrap();
+    let owners: Vec<_> = listing(&archive)
+        .iter()
+        .map(|(entry, _)| (entry.path.to_string(), entry.uid))
+        .collect();
+    assert_eq!(owners, [("/other".to_owned(), 0), ("/owned".to_owned(), 7)]);
+}
