@@ -35,6 +35,7 @@ mod push;
 mod registry;
 mod registry_server;
 mod relay;
+mod rename;
 mod run_flags;
 mod seeds;
 mod settings;
@@ -42,6 +43,7 @@ mod store;
 mod tls;
 mod token;
 mod tool;
+mod volume;
 mod wire;
 
 /// A module that was written but not declared would silently not run.

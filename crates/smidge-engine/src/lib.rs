@@ -20,6 +20,7 @@ pub mod container;
 pub mod image;
 pub mod ldd;
 pub mod registry;
+pub mod volume;
 
 pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;

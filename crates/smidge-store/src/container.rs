@@ -1,10 +1,11 @@
-//! Containers' records and names, and volumes.
+//! Containers' records and names.
 //!
 //! A container is there when its name is: `names/<name>` is a hard link to `<id>/name`, made last
 //! and removed first. What has an id but no name is in the making, or garbage.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -180,13 +181,80 @@ impl Store {
         if !is_id_prefix(id) || !name::is_valid(name) {
             return Ok(None);
         }
-        let dir = self.path("containers").join(id);
         let container = Container {
             id: id.to_owned(),
             name: name.to_owned(),
-            dir,
+            dir: self.path("containers").join(id),
         };
-        Ok(container.dir.is_dir().then_some(container))
+        // Another file: the container has another name now, or does not have this one yet.
+        let is_own = is_same(path, &container.dir.join(NAME));
+        Ok(is_own.then_some(container))
+    }
+
+    /// Gives a container another name. Whoever looks meanwhile finds it under the old one or the new;
+    /// a crash leaves it with one of them.
+    ///
+    /// # Errors
+    /// [`Error::NameInUse`], [`Error::BadName`], [`Error::NoSuchContainer`], and when the store cannot be
+    /// written.
+    pub fn rename_container(&self, container: &Container, name: &str) -> Result<Container, Error> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        if !name::is_valid(name) {
+            return Err(Error::BadName {
+                kind: "container",
+                name: name.to_owned(),
+            });
+        }
+        self.check_free(name)?;
+        let renamed = Container {
+            name: name.to_owned(),
+            ..container.clone()
+        };
+        let _lock = self.lock()?;
+        let own = container.dir.join(NAME);
+        if !is_same(&container.name_path(), &own) {
+            return Err(Error::NoSuchContainer(container.name.clone()));
+        }
+        let next = container.dir.join(format!("{NAME}.new"));
+        let taken = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::NameInUse {
+                name: name.to_owned(),
+                by: self
+                    .read_label(&renamed.name_path())
+                    .ok()
+                    .flatten()
+                    .map_or_else(String::new, |holder| holder.id),
+            },
+            _ => self.io("create", &renamed.name_path(), error),
+        };
+        let _ = fs::remove_file(&next);
+        fs::write(&next, format!("{} {name}\n", container.id))
+            .map_err(|error| self.io("write", &next, error))?;
+        fs::hard_link(&next, renamed.name_path()).map_err(|error| {
+            let _ = fs::remove_file(&next);
+            taken(error)
+        })?;
+        fs::rename(&next, &own).map_err(|error| self.io("write", &own, error))?;
+        fs::remove_file(container.name_path())
+            .map_err(|error| self.io("remove", &container.name_path(), error))?;
+        Ok(renamed)
+    }
+
+    /// Removes names that lead to no container: of one that was removed by who knew it by another name,
+    /// or whose renaming was broken off.
+    pub(crate) fn sweep_names(&self) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        for path in self.list(&self.path("containers/names"))? {
+            if self.read_label(&path)?.is_none() {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.io("remove", &path, error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All containers, in no particular order.
@@ -275,24 +343,6 @@ impl Store {
         Ok(orphans)
     }
 
-    /// The directory of a named volume, made if it is missing.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], and when the store cannot be written.
-    pub fn volume(&self, name: &str) -> Result<PathBuf, Error> {
-        if !name::is_valid(name) {
-            return Err(Error::BadName {
-                kind: "volume",
-                name: name.to_owned(),
-            });
-        }
-        let path = self.path("volumes").join(name).join("_data");
-        if !path.is_dir() {
-            self.make_directory(&path, 0o755)?;
-        }
-        Ok(path)
-    }
-
     /// What is in a directory, sorted; nothing, if there is none.
     pub(crate) fn list(&self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let io = |error| self.io(READ, directory, error);
@@ -307,11 +357,20 @@ impl Store {
     }
 }
 
+/// Whether two names lead to one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    id(one).is_some_and(|found| Some(found) == id(other))
+}
+
 fn is_id_prefix(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     match getrandom(&mut bytes, GetRandomFlags::empty()) {
         Ok(_) => Ok(bytes),

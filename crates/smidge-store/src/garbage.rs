@@ -95,6 +95,7 @@ impl Store {
         for orphan in self.orphans()? {
             self.reclaim(&orphan, &mut pruned)?;
         }
+        self.sweep_names()?;
         self.sweep_temporary(|leftover| self.reclaim(leftover, &mut pruned))?;
         Ok(pruned)
     }

@@ -20,7 +20,7 @@
 //!                              the directories that a stack of layers implies, as they are below
 //!   containers/<id>/           config.json and what the sandbox puts beside it
 //!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
-//!   volumes/<name>/_data/
+//!   volumes/<name>/_data/      and volume.json: when it was made, and its labels
 //!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
 //!   cache/build/, cache/mounts/
 //!                              what builds leave for builds to come
@@ -84,6 +84,7 @@ mod transfer;
 mod tree;
 mod unpack;
 mod upper;
+mod volume;
 
 pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
@@ -104,3 +105,4 @@ pub use store::{Lock, Store};
 pub use temp::Workspace;
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};
+pub use volume::{Volume, VolumeRecord};

@@ -133,6 +133,24 @@ impl Engine {
         self.discard(known, volumes || known.record.host.auto_remove)
     }
 
+    /// Gives a container another name. One that removes itself at its end does so under the new one
+    /// only if it is started again; what is left of the old name otherwise is nobody's.
+    ///
+    /// # Errors
+    /// When there is no such container, when the name is none or taken, when the store cannot be written.
+    pub fn rename_container(&self, name: &str, new: &str) -> Result<()> {
+        let known = self.container(name)?;
+        let renamed = self.store.rename_container(&known.container, new)?;
+        let (old, new) = (known.container.name_path(), renamed.name_path());
+        let mut record = known.record;
+        let mut named = record.spec.cleanup.iter_mut().filter(|path| **path == old);
+        if let Some(path) = named.next() {
+            *path = new;
+            renamed.write_record(&record)?;
+        }
+        Ok(())
+    }
+
     /// Removes all containers that do not run: their ids, and the bytes that are free again.
     ///
     /// # Errors

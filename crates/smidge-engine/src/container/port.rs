@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smidge_run::{Port, Protocol};
+use smidge_run::{Port, Protocol, Status};
 
-use crate::{Error, Kind, Result};
+use crate::{Engine, Error, Kind, Result};
 
 /// Where to listen unless told otherwise.
 const EVERYWHERE: [IpAddr; 2] = [
@@ -56,6 +56,40 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         addresses.iter().map(published).collect::<Vec<_>>()
     };
     Ok(container.iter().enumerate().flat_map(at).collect())
+}
+
+impl Engine {
+    /// Where a container's ports are published while it runs, by the ports inside; with `wanted`
+    /// (`8080`, `53/udp`), where that one is.
+    ///
+    /// # Errors
+    /// When there is no such container, when `wanted` is no port, or is not published.
+    pub fn published_ports(&self, name: &str, wanted: Option<&str>) -> Result<Vec<Port>> {
+        let known = self.container(name)?;
+        let wanted = wanted
+            .map(|text| match parse_exposed(text) {
+                Some((range, protocol)) if range.len() == 1 => Ok((*range.start(), protocol)),
+                _ => Err(Error::new(Kind::Input, format!("invalid port `{text}`"))
+                    .with_hint("write the port inside: `smidge port web 8080/tcp`")),
+            })
+            .transpose()?;
+        let mut ports = match known.state.status {
+            Status::Running => known.state.ports,
+            _ => Vec::new(),
+        };
+        ports.sort_by_key(|port| (port.container_port, port.protocol.to_string()));
+        let Some((number, protocol)) = wanted else {
+            return Ok(ports);
+        };
+        ports.retain(|port| port.container_port == number && port.protocol == protocol);
+        if ports.is_empty() {
+            let name = &known.container.name;
+            let fault = format!("no public port `{number}/{protocol}` published for `{name}`");
+            return Err(Error::new(Kind::NotFound, fault)
+                .with_hint(format!("see what is published: `smidge port {name}`")));
+        }
+        Ok(ports)
+    }
 }
 
 /// Reads a port as an image config has it: `8080`, `8080/udp`, `8000-8002/tcp`.

@@ -62,14 +62,13 @@ impl Filters {
         values.is_empty() || values.iter().any(suits)
     }
 
-    /// Whether all `label` filters (`key` or `key=value`) are met.
+    /// Whether all `label` filters (`key` or `key=value`) are met, and no `label!` filter is.
     pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.values("label")
-            .iter()
-            .all(|wanted| match wanted.split_once('=') {
-                Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-                None => labels.contains_key(wanted),
-            })
+        let has = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+            None => labels.contains_key(wanted),
+        };
+        self.values("label").iter().all(has) && !self.values("label!").iter().any(has)
     }
 
     /// The truth value of a key.

@@ -2,9 +2,10 @@
 
 use clap::Subcommand;
 
+use super::session::{Outcome, Session};
 use super::{
-    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs,
-    prune, ps, pull, push, rm, rmi, run, save, start, stop, tag, wait,
+    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs, port,
+    prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
 };
 
 /// Manage images
@@ -37,13 +38,41 @@ pub(super) enum Container {
     Logs(logs::Args),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Args),
+    Port(port::Args),
     Prune(prune::Containers),
+    Rename(rename::Args),
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
     Run(Box<run::Args>),
     Start(start::Args),
     Stop(stop::Args),
     Wait(wait::Args),
+}
+
+/// Manage volumes
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum Volume {
+    Create(volume::Create),
+    Inspect(volume::Inspect),
+    #[command(visible_alias = "list")]
+    Ls(volume::Ls),
+    Prune(volume::Prune),
+    #[command(visible_alias = "remove")]
+    Rm(volume::Rm),
+}
+
+impl Volume {
+    /// Does what was asked for.
+    pub(super) fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::Create(args) => volume::create(session, &args),
+            Self::Inspect(args) => volume::inspect(session, &args),
+            Self::Ls(args) => volume::ls(session, &args),
+            Self::Prune(args) => volume::prune(session, &args),
+            Self::Rm(args) => volume::rm(session, &args),
+        }
+    }
 }
 
 /// Build, and manage what builds leave for builds to come
@@ -90,7 +119,9 @@ impl From<Container> for Command {
             Container::Kill(args) => Self::Kill(args),
             Container::Logs(args) => Self::Logs(args),
             Container::Ls(args) => Self::Ps(args),
+            Container::Port(args) => Self::Port(args),
             Container::Prune(args) => Self::Prune(args.into()),
+            Container::Rename(args) => Self::Rename(args),
             Container::Rm(args) => Self::Rm(args),
             Container::Run(args) => Self::Run(args),
             Container::Start(args) => Self::Start(args),

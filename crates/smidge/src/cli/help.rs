@@ -8,7 +8,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Containers",
         &[
-            "create", "ps", "logs", "start", "stop", "kill", "wait", "rm",
+            "create", "ps", "logs", "start", "stop", "kill", "wait", "rename", "port", "rm",
         ],
     ),
     (
@@ -28,7 +28,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     (
         "Docker's grouped forms",
-        &["image", "container", "system", "builder"],
+        &["image", "container", "volume", "system", "builder"],
     ),
 ];
 

@@ -9,7 +9,7 @@ use smidge_image::Platform;
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Row};
 
-/// Show everything about an image or a container
+/// Show everything about an image, a container or a volume
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge inspect hello
@@ -40,6 +40,7 @@ pub(super) struct Args {
 pub(super) enum Type {
     Image,
     Container,
+    Volume,
 }
 
 impl Args {
@@ -55,12 +56,24 @@ impl Args {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let _ = args.size;
     let engine = session.engine()?;
+    show(session, &args.names, args.format.as_deref(), &|name| {
+        inspected(&engine, name, args)
+    })
+}
+
+/// Shows what is known of each of several things, as `--format` asks for.
+pub(super) fn show(
+    session: &Session,
+    names: &[String],
+    format: Option<&str>,
+    inspected: &dyn Fn(&str) -> Result<Value, Error>,
+) -> Outcome {
     let mut found = Vec::new();
-    let outcome = super::session::each(&args.names, |name| {
-        found.push(inspected(&engine, name, args)?);
+    let outcome = super::session::each(names, |name| {
+        found.push(inspected(name)?);
         Ok(())
     });
-    let text = match args.format.as_deref() {
+    let text = match format {
         None => pretty(&Value::Array(found)),
         Some("json") => found.iter().map(|value| format!("{value}\n")).collect(),
         Some(format) => {
@@ -78,31 +91,35 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     outcome
 }
 
-/// A container of the name, else an image, as in Docker.
+/// A container of the name, else an image, else a volume, as in Docker.
 fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
     let container = || json(engine.inspect_container(name)?);
     let image = || json(engine.inspect_image_for(name, args.platform.as_ref())?);
+    let volume = || json(engine.inspect_volume(name)?);
     match args.kind {
         // No container is for a platform.
         None if args.platform.is_some() => image(),
         Some(Type::Container) => container(),
         Some(Type::Image) => image(),
+        Some(Type::Volume) => volume(),
         None => match container() {
-            Err(fault) if matches!(fault.kind(), Kind::NotFound | Kind::Input) => {
-                image().map_err(|fault| match fault.kind() {
+            Err(fault) if matches!(fault.kind(), Kind::NotFound | Kind::Input) => image()
+                .or_else(|fault| volume().map_err(|_| fault))
+                .map_err(|fault| match fault.kind() {
                     Kind::NotFound => {
-                        Error::new(Kind::NotFound, format!("no such object: `{name}`"))
-                            .with_hint("what there is: `smidge ps -a` and `smidge images`")
+                        Error::new(Kind::NotFound, format!("no such object: `{name}`")).with_hint(
+                            "what there is: `smidge ps -a`, `smidge images` and `smidge volume ls`",
+                        )
                     }
                     _ => fault,
-                })
-            }
+                }),
             other => other,
         },
     }
 }
 
-fn json(value: impl serde::Serialize) -> Result<Value, Error> {
+/// What is known of a thing, as JSON.
+pub(super) fn json(value: impl serde::Serialize) -> Result<Value, Error> {
     serde_json::to_value(value)
         .map_err(|source| Error::new(Kind::Bug, "cannot describe it").caused_by(source))
 }

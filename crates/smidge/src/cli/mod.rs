@@ -37,6 +37,7 @@ mod logs;
 mod ls;
 mod manifest;
 mod option;
+mod port;
 mod progress;
 mod prompt;
 mod provision;
@@ -45,6 +46,7 @@ mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
 mod rm;
 mod rmi;
 mod run;
@@ -56,6 +58,7 @@ mod stop;
 mod tag;
 mod usage;
 mod version;
+mod volume;
 mod wait;
 
 use std::error::Error as _;
@@ -100,6 +103,8 @@ enum Command {
     Stop(stop::Args),
     Kill(kill::Args),
     Wait(wait::Args),
+    Rename(rename::Args),
+    Port(port::Args),
     Rm(rm::Args),
     Inspect(inspect::Args),
     Images(images::Args),
@@ -127,6 +132,8 @@ enum Command {
     Image(group::Image),
     #[command(subcommand)]
     Container(group::Container),
+    #[command(subcommand)]
+    Volume(group::Volume),
     #[command(subcommand)]
     System(group::System),
     #[command(subcommand, alias = "buildx")]
@@ -227,6 +234,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),
         Command::Wait(args) => wait::run(session, &args),
+        Command::Rename(args) => rename::run(session, &args),
+        Command::Port(args) => port::run(session, &args),
         Command::Rm(args) => rm::run(session, &args),
         Command::Inspect(args) => inspect::run(session, &args),
         Command::Images(args) => images::run(session, &args),
@@ -253,6 +262,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Image(group) => return dispatch(session, group.into()),
         Command::Container(group) => return dispatch(session, group.into()),
         Command::System(group) => return dispatch(session, group.into()),
+        Command::Volume(group) => group.run(session),
         Command::Builder(group::Builder::Build(args)) => build::run(session, &args),
         Command::Builder(group::Builder::Du(args)) => builder::du(session, &args),
         Command::Builder(group::Builder::Prune(args)) => builder::prune(session, &args),

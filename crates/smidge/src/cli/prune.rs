@@ -83,7 +83,7 @@ impl From<Containers> for Args {
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
-    if !args.force && !confirmed(args)? {
+    if !args.force && !confirmed(&doomed(args), args.scope.command())? {
         return Ok(1);
     }
     let engine = session.engine()?;
@@ -115,26 +115,26 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     Ok(0)
 }
 
-/// Asks, where there is somebody to answer.
-fn confirmed(args: &Args) -> Result<bool, Error> {
+/// What would be removed.
+fn doomed(args: &Args) -> String {
     let images = match args.all {
         true => "all images that no container was made from",
         false => "all nameless images",
     };
-    let what = match args.scope {
+    match args.scope {
         Scope::Everything => {
             format!("all ended containers, {images} and what builds have left of no image")
         }
         Scope::Images => images.to_owned(),
         Scope::Containers => "all ended containers".to_owned(),
-    };
+    }
+}
+
+/// Asks, where there is somebody to answer, whether `what` may be removed by `command`.
+pub(super) fn confirmed(what: &str, command: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
-        return Err(
-            Error::new(Kind::Input, format!("this would remove {what}")).with_hint(format!(
-                "say that you mean it: `smidge {} -f`",
-                args.scope.command()
-            )),
-        );
+        return Err(Error::new(Kind::Input, format!("this would remove {what}"))
+            .with_hint(format!("say that you mean it: `smidge {command} -f`")));
     }
     write!(std::io::stderr(), "This will remove {what}. Go on? [y/N] ").map_err(unwritable)?;
     let mut answer = String::new();
