@@ -7,7 +7,9 @@ use crate::fixture::{load_busybox, with_busybox};
 fn containers_get_other_names() {
     with_busybox(|context| {
         context.line("run -d --name web busybox sleep 1000").ok();
-        context.line("run -d --name other --rm busybox sleep 1000").ok();
+        context
+            .line("run -d --name other --rm busybox sleep 1000")
+            .ok();
         assert_eq!(context.line("rename web web-1").ok(), "");
         let names = || {
             let mut names: Vec<_> = context

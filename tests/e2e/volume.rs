@@ -13,7 +13,8 @@ fn volumes_are_made_listed_and_removed() {
     let random = context.line("volume create").ok();
     assert_eq!(random.len(), 64);
 
-    let expected = format!("DRIVER    VOLUME NAME\nlocal     {random}\nlocal     data\nlocal     kept");
+    let expected =
+        format!("DRIVER    VOLUME NAME\nlocal     {random}\nlocal     data\nlocal     kept");
     let sorted = |text: &str| {
         let mut lines: Vec<_> = text.lines().skip(1).map(str::to_owned).collect();
         lines.sort();
@@ -33,13 +34,21 @@ fn volumes_are_made_listed_and_removed() {
     );
     assert_eq!(
         context
-            .smidge(["volume", "ls", "-f", "name=kept", "--format", "{{.Name}} {{.Label \"keep\"}} {{.Scope}}"])
+            .smidge([
+                "volume",
+                "ls",
+                "-f",
+                "name=kept",
+                "--format",
+                "{{.Name}} {{.Label \"keep\"}} {{.Scope}}"
+            ])
             .ok(),
         "kept yes local"
     );
-    context
-        .line("volume ls -f what=x")
-        .says(1, &["invalid filter `what`", "dangling, driver, label, name"]);
+    context.line("volume ls -f what=x").says(
+        1,
+        &["invalid filter `what`", "dangling, driver, label, name"],
+    );
 
     let mountpoint = context
         .smidge(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"])
@@ -91,7 +100,16 @@ fn volumes_that_containers_have_stay() {
         context
             .line("run --name first -v data:/data -v /scratch busybox sh -c")
             .exits(2);
-        let write = ["run", "--name", "web", "-v", "data:/data", "busybox", "sh", "-c"];
+        let write = [
+            "run",
+            "--name",
+            "web",
+            "-v",
+            "data:/data",
+            "busybox",
+            "sh",
+            "-c",
+        ];
         let script = "umask 777; mkdir /data/closed; echo x > /data/closed/file; chown 5:5 /data/closed 2> /dev/null; :";
         context.smidge(write.into_iter().chain([script])).ok();
         context
@@ -104,7 +122,14 @@ fn volumes_that_containers_have_stay() {
         let anonymous = context.line("volume ls -q -f label=com.docker.volume.anonymous");
         assert_eq!(anonymous.ok().len(), 64);
         context.line("rm first web").ok();
-        assert_eq!(context.line("volume ls -q -f dangling=true").ok().lines().count(), 2);
+        assert_eq!(
+            context
+                .line("volume ls -q -f dangling=true")
+                .ok()
+                .lines()
+                .count(),
+            2
+        );
         // Whatever its modes and owners.
         context.line("volume rm data").ok();
         context.line("volume prune -f").ok();

@@ -4,8 +4,8 @@ use clap::Subcommand;
 
 use super::session::{Outcome, Session};
 use super::{
-    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs, port,
-    prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
+    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs,
+    port, prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
 };
 
 /// Manage images
