@@ -49,7 +49,15 @@ fn volumes_are_made_listed_and_removed() {
         1,
         &["invalid filter `what`", "dangling, driver, label, name"],
     );
+}
 
+#[test]
+fn volumes_are_inspected_removed_and_pruned() {
+    let context = Context::new();
+    context.line("volume create data").ok();
+    context.line("volume create --label keep=yes kept").ok();
+    let random = context.line("volume create").ok();
+    let names = |line: &str| context.line(line).ok();
     let mountpoint = context
         .smidge(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"])
         .ok();
