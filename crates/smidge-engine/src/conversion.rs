@@ -148,9 +148,11 @@ impl From<RunError> for Error {
             E::NoProgram { .. } | E::Nul { .. } | E::Unmapped { .. } | E::Time { .. } => {
                 Kind::Input
             }
-            E::MountSource { source, .. } | E::Record { source, .. } | E::IdFile { source, .. } => {
-                Kind::of_io(source)
-            }
+            E::MountSource { source, .. }
+            | E::Device { source, .. }
+            | E::Sysctl { source, .. }
+            | E::Record { source, .. }
+            | E::IdFile { source, .. } => Kind::of_io(source),
             E::PortRefused { .. } => Kind::Denied,
             E::PortInUse { .. } | E::AlreadyRunning { .. } | E::NotRunning { .. } => Kind::Conflict,
             E::Namespaces { .. }

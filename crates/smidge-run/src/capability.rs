@@ -81,6 +81,12 @@ pub fn parse(name: &str) -> Option<u64> {
         .map(|number| 1 << number)
 }
 
+/// The name of a capability by its number, without `CAP_`.
+#[must_use]
+pub fn name(number: u32) -> Option<&'static str> {
+    NAMES.get(usize::try_from(number).ok()?).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,18 @@
 //! The container's `/dev`: the nodes every program expects, its own terminals, shared memory.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::pty::OpenptFlags;
 
 use crate::error::RunError;
 use crate::idmap::IdMap;
-use crate::mount::{self, Depth};
+use crate::isolation::Device;
+use crate::mount::{self, Change, Depth};
 use crate::spec::Spec;
 
 /// Character devices and their numbers (the kernel's `Documentation/admin-guide/devices.txt`).
@@ -63,6 +66,7 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd) -> std::result::Result<Devices,
     let options = [("mode", "1777"), ("size", size.as_str())];
     mount_below(&dev, "shm", "tmpfs", &options, closed).map_err(fault("/dev/shm"))?;
     mount_below(&dev, "mqueue", "mqueue", &[], closed).map_err(fault("/dev/mqueue"))?;
+    add_devices(spec, root)?;
     Ok(Devices { dev, pts })
 }
 
@@ -88,13 +92,35 @@ impl Devices {
     }
 }
 
+/// A node that root makes in a file system opens any device of the host, unless its mount forbids that.
+/// So nodes lie in a mount that nobody can reach, and only those that a container has are shown in its
+/// `/dev`, one by one. In a user namespace the kernel sees to it.
 fn mount_dev(spec: &Spec, root: &OwnedFd) -> Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
-    let dev = mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
+    let nodes = mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
     let point = mount::point(root.as_fd(), "dev", mount::Kind::Directory)?;
+    let locked = spec.id_map == IdMap::None && !spec.insecure;
+    let dev = if locked {
+        let dev = mount::clone(&nodes, "", Depth::Flat)?;
+        let no_devices = Change {
+            no_devices: true,
+            ..Change::default()
+        };
+        mount::change(&dev, no_devices)?;
+        dev
+    } else {
+        rustix::io::fcntl_dupfd_cloexec(&nodes, 0)?
+    };
     mount::attach(&dev, &point, "")?;
     for (name, major, minor) in NODES {
-        make_node(spec, &dev, name, makedev(major, minor))?;
+        if !make_node(spec, &nodes, name, makedev(major, minor))? {
+            make_file(&dev, name)?;
+            let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?;
+            mount::attach(&host, &dev, name)?;
+        } else if locked {
+            let node = mount::clone(&nodes, name, Depth::Flat)?;
+            mount::attach(&node, &dev, name)?;
+        }
     }
     for (target, name) in LINKS {
         rustix::fs::symlinkat(target, &dev, name)?;
@@ -102,18 +128,104 @@ fn mount_dev(spec: &Spec, root: &OwnedFd) -> Result<OwnedFd> {
     Ok(dev)
 }
 
-/// Makes a device; where the kernel forbids that, as in every user namespace, shows the host's.
-fn make_node(spec: &Spec, dev: &OwnedFd, name: &str, number: u64) -> Result<()> {
-    if spec.id_map == IdMap::None {
-        let mode = Mode::from_raw_mode(0o666);
-        match rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, number) {
-            Err(Errno::PERM) => (),
-            made => return made,
+/// Makes a device; `false` where the kernel forbids that, as in every user namespace.
+fn make_node(spec: &Spec, directory: &OwnedFd, name: &str, number: u64) -> Result<bool> {
+    if spec.id_map != IdMap::None {
+        return Ok(false);
+    }
+    let mode = Mode::from_raw_mode(0o666);
+    match rustix::fs::mknodat(directory, name, FileType::CharacterDevice, mode, number) {
+        Err(Errno::PERM) => Ok(false),
+        made => made.map(|()| true),
+    }
+}
+
+/// Whether a character device is one that every container has.
+pub(crate) fn is_harmless(number: (u32, u32)) -> bool {
+    NODES
+        .iter()
+        .any(|(_, major, minor)| (*major, *minor) == number)
+}
+
+/// Shows devices of the host.
+fn add_devices(spec: &Spec, root: &OwnedFd) -> std::result::Result<(), RunError> {
+    for device in &spec.isolation.devices {
+        add_device(spec, root, device).map_err(|errno| RunError::Device {
+            path: device.source.clone(),
+            source: errno.into(),
+        })?;
+    }
+    if spec.isolation.all_devices {
+        for device in all_devices(Path::new("/dev")) {
+            let added = add_device(spec, root, &device);
+            // What the caller may not have, or what has gone meanwhile, is not for the container.
+            match added {
+                Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => (),
+                Err(errno) => {
+                    return Err(RunError::Device {
+                        path: device.source,
+                        source: errno.into(),
+                    });
+                }
+            }
         }
     }
-    make_file(dev, name)?;
-    let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?;
-    mount::attach(&host, dev, name)
+    Ok(())
+}
+
+/// A node of the container's own, so that what becomes of its owner and mode stays inside; the host's
+/// where the kernel lets nobody make one.
+fn add_device(spec: &Spec, root: &OwnedFd, device: &Device) -> Result<()> {
+    let host = rustix::fs::stat(&device.source)?;
+    let file_type = FileType::from_raw_mode(host.st_mode);
+    let own = || -> Result<OwnedFd> {
+        let alone = mount::new("tmpfs", &[], MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+        let mode = Mode::from_raw_mode(host.st_mode & 0o7777);
+        rustix::fs::mknodat(&alone, "device", file_type, mode, host.st_rdev)?;
+        let (user, group) = (host.st_uid, host.st_gid);
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        rustix::fs::chownat(&alone, "device", Some(user), Some(group), AtFlags::empty())?;
+        mount::clone(&alone, "device", Depth::Flat)
+    };
+    let tree = match spec.id_map {
+        IdMap::None => own(),
+        _ => Err(Errno::PERM),
+    };
+    let tree = match tree {
+        Err(Errno::PERM) => mount::clone(CWD, &device.source, Depth::Flat)?,
+        tree => tree?,
+    };
+    let point = mount::point(root.as_fd(), &device.destination, mount::Kind::File)?;
+    mount::attach(&tree, &point, "")
+}
+
+/// Every device below a directory of the host's `/dev`, but for those that a container has of its own.
+fn all_devices(directory: &Path) -> Vec<Device> {
+    const OWN: [&str; 5] = ["pts", "shm", "mqueue", "console", "ptmx"];
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        let is_device = kind.is_char_device() || kind.is_block_device();
+        let top = directory == Path::new("/dev");
+        let own =
+            OWN.iter().any(|own| name == *own) || NODES.iter().any(|(node, ..)| name == *node);
+        if top && own {
+            continue;
+        }
+        if kind.is_dir() {
+            found.extend(all_devices(&path));
+        } else if let Some(destination) = path.to_str().filter(|_| is_device) {
+            found.push(Device {
+                destination: destination.to_owned(),
+                source: path.clone(),
+            });
+        }
+    }
+    found
 }
 
 fn make_file(directory: &OwnedFd, name: &str) -> Result<()> {

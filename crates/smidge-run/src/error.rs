@@ -98,6 +98,28 @@ pub enum RunError {
         #[serde(with = "os_error")]
         source: io::Error,
     },
+    /// The container cannot have a device of the host.
+    #[error("cannot give the container the device `{path}`")]
+    Device {
+        /// The path on the host.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// A setting of the container's namespaces was refused.
+    #[error("cannot set `{name}` to `{value}` in the container")]
+    Sysctl {
+        /// Its name, with dots.
+        name: String,
+        /// The value.
+        value: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
     /// Another step of shutting the program in failed.
     #[error("cannot {step} in the container")]
     Setup {

@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+use rustix::fs::{FileType, Mode};
+use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use rustix::termios::Winsize;
@@ -19,8 +19,8 @@ use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::launch::Stdio;
 use crate::mount::{self, Depth, Kind};
-use crate::spec::{Mount, MountKind, Network, Spec};
-use crate::{identity, kernel, limit, pretend, reaper, root, seccomp, sys};
+use crate::spec::{Network, Spec};
+use crate::{external, identity, kernel, limit, pretend, reaper, root, seccomp, sys};
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
 pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
@@ -49,6 +49,7 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     let terminal = take_stdio(stdio, channel).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
+    let prepared = external::prepare(spec)?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(RunError::setup("own the mounts"))?;
     set_names(spec)?;
@@ -63,7 +64,7 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         cwd,
         devices,
         emulation,
-    } = build_root(spec)?;
+    } = build_root(spec, prepared)?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
@@ -80,8 +81,10 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("let calls be answered"))?;
     }
-    if spec.seccomp && !spec.insecure {
-        seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
+    // A filter of the user's may refuse what the steps below do. Without new privileges it can come last.
+    let late = spec.isolation.profile.is_some() && spec.no_new_privileges;
+    if !late {
+        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     identity::drop_privileges(spec)?;
     // After the identity has changed, which clears it; the launcher may be gone already.
@@ -89,6 +92,9 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         .map_err(RunError::setup("tie the process to its supervisor"))?;
     if !channel.is_connected() {
         sys::exit(137);
+    }
+    if late {
+        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     Ok(program)
 }
@@ -139,6 +145,11 @@ fn set_names(spec: &Spec) -> Result<(), RunError> {
         rustix::system::sethostname(spec.hostname.as_bytes())
             .map_err(RunError::setup("set the host name"))?;
     }
+    let domain = &spec.isolation.domainname;
+    if !domain.is_empty() {
+        rustix::system::setdomainname(domain.as_bytes())
+            .map_err(RunError::setup("set the domain name"))?;
+    }
     if spec.network != Network::Host {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
@@ -159,7 +170,7 @@ struct Interior {
 }
 
 /// Mounts everything and enters it.
-fn build_root(spec: &Spec) -> Result<Interior, RunError> {
+fn build_root(spec: &Spec, prepared: Vec<Option<OwnedFd>>) -> Result<Interior, RunError> {
     let root = root::mount(spec)?;
     let devices = device::mount(spec, &root)?;
     kernel::mount(spec, &root, &devices)?;
@@ -167,8 +178,8 @@ fn build_root(spec: &Spec) -> Result<Interior, RunError> {
         Some(emulator) => Emulation::prepare(emulator, spec, root.as_fd())?,
         None => None,
     };
-    for mount in &spec.mounts {
-        bring_in(mount, root.as_fd())?;
+    for (mount, prepared) in spec.mounts.iter().zip(prepared) {
+        external::bring_in(spec, mount, prepared, root.as_fd())?;
     }
     let cwd = mount::point(root.as_fd(), &spec.cwd, Kind::Directory)
         .map_err(|errno| working_directory(spec, errno))?;
@@ -182,41 +193,6 @@ fn build_root(spec: &Spec) -> Result<Interior, RunError> {
         devices,
         emulation,
     })
-}
-
-fn bring_in(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), RunError> {
-    let fault = |errno: rustix::io::Errno| RunError::Mount {
-        destination: mount.destination.clone(),
-        source: errno.into(),
-    };
-    let tree = match mount.kind {
-        MountKind::Bind => mount::clone(CWD, &mount.source, Depth::Recursive).map_err(|errno| {
-            RunError::MountSource {
-                path: mount.source.clone(),
-                source: errno.into(),
-            }
-        })?,
-        MountKind::Tmpfs { size, mode } => new_tmpfs(size, mode).map_err(fault)?,
-    };
-    if mount.read_only {
-        mount::make_read_only(&tree, Depth::Recursive).map_err(fault)?;
-    }
-    let kind = Kind::of(&tree).map_err(fault)?;
-    let point = mount::point(root, &mount.destination, kind).map_err(fault)?;
-    mount::attach(&tree, &point, "").map_err(fault)
-}
-
-fn new_tmpfs(size: Option<u64>, mode: u32) -> rustix::io::Result<OwnedFd> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mode = format!("{mode:o}");
-    let size = size.map(|bytes| bytes.to_string());
-    let mut options = vec![("mode", mode.as_str())];
-    if let Some(size) = &size {
-        options.push(("size", size));
-    }
-    mount::new("tmpfs", &options, attributes)
 }
 
 /// Makes the program's terminal, its streams, and it the session's.

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -42,8 +42,9 @@ const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<(), RunError> {
     let proc = mount_proc(root).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
+    set_sysctls(spec, &proc)?;
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
-    if spec.insecure {
+    if spec.insecure || spec.isolation.unmasked {
         return Ok(());
     }
     let mut empty = EmptyDirectory::default();
@@ -53,6 +54,7 @@ pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<()
     for path in HIDDEN_SYS {
         cover(&sys, path, |_| empty.mount()).map_err(fault(path))?;
     }
+    hide_throttling(&sys, &mut empty).map_err(fault("/sys"))?;
     for path in HIDDEN_FILES {
         cover(&proc, path, |_| devices.null()).map_err(fault(path))?;
     }
@@ -141,6 +143,47 @@ fn set_network_defaults(spec: &Spec, proc: &OwnedFd) {
             let _ = rustix::io::write(&file, value.as_bytes());
         }
     }
+}
+
+/// Settings that were asked for. They are found below the new `/proc` itself, wherever links or mounts
+/// lead (CVE-2025-52881).
+fn set_sysctls(spec: &Spec, proc: &OwnedFd) -> Result<(), RunError> {
+    for (name, value) in &spec.isolation.sysctls {
+        let path = format!("sys/{}", name.replace('.', "/"));
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        rustix::fs::openat2(proc, path, flags, Mode::empty(), inside)
+            .and_then(|file| rustix::io::write(&file, value.as_bytes()))
+            .map_err(|errno| RunError::Sysctl {
+                name: name.clone(),
+                value: value.clone(),
+                source: errno.into(),
+            })?;
+    }
+    Ok(())
+}
+
+/// Hides how the processors were throttled, which tells what their neighbours do, where the first
+/// one tells it.
+fn hide_throttling(sys: &OwnedFd, empty: &mut EmptyDirectory) -> rustix::io::Result<()> {
+    for number in 0.. {
+        let cpu = format!("devices/system/cpu/cpu{number}");
+        let path = format!("{cpu}/thermal_throttle");
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(sys, path, flags, Mode::empty()) {
+            Ok(place) => mount::attach(&empty.mount()?, &place, "")?,
+            Err(Errno::NOENT) if number == 0 => break,
+            // One that is switched off has none; after the last one there is nothing.
+            Err(Errno::NOENT) => {
+                match rustix::fs::accessat(sys, cpu, Access::EXISTS, AtFlags::empty()) {
+                    Ok(()) => (),
+                    Err(_) => break,
+                }
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 fn fault(path: &str) -> impl FnOnce(Errno) -> RunError {

@@ -16,10 +16,12 @@ mod device;
 mod emulator;
 mod error;
 mod executable;
+mod external;
 mod frame;
 mod identity;
 mod idmap;
 mod inside;
+mod isolation;
 mod keeper;
 mod kernel;
 mod launch;
@@ -46,15 +48,19 @@ mod terminal;
 
 pub use error::RunError;
 pub use idmap::{IdMap, Range};
+pub use isolation::{Device, Isolation};
 pub use launch::{Launched, Stdio, launch};
 pub use limit::{Limit, LimitedResource};
 pub use pretend::Pretence;
 pub use removal::remove_tree;
+pub use seccomp::Profile;
 pub use session::{Attach, Ended, Started, attach};
 pub use signal::{signal_name, signal_number};
 pub use skeleton::make_skeleton;
 pub use spawner::{Finished, Running, Spawner, Streams};
-pub use spec::{Emulator, Mount, MountKind, Network, Port, Protocol, Spec, User};
+pub use spec::{
+    Allowed, Emulator, Manner, Mount, MountKind, Network, Port, Propagation, Protocol, Spec, User,
+};
 pub use state::{State, Status, signal, wait};
 pub use supervisor::start;
 pub use sys::fail_at_file_size_limit;

@@ -9,8 +9,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::sys;
@@ -60,7 +60,38 @@ pub(crate) enum Depth {
 
 /// Adds the read-only attribute.
 pub(crate) fn make_read_only(mount: &OwnedFd, depth: Depth) -> Result<()> {
-    sys::set_mount_read_only(mount.as_fd(), depth == Depth::Recursive)
+    let change = Change {
+        read_only: true,
+        recursive: depth == Depth::Recursive,
+        ..Change::default()
+    };
+    self::change(mount, change)
+}
+
+/// What becomes of a mount that is there. Attributes are only added, so flags that a user namespace may
+/// not clear stay (`mount_setattr(2)`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    /// It becomes read-only.
+    pub(crate) read_only: bool,
+    /// No device opens in it.
+    pub(crate) no_devices: bool,
+    /// It follows its source and no longer the other way round.
+    pub(crate) slave: bool,
+    /// Mounts below it are meant, too.
+    pub(crate) recursive: bool,
+}
+
+/// Changes a mount.
+pub(crate) fn change(mount: impl AsFd, change: Change) -> Result<()> {
+    let mut added = MountAttrFlags::empty();
+    added.set(MountAttrFlags::MOUNT_ATTR_RDONLY, change.read_only);
+    added.set(MountAttrFlags::MOUNT_ATTR_NODEV, change.no_devices);
+    let propagation = match change.slave {
+        true => MountPropagationFlags::DOWNSTREAM,
+        false => MountPropagationFlags::empty(),
+    };
+    sys::change_mount(mount.as_fd(), added, propagation, change.recursive)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
@@ -78,17 +109,6 @@ pub(crate) enum Kind {
     Directory,
     /// Anything else.
     File,
-}
-
-impl Kind {
-    /// What a mount has at its root.
-    pub(crate) fn of(mount: &OwnedFd) -> Result<Self> {
-        let mode = rustix::fs::fstat(mount)?.st_mode;
-        Ok(match FileType::from_raw_mode(mode) {
-            FileType::Directory => Self::Directory,
-            _ => Self::File,
-        })
-    }
 }
 
 /// The container's path `path`, found below `root` as the container will see it, and made where it

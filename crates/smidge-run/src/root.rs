@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::error::RunError;
 use crate::idmap::IdMap;
-use crate::mount::{self, Depth};
+use crate::mount::{self, Change, Depth};
 use crate::spec::Spec;
 
 /// Mounts the root file system over the namespace's own `/`, where nothing else can be in its way:
@@ -23,6 +23,13 @@ pub(crate) fn mount(spec: &Spec) -> Result<OwnedFd, RunError> {
     make_directory(&upper, 0o755)?;
     if spec.layers.is_empty() {
         let root = mount::clone(CWD, &upper, Depth::Flat).map_err(fault(&upper, "clone it"))?;
+        if !attributes(spec).is_empty() {
+            let no_devices = Change {
+                no_devices: true,
+                ..Change::default()
+            };
+            mount::change(&root, no_devices).map_err(fault(&upper, "lock it"))?;
+        }
         mount::attach(&root, CWD, "/").map_err(fault(&upper, "attach it"))?;
         return Ok(root);
     }
@@ -89,16 +96,20 @@ fn overlay(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, Fault> {
             fsconfig_set_string(&context, *name, *value)?;
         }
         fsconfig_create(&context)?;
-        fsmount(
-            &context,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::empty(),
-        )
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(spec))
     };
     create().map_err(|errno| Fault {
         errno,
         step: format!("create the overlay{}", message(context.as_fd())),
     })
+}
+
+/// A node that root makes opens no device of the host; in a user namespace none does anyway.
+fn attributes(spec: &Spec) -> MountAttrFlags {
+    let mut attributes = MountAttrFlags::empty();
+    let locked = spec.id_map == IdMap::None && !spec.insecure;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, locked);
+    attributes
 }
 
 /// In a user namespace overlayfs keeps its notes in `user.` attributes. A container that is thrown
@@ -159,7 +170,10 @@ fn classic_overlay(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, Ru
         "overlay",
         &target,
         "overlay",
-        MountFlags::empty(),
+        match attributes(spec).is_empty() {
+            true => MountFlags::empty(),
+            false => MountFlags::NODEV,
+        },
         &*options,
     )
     .map_err(fault(&spec.dir, "mount the overlay"))?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::idmap::IdMap;
+use crate::isolation::Isolation;
 use crate::limit::Limit;
 
 /// Everything that the sandbox has to know to start one container.
@@ -73,6 +74,9 @@ pub struct Spec {
     /// filter, nothing of `/proc` and `/sys` hidden or read-only (`RUN --security=insecure`).
     #[serde(default)]
     pub insecure: bool,
+    /// What else differs from how containers are shut in by default.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
 }
 
 /// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.
@@ -104,7 +108,7 @@ pub struct User {
 /// Something mounted over the container's root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// The file or directory on the host; not used by a [`MountKind::Tmpfs`].
+    /// The file or directory on the host; used by a [`MountKind::Bind`] alone.
     pub source: PathBuf,
     /// Where it appears inside; made if missing. Symbolic links are followed inside the container's root.
     pub destination: String,
@@ -112,6 +116,35 @@ pub struct Mount {
     pub read_only: bool,
     /// What is mounted.
     pub kind: MountKind,
+    /// How it is mounted, where that is not as usual.
+    #[serde(default, skip_serializing_if = "Manner::is_usual")]
+    pub manner: Manner,
+}
+
+impl Mount {
+    /// A file or directory of the host.
+    #[must_use]
+    pub fn bind(source: PathBuf, destination: String, read_only: bool) -> Self {
+        Self {
+            source,
+            destination,
+            read_only,
+            kind: MountKind::Bind,
+            manner: Manner::default(),
+        }
+    }
+
+    /// An empty file system in memory; `size` in bytes.
+    #[must_use]
+    pub fn tmpfs(destination: String, size: Option<u64>, mode: u32) -> Self {
+        Self {
+            source: PathBuf::new(),
+            destination,
+            read_only: false,
+            kind: MountKind::Tmpfs { size, mode },
+            manner: Manner::default(),
+        }
+    }
 }
 
 /// What a [`Mount`] brings in.
@@ -127,6 +160,58 @@ pub enum MountKind {
         /// The permission bits of its root.
         mode: u32,
     },
+    /// Directories that are joined as layers are, top-most first; it cannot be written to.
+    Layers(Vec<PathBuf>),
+}
+
+/// How a [`Mount`] is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manner {
+    /// The part of the source that is shown: a path that is followed inside of it, links included.
+    pub subpath: String,
+    /// Whether what is mounted below the source stays out.
+    pub flat: bool,
+    /// Whether what is mounted below a read-only source can be written to.
+    pub writable_below: bool,
+    /// Whether mounts that are made later, there or inside, appear on the other side.
+    pub propagation: Propagation,
+    /// What a file system in memory allows, though usually none does.
+    pub allowed: Vec<Allowed>,
+    /// Further settings of a file system in memory (`tmpfs(5)`).
+    pub settings: Vec<(String, String)>,
+}
+
+impl Manner {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Something that a file system in memory may allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Allowed {
+    /// Programs.
+    Exec,
+    /// Set-user-ID bits.
+    Suid,
+    /// Devices.
+    Dev,
+}
+
+/// Whether mounts that are made later below a source or below its mount appear on the other side
+/// (`mount_namespaces(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// On no side.
+    #[default]
+    Private,
+    /// Those of the host appear inside.
+    Slave,
+    /// On both sides.
+    Shared,
 }
 
 /// Which network a container sees.

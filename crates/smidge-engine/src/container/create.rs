@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Digest, Empty, Platform, RunConfig, Tree};
-use smidge_run::{Emulator, IdMap, Mount, MountKind, Network, Port, Spec, State, capability};
+use smidge_run::{Emulator, IdMap, Mount, Network, Port, Spec, State, capability};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -281,26 +281,18 @@ impl Engine {
     fn spec(&self, draft: &Draft<'_>, id: &str, hostname: &str, mounts: &[MountPoint]) -> Spec {
         let request = draft.request;
         let dir = self.store.root().join("containers").join(id);
-        let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| Mount {
-            source: dir.join("etc").join(name),
-            destination: format!("/etc/{name}"),
-            read_only: false,
-            kind: MountKind::Bind,
+        let supplied = ["hosts", "hostname", "resolv.conf"]
+            .map(|name| Mount::bind(dir.join("etc").join(name), format!("/etc/{name}"), false));
+        let volumes = mounts.iter().map(|mount| {
+            Mount::bind(
+                mount.source.clone(),
+                mount.destination.clone(),
+                mount.read_only,
+            )
         });
-        let volumes = mounts.iter().map(|mount| Mount {
-            source: mount.source.clone(),
-            destination: mount.destination.clone(),
-            read_only: mount.read_only,
-            kind: MountKind::Bind,
-        });
-        let tmpfs = request.tmpfs.iter().map(|option| Mount {
-            source: PathBuf::new(),
-            destination: option.split(':').next().unwrap_or(option).to_owned(),
-            read_only: false,
-            kind: MountKind::Tmpfs {
-                size: None,
-                mode: 0o1777,
-            },
+        let tmpfs = request.tmpfs.iter().map(|option| {
+            let destination = option.split(':').next().unwrap_or(option);
+            Mount::tmpfs(destination.to_owned(), None, 0o1777)
         });
         Spec {
             id: id.to_owned(),
@@ -332,6 +324,7 @@ impl Engine {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            isolation: smidge_run::Isolation::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The system call numbers of one architecture.
 
+use super::code::Section;
 use super::rule::{Action, DENY, UNKNOWN};
 use super::table::CALLS;
 
@@ -12,6 +13,8 @@ pub(super) struct Abi {
     pub(super) extra_bit: u32,
     /// For each number, the place of its rule in [`CALLS`], counted from 1; 0 if it is not named.
     rules: [u8; NUMBERS],
+    /// Its column in the table.
+    pub(super) column: usize,
     /// Actions for numbers outside the table: first number, one past the last, which of them to deny.
     beyond: &'static [(u32, u32, &'static [u32])],
 }
@@ -33,6 +36,7 @@ pub(super) static NATIVE: Abi = Abi {
     // cannot reach. Allowed are all of these but `kexec_load` and `move_pages`.
     extra_bit: 0x4000_0000,
     rules: rules(COLUMNS[0]),
+    column: COLUMNS[0],
     beyond: &[(512, 548, &[528, 533])],
 };
 #[cfg(target_arch = "aarch64")]
@@ -40,6 +44,7 @@ pub(super) static NATIVE: Abi = Abi {
     architecture: 0xc000_00b7,
     extra_bit: 0,
     rules: rules(COLUMNS[0]),
+    column: COLUMNS[0],
     beyond: &[],
 };
 
@@ -49,6 +54,7 @@ pub(super) static COMPATIBLE: Abi = Abi {
     architecture: 0x4000_0003,
     extra_bit: 0,
     rules: rules(COLUMNS[1]),
+    column: COLUMNS[1],
     beyond: &[],
 };
 #[cfg(target_arch = "aarch64")]
@@ -56,11 +62,21 @@ pub(super) static COMPATIBLE: Abi = Abi {
     architecture: 0x4000_0028,
     extra_bit: 0,
     rules: rules(COLUMNS[1]),
+    column: COLUMNS[1],
     // Arm's own: `breakpoint`, `cacheflush`, `set_tls`.
     beyond: &[(0xf_0001, 0xf_0003, &[]), (0xf_0005, 0xf_0006, &[])],
 };
 
 impl Abi {
+    /// What is decided about its calls.
+    pub(super) fn section(&self, ranges: Vec<(u32, Action)>) -> Section {
+        Section {
+            architecture: self.architecture,
+            extra_bit: self.extra_bit,
+            ranges,
+        }
+    }
+
     /// The numbers' actions as ranges, each up to the next one's start; the first starts at 0.
     pub(super) fn ranges(&self, capabilities: u64) -> Vec<(u32, Action)> {
         let mut ranges: Vec<(u32, Action)> = Vec::with_capacity(128);

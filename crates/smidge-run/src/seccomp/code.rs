@@ -3,8 +3,7 @@
 //! All jumps lead forward, so the code is written from its end to its start: where a jump leads is
 //! known when it is written, and whatever has the same end shares it.
 
-use super::abi::Abi;
-use super::rule::{Action, DENY};
+use super::rule::{Action, Case, Comparison, Condition, DENY};
 use crate::sys::Instruction;
 
 /// Opcodes of `linux/bpf_common.h`.
@@ -12,6 +11,7 @@ const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
+const IF_GREATER: u16 = 0x25;
 const IF_AT_LEAST: u16 = 0x35;
 const IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
@@ -28,12 +28,25 @@ const ERROR: u32 = 0x0005_0000;
 const NOTIFY: u32 = 0x7fc0_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
+/// What is decided about one architecture's calls.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As in [`Abi`](super::abi::Abi).
+    pub(super) architecture: u32,
+    /// As there.
+    pub(super) extra_bit: u32,
+    /// Actions by numbers, each up to the next one's start; the first starts at 0.
+    pub(super) ranges: Vec<(u32, Action)>,
+}
+
 /// Code that is being written, the last instruction first.
 #[derive(Debug, Default)]
 pub(super) struct Code {
     reversed: Vec<Instruction>,
     /// Where an action is taken that has been written already.
     actions: Vec<(Action, Place)>,
+    /// What [`Action::Cases`] numbers: the cases, and what is returned if there is none.
+    cases: Vec<(Vec<Case>, u32)>,
 }
 
 /// An instruction, by its distance from the end.
@@ -41,13 +54,17 @@ pub(super) struct Code {
 struct Place(usize);
 
 impl Code {
-    /// The whole program. A call that no architecture claims has no business here.
-    pub(super) fn program(abis: &[(&Abi, Vec<(u32, Action)>)]) -> Vec<Instruction> {
-        let mut code = Self::default();
+    /// The whole program. A call that no architecture claims has no business here. `cases` is what
+    /// [`Action::Cases`] numbers: cases, and what is returned if none fits.
+    pub(super) fn program(sections: &[Section], cases: Vec<(Vec<Case>, u32)>) -> Vec<Instruction> {
+        let mut code = Self {
+            cases,
+            ..Self::default()
+        };
         let mut next = code.statement(RETURN, KILL);
-        for (abi, ranges) in abis {
-            let claimed = code.calls(abi, ranges);
-            next = code.branch(IF_EQUAL, abi.architecture, claimed, next);
+        for section in sections {
+            let claimed = code.calls(section);
+            next = code.branch(IF_EQUAL, section.architecture, claimed, next);
         }
         code.statement(LOAD, ARCHITECTURE);
         code.reversed.reverse();
@@ -55,12 +72,12 @@ impl Code {
     }
 
     /// Decides about one architecture's calls.
-    fn calls(&mut self, abi: &Abi, ranges: &[(u32, Action)]) -> Place {
-        let search = self.search(ranges);
-        if abi.extra_bit != 0 {
+    fn calls(&mut self, section: &Section) -> Place {
+        let search = self.search(&section.ranges);
+        if section.extra_bit != 0 {
             let search = self.jump_if_far(search);
-            let strip = self.statement(AND, !abi.extra_bit);
-            self.branch(IF_AT_LEAST, abi.extra_bit, strip, search);
+            let strip = self.statement(AND, !section.extra_bit);
+            self.branch(IF_AT_LEAST, section.extra_bit, strip, search);
         } else {
             self.jump_if_far(search);
         }
@@ -105,6 +122,8 @@ impl Code {
                 self.branch(IF_ANY_BIT, bits, notify, allow);
                 self.statement(LOAD, ARGUMENT_LOW + 8 * argument)
             }
+            Action::Return(value) => self.statement(RETURN, value),
+            Action::Cases(number) => self.decide(number),
             Action::WithoutBits(bits) => {
                 let (deny, allow) = (self.take(DENY), self.take(Action::Allow));
                 self.branch(IF_ANY_BIT, bits, deny, allow);
@@ -113,6 +132,53 @@ impl Code {
         };
         self.actions.push((action, place));
         place
+    }
+
+    /// Goes through cases, the first of which that fits decides.
+    fn decide(&mut self, number: usize) -> Place {
+        let (cases, otherwise) = self.cases.get(number).cloned().unwrap_or_default();
+        let mut next = self.take(Action::Return(otherwise));
+        next = self.jump_if_far(next);
+        for case in cases.iter().rev() {
+            let fits = self.take(Action::Return(case.value));
+            let mut then = fits;
+            for condition in case.conditions.iter().rev() {
+                then = self.check(*condition, then, next);
+            }
+            next = self.jump_if_far(then);
+        }
+        next
+    }
+
+    /// Compares all 64 bits of an argument.
+    fn check(&mut self, condition: Condition, fits: Place, otherwise: Place) -> Place {
+        let (yes, no) = match condition.negated {
+            false => (fits, otherwise),
+            true => (otherwise, fits),
+        };
+        let half = |value: u64| (value as u32, (value >> 32) as u32);
+        let ((low, high), (low_mask, high_mask)) = (half(condition.value), half(condition.mask));
+        let at = 8 * condition.argument;
+        let compare = match condition.comparison {
+            Comparison::Equal => IF_EQUAL,
+            Comparison::AtLeast => IF_AT_LEAST,
+            Comparison::Greater => IF_GREATER,
+        };
+        self.branch(compare, low, yes, no);
+        let load = self.load(ARGUMENT_LOW + at, low_mask);
+        let same = self.branch(IF_EQUAL, high, load, no);
+        if condition.comparison != Comparison::Equal {
+            self.branch(IF_GREATER, high, yes, same);
+        }
+        self.load(ARGUMENT_HIGH + at, high_mask)
+    }
+
+    /// Loads a part of an argument, as far as its bits count.
+    fn load(&mut self, place: u32, mask: u32) -> Place {
+        if mask != u32::MAX {
+            self.statement(AND, mask);
+        }
+        self.statement(LOAD, place)
     }
 
     /// Writes an instruction that what was written last follows.

@@ -5,6 +5,7 @@
 //! rule    what a rule comes to for a set of capabilities
 //! abi     the numbers of one architecture as ranges with the same action
 //! code    the ranges as a search tree in BPF
+//! profile a filter of the user's, in the words of Docker's and OCI's profiles
 //! ```
 //!
 //! A tree of ranges takes an instruction a range and about eight steps a call, where a list of
@@ -12,30 +13,42 @@
 
 mod abi;
 mod code;
+mod profile;
 mod rule;
 mod table;
 
 use self::code::Code;
+pub use self::profile::Profile;
 pub(crate) use self::rule::Action;
+use crate::spec::Spec;
 use crate::sys::{self, Instruction};
 
-/// Installs the filter that a program with these capabilities gets.
-pub(crate) fn install(capabilities: u64) -> std::io::Result<()> {
-    sys::install_filter(&filter(capabilities))
+/// Installs the filter that the spec asks for, if it asks for one.
+pub(crate) fn install(spec: &Spec) -> std::io::Result<()> {
+    if !spec.seccomp || spec.insecure {
+        return Ok(());
+    }
+    sys::install_filter(&match &spec.isolation.profile {
+        Some(profile) => profile.filter(spec.capabilities),
+        None => filter(spec.capabilities),
+    })
 }
 
 /// A filter for this machine's own calls, by ranges of their numbers, each up to the next one's start;
 /// the first starts at 0. It lets programs of other kinds do what they like.
 pub(crate) fn native(ranges: Vec<(u32, Action)>) -> Vec<Instruction> {
-    Code::program(&[
-        (&abi::COMPATIBLE, vec![(0, Action::Allow)]),
-        (&abi::NATIVE, ranges),
-    ])
+    let compatible = vec![(0, Action::Allow)];
+    let sections = [
+        abi::COMPATIBLE.section(compatible),
+        abi::NATIVE.section(ranges),
+    ];
+    Code::program(&sections, Vec::new())
 }
 
 fn filter(capabilities: u64) -> Vec<Instruction> {
     let abis = [&abi::COMPATIBLE, &abi::NATIVE];
-    Code::program(&abis.map(|abi| (abi, abi.ranges(capabilities))))
+    let sections = abis.map(|abi| abi.section(abi.ranges(capabilities)));
+    Code::program(&sections, Vec::new())
 }
 
 #[cfg(test)]

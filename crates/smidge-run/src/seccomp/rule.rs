@@ -36,6 +36,45 @@ pub(crate) enum Action {
     /// Lets another process answer it if its argument at the first number, counted from 0, has one of
     /// the bits.
     NotifyOnBits(u32, u32),
+    /// Returns what a filter returns (`seccomp(2)`).
+    Return(u32),
+    /// Goes through the cases with this number, in the order in which they were given.
+    Cases(usize),
+}
+
+/// What a filter returns if some arguments are as they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    /// What has to be so, all of it.
+    pub(super) conditions: Vec<Condition>,
+    /// What the filter returns then.
+    pub(super) value: u32,
+}
+
+/// What one argument of a call should be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// Which argument, from 0.
+    pub(super) argument: u32,
+    /// The bits that count.
+    pub(super) mask: u64,
+    /// How these bits compare with the value.
+    pub(super) comparison: Comparison,
+    /// The value.
+    pub(super) value: u64,
+    /// Whether it is the other way round.
+    pub(super) negated: bool,
+}
+
+/// How two numbers without signs compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// They are the same.
+    Equal,
+    /// The argument is not the smaller one.
+    AtLeast,
+    /// The argument is the greater one.
+    Greater,
 }
 
 /// Refused as the profile refuses by default.

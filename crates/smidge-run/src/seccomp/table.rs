@@ -3,7 +3,8 @@
 //! From `seccomp/default.json` of github.com/moby/profiles as of 2026; the numbers are the kernel's
 //! (`asm/unistd*.h`), `NO` where an ABI lacks the call. Calls that are not named here are refused.
 //!
-//! Only constants are made of this table: neither it nor the names end up in the binary.
+//! The default filter needs only constants that are made of this table; the names are for profiles of
+//! the user's.
 
 use rustix::thread::CapabilitySet;
 
@@ -474,4 +475,63 @@ pub(super) const CALLS: &[(Rule, &[Call])] = &[
         ("set_mempolicy", [238, 276, 237, 321]),
         ("set_mempolicy_home_node", [450, 450, 450, 450]),
     ]),
+];
+
+/// The calls that the default profile does not name, for profiles that do.
+#[rustfmt::skip]
+pub(super) const OTHERS: &[Call] = &[
+    ("_sysctl", [156, 149, NO, 149]),
+    ("add_key", [248, 286, 217, 309]),
+    ("afs_syscall", [183, 137, NO, NO]),
+    ("bdflush", [NO, 134, NO, 134]),
+    ("break", [NO, 17, NO, NO]),
+    ("ftime", [NO, 35, NO, NO]),
+    ("getpmsg", [181, 188, NO, NO]),
+    ("gtty", [NO, 32, NO, NO]),
+    ("idle", [NO, 112, NO, NO]),
+    ("io_uring_enter", [426, 426, 426, 426]),
+    ("io_uring_register", [427, 427, 427, 427]),
+    ("io_uring_setup", [425, 425, 425, 425]),
+    ("kexec_file_load", [320, NO, 294, 401]),
+    ("kexec_load", [246, 283, 104, 347]),
+    ("keyctl", [250, 288, 219, 311]),
+    ("lock", [NO, 53, NO, NO]),
+    ("migrate_pages", [256, 294, 238, 400]),
+    ("move_pages", [279, 317, 239, 344]),
+    ("mpx", [NO, 56, NO, NO]),
+    ("nfsservctl", [180, 169, 42, 169]),
+    ("nice", [NO, 34, NO, 34]),
+    ("oldfstat", [NO, 28, NO, NO]),
+    ("oldlstat", [NO, 84, NO, NO]),
+    ("oldolduname", [NO, 59, NO, NO]),
+    ("oldstat", [NO, 18, NO, NO]),
+    ("olduname", [NO, 109, NO, NO]),
+    ("pciconfig_iobase", [NO, NO, NO, 271]),
+    ("pciconfig_read", [NO, NO, NO, 272]),
+    ("pciconfig_write", [NO, NO, NO, 273]),
+    ("pivot_root", [155, 217, 41, 218]),
+    ("prof", [NO, 44, NO, NO]),
+    ("profil", [NO, 98, NO, NO]),
+    ("putpmsg", [182, 189, NO, NO]),
+    ("readdir", [NO, 89, NO, NO]),
+    ("request_key", [249, 287, 218, 310]),
+    ("security", [185, NO, NO, NO]),
+    ("sgetmask", [NO, 68, NO, NO]),
+    ("sigaction", [NO, 67, NO, 67]),
+    ("signal", [NO, 48, NO, NO]),
+    ("sigpending", [NO, 73, NO, 73]),
+    ("sigsuspend", [NO, 72, NO, 72]),
+    ("ssetmask", [NO, 69, NO, NO]),
+    ("stty", [NO, 31, NO, NO]),
+    ("swapoff", [168, 115, 225, 115]),
+    ("swapon", [167, 87, 224, 87]),
+    ("sysfs", [139, 135, NO, 135]),
+    ("tuxcall", [184, NO, NO, NO]),
+    ("ulimit", [NO, 58, NO, NO]),
+    ("uselib", [134, 86, NO, 86]),
+    ("userfaultfd", [323, 374, 282, 388]),
+    ("ustat", [136, 62, NO, 62]),
+    ("vm86", [NO, 166, NO, NO]),
+    ("vm86old", [NO, 113, NO, NO]),
+    ("vserver", [236, 273, NO, 313]),
 ];

@@ -5,7 +5,7 @@ use rustix::thread::CapabilitySet;
 use super::abi::{Abi, COMPATIBLE, NATIVE};
 use super::rule::Rule;
 use super::table::CALLS;
-use super::{Instruction, filter};
+use super::{Instruction, Profile, filter};
 use crate::capability;
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -40,12 +40,16 @@ fn execute(program: &[Instruction], call: Call) -> (u32, usize) {
                     4 => call.architecture,
                     16 => call.argument as u32,
                     20 => (call.argument >> 32) as u32,
+                    // Every call has the number 7 for its second argument.
+                    24 => 7,
+                    28 => 0,
                     other => panic!("load from {other}"),
                 }
             }
             0x54 => accumulator &= operand,
             0x05 => at += operand as usize,
             0x15 => branch(accumulator == operand),
+            0x25 => branch(accumulator > operand),
             0x35 => branch(accumulator >= operand),
             0x45 => branch(accumulator & operand != 0),
             0x06 => return (operand, steps),
@@ -266,5 +270,172 @@ fn the_table_has_the_kernels_numbers() {
         "swapon",
     ] {
         assert_eq!(number(name), None, "{name}");
+    }
+}
+
+/// The default profile, as Docker writes it.
+fn dockers_words() -> String {
+    let names = |calls: &[super::table::Call]| -> Vec<String> {
+        calls.iter().map(|(name, _)| (*name).to_owned()).collect()
+    };
+    let allow = |names: &[String], args: serde_json::Value, caps: &[&str]| {
+        serde_json::json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": args,
+            "includes": {"caps": caps}})
+    };
+    let equal = |value: u64| serde_json::json!([{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]);
+    let none = serde_json::Value::Null;
+    let admin = ["CAP_SYS_ADMIN"];
+    let mut rules = Vec::new();
+    for (rule, calls) in CALLS {
+        let names = names(calls);
+        match rule {
+            Rule::Always => rules.push(allow(&names, none.clone(), &[])),
+            Rule::Capability(any) => {
+                let holders = (0..41).filter(|number| any & (1 << number) != 0);
+                for number in holders {
+                    let name = capability::name(number).unwrap();
+                    rules.push(allow(&names, none.clone(), &[name]));
+                }
+            }
+            Rule::Socket => {
+                let less = serde_json::json!([{"index": 0, "value": 12, "op": "SCMP_CMP_LT"}]);
+                rules.push(allow(&names, less, &[]));
+                let more =
+                    (13..46).filter(|family| ![19, 20, 23, 25, 34, 37, 38, 40].contains(family));
+                rules.extend(more.map(|family| allow(&names, equal(family), &[])));
+            }
+            Rule::Personality => {
+                let known = [0, 8, 0x20000, 0x20008, 0xffff_ffff];
+                rules.extend(known.map(|persona| allow(&names, equal(persona), &[])));
+            }
+            Rule::Clone => {
+                rules.push(allow(&names, none.clone(), &admin));
+                rules.push(
+                    serde_json::json!({"names": names, "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 0, "value": 0x7e02_0000, "valueTwo": 0,
+                        "op": "SCMP_CMP_MASKED_EQ"}],
+                    "excludes": {"caps": admin, "arches": ["s390x"]}}),
+                );
+            }
+            Rule::Clone3 => {
+                rules.push(allow(&names, none.clone(), &admin));
+                rules.push(
+                    serde_json::json!({"names": names, "action": "SCMP_ACT_ERRNO",
+                    "errnoRet": 38, "excludes": {"caps": admin}}),
+                );
+            }
+        }
+    }
+    serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": rules,
+    "archMap": [
+        {"architecture": "SCMP_ARCH_X86_64",
+            "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]},
+        {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
+    ]})
+    .to_string()
+}
+
+#[test]
+fn dockers_profile_as_a_file_does_what_the_default_does() {
+    let profile = Profile::parse(&dockers_words()).unwrap();
+    let column = usize::from(!cfg!(target_arch = "x86_64")) * 2;
+    for capabilities in [0, capability::DEFAULT, capability::ALL, 1 << 21] {
+        let program = profile.filter(capabilities);
+        for (abi, column) in [(&NATIVE, column), (&COMPATIBLE, column + 1)] {
+            for number in 0..467 {
+                for argument in ARGUMENTS {
+                    let call = Call {
+                        number,
+                        architecture: abi.architecture,
+                        argument,
+                    };
+                    let expected = model(column, capabilities, number, argument);
+                    assert_eq!(execute(&program, call).0, expected, "{call:?}");
+                }
+            }
+            let newer = Call {
+                number: 1000,
+                architecture: abi.architecture,
+                argument: 0,
+            };
+            assert_eq!(execute(&program, newer).0, ENOSYS);
+        }
+    }
+}
+
+#[test]
+fn arguments_are_compared_as_numbers_of_64_bits() {
+    let big = 0x1_0000_0002_u64;
+    for (op, value, two, fits) in [
+        ("EQ", big, 0_u64, [false, false, true, false]),
+        ("NE", big, 0, [true, true, false, true]),
+        ("LT", big, 0, [true, true, false, false]),
+        ("LE", big, 0, [true, true, true, false]),
+        ("GE", big, 0, [false, false, true, true]),
+        ("GT", big, 0, [false, false, false, true]),
+        (
+            "MASKED_EQ",
+            0x1_0000_0000,
+            0x1_0000_0000,
+            [false, false, true, false],
+        ),
+    ] {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"name": "read",
+                "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": [
+                {{"index": 0, "op": "SCMP_CMP_{op}", "value": {value}, "valueTwo": {two}}},
+                {{"index": 1, "op": "SCMP_CMP_EQ", "value": 7}}]}}]}}"#
+        );
+        let program = Profile::parse(&text).unwrap().filter(0);
+        let arguments = [2, 0xffff_fff0, big, 0x2_0000_0001];
+        for (argument, fits) in arguments.into_iter().zip(fits) {
+            let call = Call {
+                number: libc::SYS_read as u32,
+                architecture: NATIVE.architecture,
+                argument,
+            };
+            let expected = if fits { 0x5_0005 } else { ALLOW };
+            assert_eq!(execute(&program, call).0, expected, "{op} {argument:#x}");
+        }
+        let other = Call {
+            number: libc::SYS_write as u32,
+            architecture: NATIVE.architecture,
+            argument: big,
+        };
+        assert_eq!(execute(&program, other).0, ALLOW, "{op}");
+        // Programs of other kinds are not meant.
+        let foreign = Call {
+            architecture: COMPATIBLE.architecture,
+            ..other
+        };
+        assert_eq!(execute(&program, foreign).0, 0x8000_0000, "{op}");
+    }
+}
+
+#[test]
+fn profiles_that_cannot_be_met_are_refused() {
+    for (text, expected) in [
+        ("", "EOF"),
+        ("{}", "missing field `defaultAction`"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_MAYBE"}"#,
+            "unknown variant `SCMP_ACT_MAYBE`",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x"}"#,
+            "listenerPath",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG"}]}"#,
+            "needs either",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"],
+                "action": "SCMP_ACT_LOG", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]}"#,
+            "`read`: a call has no argument 6",
+        ),
+    ] {
+        let fault = Profile::parse(text).unwrap_err();
+        assert!(fault.contains(expected), "{text}: {fault}");
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use rustix::process::Pid;
 
 /// Turns the kernel's `-1` into the error it stands for.
@@ -40,9 +41,14 @@ pub(crate) fn clone_into(namespaces: i32) -> io::Result<Option<(Pid, OwnedFd)>> 
     Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
 }
 
-/// Makes a mount read-only, with `recursive` also those below it. Only adds the attribute, so flags
-/// that a user namespace may not clear stay (`mount_setattr(2)`).
-pub(crate) fn set_mount_read_only(mount: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+/// Adds attributes to a mount and sets its propagation, with `recursive` also those below it
+/// (`mount_setattr(2)`).
+pub(crate) fn change_mount(
+    mount: BorrowedFd<'_>,
+    added: MountAttrFlags,
+    propagation: MountPropagationFlags,
+    recursive: bool,
+) -> io::Result<()> {
     #[repr(C)]
     struct MountAttributes {
         set: u64,
@@ -50,11 +56,10 @@ pub(crate) fn set_mount_read_only(mount: BorrowedFd<'_>, recursive: bool) -> io:
         propagation: u64,
         user_namespace: u64,
     }
-    const READ_ONLY: u64 = 1;
     let attributes = MountAttributes {
-        set: READ_ONLY,
+        set: added.bits().into(),
         clear: 0,
-        propagation: 0,
+        propagation: propagation.bits().into(),
         user_namespace: 0,
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

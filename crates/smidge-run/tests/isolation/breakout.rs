@@ -130,3 +130,38 @@ fn cve_2025_52565_the_console_is_the_containers_terminal() {
         "{outcome:?}"
     );
 }
+
+/// Root inside may make nodes, as in Docker; none of them opens a device of the host, wherever it is
+/// made, and those of the container's own do.
+#[test]
+fn a_node_that_root_makes_opens_no_device() {
+    let Some(mut cell) = Cell::of_root() else {
+        return;
+    };
+    symlink("busybox", cell.layer().join("bin/mknod")).unwrap();
+    let volume = cell.outside("volume");
+    cell.bind(&volume, "/volume", false);
+    // `/dev/zero` under another name: what opens it here would open a disk elsewhere.
+    for place in [
+        "/node",
+        "/dev/node",
+        "/volume/node",
+        "/dev/shm/node",
+        "/tmp/node",
+    ] {
+        let outcome = cell.sh(&format!(
+            "mkdir -p /tmp; mknod {place} c 1 5 && dd if={place} of=/out bs=1 count=1"
+        ));
+        assert!(
+            outcome.stderr.contains("can't open") && outcome.stderr.contains("Permission denied"),
+            "{place}: {outcome:?}"
+        );
+    }
+    let outcome = cell.sh("dd if=/dev/zero bs=1 count=3 2>/dev/null | wc -c; echo x > /dev/null");
+    assert_eq!(outcome.stdout.trim(), "3", "{outcome:?}");
+    // What becomes of the container's nodes is no concern of the host's.
+    let outcome = cell.sh("chmod 600 /dev/full && stat -c %a /dev/full");
+    assert_eq!(outcome.stdout.trim(), "600", "{outcome:?}");
+    let host = fs::metadata("/dev/full").unwrap().permissions().mode();
+    assert_eq!(host & 0o777, 0o666);
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
-use smidge_run::{IdMap, Mount, MountKind, Network, Spec, User, capability};
+use smidge_run::{IdMap, Mount, Network, Spec, User, capability};
 use tempfile::TempDir;
 
 const APPLETS: [&str; 23] = [
@@ -109,12 +109,11 @@ impl Cell {
 
     /// Adds a mount of a host's file or directory.
     pub(crate) fn bind(&mut self, source: &Path, destination: &str, read_only: bool) {
-        self.spec.mounts.push(Mount {
-            source: source.to_owned(),
-            destination: destination.to_owned(),
+        self.spec.mounts.push(Mount::bind(
+            source.to_owned(),
+            destination.to_owned(),
             read_only,
-            kind: MountKind::Bind,
-        });
+        ));
     }
 
     /// Runs a shell script inside.
@@ -219,6 +218,7 @@ fn spec(root: &Path) -> Spec {
         shm_size: None,
         limits: Vec::new(),
         insecure: false,
+        isolation: smidge_run::Isolation::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use smidge_run::{Mount, MountKind};
+use smidge_run::Mount;
 
 use crate::cell::Cell;
 
@@ -133,15 +133,8 @@ fn a_container_to_throw_away_starts_again_even_after_a_crash() {
 fn a_read_only_root_is_read_only_and_its_mounts_are_not() {
     let Some(mut cell) = Cell::new() else { return };
     cell.spec.read_only = true;
-    cell.spec.mounts.push(Mount {
-        source: "".into(),
-        destination: "/scratch".to_owned(),
-        read_only: false,
-        kind: MountKind::Tmpfs {
-            size: Some(1 << 16),
-            mode: 0o1777,
-        },
-    });
+    let scratch = Mount::tmpfs("/scratch".to_owned(), Some(1 << 16), 0o1777);
+    cell.spec.mounts.push(scratch);
     let outcome = cell.sh(
         "touch /x; echo y > /scratch/y && cat /scratch/y; stat -c %a /scratch; echo z > /dev/shm/z; \
          dd if=/dev/zero of=/scratch/big bs=1k count=99 2>&1",

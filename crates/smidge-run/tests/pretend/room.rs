@@ -249,6 +249,7 @@ fn spec(root: &Path) -> Spec {
         shm_size: None,
         limits: Vec::new(),
         insecure: false,
+        isolation: smidge_run::Isolation::default(),
     }
 }
 

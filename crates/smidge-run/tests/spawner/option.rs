@@ -1,6 +1,6 @@
 //! What a spec may ask for, as the program sees it.
 
-use smidge_run::{Limit, Mount, MountKind};
+use smidge_run::{Limit, Mount};
 
 use crate::stage::Stage;
 
@@ -77,12 +77,7 @@ fn mounts_are_as_they_are_asked_for() {
     std::fs::write(stage.path("secret"), "hidden\n").unwrap();
     std::fs::create_dir(stage.path("tree")).unwrap();
     std::fs::write(stage.path("tree/file"), "").unwrap();
-    let bind = |name: &str, destination: &str| Mount {
-        source: stage.path(name),
-        destination: destination.to_owned(),
-        read_only: true,
-        kind: MountKind::Bind,
-    };
+    let bind = |name: &str, to: &str| Mount::bind(stage.path(name), to.to_owned(), true);
     let script = "cat /run/secrets/key; touch /tree/file 2>/dev/null || echo read-only; \
                   touch /tree/under/x && echo writable; df -k /tree/under | grep -o ' 128 '";
     let mut spec = stage.sh("mounts", script);
@@ -90,15 +85,7 @@ fn mounts_are_as_they_are_asked_for() {
     spec.mounts = vec![
         bind("secret", "/run/secrets/key"),
         bind("tree", "/tree"),
-        Mount {
-            source: "".into(),
-            destination: "/tree/under".to_owned(),
-            read_only: false,
-            kind: MountKind::Tmpfs {
-                size: Some(128 << 10),
-                mode: 0o755,
-            },
-        },
+        Mount::tmpfs("/tree/under".to_owned(), Some(128 << 10), 0o755),
     ];
     let lines = stage.run(&[spec]);
     for line in [

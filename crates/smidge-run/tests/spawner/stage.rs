@@ -101,6 +101,7 @@ impl Stage {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            isolation: smidge_run::Isolation::default(),
         }
     }
 

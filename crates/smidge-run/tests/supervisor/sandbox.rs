@@ -98,6 +98,7 @@ impl Sandbox {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            isolation: smidge_run::Isolation::default(),
         }
     }
 

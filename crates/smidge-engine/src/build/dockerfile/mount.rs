@@ -70,7 +70,7 @@ impl Builder<'_> {
             let path = dir.join("script");
             write(&path, script.content.as_bytes(), 0o755)?;
             let place = format!("/dev/pipes/{}", script.name);
-            mounted.mounts.push(bind(path, place, true));
+            mounted.mounts.push(Mount::bind(path, place, true));
         }
         Ok(mounted)
     }
@@ -81,22 +81,21 @@ impl Builder<'_> {
             MountKind::Bind { from, source } => {
                 let source = source.as_deref().unwrap_or("/");
                 let path = self.bind_source((from, source), mount.read_only, place)?;
-                mounted.mounts.push(bind(path, target, mount.read_only));
+                mounted
+                    .mounts
+                    .push(Mount::bind(path, target, mount.read_only));
             }
             MountKind::Cache { .. } => {
                 let cache = self.cache(&mount.kind)?;
                 let path = cache.path.clone();
-                mounted.mounts.push(bind(path, target, mount.read_only));
+                mounted
+                    .mounts
+                    .push(Mount::bind(path, target, mount.read_only));
                 mounted.caches.push(cache);
             }
             MountKind::Tmpfs { size } => mounted.mounts.push(Mount {
-                source: PathBuf::new(),
-                destination: target,
                 read_only: mount.read_only,
-                kind: smidge_run::MountKind::Tmpfs {
-                    size: *size,
-                    mode: 0o1777,
-                },
+                ..Mount::tmpfs(target, *size, 0o1777)
             }),
             MountKind::Secret { .. } => self.secret(mount, place, mounted)?,
             MountKind::Ssh { .. } => self.agent(mount, mounted)?,
@@ -209,7 +208,7 @@ impl Builder<'_> {
             self.own(place, owner)?;
             mounted
                 .mounts
-                .push(bind(place.to_owned(), target.clone(), true));
+                .push(Mount::bind(place.to_owned(), target.clone(), true));
         }
         Ok(())
     }
@@ -233,7 +232,9 @@ impl Builder<'_> {
             format!("/run/buildkit/ssh_agent.{number}")
         });
         mounted.env.push(format!("SSH_AUTH_SOCK={place}"));
-        mounted.mounts.push(bind(socket.clone(), place, false));
+        mounted
+            .mounts
+            .push(Mount::bind(socket.clone(), place, false));
         Ok(())
     }
 
@@ -270,15 +271,6 @@ impl Builder<'_> {
         }
         // Last: a file that cannot be written to takes no attribute, and a new owner loses bits.
         fs::set_permissions(path, fs::Permissions::from_mode(owner.mode)).map_err(failed)
-    }
-}
-
-fn bind(source: PathBuf, destination: String, read_only: bool) -> Mount {
-    Mount {
-        source,
-        destination,
-        read_only,
-        kind: smidge_run::MountKind::Bind,
     }
 }
 

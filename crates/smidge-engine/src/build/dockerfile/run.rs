@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smidge_dockerfile::instruction::{Network, Security};
 use smidge_dockerfile::plan::RunAction;
 use smidge_image::{Descriptor, DiffId, Digest, LayerPath, Tree as _, media_type};
-use smidge_run::{Finished, IdMap, Mount, MountKind, Spec, Streams, capability};
+use smidge_run::{Finished, IdMap, Isolation, Mount, Spec, Streams, capability};
 use smidge_store::{CachedStep, Ownership, SnapshotOptions, Times};
 
 use super::builder::Builder;
@@ -244,6 +244,7 @@ impl Builder<'_> {
             shm_size: self.request.dockerfile.shm_size,
             limits: self.limits.clone(),
             insecure,
+            isolation: Isolation::default(),
         })
     }
 
@@ -276,12 +277,7 @@ impl Builder<'_> {
             let source = dir.join(name);
             fs::write(&source, text)
                 .map_err(|e| Error::io(format!("cannot write `{}`", source.display()), e))?;
-            Ok(Mount {
-                source,
-                destination: format!("/etc/{name}"),
-                read_only: false,
-                kind: MountKind::Bind,
-            })
+            Ok(Mount::bind(source, format!("/etc/{name}"), false))
         };
         files.into_iter().map(mount).collect()
     }

@@ -1,0 +1,40 @@
+//! What differs from how containers are shut in by default: options of the sandbox that few use.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::seccomp::Profile;
+
+/// What differs from how containers are shut in by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Isolation {
+    /// The NIS domain name of the UTS namespace.
+    pub domainname: String,
+    /// Settings of the container's own namespaces: names with dots, as `sysctl(8)` has them, and values.
+    pub sysctls: Vec<(String, String)>,
+    /// Devices of the host that the container has.
+    pub devices: Vec<Device>,
+    /// Whether it has all of the host's devices.
+    pub all_devices: bool,
+    /// Whether nothing of `/proc` and `/sys` is hidden or read-only.
+    pub unmasked: bool,
+    /// The system call filter, if not the default one.
+    pub profile: Option<Profile>,
+}
+
+/// A device of the host that a container has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its path on the host.
+    pub source: PathBuf,
+    /// Its path inside.
+    pub destination: String,
+}
+
+impl Isolation {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
