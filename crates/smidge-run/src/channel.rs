@@ -1,7 +1,7 @@
 //! What the two sides of a launch say to each other: the launcher that the ids are mapped, the
 //! process inside what became of it. The program's start closes the inner end without a word.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,6 +10,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::Pid;
 
 use crate::error::RunError;
 
@@ -27,6 +28,10 @@ pub(crate) enum Report {
     Terminal(OwnedFd),
     /// What tells the calls of a program that is to believe in ids which do not exist.
     Pretence(OwnedFd),
+    /// The process that is to become the program, of a process that enters a container.
+    Sibling(Pid),
+    /// The kernel refuses to execute the program.
+    Refused(io::Error),
     /// Everything is set up; if nothing follows, the program runs.
     Ready,
     /// The program cannot be run.
@@ -92,6 +97,13 @@ impl Channel {
         self.send_file(b"P", listener)
     }
 
+    /// Tells which process is to become the program.
+    pub(crate) fn send_sibling(&self, pid: Pid) -> rustix::io::Result<()> {
+        let number = pid.as_raw_nonzero().get().to_le_bytes();
+        let packet = [b"C".as_slice(), &number].concat();
+        rustix::net::send(&self.0, &packet, SendFlags::NOSIGNAL).map(drop)
+    }
+
     fn send_file(&self, text: &[u8], file: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -123,6 +135,15 @@ impl Channel {
             (Some((b'T', [])), Some(master)) => Report::Terminal(master),
             (Some((b'P', [])), Some(listener)) => Report::Pretence(listener),
             (Some((b'R', [])), _) => Report::Ready,
+            (Some((b'C', number)), _) => number
+                .first_chunk()
+                .and_then(|number| Pid::from_raw(i32::from_le_bytes(*number)))
+                .map_or(Report::End, Report::Sibling),
+            // From the trampoline.
+            (Some((b'E', [low, high, _])), _) => {
+                let number = i32::from(u16::from_le_bytes([*low, *high]));
+                Report::Refused(io::Error::from_raw_os_error(number))
+            }
             (Some((b'F', text)), _) => serde_json::from_slice(text)
                 .map_or(Report::End, |error| Report::Failed(Box::new(error))),
             _ => Report::End,

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use crate::emulator::Emulation;
 use crate::error::RunError;
 use crate::spec::Spec;
@@ -88,6 +90,18 @@ impl Executable {
             environment: texts("variable", &spec.env)?,
             emulation,
         })
+    }
+
+    /// What a program that executes its first argument with the others is to be told, and the
+    /// environment: the first candidate that this process's user may execute.
+    pub(crate) fn into_words(mut self) -> (Vec<CString>, Vec<CString>) {
+        let may = |path: &CString| {
+            rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+        };
+        let at = self.candidates.iter().position(may).unwrap_or(0);
+        let mut words = vec![self.candidates.swap_remove(at)];
+        words.append(&mut self.arguments);
+        (words, self.environment)
     }
 
     /// Executes the first candidate that the program's user may execute; returns only if there is none.

@@ -46,7 +46,8 @@ fn become_program(spec: &Spec, stdio: Stdio, channel: &Channel) -> RunError {
 }
 
 fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, RunError> {
-    let terminal = take_stdio(stdio, channel).map_err(RunError::setup("take the streams over"))?;
+    let terminal =
+        take_stdio(stdio, &[channel.as_fd()]).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
     let prepared = external::prepare(spec)?;
@@ -99,10 +100,13 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     Ok(program)
 }
 
-/// Puts the program's streams in their places and closes every other descriptor but the channel's,
+/// Puts the program's streams in their places and closes every other descriptor but `keep`,
 /// whoever opened it: nothing of the host stays within reach (CVE-2024-21626). A terminal's size
 /// comes back: it is made later, where the container can see it.
-fn take_stdio(stdio: Stdio, channel: &Channel) -> rustix::io::Result<Option<Winsize>> {
+pub(crate) fn take_stdio(
+    stdio: Stdio,
+    keep: &[BorrowedFd<'_>],
+) -> rustix::io::Result<Option<Winsize>> {
     let size = match stdio {
         Stdio::Files {
             stdin,
@@ -121,12 +125,12 @@ fn take_stdio(stdio: Stdio, channel: &Channel) -> rustix::io::Result<Option<Wins
             ws_ypixel: 0,
         }),
     };
-    sys::close_all_but(&[channel.as_fd()]);
+    sys::close_all_but(keep);
     Ok(size)
 }
 
 /// Makes three files descriptors 0, 1 and 2, whatever numbers they have.
-fn place(
+pub(crate) fn place(
     stdin: BorrowedFd<'_>,
     stdout: BorrowedFd<'_>,
     stderr: BorrowedFd<'_>,
@@ -214,7 +218,7 @@ fn open_terminal(
 
 /// Lets another user than root open its own `/dev/stdout` again, as programs that log to it do. Only
 /// pipes: a file that the caller redirected to stays the caller's.
-fn give_streams_away(spec: &Spec) {
+pub(crate) fn give_streams_away(spec: &Spec) {
     if spec.user.uid == 0 || spec.pretend {
         return;
     }

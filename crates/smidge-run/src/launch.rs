@@ -130,6 +130,7 @@ fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Handed, RunError> 
             Report::Terminal(master) => handed.terminal = Some(master),
             Report::Pretence(listener) => handed.pretence = Some(listener),
             Report::Ready => ready = true,
+            Report::Sibling(_) | Report::Refused(_) => (),
             Report::Failed(error) => return Err(*error),
             Report::End if ready => return Ok(handed),
             Report::End => {

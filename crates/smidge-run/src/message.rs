@@ -32,6 +32,8 @@ pub(crate) enum Request<'a> {
     Resize { rows: u16, columns: u16 },
     /// A signal for the program.
     Signal(i32),
+    /// The program is not to be started again by itself.
+    Retire,
 }
 
 /// Which of the program's streams a client is joined with.
@@ -74,6 +76,7 @@ impl<'a> Request<'a> {
                 [b"R".as_slice(), &rows.to_le_bytes(), &columns.to_le_bytes()].concat()
             }
             Self::Signal(signal) => [b"S".as_slice(), &signal.to_le_bytes()].concat(),
+            Self::Retire => vec![b'Q'],
         }
     }
 
@@ -83,6 +86,7 @@ impl<'a> Request<'a> {
             (b'J', [bits]) => Some(Self::Join(Streams::of_bits(*bits))),
             (b'I', bytes) => Some(Self::Input(bytes)),
             (b'E', []) => Some(Self::InputEnd),
+            (b'Q', []) => Some(Self::Retire),
             (b'R', [a, b, c, d]) => Some(Self::Resize {
                 rows: u16::from_le_bytes([*a, *b]),
                 columns: u16::from_le_bytes([*c, *d]),
@@ -186,6 +190,7 @@ mod tests {
             Request::Input(b"abc"),
             Request::Input(b""),
             Request::InputEnd,
+            Request::Retire,
             Request::Resize {
                 rows: 24,
                 columns: 300,

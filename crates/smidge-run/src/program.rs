@@ -11,7 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
 use crate::error::RunError;
-use crate::launch::{Launched, Stdio, launch};
+use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
 use crate::spec::Spec;
 use crate::state::ASKS_TO_END;
@@ -63,8 +63,13 @@ impl Doubt {
 }
 
 impl Program {
-    /// Launches the program of `spec` with pipes, or with a terminal of `size`.
-    pub(crate) fn launch(spec: &Spec, size: Size) -> Result<Self, RunError> {
+    /// Launches the program of `spec` with pipes, or with a terminal of `size`, by whichever way leads
+    /// into its container.
+    pub(crate) fn start(
+        spec: &Spec,
+        size: Size,
+        launch: impl FnOnce(&Spec, Stdio) -> Result<Launched, RunError>,
+    ) -> Result<Self, RunError> {
         if spec.tty {
             let Size { rows, columns } = size;
             let launched = launch(spec, Stdio::Terminal { rows, columns })?;

@@ -21,7 +21,7 @@ use crate::error::RunError;
 use crate::log::Stream;
 use crate::message::{self, CHUNK, LIMIT, Reply, Request, Running, Streams};
 use crate::spec::Port;
-use crate::state::{self, State};
+use crate::state::{self, Process, State};
 use crate::sys;
 use crate::terminal::{DetachKeys, RawMode, Size};
 
@@ -80,6 +80,8 @@ pub struct Started {
     dir: PathBuf,
     socket: OwnedFd,
     attach: Option<Attach>,
+    /// The program, if it is not the container's own: signals go to it and not to the container.
+    visitor: Option<Option<OwnedFd>>,
 }
 
 /// How an attached session ended.
@@ -109,10 +111,17 @@ impl Started {
                 dir: dir.to_owned(),
                 socket,
                 attach,
+                visitor: None,
             }),
             Some(Reply::Failed(error)) => Err(error),
             _ => Err(RunError::Unsupervised { id: state::id(dir) }),
         }
+    }
+
+    /// Says that the program is one beside the container's own.
+    pub(crate) fn of_visitor(self) -> Self {
+        let visitor = Some(Process::of(self.pid).open());
+        Self { visitor, ..self }
     }
 
     /// Passes streams, window sizes and signals to and fro until the program has ended, or the
@@ -288,7 +297,11 @@ impl Relay {
             // The terminal is gone, the container stays.
             libc::SIGHUP if self.session.tty => Some(Ended::Detached),
             _ => {
-                let _ = signal(&self.session.dir, number);
+                match &self.session.visitor {
+                    None => drop(signal(&self.session.dir, number)),
+                    Some(Some(program)) => drop(sys::send_signal(program.as_fd(), number)),
+                    Some(None) => (),
+                }
                 None
             }
         }

@@ -10,14 +10,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process;
 
 use crate::client::Client;
 use crate::error::RunError;
-use crate::log::{Stream, Writer};
-use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
+use crate::hub::{Hub, Source};
+use crate::launch::launch;
+use crate::log::Writer;
+use crate::message::{Reply, Running, Streams};
 use crate::port::{Listeners, Proxy};
 use crate::program::Program;
 use crate::removal::remove_tree;
@@ -36,9 +37,6 @@ const PASSED_ON: [i32; 6] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
 ];
-
-/// The most output that is taken over after the program's end: what the largest pipes hold.
-const DRAINED: usize = 4 << 20;
 
 /// How long another process may hold a container's lock without supervising it: it takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -116,13 +114,7 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
     starter.join(streams);
     match Supervisor::new(duty) {
         Ok(mut supervisor) => {
-            supervisor.stdin_once = streams.stdin;
-            starter.tell(&Reply::Started(supervisor.running()));
-            if starter.gone {
-                // Whoever wanted it was killed before it could know: it never was.
-                supervisor.program.deliver(libc::SIGKILL);
-            }
-            supervisor.clients.push(starter);
+            supervisor.hub.begin(starter, streams);
             sys::release_memory();
             supervisor.run();
         }
@@ -142,30 +134,18 @@ pub(crate) fn leave_session(name: &CStr) {
     }
 }
 
-/// Something that the loop waits for. In the order in which it is served: the exit comes last.
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    Output(Stream),
-    Input,
-    Signal,
-    Door,
-    Client(usize),
-    Exit,
-}
+/// What the loop waits for beside the hub's sources.
+const SIGNAL: Source = Source::Own(0);
+const DOOR: Source = Source::Own(1);
 
 struct Supervisor<'a> {
     spec: &'a Spec,
-    program: Program,
+    hub: Hub,
     proxy: Option<Proxy>,
     state: State,
-    log: Writer,
-    clients: Vec<Client>,
     /// Where later clients come in.
     door: OwnedFd,
     signals: OwnedFd,
-    /// Whether the program's input ends with its client's.
-    stdin_once: bool,
-    buffer: Vec<u8>,
     /// Held until everything is released.
     lock: File,
 }
@@ -186,7 +166,7 @@ impl<'a> Supervisor<'a> {
         };
         let door =
             session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
-        let program = Program::launch(spec, size)?;
+        let program = Program::start(spec, size, launch)?;
         let state = State::running(program.pid, listeners.ports().to_vec());
         let surround = || {
             let proxy = match listeners.is_empty() {
@@ -199,199 +179,90 @@ impl<'a> Supervisor<'a> {
             Ok((proxy, signals))
         };
         let (proxy, signals) = surround().inspect_err(|_| program.kill())?;
+        let running = Running {
+            pid: program.pid,
+            ports: state.ports.clone(),
+            tty: spec.tty,
+        };
         Ok(Self {
             spec,
-            program,
+            hub: Hub::new(program, running, log),
             proxy,
             state,
-            log,
-            clients: Vec::new(),
             door,
             signals,
-            stdin_once: false,
-            buffer: vec![0; LIMIT],
             lock,
         })
     }
 
-    fn running(&self) -> Running {
-        Running {
-            pid: self.program.pid,
-            ports: self.state.ports.clone(),
-            tty: self.spec.tty,
-        }
-    }
-
     fn run(mut self) {
         while !self.turn() {}
-        let code = self.program.reap();
-        self.drain();
+        let code = self.hub.program.reap();
+        self.hub.drain();
         self.release(code);
-        self.say_farewell(code);
+        self.hub.admit(&self.door);
+        let Self {
+            mut hub,
+            lock,
+            door,
+            ..
+        } = self;
+        drop((lock, door));
+        hub.say_farewell(code);
+        hub.see_off();
     }
 
     /// Waits for something to do and does it; true when the program has ended.
     fn turn(&mut self) -> bool {
-        let interests = self.interests();
+        let mut interests = Vec::with_capacity(8);
+        self.hub.add_interests(&mut interests);
+        interests.push((SIGNAL, PollFlags::IN));
+        interests.push((DOOR, PollFlags::IN));
+        interests.push((Source::Exit, PollFlags::IN));
+        let patience = self.hub.program.patience();
+        let due = self.wait(&interests, patience);
+        due.iter().for_each(|source| self.serve(*source));
+        self.hub.dismiss();
+        self.hub.program.look_again();
+        due.contains(&Source::Exit)
+    }
+
+    /// Waits until something is due, in the order of `interests`.
+    fn wait(&self, interests: &[(Source, PollFlags)], patience: Option<Duration>) -> Vec<Source> {
         let mut fds: Vec<PollFd<'_>> = interests
             .iter()
             .map(|(source, flags)| PollFd::from_borrowed_fd(self.descriptor(*source), *flags))
             .collect();
-        let patience = self.program.patience();
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         // Only fails if interrupted, or if memory is short: tried again either way.
         if poll(&mut fds, patience.as_ref()).is_err() {
-            return false;
+            return Vec::new();
         }
-        let due: Vec<Source> = interests
+        interests
             .iter()
             .zip(&fds)
             .filter(|(_, fd)| !fd.revents().is_empty())
             .map(|((source, _), _)| *source)
-            .collect();
-        let ended = due.iter().any(|source| self.serve(*source));
-        self.dismiss();
-        self.program.look_again();
-        ended
-    }
-
-    /// What to wait for. While a client lags, the program's output waits for it; while the
-    /// program's input lags, the clients' does.
-    fn interests(&self) -> Vec<(Source, PollFlags)> {
-        let mut interests = Vec::with_capacity(8);
-        if !self.clients.iter().any(Client::lags) {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                if self.program.output(stream).is_some() {
-                    interests.push((Source::Output(stream), PollFlags::IN));
-                }
-            }
-        }
-        if self.program.lags() && self.program.input().is_some() {
-            interests.push((Source::Input, PollFlags::OUT));
-        }
-        interests.push((Source::Signal, PollFlags::IN));
-        interests.push((Source::Door, PollFlags::IN));
-        for (index, client) in self.clients.iter().enumerate() {
-            let mut flags = PollFlags::empty();
-            flags.set(
-                PollFlags::IN,
-                !(client.streams.stdin && self.program.lags()),
-            );
-            flags.set(PollFlags::OUT, client.lags());
-            // Without a flag its hanging up would be reported again and again.
-            if !flags.is_empty() {
-                interests.push((Source::Client(index), flags));
-            }
-        }
-        interests.push((Source::Exit, PollFlags::IN));
-        interests
+            .collect()
     }
 
     fn descriptor(&self, source: Source) -> BorrowedFd<'_> {
-        let missing = self.door.as_fd();
         match source {
-            Source::Output(stream) => self.program.output(stream).unwrap_or(missing),
-            Source::Input => self.program.input().unwrap_or(missing),
-            Source::Signal => self.signals.as_fd(),
-            Source::Door => self.door.as_fd(),
-            Source::Client(index) => self.clients[index].socket.as_fd(),
-            Source::Exit => self.program.pidfd.as_fd(),
+            SIGNAL => self.signals.as_fd(),
+            source => self.hub.descriptor(source).unwrap_or(self.door.as_fd()),
         }
     }
 
-    /// Serves one source; true if it says that the program has ended.
-    fn serve(&mut self, source: Source) -> bool {
+    fn serve(&mut self, source: Source) {
         match source {
-            Source::Output(stream) => {
-                self.pass_output(stream);
-            }
-            Source::Input => self.program.flush(),
-            Source::Signal => {
+            SIGNAL => {
                 while let Some(signal) = sys::read_signal(self.signals.as_fd()) {
-                    self.program.deliver(signal);
+                    self.hub.program.deliver(signal);
                 }
             }
-            Source::Door => self.admit(),
-            Source::Client(index) => self.serve_client(index),
-            Source::Exit => return true,
+            DOOR => self.hub.admit(&self.door),
+            source => self.hub.serve(source),
         }
-        false
-    }
-
-    /// Passes some output to the log and the clients; false if there is none now.
-    fn pass_output(&mut self, stream: Stream) -> bool {
-        let Some(length) = self.program.read(stream, &mut self.buffer[..CHUNK]) else {
-            return false;
-        };
-        let chunk = &self.buffer[..length];
-        self.log.append(stream, chunk);
-        for client in self
-            .clients
-            .iter_mut()
-            .filter(|client| client.streams.wants(stream))
-        {
-            client.tell(&Reply::Output(stream, chunk));
-        }
-        true
-    }
-
-    fn admit(&mut self) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = net::accept_with(&self.door, flags) {
-            self.clients.push(Client::new(socket));
-        }
-    }
-
-    fn serve_client(&mut self, index: usize) {
-        let running = self.running();
-        let client = &mut self.clients[index];
-        client.flush();
-        let length = match net::recv(&client.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-            Ok((length, _)) if length > 0 => length,
-            // After a reset comes what the client had said before it left.
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return,
-            _ => {
-                client.gone = true;
-                return;
-            }
-        };
-        let streams = client.streams;
-        match Request::decode(&self.buffer[..length]) {
-            Some(Request::Join(streams)) if !client.joined => {
-                client.join(streams);
-                client.tell(&Reply::Started(running));
-            }
-            Some(Request::Input(bytes)) if streams.stdin => self.program.write(bytes),
-            Some(Request::InputEnd) if streams.stdin && self.stdin_once => self.program.end_input(),
-            Some(Request::Resize { rows, columns }) => self.program.resize(Size { rows, columns }),
-            Some(Request::Signal(signal)) => self.program.deliver(signal),
-            _ => {}
-        }
-    }
-
-    /// Forgets clients that are gone. Input that only they could give has ended.
-    fn dismiss(&mut self) {
-        if self.stdin_once
-            && self
-                .clients
-                .iter()
-                .any(|client| client.gone && client.streams.stdin)
-        {
-            self.program.end_input();
-        }
-        self.clients.retain(|client| !client.gone);
-    }
-
-    /// Passes on what the program has left in its pipes. Bounded: somebody outside of the
-    /// container may have got hold of one.
-    fn drain(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut rest = DRAINED / CHUNK;
-            while rest > 0 && self.pass_output(stream) {
-                rest -= 1;
-            }
-        }
-        self.log.finish();
     }
 
     /// Lets go of everything that the container held, the door last: who can come in waits for more
@@ -410,30 +281,5 @@ impl<'a> Supervisor<'a> {
             }
         }
         let _ = fs::remove_file(self.spec.dir.join(session::DOOR));
-    }
-
-    /// Tells everybody the end, and stays until they have heard it.
-    fn say_farewell(mut self, code: i32) {
-        self.admit();
-        let Self {
-            mut clients,
-            lock,
-            door,
-            ..
-        } = self;
-        drop((lock, door));
-        for client in &mut clients {
-            client.tell(&Reply::Exited(code));
-        }
-        clients.retain(Client::lags);
-        while !clients.is_empty() {
-            let mut fds: Vec<PollFd<'_>> = clients
-                .iter()
-                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
-                .collect();
-            let _ = poll(&mut fds, None);
-            clients.iter_mut().for_each(Client::flush);
-            clients.retain(Client::lags);
-        }
     }
 }

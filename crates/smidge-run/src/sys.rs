@@ -8,6 +8,7 @@ mod notify;
 #[cfg(all(panic = "abort", target_arch = "x86_64", target_env = "gnu"))]
 mod replaced;
 mod sandbox;
+mod trampoline;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -16,6 +17,7 @@ use rustix::process::Pid;
 
 pub(crate) use notify::*;
 pub(crate) use sandbox::*;
+pub(crate) use trampoline::*;
 
 /// Forks the calling process, which must have one thread only. `None` in the child, which has to
 /// end with [`exit`], so that it neither runs its parent's destructors nor writes its buffers.

@@ -1,0 +1,233 @@
+//! A program's streams and the clients that share them: what every process does that watches over a
+//! program for others. Nothing here blocks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags};
+
+use crate::client::Client;
+use crate::log::{Stream, Writer};
+use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
+use crate::program::Program;
+use crate::terminal::Size;
+
+/// The most output that is taken over after the program's end: what the largest pipes hold.
+const DRAINED: usize = 4 << 20;
+
+/// Something that a watching process waits for. In the order in which it is served: the exit comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Output(Stream),
+    Input,
+    Client(usize),
+    /// One of the watching process's own.
+    Own(u8),
+    Exit,
+}
+
+/// A program between its log and its clients.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) program: Program,
+    pub(crate) clients: Vec<Client>,
+    /// What later clients are told first.
+    pub(crate) running: Running,
+    log: Writer,
+    /// Whether the program's input ends with its client's.
+    stdin_once: bool,
+    /// Whether a client has said that the program shall not be started again.
+    pub(crate) retired: bool,
+    buffer: Vec<u8>,
+}
+
+impl Hub {
+    /// A program without clients.
+    pub(crate) fn new(program: Program, running: Running, log: Writer) -> Self {
+        Self {
+            program,
+            clients: Vec::new(),
+            running,
+            log,
+            stdin_once: false,
+            retired: false,
+            buffer: vec![0; LIMIT],
+        }
+    }
+
+    /// Takes in whoever had the program started. If it was killed before it could know, the program
+    /// never was.
+    pub(crate) fn begin(&mut self, mut starter: Client, streams: Streams) {
+        self.stdin_once = streams.stdin;
+        starter.tell(&Reply::Started(self.running.clone()));
+        if starter.gone {
+            self.program.deliver(libc::SIGKILL);
+        }
+        self.clients.push(starter);
+    }
+
+    /// Adds what to wait for, but for the exit. While a client lags, the program's output waits for it;
+    /// while the program's input lags, the clients' does.
+    pub(crate) fn add_interests(&self, interests: &mut Vec<(Source, PollFlags)>) {
+        let slow = |client: &Client| client.lags() && !client.leaving;
+        if !self.clients.iter().any(slow) {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                if self.program.output(stream).is_some() {
+                    interests.push((Source::Output(stream), PollFlags::IN));
+                }
+            }
+        }
+        if self.program.lags() && self.program.input().is_some() {
+            interests.push((Source::Input, PollFlags::OUT));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut flags = PollFlags::empty();
+            flags.set(
+                PollFlags::IN,
+                !(client.streams.stdin && self.program.lags()),
+            );
+            flags.set(PollFlags::OUT, client.lags());
+            // Without a flag its hanging up would be reported again and again.
+            if !flags.is_empty() {
+                interests.push((Source::Client(index), flags));
+            }
+        }
+    }
+
+    /// What stands for one of its sources.
+    pub(crate) fn descriptor(&self, source: Source) -> Option<BorrowedFd<'_>> {
+        match source {
+            Source::Output(stream) => self.program.output(stream),
+            Source::Input => self.program.input(),
+            Source::Client(index) => Some(self.clients[index].socket.as_fd()),
+            Source::Exit => Some(self.program.pidfd.as_fd()),
+            Source::Own(_) => None,
+        }
+    }
+
+    /// Serves one of its sources.
+    pub(crate) fn serve(&mut self, source: Source) {
+        match source {
+            Source::Output(stream) => {
+                self.pass_output(stream);
+            }
+            Source::Input => self.program.flush(),
+            Source::Client(index) => {
+                self.serve_client(index);
+            }
+            Source::Own(_) | Source::Exit => (),
+        }
+    }
+
+    /// Passes some output to the log and the clients; false if there is none now.
+    fn pass_output(&mut self, stream: Stream) -> bool {
+        let Some(length) = self.program.read(stream, &mut self.buffer[..CHUNK]) else {
+            return false;
+        };
+        let chunk = &self.buffer[..length];
+        self.log.append(stream, chunk);
+        for client in self
+            .clients
+            .iter_mut()
+            .filter(|client| client.streams.wants(stream))
+        {
+            client.tell(&Reply::Output(stream, chunk));
+        }
+        true
+    }
+
+    /// Lets everybody in who waits at the door.
+    pub(crate) fn admit(&mut self, door: &OwnedFd) {
+        let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
+        while let Ok(socket) = net::accept_with(door, flags) {
+            self.clients.push(Client::new(socket));
+        }
+    }
+
+    /// Hears one thing that a client says; false if it says nothing now.
+    fn serve_client(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        client.flush();
+        let length = match net::recv(&client.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+            Ok((length, _)) if length > 0 => length,
+            // After a reset comes what the client had said before it left.
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return false,
+            _ => {
+                client.gone = true;
+                return false;
+            }
+        };
+        let streams = client.streams;
+        match Request::decode(&self.buffer[..length]) {
+            Some(Request::Join(streams)) if !client.joined => {
+                client.join(streams);
+                client.tell(&Reply::Started(self.running.clone()));
+            }
+            Some(Request::Input(bytes)) if streams.stdin => self.program.write(bytes),
+            Some(Request::InputEnd) if streams.stdin && self.stdin_once => self.program.end_input(),
+            Some(Request::Resize { rows, columns }) => self.program.resize(Size { rows, columns }),
+            Some(Request::Signal(signal)) => self.program.deliver(signal),
+            Some(Request::Retire) => self.retired = true,
+            _ => {}
+        }
+        true
+    }
+
+    /// Hears everything that clients have said so far.
+    pub(crate) fn hear_all(&mut self) {
+        for index in 0..self.clients.len() {
+            while self.serve_client(index) {}
+        }
+    }
+
+    /// Forgets clients that are gone. Input that only they could give has ended.
+    pub(crate) fn dismiss(&mut self) {
+        if self.stdin_once
+            && self
+                .clients
+                .iter()
+                .any(|client| client.gone && client.streams.stdin)
+        {
+            self.program.end_input();
+        }
+        self.clients
+            .retain(|client| !client.gone && (client.lags() || !client.leaving));
+    }
+
+    /// Passes on what the program has left in its pipes. Bounded: somebody outside of the
+    /// container may have got hold of one.
+    pub(crate) fn drain(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut rest = DRAINED / CHUNK;
+            while rest > 0 && self.pass_output(stream) {
+                rest -= 1;
+            }
+        }
+        self.log.finish();
+    }
+
+    /// Tells every client the end of this run. They leave when they have heard it.
+    pub(crate) fn say_farewell(&mut self, code: i32) {
+        for client in &mut self.clients {
+            client.tell(&Reply::Exited(code));
+            client.streams = Streams::default();
+            client.leaving = true;
+        }
+        self.dismiss();
+    }
+
+    /// Stays until everybody who leaves has left.
+    pub(crate) fn see_off(&mut self) {
+        while !self.clients.is_empty() {
+            let mut fds: Vec<PollFd<'_>> = self
+                .clients
+                .iter()
+                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
+                .collect();
+            let _ = poll(&mut fds, None);
+            self.clients.iter_mut().for_each(Client::flush);
+            self.dismiss();
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Into a container that runs: a process beside its program, shut in as it is.
+//!
+//! ```text
+//! caller ─fork─▶ usher      enters the namespaces, gives up its privileges, clones its sibling, ends
+//!   ╰──────────▶ visitor    the sibling: the caller's child, in the container's PID namespace
+//! ```
+//!
+//! Whoever is inside can see the visitor and get at what it does by path, at any moment. So
+//! - it has given up what it may not have before it can be seen, and cannot be traced or looked into
+//!   (`PR_SET_DUMPABLE`): no descriptor of the host's is within reach (CVE-2016-9962, CVE-2024-21626);
+//! - it never executes anything by path as smidge: it becomes a sealed program of a few instructions
+//!   first, so that `/proc/PID/exe` and `#!/proc/self/exe` never lead to smidge's binary
+//!   (CVE-2019-5736);
+//! - its terminal is made from the container's devpts, which is checked to be one (CVE-2025-52565).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, Signal, WaitOptions, pidfd_open, set_dumpable_behavior, waitpid,
+};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::channel::{Channel, Report};
+use crate::error::RunError;
+use crate::executable::{Executable, OwnBinary};
+use crate::idmap::IdMap;
+use crate::launch::{Launched, Stdio};
+use crate::spec::Spec;
+use crate::state::{Process, State, Status};
+use crate::{identity, inside, limit, seccomp, sys};
+
+/// The magic number of devpts (`statfs(2)`).
+const DEVPTS: i64 = 0x1cd1;
+
+/// Every kind of namespace that a container may have of its own, by its name in `/proc/PID/ns`.
+const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
+    ("user", ThreadNameSpaceType::USER),
+    ("mnt", ThreadNameSpaceType::MOUNT),
+    ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ("net", ThreadNameSpaceType::NETWORK),
+    ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+    ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+    ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+];
+
+/// A process of a container that can be entered by way of it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pidfd: OwnedFd,
+    namespaces: ThreadNameSpaceType,
+}
+
+impl Host {
+    /// Finds the container's program, or a child of it: a PID 1 of ours (`--init`) lets nobody in.
+    pub(crate) fn find(spec: &Spec) -> Result<Self, RunError> {
+        let not_running = || RunError::NotRunning {
+            id: spec.id.clone(),
+        };
+        let state = State::read(&spec.dir)?;
+        if state.status != Status::Running {
+            return Err(not_running());
+        }
+        let program = state.program;
+        let first = match Self::of(program) {
+            Ok(host) => return Ok(host),
+            Err(error) => error,
+        };
+        let children = format!("/proc/{0}/task/{0}/children", program.pid);
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let mut children = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok());
+        match children.find_map(|pid| Self::of(Process::of(pid)).ok()) {
+            // Whether it was its child is only sure while it still runs.
+            Some(host) if program.is_alive() => Ok(host),
+            _ if !program.is_alive() => Err(not_running()),
+            _ => Err(RunError::supervise("enter the container")(first)),
+        }
+    }
+
+    fn of(process: Process) -> std::io::Result<Self> {
+        let pidfd = process.open().ok_or(Errno::SRCH)?;
+        let mut namespaces = ThreadNameSpaceType::empty();
+        for (name, kind) in NAMESPACES {
+            let theirs = std::fs::metadata(format!("/proc/{}/ns/{name}", process.pid))?;
+            let ours = std::fs::metadata(format!("/proc/self/ns/{name}"))?;
+            namespaces.set(kind, theirs.ino() != ours.ino());
+        }
+        Ok(Self { pidfd, namespaces })
+    }
+
+    fn enter(&self) -> rustix::io::Result<()> {
+        move_into_thread_name_spaces(self.pidfd.as_fd(), self.namespaces)
+    }
+}
+
+/// Starts the program of `spec` in the container that runs with a spec like it: only what concerns the
+/// program itself may differ. Returns when it has been executed.
+///
+/// The caller must have one thread only, and is the program's parent: it waits for it, and when it
+/// dies, the kernel kills the program. So does the end of the container.
+///
+/// # Errors
+/// `NotRunning`, and everything that goes wrong until the kernel has accepted the program.
+pub fn join(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
+    if spec.args.is_empty() {
+        return Err(RunError::NoProgram {
+            id: spec.id.clone(),
+        });
+    }
+    spec.id_map.check(&spec.user)?;
+    let host = Host::find(spec)?;
+    let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
+    let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
+    let Some(usher) = fork else {
+        let visit = Visit {
+            spec,
+            channel: inner,
+        };
+        let error = visit.run(host, stdio);
+        visit.channel.report_failure(&error);
+        sys::exit(127);
+    };
+    drop((inner, stdio, host));
+    let followed = follow(spec, &outer);
+    drop(outer);
+    let _ = waitpid(Some(usher), WaitOptions::empty());
+    followed
+}
+
+/// Listens until the program runs.
+fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
+    let died = || RunError::Died {
+        id: spec.id.clone(),
+    };
+    let (mut terminal, mut visitor, mut ready) = (None, None, false);
+    let failed = loop {
+        match channel.receive() {
+            Report::Terminal(master) => terminal = Some(master),
+            // A child of this process's, so the number stays its own until it is waited for.
+            Report::Sibling(pid) => {
+                let pidfd = pidfd_open(pid, PidfdFlags::empty());
+                let pidfd = pidfd.map_err(RunError::supervise("watch the process"))?;
+                visitor = Some((pid, pidfd));
+            }
+            Report::Ready => ready = true,
+            Report::Refused(source) => {
+                break RunError::Exec {
+                    program: spec.args.first().cloned().unwrap_or_default(),
+                    source,
+                };
+            }
+            Report::Failed(error) => break *error,
+            Report::End if ready => match visitor {
+                Some((pid, pidfd)) => {
+                    return Ok(Launched {
+                        pid: pid.as_raw_nonzero().get().cast_unsigned(),
+                        pidfd,
+                        terminal,
+                        pretence: None,
+                    });
+                }
+                None => break died(),
+            },
+            Report::Pretence(_) => (),
+            Report::End => break died(),
+        }
+    };
+    if let Some((pid, _)) = visitor {
+        let _ = waitpid(Some(pid), WaitOptions::empty());
+    }
+    Err(failed)
+}
+
+/// Keeps everybody inside from tracing the process and from looking into it.
+fn hide() -> Result<(), RunError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(RunError::setup("hide the process"))
+}
+
+/// What the visitor needs of the host's.
+struct Visitor {
+    own: OwnBinary,
+    trampoline: OwnedFd,
+}
+
+/// A visit that is being made.
+struct Visit<'a> {
+    spec: &'a Spec,
+    channel: Channel,
+}
+
+impl Visit<'_> {
+    /// Enters; comes back only if something keeps the program from running.
+    fn run(&self, host: Host, stdio: Stdio) -> RunError {
+        let prepared = self
+            .enter(host, stdio)
+            .and_then(|visitor| Ok((visitor, self.give_up_privileges()?)));
+        match prepared {
+            Ok((visitor, ())) => self.split(&visitor),
+            Err(error) => error,
+        }
+    }
+
+    /// Into the namespaces, still with every privilege there and out of the sight of whoever is inside.
+    fn enter(&self, host: Host, stdio: Stdio) -> Result<Visitor, RunError> {
+        let spec = self.spec;
+        let keep = [self.channel.as_fd(), host.pidfd.as_fd()];
+        let size =
+            inside::take_stdio(stdio, &keep).map_err(RunError::setup("take the streams over"))?;
+        hide()?;
+        let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
+        let trampoline =
+            sys::trampoline().map_err(RunError::setup("make what executes the program"))?;
+        host.enter()
+            .map_err(RunError::setup("enter the namespaces"))?;
+        if spec.id_map != IdMap::None {
+            identity::become_root(&spec.id_map)?;
+        }
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        if let Some(size) = size {
+            self.open_terminal(size)
+                .map_err(RunError::setup("open a terminal"))?;
+        }
+        inside::give_streams_away(spec);
+        Ok(Visitor { own, trampoline })
+    }
+
+    fn give_up_privileges(&self) -> Result<(), RunError> {
+        let spec = self.spec;
+        limit::apply(&spec.limits)?;
+        if spec.seccomp && !spec.insecure {
+            seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
+        }
+        identity::drop_privileges(spec)?;
+        // What changes an identity may undo it.
+        hide()
+    }
+
+    /// Clones the visitor, and ends.
+    fn split(&self, visitor: &Visitor) -> RunError {
+        match sys::clone_sibling() {
+            Ok(Some(pid)) => {
+                let _ = self.channel.send_sibling(pid);
+                sys::exit(0)
+            }
+            Ok(None) => self.execute(visitor),
+            Err(error) => RunError::setup("start a process")(error),
+        }
+    }
+
+    /// The visitor's part, where it can be seen.
+    fn execute(&self, visitor: &Visitor) -> RunError {
+        match self.prepare(visitor) {
+            Ok((arguments, environment)) => {
+                sys::reset_signals();
+                self.channel.report_ready();
+                let report = self.channel.as_fd();
+                let source =
+                    sys::jump(visitor.trampoline.as_fd(), report, &arguments, &environment);
+                RunError::setup("execute anything")(source)
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn prepare(&self, visitor: &Visitor) -> Result<(Vec<CString>, Vec<CString>), RunError> {
+        let spec = self.spec;
+        rustix::process::setsid().map_err(RunError::setup("open a session"))?;
+        if spec.tty {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+                .map_err(RunError::setup("open a terminal"))?;
+        }
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(RunError::setup("tie the process to its supervisor"))?;
+        if !self.channel.is_connected() {
+            sys::exit(137);
+        }
+        let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
+        rustix::process::chdir(cwd).map_err(|errno| RunError::WorkingDirectory {
+            path: cwd.to_owned(),
+            source: errno.into(),
+        })?;
+        Ok(Executable::find(spec, &visitor.own, None)?.into_words())
+    }
+
+    /// Makes the program's terminal from the container's own devpts, and its streams.
+    fn open_terminal(&self, size: Winsize) -> rustix::io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let nofollow = flags | OFlags::NOFOLLOW;
+        let master = rustix::fs::openat(CWD, "/dev/pts/ptmx", nofollow, Mode::empty())?;
+        if rustix::fs::fstatfs(&master)?.f_type as i64 != DEVPTS {
+            return Err(Errno::NOTTY);
+        }
+        rustix::pty::unlockpt(&master)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        rustix::termios::tcsetwinsize(&slave, size)?;
+        rustix::fs::fchown(&slave, Some(identity::uid(self.spec.user.uid)), None)?;
+        inside::place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
+        self.channel.send_terminal(master.as_fd())
+    }
+}
