@@ -19,6 +19,7 @@ mod craft;
 mod crash;
 mod docker_like;
 mod exchange;
+mod exec;
 mod fault;
 mod fixture;
 mod hostile;

@@ -174,13 +174,6 @@ impl Hub {
         true
     }
 
-    /// Hears everything that clients have said so far.
-    pub(crate) fn hear_all(&mut self) {
-        for index in 0..self.clients.len() {
-            while self.serve_client(index) {}
-        }
-    }
-
     /// Forgets clients that are gone. Input that only they could give has ended.
     pub(crate) fn dismiss(&mut self) {
         if self.stdin_once

@@ -7,6 +7,7 @@ use rustix::thread::{
     set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::capability;
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::spec::Spec;
@@ -30,11 +31,12 @@ pub(crate) fn become_root(map: &IdMap) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Becomes the program's user with no more than the spec's capabilities. For root they are in effect
+/// Becomes the program's user with no more than the spec's capabilities; all of them means those that
+/// there are here. For root they are in effect
 /// at once; for others `execve(2)` would take them away, so they lose them here, and with them every
 /// right to execute what the user may not.
 pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
-    let capabilities = if spec.insecure {
+    let capabilities = if spec.insecure || spec.capabilities == capability::ALL {
         let sets = rustix::thread::capabilities(None);
         sets.map_err(RunError::setup("look at the capabilities"))?
             .permitted

@@ -82,9 +82,7 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("let calls be answered"))?;
     }
-    // A filter of the user's may refuse what the steps below do. Without new privileges it can come last.
-    let late = spec.isolation.profile.is_some() && spec.no_new_privileges;
-    if !late {
+    if !filters_late(spec) {
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     identity::drop_privileges(spec)?;
@@ -94,10 +92,16 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     if !channel.is_connected() {
         sys::exit(137);
     }
-    if late {
+    if filters_late(spec) {
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     Ok(program)
+}
+
+/// Whether the filter comes last: one of the user's may refuse what is to be done before the program
+/// starts. Only without new privileges it can come when there are no privileges left.
+pub(crate) fn filters_late(spec: &Spec) -> bool {
+    spec.isolation.profile.is_some() && spec.no_new_privileges
 }
 
 /// Puts the program's streams in their places and closes every other descriptor but `keep`,

@@ -14,10 +14,13 @@
 //! - its terminal is made from the container's devpts, which is checked to be one (CVE-2025-52565).
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, PidfdFlags, Signal, WaitOptions, pidfd_open, set_dumpable_behavior, waitpid,
@@ -52,6 +55,7 @@ const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
 /// A process of a container that can be entered by way of it.
 #[derive(Debug)]
 pub(crate) struct Host {
+    pid: u32,
     pidfd: OwnedFd,
     namespaces: ThreadNameSpaceType,
 }
@@ -92,7 +96,17 @@ impl Host {
             let ours = std::fs::metadata(format!("/proc/self/ns/{name}"))?;
             namespaces.set(kind, theirs.ino() != ours.ino());
         }
-        Ok(Self { pidfd, namespaces })
+        Ok(Self {
+            pid: process.pid,
+            pidfd,
+            namespaces,
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        // An end of the process is something to read (pidfd_open(2)).
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)) == Ok(0)
     }
 
     fn enter(&self) -> rustix::io::Result<()> {
@@ -235,8 +249,8 @@ impl Visit<'_> {
     fn give_up_privileges(&self) -> Result<(), RunError> {
         let spec = self.spec;
         limit::apply(&spec.limits)?;
-        if spec.seccomp && !spec.insecure {
-            seccomp::install(spec.capabilities).map_err(RunError::setup("install the filter"))?;
+        if !inside::filters_late(spec) {
+            seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
         }
         identity::drop_privileges(spec)?;
         // What changes an identity may undo it.
@@ -260,6 +274,11 @@ impl Visit<'_> {
         match self.prepare(visitor) {
             Ok((arguments, environment)) => {
                 sys::reset_signals();
+                if inside::filters_late(self.spec)
+                    && let Err(error) = seccomp::install(self.spec)
+                {
+                    return RunError::setup("install the filter")(error);
+                }
                 self.channel.report_ready();
                 let report = self.channel.as_fd();
                 let source =
@@ -306,4 +325,44 @@ impl Visit<'_> {
         inside::place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
         self.channel.send_terminal(master.as_fd())
     }
+}
+
+/// Reads a file of the running container of `spec` as its programs see it: at most `limit` bytes, and
+/// only a regular one, wherever links lead inside. `None` if there is none.
+///
+/// # Errors
+/// `NotRunning`; when the file cannot be read.
+pub fn read_inside(spec: &Spec, path: &str, limit: u64) -> Result<Option<Vec<u8>>, RunError> {
+    let host = Host::find(spec)?;
+    let fault = |errno: Errno| RunError::Record {
+        path: path.into(),
+        source: errno.into(),
+    };
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let root = format!("/proc/{}/root", host.pid);
+    let root = rustix::fs::open(root, place | OFlags::DIRECTORY, Mode::empty()).map_err(fault)?;
+    // Until here another process could have got its number.
+    if !host.is_alive() {
+        return Err(RunError::NotRunning {
+            id: spec.id.clone(),
+        });
+    }
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = match rustix::fs::openat2(&root, path, place, Mode::empty(), inside) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        found => found.map_err(fault)?,
+    };
+    let mode = rustix::fs::fstat(&found).map_err(fault)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let mut bytes = Vec::new();
+    File::open(again)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|source| RunError::Record {
+            path: path.into(),
+            source,
+        })?;
+    Ok(Some(bytes))
 }

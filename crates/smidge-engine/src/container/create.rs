@@ -298,7 +298,12 @@ impl Engine {
             id: id.to_owned(),
             layers: draft.layers.clone(),
             args: draft.argv.clone(),
-            env: environment(draft, hostname),
+            env: env::of_program(
+                &draft.config.env,
+                hostname,
+                request.tty,
+                &draft.account.home,
+            ),
             cwd: match draft.config.working_dir.as_str() {
                 "" => "/".to_owned(),
                 dir => dir.to_owned(),
@@ -448,21 +453,6 @@ fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
         )));
     }
     Ok(argv)
-}
-
-/// What the program finds in its environment: Docker's additions do not override the image.
-fn environment(draft: &Draft<'_>, hostname: &str) -> Vec<String> {
-    let mut env = Environment::default();
-    env.set(env::DEFAULT_PATH);
-    env.set(&format!("HOSTNAME={hostname}"));
-    if draft.request.tty {
-        env.set("TERM=xterm");
-    }
-    env.extend(&draft.config.env);
-    if env.value("HOME").is_none_or(str::is_empty) {
-        env.set(&format!("HOME={}", draft.account.home));
-    }
-    env.into_pairs()
 }
 
 fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {

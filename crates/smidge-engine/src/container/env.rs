@@ -91,6 +91,21 @@ pub(crate) fn requested(
     Ok(env.into_pairs())
 }
 
+/// What a program finds in its environment: Docker's additions do not override what was asked for.
+pub(crate) fn of_program(asked: &[String], hostname: &str, tty: bool, home: &str) -> Vec<String> {
+    let mut env = Environment::default();
+    env.set(DEFAULT_PATH);
+    env.set(&format!("HOSTNAME={hostname}"));
+    if tty {
+        env.set("TERM=xterm");
+    }
+    env.extend(asked);
+    if env.value("HOME").is_none_or(str::is_empty) {
+        env.set(&format!("HOME={home}"));
+    }
+    env.into_pairs()
+}
+
 /// Labels from `KEY=value` options; a bare key has an empty value.
 pub(crate) fn labels(options: &[String]) -> Result<BTreeMap<String, String>> {
     options

@@ -3,6 +3,7 @@
 mod create;
 mod emulation;
 pub(crate) mod env;
+mod exec;
 mod inspect;
 mod isolation;
 mod lifecycle;
@@ -17,6 +18,7 @@ mod user;
 mod volume;
 
 pub use create::{CreateRequest, PullPolicy};
+pub use exec::{ExecRequest, Execution};
 pub use inspect::ContainerInspect;
 pub use isolation::Isolation;
 pub use lifecycle::StopRequest;

@@ -53,16 +53,22 @@ pub enum End {
     Detached,
 }
 
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Exited(code) => Self::Exited(code),
+            Ended::Detached => Self::Detached,
+        }
+    }
+}
+
 impl Running {
     /// Passes streams and signals to and fro until the program has ended or the user detaches.
     ///
     /// # Errors
     /// When the process that watches over the container was killed.
     pub fn wait(self) -> Result<End> {
-        Ok(match self.started.wait()? {
-            Ended::Exited(code) => End::Exited(code),
-            Ended::Detached => End::Detached,
-        })
+        Ok(self.started.wait()?.into())
     }
 }
 

@@ -4,7 +4,7 @@
 //! the user as a member are added unless a group is named.
 
 use smidge_image::Tree;
-use smidge_run::User;
+use smidge_run::{Spec, User};
 
 use crate::{Error, Kind, Result};
 
@@ -25,6 +25,15 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &str) -> Result<Account> {
     let passwd = database(tree, b"/etc/passwd")?;
     let group = database(tree, b"/etc/group")?;
     account(wanted, &passwd, &group)
+}
+
+/// Looks up a user in a container that runs.
+pub(super) fn find_inside(spec: &Spec, wanted: &str) -> Result<Account> {
+    let read = |path: &str| -> Result<String> {
+        let bytes = smidge_run::read_inside(spec, path, LIMIT)?;
+        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    };
+    account(wanted, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
 fn database(tree: &dyn Tree, path: &[u8]) -> Result<String> {

@@ -4,8 +4,8 @@ use clap::Subcommand;
 
 use super::session::{Outcome, Session};
 use super::{
-    Command, build, builder, create, history, images, import, info, inspect, kill, load, logs,
-    port, prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
+    Command, build, builder, create, exec, history, images, import, info, inspect, kill, load,
+    logs, port, prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
 };
 
 /// Manage images
@@ -33,6 +33,7 @@ pub(super) enum Image {
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) enum Container {
     Create(Box<create::Args>),
+    Exec(exec::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -115,6 +116,7 @@ impl From<Container> for Command {
     fn from(command: Container) -> Self {
         match command {
             Container::Create(args) => Self::Create(args),
+            Container::Exec(args) => Self::Exec(args),
             Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
             Container::Kill(args) => Self::Kill(args),
             Container::Logs(args) => Self::Logs(args),

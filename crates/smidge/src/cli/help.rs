@@ -8,7 +8,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Containers",
         &[
-            "create", "ps", "logs", "start", "stop", "kill", "wait", "rename", "port", "rm",
+            "create", "ps", "logs", "exec", "attach", "debug", "top", "start", "stop", "restart",
+            "kill", "wait", "rename", "port", "rm",
         ],
     ),
     (

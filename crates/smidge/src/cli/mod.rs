@@ -21,6 +21,7 @@ mod copy;
 mod create;
 mod digest;
 mod dockerfile;
+mod exec;
 mod group;
 mod help;
 mod history;
@@ -99,6 +100,7 @@ enum Command {
     Create(Box<create::Args>),
     Ps(ps::Args),
     Logs(logs::Args),
+    Exec(exec::Args),
     Start(start::Args),
     Stop(stop::Args),
     Kill(kill::Args),
@@ -230,6 +232,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Create(args) => create::run(session, &args),
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
+        Command::Exec(args) => exec::run(session, &args),
         Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),

@@ -1,7 +1,8 @@
 //! Docker's spelling of command lines, made the parser's.
 //!
-//! Two things differ: a flag may be given a truth value (`--rm=true`), and the options of `run` and `create` end
-//! at the image, so that everything after it belongs to the container even if it starts with `-`.
+//! Two things differ: a flag may be given a truth value (`--rm=true`), and the options of `run` and
+//! others end at the image or container, so that everything after it belongs to the container even if it
+//! starts with `-`.
 
 use std::ffi::OsString;
 
@@ -37,7 +38,10 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
                     current = subcommand;
                     continue;
                 }
-                if matches!(current.get_name(), "run" | "create") {
+                if matches!(
+                    current.get_name(),
+                    "run" | "create" | "exec" | "top" | "debug"
+                ) {
                     result.argv.extend([OsString::from("--"), token]);
                     break;
                 }

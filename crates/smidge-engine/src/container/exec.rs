@@ -1,0 +1,133 @@
+//! `exec`: another program in a container that runs.
+
+use std::path::PathBuf;
+
+use smidge_run::{Attach, RunError, Spec, Started, Status, capability};
+
+use super::env;
+use super::record::Known;
+use super::start::{End, Streams};
+use super::user;
+use crate::{Engine, Error, Kind, Result};
+
+/// A program to be started in a container that runs.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `--env`.
+    pub env: Vec<String>,
+    /// `--env-file`.
+    pub env_files: Vec<PathBuf>,
+    /// `--workdir`; the container's own otherwise.
+    pub workdir: Option<String>,
+    /// `--user`; the container's own otherwise.
+    pub user: Option<String>,
+    /// Whether the program has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is kept open.
+    pub stdin: bool,
+    /// `--privileged`: every capability.
+    pub privileged: bool,
+}
+
+/// A program that was started in a container.
+#[derive(Debug)]
+pub struct Execution {
+    started: Started,
+}
+
+impl Execution {
+    /// Passes streams and signals to and fro until the program has ended or the user detaches.
+    ///
+    /// # Errors
+    /// When the process that watches over the program was killed.
+    pub fn wait(self) -> Result<End> {
+        Ok(self.started.wait()?.into())
+    }
+}
+
+impl Engine {
+    /// Starts a program in a container that runs. Without streams nobody hears what it says. The caller
+    /// must have one thread only.
+    ///
+    /// # Errors
+    /// [`Kind::CannotRun`] when the program cannot be started; when the container does not run, or an
+    /// option cannot be understood or met.
+    pub fn exec(
+        &self,
+        name: &str,
+        request: &ExecRequest,
+        streams: Option<Streams>,
+    ) -> Result<Execution> {
+        let known = self.container(name)?;
+        if known.state.status != Status::Running {
+            return Err(not_running(&known));
+        }
+        let spec = self.exec_spec(&known, request)?;
+        let started = smidge_run::visit(&spec, streams.map(Attach::from));
+        let started = started.map_err(|fault| explain(&known, fault))?;
+        Ok(Execution { started })
+    }
+
+    /// The container's spec with what concerns the program changed.
+    fn exec_spec(&self, known: &Known, request: &ExecRequest) -> Result<Spec> {
+        let record = &known.record;
+        let user = request.user.as_ref().unwrap_or(&record.config.user);
+        let account = user::find_inside(&record.spec, user)?;
+        let asked = env::requested(&request.env, &request.env_files, &self.host)?;
+        let asked: env::Environment = record.config.env.iter().chain(&asked).collect();
+        let mut spec = Spec {
+            args: request.args.clone(),
+            env: env::of_program(
+                &asked.into_pairs(),
+                &record.spec.hostname,
+                request.tty,
+                &account.home,
+            ),
+            // Without a wish the ids are the container's, whatever its files say by now.
+            user: match request.user {
+                Some(_) => account.user,
+                None => record.spec.user.clone(),
+            },
+            tty: request.tty,
+            stdin: request.stdin,
+            ..record.spec.clone()
+        };
+        if let Some(workdir) = &request.workdir {
+            spec.cwd.clone_from(workdir);
+        }
+        if request.privileged {
+            spec.capabilities = capability::ALL;
+        }
+        Ok(spec)
+    }
+}
+
+/// What keeps a program from being started in a container that does not run.
+pub(super) fn not_running(known: &Known) -> Error {
+    let name = &known.container.name;
+    Error::new(Kind::Conflict, format!("container `{name}` is not running"))
+        .with_fact(format!("id: {}", known.container.id))
+        .with_hint(format!("start it: `smidge start {name}`"))
+}
+
+fn explain(known: &Known, fault: RunError) -> Error {
+    let code = match &fault {
+        RunError::NotRunning { .. } => return not_running(known),
+        RunError::NotInPath { .. } => 127,
+        RunError::Exec { source, .. } | RunError::WorkingDirectory { source, .. } => {
+            match source.kind() {
+                std::io::ErrorKind::NotFound => 127,
+                _ => 126,
+            }
+        }
+        RunError::OwnBinary { .. } => 126,
+        _ => return fault.into(),
+    };
+    let cause = std::error::Error::source(&fault).map(ToString::to_string);
+    let error = Error::new(Kind::CannotRun(code), fault.to_string());
+    cause
+        .into_iter()
+        .fold(error, |error, cause| error.caused_by(cause))
+}
