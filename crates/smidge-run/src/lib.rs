@@ -52,7 +52,6 @@ mod visitor;
 pub use error::RunError;
 pub use idmap::{IdMap, Range};
 pub use isolation::{Device, Isolation};
-pub use join::join;
 pub use join::{join, read_inside};
 pub use launch::{Launched, Stdio, launch};
 pub use limit::{Limit, LimitedResource};

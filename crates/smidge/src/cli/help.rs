@@ -8,8 +8,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Containers",
         &[
-            "create", "ps", "logs", "exec", "attach", "debug", "top", "start", "stop", "restart",
-            "kill", "wait", "rename", "port", "rm",
+            "create", "ps", "logs", "exec", "start", "stop", "kill", "wait", "rename", "port", "rm",
         ],
     ),
     (
