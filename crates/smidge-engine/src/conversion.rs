@@ -61,7 +61,7 @@ impl From<StoreError> for Error {
 }
 
 /// What to do about a store's error.
-fn advice(error: &StoreError) -> Option<String> {
+pub(crate) fn advice(error: &StoreError) -> Option<String> {
     Some(match error {
         StoreError::ReadOnly { .. } => "use a store of your own: `smidge --root DIR …`".to_owned(),
         StoreError::NoSpace { .. } => "remove what no image needs: `smidge prune`".to_owned(),

@@ -176,7 +176,11 @@ impl Error {
 
     /// An operation on a file failed: `message` says what was tried, with the path.
     pub fn io(message: impl Into<String>, source: std::io::Error) -> Self {
-        Self::new(Kind::of_io(&source), message).caused_by(source)
+        // The store's writers and readers speak through this type.
+        let store = source.get_ref().and_then(|error| error.downcast_ref());
+        let hint = store.and_then(crate::conversion::advice);
+        let error = Self::new(Kind::of_io(&source), message).caused_by(source);
+        hint.into_iter().fold(error, Self::with_hint)
     }
 
     /// Shows the place in a file.

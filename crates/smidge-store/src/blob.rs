@@ -1,20 +1,17 @@
 //! Blobs: bytes under the name of their digest.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek as _, Write};
+use std::io::{self, BufWriter, Read, Write};
 
 use smidge_image::{Descriptor, Digest, Hasher, HashingWriter};
 
 use crate::error::READ;
+use crate::sparse::{self, End};
 use crate::temp::TempFile;
 use crate::{Error, Store, regular};
 
 /// Bytes that gather before they are hashed and written.
 const BUFFER: usize = 1 << 18;
-
-/// So many bytes, if they are all zeros, become a hole in a blob's file.
-const HOLE: usize = 1 << 16;
-const ZEROS: [u8; 4096] = [0; 4096];
 
 /// The largest document (manifest, config, index) that is accepted, in bytes.
 pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -182,7 +179,7 @@ impl BlobWriter<'_> {
             .into_inner()
             .map_err(|error| self.store.io("write", &path, error.into_error()))?;
         let (temp, digest, size) = output.finish();
-        if temp.ends_in_hole {
+        if temp.end == End::Hole {
             let extended = temp.file.set_len(size);
             extended.map_err(|error| self.store.io("write", &path, error))?;
         }
@@ -215,14 +212,9 @@ fn writing(store: &Store, error: io::Error) -> io::Error {
 impl Write for TempFile {
     /// Long runs of zeros take up no room on disk.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let is_zero = |bytes: &[u8]| bytes.chunks(ZEROS.len()).all(|c| *c == ZEROS[..c.len()]);
-        self.ends_in_hole = bytes.len() >= HOLE && is_zero(bytes);
-        if !self.ends_in_hole {
-            return self.file.write(bytes);
-        }
-        let length = i64::try_from(bytes.len()).map_err(io::Error::other)?;
-        self.file.seek_relative(length)?;
-        Ok(bytes.len())
+        let (written, end) = sparse::write(&self.file, bytes)?;
+        self.end = end;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

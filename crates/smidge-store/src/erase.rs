@@ -2,12 +2,12 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, chmodat, fchmod, openat, renameat_with,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, chmodat, fchmod,
+    ioctl_getflags, ioctl_setflags, openat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -105,8 +105,30 @@ fn remove_or_open(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Owne
 }
 
 fn unlink(directory: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<()> {
-    let removed = permitted(directory, || unlinkat(directory, name, flags));
+    let remove = || permitted(directory, || unlinkat(directory, name, flags));
+    let removed = match remove() {
+        Err(Errno::PERM) if unseal_at(directory, name).is_ok() => remove(),
+        removed => removed,
+    };
     Ok(gone(removed)?)
+}
+
+/// Lets a file or directory be changed that was closed to everybody (ioctl_iflags(2)).
+fn unseal(file: impl AsFd) -> rustix::io::Result<()> {
+    let seals = IFlags::IMMUTABLE | IFlags::APPEND;
+    let flags = ioctl_getflags(&file)?;
+    match flags.intersects(seals) {
+        true => ioctl_setflags(&file, flags - seals),
+        false => Err(Errno::PERM),
+    }
+}
+
+/// Lets what has a name in a directory be removed: neither may be sealed. Fails if neither was.
+fn unseal_at(directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let own = openat(directory, name, flags, Mode::empty()).and_then(unseal);
+    let parent = unseal(directory);
+    own.or(parent)
 }
 
 /// Changes a directory, which its owner may not be allowed to yet.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -24,6 +24,7 @@ use crate::Ownership;
 use crate::attribute::{self, OPAQUE, is_kept};
 use crate::beside::Beside;
 use crate::found::claim_for;
+use crate::sparse::{self, End};
 use crate::temp::write_back;
 use crate::tree::Overlaid;
 
@@ -313,6 +314,7 @@ impl<'a> Extractor<'a> {
             self.buffer.resize(capacity, 0);
         }
         let mut left = size;
+        let mut end = End::default();
         while left > 0 {
             let read = match content.read(&mut self.buffer) {
                 Ok(0) => return Err(Fault::Content(io::ErrorKind::UnexpectedEof.into())),
@@ -320,14 +322,15 @@ impl<'a> Extractor<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Fault::Content(error)),
             };
-            (&*file)
-                .write_all(&self.buffer[..read])
-                .map_err(Fault::System)?;
+            end = sparse::write_all(file, &self.buffer[..read]).map_err(Fault::System)?;
             let before = size - left;
             left = left.saturating_sub(read as u64);
             write_back(file, before, size - left);
         }
-        Ok(())
+        match end {
+            End::Hole => file.set_len(size).map_err(Fault::System),
+            End::Written => Ok(()),
+        }
     }
 
     fn keep_for_sync(&mut self, file: File) {

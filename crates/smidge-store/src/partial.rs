@@ -17,6 +17,9 @@ use smidge_image::{Descriptor, Digest};
 use crate::store::retry;
 use crate::{Error, Store, VerifiedReader};
 
+/// How the names of such directories begin.
+const PREFIX: &str = "partial-";
+
 /// A blob that has come in part, or whole, but is not in the store yet. Dropping it leaves it for the
 /// next who needs it.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl Store {
     /// Opens what has come of a blob, to go on with it. Waits for whoever is doing so already.
     pub(crate) fn partial(&self, digest: &Digest) -> Result<Partial, Error> {
         let directory = self.path("tmp");
-        let path = directory.join(format!("partial-{}", digest.hex()));
+        let path = directory.join(format!("{PREFIX}{}", digest.hex()));
         loop {
             match Partial::open(&path) {
                 Ok(Some(partial)) => return Ok(partial),
@@ -119,6 +122,12 @@ fn present(opened: io::Result<File>) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),
     }
+}
+
+/// Whether something in `tmp/` may be what has come of a blob.
+pub(crate) fn is_partial(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
 /// Whether an open file or directory is what a path leads to.

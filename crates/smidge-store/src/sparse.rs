@@ -1,11 +1,54 @@
-//! Files with holes, read without looking for what is not there.
+//! Files with holes, read without looking for what is not there, and written without storing it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
+
+/// So many bytes that are written at once become a hole, if they are all zeros.
+const HOLE: usize = 1 << 15;
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// What a write has left at the end of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Bytes, or nothing yet.
+    #[default]
+    Written,
+    /// A hole: the file is too short until its size is set.
+    Hole,
+}
+
+/// Writes bytes where the file is; long runs of zeros take up no room on disk. Gives how many, and what
+/// comes of them.
+pub(crate) fn write(mut file: &File, bytes: &[u8]) -> io::Result<(usize, End)> {
+    let is_zero = |bytes: &[u8]| bytes.chunks(ZEROS.len()).all(|c| *c == ZEROS[..c.len()]);
+    if bytes.len() < HOLE || !is_zero(bytes) {
+        return Ok((file.write(bytes)?, End::Written));
+    }
+    let length = i64::try_from(bytes.len()).map_err(io::Error::other)?;
+    file.seek_relative(length)?;
+    Ok((bytes.len(), End::Hole))
+}
+
+/// Writes all of it where the file is, as [`write`] does. Gives what comes of the last.
+pub(crate) fn write_all(file: &File, mut bytes: &[u8]) -> io::Result<End> {
+    let mut last = End::default();
+    while !bytes.is_empty() {
+        match write(file, bytes) {
+            Ok((0, _)) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok((written, end)) => {
+                bytes = &bytes[written..];
+                last = end;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(last)
+}
 
 /// Reads a file from its beginning. Holes are zeros that do not come from the disk, and leave no trace
 /// in memory.

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 
 use crate::beside::Beside;
 use crate::erase::remove_tree;
-use crate::partial::is_at;
+use crate::partial::{is_at, is_partial};
+use crate::sparse::End;
 use crate::store::retry;
 use crate::{Error, Store};
 
@@ -29,8 +30,8 @@ pub(crate) struct TempFile {
     pub(crate) file: File,
     path: PathBuf,
     persisted: bool,
-    /// Whether zeros at its end are still to come.
-    pub(crate) ends_in_hole: bool,
+    /// What was written last.
+    pub(crate) end: End,
 }
 
 /// A directory in the making. Dropping it removes it with all it holds.
@@ -44,7 +45,7 @@ pub(crate) struct TempDir {
 }
 
 /// A directory of the caller's own on the store's file system. Dropping it removes it with all it
-/// holds; when the process is killed, [`Store::prune`] does.
+/// holds; when the process is killed, the next [`Store::workspace`] does, or [`Store::prune`].
 #[derive(Debug)]
 pub struct Workspace(TempDir);
 
@@ -57,12 +58,21 @@ impl Workspace {
 
 impl Store {
     /// Makes a directory to work in, such as that of an overlay whose upper directory is to become a
-    /// layer.
+    /// layer. What killed processes have left of theirs is removed: it may be large, and nobody will
+    /// ever ask for it.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn workspace(&self) -> Result<Workspace, Error> {
-        self.temp_dir().map(Workspace)
+        let made = self.temp_dir().map(Workspace)?;
+        // What cannot be removed now is left to `prune`, which says so.
+        let _ = self.sweep_temporary(|leftover| {
+            if !is_partial(leftover) {
+                let _ = remove_tree(leftover);
+            }
+            Ok(())
+        });
+        Ok(made)
     }
 
     /// Starts a file.
@@ -78,7 +88,7 @@ impl Store {
             file,
             path,
             persisted: false,
-            ends_in_hole: false,
+            end: End::default(),
         })
     }
 
@@ -93,7 +103,7 @@ impl Store {
             file,
             path,
             persisted: false,
-            ends_in_hole: false,
+            end: End::default(),
         })
     }
 

@@ -59,12 +59,14 @@ pub(super) fn unpack(
         });
         member.map_or(Ok(()), |member| Ok(copying.replace(member)?))
     });
-    spool.flush().map_err(failed)?;
+    spool
+        .flush()
+        .map_err(scratch.failed("cannot unpack the archive"))?;
     result.map_err(|stop| match stop {
         Stop::Archive(error) => {
             Error::new(Kind::Input, "cannot unpack the archive").caused_by(error)
         }
-        Stop::Spool(source) => Error::io("cannot unpack the archive", source),
+        Stop::Spool(source) => scratch.failed("cannot unpack the archive")(source),
         Stop::Engine(error) => error,
     })
 }

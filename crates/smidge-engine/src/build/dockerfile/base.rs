@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smidge_dockerfile::plan::BaseConfig;
-use smidge_image::{LayerKind, Platform, RunConfig};
+use smidge_image::{LayerKind, Platform, Reference, RunConfig};
 use smidge_store::Image;
 
 use crate::build::draft::{Base, Below};
@@ -42,8 +42,7 @@ impl Bases {
         wanted: (&str, &Platform),
         progress: &dyn Progress,
     ) -> Result<BaseConfig> {
-        let (name, platform) = wanted;
-        let image = self.image(engine, (name, platform), progress)?;
+        let image = self.image(engine, wanted, progress)?;
         Ok(planned(&image.config.config))
     }
 
@@ -57,15 +56,16 @@ impl Bases {
         if let Some(image) = self.known(name, platform) {
             return Ok(image.clone());
         }
-        if engine.needs_pull(name, self.policy, Some(platform)) {
+        let wanted = unmistakable(name);
+        if engine.needs_pull(&wanted, self.policy, Some(platform)) {
             let request = PullRequest {
-                name: name.to_owned(),
+                name: wanted.clone(),
                 platform: Some(platform.clone()),
                 ..self.request.clone()
             };
             engine.pull(&request, progress)?;
         }
-        let image = engine.store.image_for(name, Some(platform))?;
+        let image = engine.store.image_for(&wanted, Some(platform))?;
         self.images
             .push((name.to_owned(), platform.clone(), image.clone()));
         Ok(image)
@@ -78,9 +78,23 @@ impl Bases {
     }
 }
 
+/// A name as the store is to take it. Elsewhere the first letters of an id stand for an image; in a
+/// Dockerfile, what `FROM b` means must not depend on the ids of what else is here. An id has to be as
+/// long as `smidge images` shows it.
+fn unmistakable(name: &str) -> String {
+    const SHOWN: usize = 12;
+    let is_short = name.len() < SHOWN && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match name.parse::<Reference>() {
+        Ok(reference) if is_short => reference.to_string(),
+        _ => name.to_owned(),
+    }
+}
+
 /// What the plan has to know of an image that is here.
 pub(super) fn stored(engine: &Engine, name: &str, platform: &Platform) -> Result<BaseConfig> {
-    let image = engine.store.image_for(name, Some(platform))?;
+    let image = engine
+        .store
+        .image_for(&unmistakable(name), Some(platform))?;
     Ok(planned(&image.config.config))
 }
 

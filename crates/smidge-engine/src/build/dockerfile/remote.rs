@@ -133,7 +133,8 @@ impl Fetcher<'_> {
                 }
                 Err(source) if attempt < ATTEMPTS && is_passing(&source) => attempt += 1,
                 Err(source) => {
-                    return Err(Error::io(format!("cannot fetch `{what}`"), source));
+                    let failed = self.scratch.failed(format!("cannot fetch `{what}`"));
+                    return Err(failed(source));
                 }
             }
         };

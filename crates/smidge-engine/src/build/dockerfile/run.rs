@@ -155,7 +155,7 @@ impl Builder<'_> {
         drop(mounted.caches);
         if finished.status != 0 {
             self.debug(&spec)?;
-            return Err(failed(at, &finished));
+            return Err(self.failed(at, &finished));
         }
         let options = SnapshotOptions {
             times: self.times(began),
@@ -341,6 +341,27 @@ impl Builder<'_> {
         }
     }
 
+    /// A program did not succeed. Its own output says why; here is what it may not know, and how to look.
+    fn failed(&self, at: &At<'_>, finished: &Finished) -> Error {
+        let command = at.step.history.strip_suffix(" # buildkit");
+        let command = command.unwrap_or(&at.step.history).chars().take(120);
+        let command: String = command.collect();
+        let mut error = Error::new(Kind::Input, format!("`{command}` {}", how(finished)));
+        if self.scratch.is_full() {
+            let root = self.engine.store.root().display();
+            error = error
+                .with_fact(format!("no space left on the disk of the store `{root}`"))
+                .with_hint("remove what no image needs: `smidge prune`");
+        }
+        if finished.status == 137 {
+            error = error.with_hint("it may have had too little memory");
+        }
+        match self.request.dockerfile.debug_shell {
+            Some(_) => error,
+            None => error.with_hint("look at what it has left: `smidge build --debug-shell …`"),
+        }
+    }
+
     /// Whether what is known of a stage counts.
     fn trusts(&self, stage: &smidge_dockerfile::plan::Stage) -> bool {
         let options = &self.request.dockerfile;
@@ -403,25 +424,14 @@ fn stubs(state: &State, spec: &Spec) -> Vec<LayerPath> {
     stubs
 }
 
-/// A program that did not succeed.
-fn failed(at: &At<'_>, finished: &Finished) -> Error {
-    let command = at.step.history.strip_suffix(" # buildkit");
-    let command: String = command
-        .unwrap_or(&at.step.history)
-        .chars()
-        .take(120)
-        .collect();
-    let how = match finished.signal {
+/// How a program ended that did not succeed.
+fn how(finished: &Finished) -> String {
+    match finished.signal {
         Some(signal) => {
-            let name =
-                smidge_run::signal_name(signal).unwrap_or_else(|| format!("signal {signal}"));
+            let name = smidge_run::signal_name(signal);
+            let name = name.unwrap_or_else(|| format!("signal {signal}"));
             format!("was killed by {name}")
         }
         None => format!("failed with exit status {}", finished.status),
-    };
-    let error = Error::new(Kind::Input, format!("`{command}` {how}"));
-    match finished.status {
-        137 => error.with_hint("it may have had too little memory"),
-        _ => error,
     }
 }
