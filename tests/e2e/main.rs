@@ -12,6 +12,8 @@
 )]
 
 mod binary;
+mod build_cancel;
+mod build_share;
 mod certificate;
 mod context;
 mod copy;
@@ -27,6 +29,7 @@ mod http;
 mod login;
 mod peers;
 mod platform;
+mod process;
 mod program;
 mod progress;
 mod promise;

@@ -117,7 +117,7 @@ fn is_of_size(path: &Path, size: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == size)
 }
 
-fn present(opened: io::Result<File>) -> io::Result<Option<File>> {
+pub(crate) fn present(opened: io::Result<File>) -> io::Result<Option<File>> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),

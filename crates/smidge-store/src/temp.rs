@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::beside::Beside;
 use crate::erase::remove_tree;
-use crate::partial::{is_at, is_partial};
+use crate::partial::{is_at, is_partial, present};
 use crate::sparse::End;
 use crate::store::retry;
 use crate::{Error, Store};
@@ -83,6 +83,7 @@ impl Store {
                 .write(true)
                 .create_new(true)
                 .open(path)
+                .map(Some)
         })?;
         Ok(TempFile {
             file,
@@ -97,7 +98,7 @@ impl Store {
     pub(crate) fn temp_link(&self, path: &Path) -> Option<TempFile> {
         let made = self.make_temp(|link| {
             fs::hard_link(path, link)?;
-            File::open(link)
+            present(File::open(link))
         });
         made.ok().map(|(file, path)| TempFile {
             file,
@@ -111,7 +112,7 @@ impl Store {
     pub(crate) fn temp_dir(&self) -> Result<TempDir, Error> {
         let (lock, path) = self.make_temp(|path| {
             DirBuilder::new().mode(0o700).create(path)?;
-            File::open(path)
+            present(File::open(path))
         })?;
         Ok(TempDir {
             lock,
@@ -121,24 +122,25 @@ impl Store {
         })
     }
 
-    /// Makes something under a name that nobody has, and locks it. Between the two, a sweep may have
-    /// taken it for garbage: then its link count is 0 (a directory's is, too), and the next name is
+    /// Makes something under a name that nobody has, and locks it. Meanwhile a sweep may have taken it for
+    /// garbage: then it is gone, or its link count is 0 (a directory's is, too), and the next name is
     /// tried.
     fn make_temp(
         &self,
-        make: impl Fn(&Path) -> io::Result<File>,
+        make: impl Fn(&Path) -> io::Result<Option<File>>,
     ) -> Result<(File, PathBuf), Error> {
         let directory = self.path("tmp");
         loop {
             let path = self.temp_name();
-            let locked = make(&path).and_then(|file| {
+            let locked = make(&path).and_then(|made| {
+                let Some(file) = made else { return Ok(None) };
                 retry(|| file.lock())?;
                 let links = file.metadata()?.nlink();
-                Ok((file, links))
+                Ok((links > 0).then_some(file))
             });
             match locked {
-                Ok((_, 0)) => {}
-                Ok((file, _)) => return Ok((file, path)),
+                Ok(None) => {}
+                Ok(Some(file)) => return Ok((file, path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {
                     self.make_directory(&directory, 0o755)?;
