@@ -158,6 +158,7 @@ impl From<RunError> for Error {
             E::Namespaces { .. }
             | E::IdMap { .. }
             | E::RootFs { .. }
+            | E::Network { .. }
             | E::Mount { .. }
             | E::Setup { .. }
             | E::Died { .. }

@@ -66,6 +66,18 @@ pub enum RunError {
         /// The numbers that are, as text.
         mapped: String,
     },
+    /// The container could not be put on a network.
+    #[error("cannot join the network of `{network}`: {step}")]
+    Network {
+        /// The network's bridge.
+        network: String,
+        /// What was being done.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
     /// The layers could not be joined to a root file system.
     #[error("cannot mount the root file system from `{dir}`: {step}")]
     RootFs {

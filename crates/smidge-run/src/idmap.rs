@@ -11,10 +11,11 @@ use crate::error::RunError;
 use crate::spec::User;
 
 /// The mapping of a container's ids to the host's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IdMap {
     /// No user namespace: the ids are the host's own. For root only.
+    #[default]
     None,
     /// Many ids: written directly by root, by `newuidmap` and `newgidmap` for others.
     Ranges {

@@ -20,7 +20,7 @@ use crate::idmap::IdMap;
 use crate::launch::Stdio;
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Network, Spec};
-use crate::{external, identity, kernel, limit, pretend, reaper, root, seccomp, sys};
+use crate::{external, identity, kernel, limit, network, pretend, reaper, root, seccomp, sys};
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
 pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
@@ -75,6 +75,11 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
     let program = Executable::find(spec, &own, emulation)?;
     give_streams_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    if !spec.attachments.is_empty() {
+        let waited = channel.wait();
+        waited.map_err(RunError::setup("wait for the networks"))?;
+        network::settle(&spec.attachments)?;
+    }
     limit::apply(&spec.limits)?;
     if spec.pretend {
         // None of the steps that follow makes a call that would wait for an answer.

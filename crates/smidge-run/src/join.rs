@@ -178,6 +178,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
                         pidfd,
                         terminal,
                         pretence: None,
+                        anchors: Vec::new(),
                     });
                 }
                 None => break died(),

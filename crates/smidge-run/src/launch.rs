@@ -1,5 +1,6 @@
 //! From a [`Spec`] to a process: the seam between the sandbox and the supervisor.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
@@ -8,6 +9,7 @@ use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
+use crate::network::{self, Anchor};
 use crate::pretend;
 use crate::spec::{Network, Spec};
 use crate::sys;
@@ -44,6 +46,8 @@ pub struct Launched {
     pub terminal: Option<OwnedFd>,
     /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`].
     pub pretence: Option<OwnedFd>,
+    /// What must stay open as long as it runs.
+    pub(crate) anchors: Vec<Anchor>,
 }
 
 /// Starts the program of `spec` in a new container, and returns when it has been executed.
@@ -73,11 +77,16 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
     };
     drop((inner, stdio));
     match follow(spec, pid, &outer) {
-        Ok(Handed { terminal, pretence }) => Ok(Launched {
+        Ok(Handed {
+            terminal,
+            pretence,
+            anchors,
+        }) => Ok(Launched {
             pid: pid.as_raw_nonzero().get().cast_unsigned(),
             pidfd,
             terminal,
             pretence,
+            anchors,
         }),
         Err(error) => {
             // It ends by itself after its report, and at the closed channel otherwise.
@@ -108,6 +117,21 @@ fn namespaces(spec: &Spec) -> i32 {
 struct Handed {
     terminal: Option<OwnedFd>,
     pretence: Option<OwnedFd>,
+    anchors: Vec<Anchor>,
+}
+
+/// Puts the process on its networks, and lets it go on when it is.
+fn join_networks(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Vec<Anchor>, RunError> {
+    if spec.attachments.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
+    let namespace = File::open(path).map_err(RunError::supervise("open the network namespace"))?;
+    let anchors = spec.attachments.iter();
+    let anchors = anchors.map(|attachment| network::attach(attachment, namespace.as_fd()));
+    let anchors: Vec<_> = anchors.collect::<Result<_, _>>()?;
+    channel.release().map_err(RunError::setup("go on"))?;
+    Ok(anchors.into_iter().flatten().collect())
 }
 
 /// Maps the ids and listens until the program runs.
@@ -120,7 +144,10 @@ fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Handed, RunError> 
         spec.id_map.apply(pid).map_err(unmapped)?;
         channel.release().map_err(RunError::setup("go on"))?;
     }
-    let mut handed = Handed::default();
+    let mut handed = Handed {
+        anchors: join_networks(spec, pid, channel)?,
+        ..Handed::default()
+    };
     let mut ready = false;
     loop {
         if let Some(listener) = &handed.pretence {

@@ -31,6 +31,7 @@ mod limit;
 pub mod log;
 mod message;
 mod mount;
+pub mod network;
 pub mod port;
 mod pretend;
 mod program;

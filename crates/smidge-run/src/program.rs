@@ -13,6 +13,7 @@ use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use crate::error::RunError;
 use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
+use crate::network::Anchor;
 use crate::spec::Spec;
 use crate::state::ASKS_TO_END;
 use crate::sys;
@@ -36,6 +37,8 @@ pub(crate) struct Program {
     ended_by: Option<i32>,
     /// Whether an emulator runs it.
     emulated: bool,
+    /// What its networks last as long as.
+    _anchors: Vec<Anchor>,
     /// A signal that its emulator may die of, and fail to.
     doubt: Option<Doubt>,
 }
@@ -104,6 +107,7 @@ impl Program {
             terminal,
             // A container that is supervised has the ids that it has.
             pretence: _,
+            anchors,
         } = launched;
         for fd in pipes.iter().chain([&terminal]).flatten() {
             let flags = fcntl_getfl(fd).map_err(RunError::supervise("set up a stream"))?;
@@ -122,6 +126,7 @@ impl Program {
             input_ends: false,
             ended_by: None,
             emulated: spec.emulator.is_some(),
+            _anchors: anchors,
             doubt: None,
         })
     }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::idmap::IdMap;
 use crate::isolation::Isolation;
 use crate::limit::Limit;
+use crate::network::Attachment;
 
 /// Everything that the sandbox has to know to start one container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The container's id; names nothing in the kernel, but messages and the log carry it.
     pub id: String,
@@ -42,6 +43,10 @@ pub struct Spec {
     pub init: bool,
     /// Which network the program sees.
     pub network: Network,
+    /// The networks that the container is on, beside its own loopback device; only with
+    /// [`Network::Private`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Ports of the host that lead inside.
     pub ports: Vec<Port>,
     /// How the container's user and group ids appear on the host.

@@ -316,6 +316,7 @@ impl Engine {
             stdin: request.stdin,
             init: request.lifetime.init,
             network: request.network,
+            attachments: Vec::new(),
             ports: draft.ports.clone(),
             id_map: draft.id_map.clone(),
             capabilities: capability::DEFAULT,

@@ -208,6 +208,7 @@ fn spec(root: &Path) -> Spec {
         init: false,
         network: Network::Private,
         ports: Vec::new(),
+        attachments: Vec::new(),
         capabilities: capability::DEFAULT,
         seccomp: true,
         no_new_privileges: false,

@@ -13,3 +13,4 @@ mod filter;
 mod foreign;
 mod identity;
 mod namespace;
+mod network;

@@ -91,6 +91,7 @@ impl Stage {
             init: false,
             network: Network::Private,
             ports: Vec::new(),
+            attachments: Vec::new(),
             capabilities: capability::DEFAULT,
             seccomp: true,
             no_new_privileges: false,

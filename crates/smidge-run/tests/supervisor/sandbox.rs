@@ -88,6 +88,7 @@ impl Sandbox {
             init: false,
             network: Network::Private,
             ports: Vec::new(),
+            attachments: Vec::new(),
             capabilities: capability::DEFAULT,
             seccomp: true,
             no_new_privileges: true,

@@ -231,6 +231,7 @@ impl Builder<'_> {
             init: false,
             network,
             ports: Vec::new(),
+            attachments: Vec::new(),
             id_map,
             capabilities: capability::DEFAULT,
             seccomp: !insecure,

@@ -1,0 +1,379 @@
+//! Rules of the kernel's packet filter: what leaves a network wears the machine's address, and other
+//! networks stay out
+//! ([nft(8)](https://www.netfilter.org/projects/nftables/manpage.html), `linux/netfilter/nf_tables.h`).
+//!
+//! A network has a table of its own: made anew as a whole, removed as a whole. Where Docker, or an
+//! administrator's `iptables`, lets nothing pass between devices, a network's rules are needed there as well:
+//! whatever one table accepts another may still drop.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::Address;
+use super::netlink::{self, Message, Netlink};
+
+/// How names of bridges begin, by which networks know each other.
+pub(super) const PREFIX: &str = "smi-";
+
+/// The table of `iptables` that lets packets pass or not, and its chains: Docker's for the user's own
+/// rules, or else everybody's.
+const FILTER_TABLE: &str = "filter";
+const FOREIGN: [&str; 2] = ["DOCKER-USER", "FORWARD"];
+
+/// The families that `iptables` has tables for.
+const FAMILIES: [u8; 2] = [2, 10];
+
+/// Bytes of `struct nfgenmsg`.
+const GENERAL: usize = 4;
+
+/// Numbers of attributes.
+mod attribute {
+    pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const CHAIN_TABLE: u16 = 1;
+    pub(super) const CHAIN_NAME: u16 = 3;
+    pub(super) const CHAIN_HOOK: u16 = 4;
+    pub(super) const CHAIN_TYPE: u16 = 7;
+    pub(super) const HOOK_NUMBER: u16 = 1;
+    pub(super) const HOOK_PRIORITY: u16 = 2;
+    pub(super) const RULE_TABLE: u16 = 1;
+    pub(super) const RULE_CHAIN: u16 = 2;
+    pub(super) const RULE_HANDLE: u16 = 3;
+    pub(super) const RULE_EXPRESSIONS: u16 = 4;
+    pub(super) const LIST_ELEMENT: u16 = 1;
+    pub(super) const EXPRESSION_NAME: u16 = 1;
+    pub(super) const EXPRESSION_DATA: u16 = 2;
+    pub(super) const DATA_VALUE: u16 = 1;
+    pub(super) const DATA_VERDICT: u16 = 2;
+    pub(super) const VERDICT_CODE: u16 = 1;
+}
+
+/// What `linux/netfilter.h` and `nf_tables.h` number.
+mod number {
+    pub(super) const INET: u8 = 1;
+    pub(super) const FORWARD: u32 = 2;
+    pub(super) const POSTROUTING: u32 = 4;
+    pub(super) const META_IIFNAME: u32 = 6;
+    pub(super) const META_OIFNAME: u32 = 7;
+    pub(super) const META_NFPROTO: u32 = 15;
+    pub(super) const EQUAL: u32 = 0;
+    pub(super) const UNEQUAL: u32 = 1;
+    pub(super) const NETWORK_HEADER: u32 = 1;
+    pub(super) const DROP: u32 = 0;
+    pub(super) const ACCEPT: u32 = 1;
+}
+
+/// Priorities of hooks, as `nft` and `iptables` have them.
+const SOURCE_NAT: i32 = 100;
+const FILTER: i32 = 0;
+
+/// The registers that rules use: for a value, for what becomes of a packet.
+const REGISTER: u32 = 1;
+const VERDICT: u32 = 0;
+
+/// The packet filter of a network namespace.
+#[derive(Debug)]
+pub(super) struct Firewall(Netlink);
+
+impl Firewall {
+    /// That of the caller's namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        Netlink::filter().map(Self)
+    }
+
+    /// Lets a network's containers reach what the machine reaches, under the machine's address, and no
+    /// other network. An internal one reaches nothing.
+    pub(super) fn guard(
+        &self,
+        bridge: &str,
+        subnets: &[Address],
+        internal: bool,
+    ) -> io::Result<()> {
+        let mut table = Table::new(bridge);
+        table.chain("forward", "filter", (number::FORWARD, FILTER));
+        let foreign = |rule: Rule, from, to| {
+            let rule = rule.meta(from, number::EQUAL, &device(bridge));
+            let rule = match internal {
+                true => rule,
+                false => rule.meta(to, number::EQUAL, PREFIX.as_bytes()),
+            };
+            rule.meta(to, number::UNEQUAL, &device(bridge))
+                .verdict(number::DROP)
+        };
+        let (inward, outward) = (number::META_IIFNAME, number::META_OIFNAME);
+        table.rule("forward", foreign(Rule::new(), inward, outward));
+        table.rule("forward", foreign(Rule::new(), outward, inward));
+        if !internal {
+            table.chain("postrouting", "nat", (number::POSTROUTING, SOURCE_NAT));
+            for subnet in subnets {
+                let rule = Rule::new()
+                    .of_subnet(*subnet)
+                    .meta(outward, number::UNEQUAL, &device(bridge))
+                    .masquerade();
+                table.rule("postrouting", rule);
+            }
+        }
+        self.0.batch(table.finish())?;
+        for family in FAMILIES {
+            self.let_pass(family, bridge)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a network's rules; if there are none, that is fine.
+    pub(super) fn remove(&self, bridge: &str) -> io::Result<()> {
+        self.0.batch(batch(Table::new(bridge).removal()))?;
+        for (family, chain) in FAMILIES
+            .iter()
+            .flat_map(|f| FOREIGN.map(|chain| (*f, chain)))
+        {
+            self.forget(family, chain, bridge)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a network's packets pass where others drop what they do not know.
+    fn let_pass(&self, family: u8, bridge: &str) -> io::Result<()> {
+        for chain in FOREIGN {
+            let rules = [number::META_IIFNAME, number::META_OIFNAME].map(|end| {
+                let rule = Rule::new().meta(end, number::EQUAL, &device(bridge));
+                rule.verdict(number::ACCEPT)
+                    .message((family, FILTER_TABLE, chain), 0)
+            });
+            match self.0.batch(batch(rules.into())) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what [`let_pass`](Self::let_pass) has added to a chain.
+    fn forget(&self, family: u8, chain: &str, bridge: &str) -> io::Result<()> {
+        let place = |kind, flags| {
+            message(family, kind, flags)
+                .with_text(attribute::RULE_TABLE, FILTER_TABLE)
+                .with_text(attribute::RULE_CHAIN, chain)
+        };
+        let mut handles = Vec::new();
+        let listed = self.0.list(place(libc::NFT_MSG_GETRULE, 0), |rule| {
+            let attributes = rule.get(GENERAL..).unwrap_or_default();
+            if has(attributes, &device(bridge)) {
+                let mut all = netlink::attributes(attributes);
+                let handle = all.find(|(kind, _)| *kind == attribute::RULE_HANDLE);
+                handles.extend(handle.map(|(_, value)| value.to_vec()));
+            }
+        });
+        match listed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        }
+        for handle in handles {
+            let gone = place(libc::NFT_MSG_DELRULE, 0).with(attribute::RULE_HANDLE, &handle);
+            self.0.batch(batch(vec![gone]))?;
+        }
+        Ok(())
+    }
+}
+
+/// A table in the making.
+struct Table {
+    name: String,
+    messages: Vec<Message>,
+}
+
+impl Table {
+    fn new(name: &str) -> Self {
+        Self {
+            name: format!("smidge-{name}"),
+            messages: Vec::new(),
+        }
+    }
+
+    fn create(&self) -> Message {
+        message(number::INET, libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE)
+            .with_text(attribute::TABLE_NAME, &self.name)
+    }
+
+    /// Removing is making first, so that it does not fail for want of a table.
+    fn removal(&self) -> Vec<Message> {
+        let delete = message(number::INET, libc::NFT_MSG_DELTABLE, 0)
+            .with_text(attribute::TABLE_NAME, &self.name);
+        vec![self.create(), delete]
+    }
+
+    fn chain(&mut self, name: &str, kind: &str, (hook, priority): (u32, i32)) {
+        let message = message(number::INET, libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
+            .with_text(attribute::CHAIN_TABLE, &self.name)
+            .with_text(attribute::CHAIN_NAME, name)
+            .with_nested(nested(attribute::CHAIN_HOOK), &[], |inner| {
+                inner
+                    .with(attribute::HOOK_NUMBER, &hook.to_be_bytes())
+                    .with(attribute::HOOK_PRIORITY, &priority.to_be_bytes())
+            })
+            .with_text(attribute::CHAIN_TYPE, kind);
+        self.messages.push(message);
+    }
+
+    fn rule(&mut self, chain: &str, rule: Rule) {
+        let flags = libc::NLM_F_APPEND;
+        let place = (number::INET, self.name.as_str(), chain);
+        self.messages.push(rule.message(place, flags));
+    }
+
+    /// The table as a whole, in place of the one that was there.
+    fn finish(self) -> Vec<Message> {
+        let mut messages = self.removal();
+        messages.push(self.create());
+        messages.extend(self.messages);
+        batch(messages)
+    }
+}
+
+/// What packets must be like, and what becomes of them.
+struct Rule(Vec<Box<dyn FnOnce(Message) -> Message>>);
+
+impl Rule {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The request to add it to a chain of a family's table: at the beginning, unless `flags` say
+    /// otherwise.
+    fn message(self, (family, table, chain): (u8, &str, &str), flags: i32) -> Message {
+        message(family, libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | flags)
+            .with_text(attribute::RULE_TABLE, table)
+            .with_text(attribute::RULE_CHAIN, chain)
+            .with_nested(nested(attribute::RULE_EXPRESSIONS), &[], |list| {
+                let expressions = self.0.into_iter();
+                expressions.fold(list, |list, expression| expression(list))
+            })
+    }
+
+    fn expression(
+        mut self,
+        name: &'static str,
+        data: impl FnOnce(Message) -> Message + 'static,
+    ) -> Self {
+        self.0.push(Box::new(move |list| {
+            list.with_nested(nested(attribute::LIST_ELEMENT), &[], |element| {
+                element
+                    .with_text(attribute::EXPRESSION_NAME, name)
+                    .with_nested(nested(attribute::EXPRESSION_DATA), &[], data)
+            })
+        }));
+        self
+    }
+
+    fn compare(self, how: u32, value: &[u8]) -> Self {
+        let value = value.to_vec();
+        self.expression("cmp", move |data| {
+            data.with(1, &REGISTER.to_be_bytes())
+                .with(2, &how.to_be_bytes())
+                .with_nested(nested(3), &[], |inner| {
+                    inner.with(attribute::DATA_VALUE, &value)
+                })
+        })
+    }
+
+    /// Something that is known of a packet beside its bytes.
+    fn meta(self, key: u32, how: u32, value: &[u8]) -> Self {
+        self.expression("meta", move |data| {
+            data.with(1, &REGISTER.to_be_bytes())
+                .with(2, &key.to_be_bytes())
+        })
+        .compare(how, value)
+    }
+
+    /// Some of a packet's bytes.
+    fn payload(self, header: u32, (offset, length): (u32, u32)) -> Self {
+        self.expression("payload", move |data| {
+            data.with(1, &REGISTER.to_be_bytes())
+                .with(2, &header.to_be_bytes())
+                .with(3, &offset.to_be_bytes())
+                .with(4, &length.to_be_bytes())
+        })
+    }
+
+    fn family(self, ip: IpAddr) -> Self {
+        self.meta(number::META_NFPROTO, number::EQUAL, &[family(ip)])
+    }
+
+    /// Packets that come from a network's addresses.
+    fn of_subnet(self, subnet: Address) -> Self {
+        let (offset, network) = match subnet.network() {
+            IpAddr::V4(ip) => (12, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (8, ip.octets().to_vec()),
+        };
+        let length = u32::try_from(network.len()).unwrap_or_default();
+        let mask = subnet.mask();
+        let nothing = vec![0; mask.len()];
+        self.family(subnet.ip)
+            .payload(number::NETWORK_HEADER, (offset, length))
+            .expression("bitwise", move |data| {
+                data.with(1, &REGISTER.to_be_bytes())
+                    .with(2, &REGISTER.to_be_bytes())
+                    .with(3, &length.to_be_bytes())
+                    .with_nested(nested(4), &[], |m| m.with(attribute::DATA_VALUE, &mask))
+                    .with_nested(nested(5), &[], |m| m.with(attribute::DATA_VALUE, &nothing))
+            })
+            .compare(number::EQUAL, &network)
+    }
+
+    fn masquerade(self) -> Self {
+        self.expression("masq", |data| data)
+    }
+
+    fn verdict(self, code: u32) -> Self {
+        self.expression("immediate", move |data| {
+            data.with(1, &VERDICT.to_be_bytes())
+                .with_nested(nested(2), &[], |inner| {
+                    inner.with_nested(nested(attribute::DATA_VERDICT), &[], |verdict| {
+                        verdict.with(attribute::VERDICT_CODE, &code.to_be_bytes())
+                    })
+                })
+        })
+    }
+}
+
+/// A device's name to its end, as `iptables` has it: without the zero it would be the beginning of one.
+fn device(name: &str) -> Vec<u8> {
+    [name.as_bytes(), b"\0"].concat()
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn family(ip: IpAddr) -> u8 {
+    let family = match ip {
+        IpAddr::V4(_) => libc::NFPROTO_IPV4,
+        IpAddr::V6(_) => libc::NFPROTO_IPV6,
+    };
+    u8::try_from(family).unwrap_or_default()
+}
+
+/// Marks an attribute that holds others, which this protocol wants.
+fn nested(kind: u16) -> u16 {
+    kind | u16::try_from(libc::NLA_F_NESTED).unwrap_or_default()
+}
+
+/// The beginning of a message about rules (`struct nfgenmsg`).
+fn message(family: u8, kind: i32, flags: i32) -> Message {
+    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
+    let kind = u16::try_from(kind).unwrap_or_default();
+    Message::new(kind, flags, &[family, 0, 0, 0])
+}
+
+/// Messages that are carried out together.
+fn batch(messages: Vec<Message>) -> Vec<Message> {
+    let subsystem = u16::try_from(libc::NFNL_SUBSYS_NFTABLES).unwrap_or_default();
+    let [high, low] = subsystem.to_be_bytes();
+    let edge = |kind| {
+        let kind = u16::try_from(kind).unwrap_or_default();
+        Message::new(kind, 0, &[0, 0, high, low])
+    };
+    std::iter::once(edge(libc::NFNL_MSG_BATCH_BEGIN))
+        .chain(messages)
+        .chain([edge(libc::NFNL_MSG_BATCH_END)])
+        .collect()
+}

@@ -1,0 +1,273 @@
+//! Networks: containers on the same one reach each other; the machine's firewall keeps others out.
+//!
+//! A network is a bridge, and a container on it has a cable to that bridge. Root's bridges are devices
+//! of the machine, and what leaves them wears the machine's address. An ordinary user's are in a network
+//! namespace of the network's own ([`anchor`]), which lasts as long as a container is on it.
+
+mod anchor;
+mod firewall;
+mod link;
+mod netlink;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::RunError;
+pub(crate) use anchor::Anchor;
+use firewall::Firewall;
+use link::{Cable, Links};
+
+/// An IP address and how many of its first bits are the network's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of the network: up to 32 for IPv4, up to 128 for IPv6.
+    pub prefix: u8,
+}
+
+impl Address {
+    /// The mask of the network's bits, as many bytes as the address has.
+    pub(crate) fn mask(self) -> Vec<u8> {
+        let prefix = u32::from(self.prefix);
+        match self.ip {
+            IpAddr::V4(_) => u32::MAX
+                .checked_shl(32_u32.saturating_sub(prefix))
+                .unwrap_or(0)
+                .to_be_bytes()
+                .to_vec(),
+            IpAddr::V6(_) => u128::MAX
+                .checked_shl(128_u32.saturating_sub(prefix))
+                .unwrap_or(0)
+                .to_be_bytes()
+                .to_vec(),
+        }
+    }
+
+    /// The network's own address: all other bits are zero.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        let prefix = u32::from(self.prefix);
+        match self.ip {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix));
+                Ipv4Addr::from_bits(ip.to_bits() & mask.unwrap_or(0)).into()
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix));
+                Ipv6Addr::from_bits(ip.to_bits() & mask.unwrap_or(0)).into()
+            }
+        }
+    }
+
+    /// Whether an address is of the same network.
+    #[must_use]
+    pub fn contains(self, ip: IpAddr) -> bool {
+        let other = Self { ip, ..self };
+        self.ip.is_ipv4() == ip.is_ipv4() && self.network() == other.network()
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix)
+    }
+}
+
+/// A hardware address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mac(pub [u8; 6]);
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// A directory of the network's own, where an ordinary user's containers find each other.
+    pub dir: PathBuf,
+    /// What the network's bridge is called: at most 15 bytes.
+    pub bridge: String,
+    /// The bridge's own addresses.
+    pub gateways: Vec<Address>,
+    /// Whether nothing leads out of the network.
+    pub internal: bool,
+    /// The largest packet, in bytes; the kernel's default is 1500.
+    pub mtu: Option<u32>,
+    /// What the container calls the device.
+    pub device: String,
+    /// The device's hardware address.
+    pub mac: Mac,
+    /// The device's addresses.
+    pub addresses: Vec<Address>,
+}
+
+impl Attachment {
+    /// What the bridge's end of the cable is called: known from the address, which nobody else on the
+    /// network has.
+    fn cable(&self) -> String {
+        let [_, _, c, d, e, f] = self.mac.0;
+        format!("smv-{c:02x}{d:02x}{e:02x}{f:02x}")
+    }
+
+    fn fault(&self, step: &str) -> impl FnOnce(io::Error) -> RunError {
+        let (network, step) = (self.bridge.clone(), step.to_owned());
+        move |source| RunError::Network {
+            network,
+            step,
+            source,
+        }
+    }
+}
+
+/// Lays the cable between a network and a container's network namespace. What comes back must be kept as
+/// long as the container runs.
+pub(crate) fn attach(
+    attachment: &Attachment,
+    namespace: BorrowedFd<'_>,
+) -> Result<Option<Anchor>, RunError> {
+    if rustix::process::geteuid().is_root() {
+        let links = Links::open().map_err(attachment.fault("open the kernel's door"))?;
+        let is_new = plug(attachment, &links, namespace)?;
+        if is_new {
+            let firewall = Firewall::open();
+            firewall
+                .and_then(|firewall| {
+                    firewall.guard(
+                        &attachment.bridge,
+                        &attachment.gateways,
+                        attachment.internal,
+                    )
+                })
+                .map_err(attachment.fault("set up the firewall"))?;
+        }
+        return Ok(None);
+    }
+    let anchor = Anchor::cast(&attachment.dir).map_err(attachment.fault("enter its namespace"))?;
+    plug(attachment, anchor.links(), namespace)?;
+    Ok(Some(anchor))
+}
+
+/// Makes the bridge, if it is not there, and the cable. Tells whether the bridge is new.
+fn plug(
+    attachment: &Attachment,
+    links: &Links,
+    namespace: BorrowedFd<'_>,
+) -> Result<bool, RunError> {
+    let known = links
+        .number(&attachment.bridge)
+        .map_err(attachment.fault("look for its bridge"))?;
+    let bridge = match known {
+        Some(number) => number,
+        None => new_bridge(attachment, links).map_err(attachment.fault("make its bridge"))?,
+    };
+    let outer = attachment.cable();
+    let cable = Cable {
+        outer: &outer,
+        inner: &attachment.device,
+        mac: attachment.mac,
+        bridge,
+        namespace,
+        mtu: attachment.mtu,
+    };
+    let laid = match links.lay(&cable) {
+        // Of a container that has just ended: the kernel takes its time.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            links.remove(&outer).and_then(|()| links.lay(&cable))
+        }
+        laid => laid,
+    };
+    laid.map_err(attachment.fault("lay the container's cable"))?;
+    Ok(known.is_none())
+}
+
+fn new_bridge(attachment: &Attachment, links: &Links) -> io::Result<u32> {
+    let number = links.bridge(&attachment.bridge, attachment.mtu)?;
+    for gateway in &attachment.gateways {
+        links.add_address(number, *gateway)?;
+    }
+    links.up(number)?;
+    Ok(number)
+}
+
+/// Gives the container's end its addresses and routes: in the container, while that may still be done.
+pub(crate) fn settle(attachments: &[Attachment]) -> Result<(), RunError> {
+    let Some(first) = attachments.first() else {
+        return Ok(());
+    };
+    let links = Links::open().map_err(first.fault("open the kernel's door"))?;
+    let mut routed = [false; 2];
+    for attachment in attachments {
+        let number = links
+            .number(&attachment.device)
+            .and_then(|number| number.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(attachment.fault("look for the device"))?;
+        for address in &attachment.addresses {
+            links
+                .add_address(number, *address)
+                .map_err(attachment.fault(&format!("add the address {address}")))?;
+        }
+        links
+            .up(number)
+            .map_err(attachment.fault("bring the device up"))?;
+        for gateway in attachment.gateways.iter().filter(|_| !attachment.internal) {
+            let routed = &mut routed[usize::from(gateway.ip.is_ipv6())];
+            if !std::mem::replace(routed, true) {
+                links
+                    .add_default_route(number, gateway.ip)
+                    .map_err(attachment.fault("add the default route"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a network has on the machine: for root, its bridge and its rules.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn dissolve(bridge: &str) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Links::open()?.remove(bridge)?;
+    Firewall::open()?.remove(bridge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        let (ip, prefix) = text.split_once('/').unwrap();
+        Address {
+            ip: ip.parse().unwrap(),
+            prefix: prefix.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn addresses_know_their_networks() {
+        for (text, network, inside, outside) in [
+            ("10.1.2.3/24", "10.1.2.0", "10.1.2.255", "10.1.3.0"),
+            ("10.1.2.3/0", "0.0.0.0", "255.0.0.1", "::1"),
+            ("10.1.2.3/32", "10.1.2.3", "10.1.2.3", "10.1.2.4"),
+            ("fd00::1/64", "fd00::", "fd00::ffff", "fd00:0:0:1::"),
+            ("fd00::1/128", "fd00::1", "fd00::1", "fd00::2"),
+        ] {
+            let address = address(text);
+            assert_eq!(address.network().to_string(), network, "{text}");
+            assert!(address.contains(inside.parse().unwrap()), "{text}");
+            assert!(!address.contains(outside.parse().unwrap()), "{text}");
+        }
+        assert_eq!(address("10.1.2.3/20").mask(), [255, 255, 240, 0]);
+    }
+}
