@@ -13,13 +13,13 @@ use crate::tool::{Dockerd, RUN, buildah, podman, skopeo};
 use crate::wire::Message;
 
 /// A server over a context's store. Dropping it ends it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Server {
-    fn over(context: &Context) -> Self {
+    pub(crate) fn over(context: &Context) -> Self {
         let mut command = context.program(smidge_binary());
         command.args(["registry", "serve", "0"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -240,6 +240,34 @@ impl Store {
         Ok(Some(transfer))
     }
 
+    /// Layers as they travel, in their order; see [`Store::transfer`].
+    ///
+    /// # Errors
+    /// As [`Store::transfer`].
+    pub fn transfer_layers(
+        &self,
+        layers: &[Descriptor],
+        compression: Compression,
+    ) -> Result<Vec<TransferLayer>, Error> {
+        if let Some(encoder) = compression.encoder() {
+            self.compress_small(layers, encoder)?;
+        }
+        let mut travelling = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let mut descriptor = layer.clone();
+            let path = match compression.encoder() {
+                Some(encoder) if is_bare(layer) => self.compress(&mut descriptor, encoder)?,
+                _ => self.blob_path(&layer.digest),
+            };
+            travelling.push(TransferLayer {
+                descriptor,
+                path,
+                is_passing: self.is_passing(),
+            });
+        }
+        Ok(travelling)
+    }
+
     /// A blob by its digest as it travels: one that is stored, or that [`Store::transfer`] made.
     pub fn transfer_blob(&self, digest: &Digest) -> Option<TransferLayer> {
         let hex = digest.hex();
@@ -315,25 +343,15 @@ impl Store {
     ) -> Result<Transfer, Error> {
         let before: Manifest = parse(&stored.digest.to_string(), "image manifest", &bytes)?;
         let mut after = before.clone();
-        if let Some(encoder) = compression.encoder()
-            && before.is_image()
-        {
-            self.compress_small(&before.layers, encoder)?;
-        }
-        let mut layers = Vec::with_capacity(after.layers.len());
-        for layer in &mut after.layers {
-            let path = match compression.encoder() {
-                Some(encoder) if before.is_image() && is_bare(layer) => {
-                    self.compress(layer, encoder)?
-                }
-                _ => self.blob_path(&layer.digest),
-            };
-            layers.push(TransferLayer {
-                descriptor: layer.clone(),
-                path,
-                is_passing: self.is_passing(),
-            });
-        }
+        let compression = match before.is_image() {
+            true => compression,
+            false => Compression::None,
+        };
+        let layers = self.transfer_layers(&before.layers, compression)?;
+        after.layers = layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect();
         let mut transfer = Transfer {
             manifest: bytes,
             descriptor: stored,

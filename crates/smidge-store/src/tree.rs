@@ -69,7 +69,7 @@ impl FileAt {
     }
 
     /// The file, to be read from its beginning.
-    pub(crate) fn into_file(self) -> File {
+    pub fn into_file(self) -> File {
         self.file
     }
 }
@@ -156,7 +156,11 @@ impl DirTree {
         }
     }
 
-    pub(crate) fn open_file(&self, path: &LayerPath) -> io::Result<FileAt> {
+    /// Opens a regular file below the directory. Links are not followed.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open_file(&self, path: &LayerPath) -> io::Result<FileAt> {
         let stat = Self::must(self.stat(path)?)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}

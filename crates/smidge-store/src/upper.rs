@@ -48,6 +48,8 @@ pub(crate) struct Upper<'a> {
     /// Files that must reach the disk, and whether they are too many to keep them open.
     files: Vec<File>,
     many: bool,
+    /// Whether its files are somebody's yet, and stay as they are.
+    stays: bool,
 }
 
 impl<'a> Upper<'a> {
@@ -69,6 +71,20 @@ impl<'a> Upper<'a> {
             owners: Owners::new(),
             files: Vec::new(),
             many: false,
+            stays: false,
+        })
+    }
+
+    /// Takes any directory, whose files stay as they are, but for what an ordinary user's claims hold.
+    pub(crate) fn open_to_read(
+        store: &'a Store,
+        path: &'a Path,
+        options: &'a SnapshotOptions,
+    ) -> Result<Self, Error> {
+        let stays = true;
+        Ok(Self {
+            stays,
+            ..Self::open(store, path, options)?
         })
     }
 
@@ -150,8 +166,13 @@ impl<'a> Upper<'a> {
 
     /// Lists all files, sorted by their paths. Sockets are removed: no layer can have one.
     pub(crate) fn walk(&mut self) -> Result<Vec<Found>, Error> {
+        self.walk_below(LayerPath::root())
+    }
+
+    /// As [`Upper::walk`], of what is in one directory.
+    pub(crate) fn walk_below(&mut self, directory: LayerPath) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
-        let mut pending = vec![LayerPath::root()];
+        let mut pending = vec![directory];
         while let Some(path) = pending.pop() {
             let directory = self.directory(&path)?;
             let entries = Dir::read_from(&directory).map_err(|error| self.failed(&path, error))?;
@@ -179,6 +200,13 @@ impl<'a> Upper<'a> {
         Ok(found)
     }
 
+    pub(crate) fn look_at(&mut self, path: &LayerPath) -> Result<Option<Found>, Error> {
+        self.at(path, |this, parent, name| {
+            this.look(path, parent, name)
+                .map_err(|error| this.failed(path, error))
+        })
+    }
+
     fn look(
         &self,
         path: &LayerPath,
@@ -197,6 +225,7 @@ impl<'a> Upper<'a> {
             opaque: false,
         };
         match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Socket if self.stays => return Ok(None),
             FileType::Socket => {
                 unlinkat(parent, name, AtFlags::empty())?;
                 return Ok(None);
@@ -364,6 +393,9 @@ impl<'a> Upper<'a> {
         };
         let mut entry = self.entry(file, parent, name, &attributes)?;
         entry.mtime = self.options.times.of(entry.mtime);
+        if self.stays {
+            as_in_any_directory(&mut entry);
+        }
         match &opened {
             Some(content) => layer.append(&entry, &mut SparseReader::new(content)?)?,
             None => layer.append(&entry, &mut io::empty())?,
@@ -377,6 +409,7 @@ impl<'a> Upper<'a> {
                 self.settle(file, opened.as_fd(), &entry, &attributes)?;
                 self.keep_for_sync(file, opened);
             }
+            None if self.stays => {}
             None => {
                 let times = modified(entry.mtime);
                 utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -456,6 +489,7 @@ impl<'a> Upper<'a> {
     ) -> io::Result<()> {
         let known = attributes.keys().filter(|name| is_ours(name));
         match self.options.ownership {
+            Ownership::Layer if self.stays => {}
             Ownership::Layer => {
                 for name in known {
                     fremovexattr(fd, OsStr::from_bytes(name))?;
@@ -476,7 +510,10 @@ impl<'a> Upper<'a> {
                 }
             }
         }
-        Ok(futimens(fd, &modified(entry.mtime))?)
+        match self.stays {
+            true => Ok(()),
+            false => Ok(futimens(fd, &modified(entry.mtime))?),
+        }
     }
 
     /// The root directory is as if no layer mentioned it.
@@ -503,6 +540,16 @@ impl<'a> Upper<'a> {
             false => self.files.iter().try_for_each(File::sync_all),
         };
         synced.map_err(|error| self.failed(&LayerPath::root(), error))
+    }
+}
+
+/// What differs from one machine to the other is left out: when something came or went in a directory,
+/// and whose links and pipes are, for which an ordinary user has no place.
+fn as_in_any_directory(entry: &mut Entry) {
+    match entry.kind {
+        EntryKind::Directory => entry.mtime = 0,
+        EntryKind::Symlink { .. } | EntryKind::Fifo => (entry.uid, entry.gid) = (0, 0),
+        _ => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use smidge_image::{Descriptor, ImageConfig, Index, Manifest, Reference, media_type};
 use smidge_store::{Compression, Image, Store};
 
+use super::dockerfile;
 use super::draft::{Draft, StepLayer, Stored, created};
 use super::layer::Layer;
 use super::request::{Output, OutputFormat, Sink};
@@ -23,6 +24,8 @@ pub(super) struct Assembly<'a> {
     pub(super) host: &'a Host,
     /// The image's names.
     pub(super) names: &'a [Reference],
+    /// Whether the image carries its build cache.
+    pub(super) inline_cache: bool,
 }
 
 /// Writes layers into a store.
@@ -100,6 +103,8 @@ impl Assembly<'_> {
             // One step made one layer: there is nothing to be told apart.
             config.history.clear();
         }
+        let records = self.inline_cache.then_some(&*draft.records);
+        dockerfile::embed(&mut config, records);
         let config = config.to_bytes();
         self.store.put(&config)?;
         let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);

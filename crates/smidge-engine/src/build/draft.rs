@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smidge_image::{Descriptor, DiffId, History, ImageConfig, Platform, RunConfig, media_type};
 use smidge_store::{LayeredTree, Store};
 
+use super::dockerfile::Record;
 use super::layer::{Layer, RootFs};
 use super::response::Stripped;
 use crate::{Host, Note, Result, Snippet};
@@ -32,6 +33,8 @@ pub(super) struct Draft {
     pub(super) stripped: Option<Stripped>,
     /// What is worth knowing.
     pub(super) notes: Vec<Note>,
+    /// What the programs of its steps have made, for other builds to know.
+    pub(super) records: Vec<Record>,
     /// Whether it is made of one program, whose libraries then go into the same layer.
     pub(super) alone: bool,
     /// Whether so much time went into it that compressing it goes unnoticed.
@@ -154,6 +157,7 @@ impl Draft {
             origin: None,
             stripped: None,
             notes: Vec::new(),
+            records: Vec::new(),
             alone: false,
             compiled: false,
         }

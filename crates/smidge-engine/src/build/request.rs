@@ -56,6 +56,10 @@ pub struct DockerfileOptions {
     pub no_cache: bool,
     /// `--no-cache-filter`: stages whose steps are all carried out.
     pub no_cache_filter: Vec<String>,
+    /// `--cache-from`, as it was written.
+    pub cache_from: Vec<String>,
+    /// `--cache-to`, as it was written.
+    pub cache_to: Vec<String>,
     /// `--secret id=ID[,src=PATH|,env=NAME]`, as it was written.
     pub secrets: Vec<String>,
     /// `--ssh default|ID[=SOCKET]`, as it was written.

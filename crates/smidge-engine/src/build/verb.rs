@@ -6,6 +6,7 @@ use smidge_store::Store;
 
 use super::assembly::{Assembly, Packer, Plain};
 use super::detect::{Source, detect};
+use super::dockerfile::Exchange;
 use super::draft::{Draft, build_time};
 use super::layer::RootFs;
 use super::program::{self, Program};
@@ -65,7 +66,8 @@ impl Engine {
         let scratch = Scratch::new(&self.store)?;
         let source = self.source(request, &scratch, progress, stdin)?;
         check(request, &source)?;
-        let ready = self.ready_each(&source, &request.each(), progress)?;
+        let exchange = Exchange::open(self, request, &scratch, progress)?;
+        let ready = self.ready_each(&source, &request.each(), progress, &exchange)?;
         // What is only to leave smidge never enters the user's store.
         let passing = match request.output {
             Output::Store => None,
@@ -85,10 +87,12 @@ impl Engine {
             packer: &*packer,
             host: &self.host,
             names: &request.tags,
+            inline_cache: exchange.is_inline(),
         };
         let drafts: Vec<&Draft> = ready.iter().map(|ready| &ready.draft).collect();
         let (images, index) = assembly.write(&drafts, progress)?;
         assembly.export(&images, index.as_ref(), &request.output, stdout)?;
+        exchange.export(&drafts)?;
         let index = index.map(|index| assembly.leaving(index, &request.output));
         let index = index.transpose()?;
         let id = match (&index, &images[..]) {
@@ -96,8 +100,12 @@ impl Engine {
             (None, [image, ..]) => image.id,
             (None, []) => return Err(Error::new(Kind::Bug, "nothing was built")),
         };
+        let notes = exchange.notes();
         let built = ready.into_iter().zip(images).map(|(ready, image)| {
-            let Ready { draft, rootfs, .. } = ready;
+            let Ready {
+                mut draft, rootfs, ..
+            } = ready;
+            draft.notes.extend(notes.iter().cloned());
             Ok(Built {
                 sizes: size::measure(&image, &draft, &rootfs, store, progress)?,
                 image,
@@ -150,6 +158,7 @@ impl Engine {
         source: &Source,
         requests: &[BuildRequest],
         progress: &dyn Progress,
+        exchange: &Exchange<'_>,
     ) -> Result<Vec<Ready>> {
         let named = |request: &BuildRequest, error: Error| match request.platform() {
             Some(platform) if requests.len() > 1 => {
@@ -160,7 +169,7 @@ impl Engine {
         requests
             .iter()
             .map(|request| {
-                self.ready(source, request, progress)
+                self.ready(source, request, progress, exchange)
                     .map_err(|error| named(request, error))
             })
             .collect()
@@ -172,9 +181,10 @@ impl Engine {
         source: &Source,
         request: &BuildRequest,
         progress: &dyn Progress,
+        exchange: &Exchange<'_>,
     ) -> Result<Ready> {
         let scratch = Scratch::new(&self.store)?;
-        let mut draft = self.drafted(source, request, &scratch, progress)?;
+        let mut draft = self.drafted(source, request, (&scratch, exchange), progress)?;
         if request.with_libs {
             library::add(&mut draft, &self.host)?;
         }
@@ -193,7 +203,7 @@ impl Engine {
         &self,
         source: &Source,
         request: &BuildRequest,
-        scratch: &Scratch,
+        (scratch, exchange): (&Scratch, &Exchange<'_>),
         progress: &dyn Progress,
     ) -> Result<Draft> {
         let compiled = match source {
@@ -215,6 +225,7 @@ impl Engine {
                     context,
                     file,
                     name,
+                    exchange,
                 };
                 return dockerfile::draft(&place, request, self, scratch, progress);
             }
@@ -242,6 +253,12 @@ fn check(request: &BuildRequest, source: &Source) -> Result<()> {
             let message = format!("cannot build for `{platform}`: smidge builds for Linux alone");
             return Err(Error::new(Kind::Input, message));
         }
+    }
+    let options = &request.dockerfile;
+    let caches = options.cache_from.iter().chain(&options.cache_to);
+    if !matches!(source, Source::Dockerfile { .. }) && caches.count() > 0 {
+        let message = "`--cache-from` and `--cache-to` are for Dockerfiles: nothing else has steps";
+        return Err(Error::new(Kind::Input, message));
     }
     if request.each().len() < 2 {
         return Ok(());

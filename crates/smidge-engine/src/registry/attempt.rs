@@ -18,6 +18,10 @@ pub(crate) enum Verb {
     CopyFrom,
     /// Send an image that came from elsewhere.
     CopyTo,
+    /// Fetch what builds elsewhere have left.
+    ImportCache,
+    /// Send what a build has left.
+    ExportCache,
     /// Show something of an image without fetching it.
     Look,
     /// List a repository's tags.
@@ -74,6 +78,8 @@ impl Attempt {
             Verb::Push => format!("cannot push `{subject}`: {why}"),
             Verb::CopyFrom => format!("cannot copy from `{subject}`: {why}"),
             Verb::CopyTo => format!("cannot copy to `{subject}`: {why}"),
+            Verb::ImportCache => format!("cannot import the build cache `{subject}`: {why}"),
+            Verb::ExportCache => format!("cannot export the build cache `{subject}`: {why}"),
             Verb::Look => format!("cannot look at `{subject}`: {why}"),
             Verb::List => format!("cannot list the tags of `{subject}`: {why}"),
             Verb::LogIn => format!("cannot log in to `{subject}`: {why}"),
@@ -244,10 +250,12 @@ impl Attempt {
         let mut advice = Vec::new();
         match (self.verb, known) {
             (Verb::LogIn, _) => {}
-            (Verb::Push | Verb::CopyTo, true) => {
+            (Verb::Push | Verb::CopyTo | Verb::ExportCache, true) => {
                 advice.push(format!("log in with a token that may push: `{login}`"));
             }
-            (Verb::Push | Verb::CopyTo, false) => advice.push(format!("log in first: `{login}`")),
+            (Verb::Push | Verb::CopyTo | Verb::ExportCache, false) => {
+                advice.push(format!("log in first: `{login}`"))
+            }
             (_, true) => advice.push(format!("log in as somebody who may read it: `{login}`")),
             (_, false) => advice.push(format!("log in, if it is private: `{login}`")),
         }
@@ -262,7 +270,7 @@ impl Attempt {
             (Verb::CopyTo, Some(short)) => advice.push(format!(
                 "a name without a user is Docker's own; copy to one of yours: `USER/{short}`"
             )),
-            (Verb::Push | Verb::CopyTo, None) => {}
+            (Verb::Push | Verb::CopyTo | Verb::ExportCache, _) => {}
             _ => advice.push(
                 "check the name: Docker Hub says the same where there is no such repository"
                     .to_owned(),
@@ -297,6 +305,9 @@ impl Attempt {
             Verb::Push => format!("`smidge push --tls-verify=false {}`", self.subject),
             Verb::LogIn => format!("`smidge login --tls-verify=false {}`", self.subject),
             Verb::CopyFrom | Verb::CopyTo => "`smidge copy --tls-verify=false …`".to_owned(),
+            Verb::ImportCache | Verb::ExportCache => {
+                "`smidge build --tls-verify=false …`".to_owned()
+            }
             Verb::Look | Verb::List => "`--tls-verify=false`".to_owned(),
         };
         format!("or do without, also where it speaks plain HTTP: {way}")

@@ -1,6 +1,7 @@
 //! The verbs that talk to registries, and those that move images between places.
 
 mod attempt;
+mod cache;
 mod copy;
 mod login;
 mod manifest;
@@ -21,6 +22,8 @@ pub use smidge_registry::Secret;
 pub use smidge_store::Compression;
 
 pub(crate) use attempt::credentials;
+pub(crate) use cache::{RemoteCache, for_platforms};
+pub(crate) use copy::check_layout;
 
 use smidge_image::{Reference, ReferenceError};
 use smidge_registry::{Client, Settings};

@@ -88,6 +88,36 @@ impl Engine {
         names.iter().map(push).collect()
     }
 
+    /// Sends what is under no name in the store: a build cache. Tells whether the registry had it
+    /// already, as it is.
+    pub(crate) fn push_cache(
+        &self,
+        name: &Reference,
+        cache: &Transfer,
+        connection: &Connection,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
+        let _alone = Alone::from_here();
+        let client = self.client(connection)?;
+        let push = Push {
+            engine: self,
+            remote: Remote::new(self, &client, (name, Verb::ExportCache))?,
+            request: &PushRequest::default(),
+            progress,
+        };
+        if push.remote.head()? == Some(cache.digest()) {
+            return Ok(true);
+        }
+        push.send(&Outgoing {
+            top: cache.descriptor.clone(),
+            bytes: cache.manifest.clone(),
+            is_index: false,
+            images: vec![cache.clone()],
+            notes: Vec::new(),
+        })?;
+        Ok(false)
+    }
+
     /// Every name that the store has in a repository.
     fn names_in(&self, repository: &Reference) -> Result<Vec<Reference>> {
         let same = |name: &Reference| {

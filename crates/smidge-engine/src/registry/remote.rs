@@ -25,8 +25,13 @@ impl<'c> Remote<'c> {
     ) -> Result<Self> {
         let attempt = Attempt::new(verb, name);
         let access = match verb {
-            Verb::Push | Verb::CopyTo => Access::Push,
-            Verb::Pull | Verb::CopyFrom | Verb::Look | Verb::List | Verb::LogIn => Access::Pull,
+            Verb::Push | Verb::CopyTo | Verb::ExportCache => Access::Push,
+            Verb::Pull
+            | Verb::CopyFrom
+            | Verb::ImportCache
+            | Verb::Look
+            | Verb::List
+            | Verb::LogIn => Access::Pull,
         };
         let repository = client
             .repository(name, access)

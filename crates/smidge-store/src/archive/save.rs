@@ -180,12 +180,7 @@ impl Store {
     ) -> Result<Descriptor, Error> {
         let mut layout = Layout::open(directory)?;
         let entry = self.write_found(image, compression, &mut layout)?;
-        if let Some(name) = name {
-            let has_name = |known: &Descriptor| ref_name(known).is_some_and(|known| known == name);
-            layout.index.manifests.retain(|known| !has_name(known));
-        }
-        layout.add(&entry, vec![named(&entry, name)]);
-        layout.close()?;
+        enter(layout, &entry, name)?;
         Ok(entry)
     }
 
@@ -215,6 +210,29 @@ impl Store {
             }
         }
     }
+}
+
+impl Transfer {
+    /// Writes it to a directory as an OCI layout, under a name that need not be a reference. In a
+    /// directory that is one already, it is added; another of that name loses it.
+    ///
+    /// # Errors
+    /// When a blob is missing or corrupt, when the directory cannot be written.
+    pub fn export_oci_layout(&self, name: &str, directory: &Path) -> Result<(), Error> {
+        let mut layout = Layout::open(directory)?;
+        write_image(self, &mut layout)?;
+        enter(layout, &self.descriptor, Some(name))
+    }
+}
+
+/// Makes an entry of what was written to a layout, and closes it.
+fn enter(mut layout: Layout, entry: &Descriptor, name: Option<&str>) -> Result<(), Error> {
+    if let Some(name) = name {
+        let has_name = |known: &Descriptor| ref_name(known).is_some_and(|known| known == name);
+        layout.index.manifests.retain(|known| !has_name(known));
+    }
+    layout.add(entry, vec![named(entry, name)]);
+    layout.close()
 }
 
 fn write_image(transfer: &Transfer, sink: &mut dyn Sink) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 //! cache/mounts/<hex>/<n>.lock       flock(2)ed by who uses one
 //! ```
 
+mod carry;
 mod mount;
 mod record;
 mod step;

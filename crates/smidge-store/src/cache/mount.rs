@@ -44,7 +44,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn cache_mount(&self, id: &str, sharing: Sharing) -> Result<CacheMount, Error> {
-        let mount = self.path(MOUNTS).join(Digest::of(id.as_bytes()).hex());
+        let mount = self.mount_path(id);
         let mut number = 0;
         loop {
             self.make_directory(&mount, 0o755)?;
@@ -54,10 +54,7 @@ impl Store {
                 Locked::Gone => {}
                 Locked::InUse => number += 1,
                 Locked::Held(held) => {
-                    let name = mount.join("id");
-                    if regular::read(&name).ok().as_deref() != Some(id.as_bytes()) {
-                        self.write_atomically(&name, id.as_bytes())?;
-                    }
+                    self.name_mount(&mount, id)?;
                     let is_new = self.make_mount(&path)?;
                     // The time of the last use, and the number of all.
                     let _ = OpenOptions::new()
@@ -74,7 +71,21 @@ impl Store {
         }
     }
 
-    fn lock_mount(&self, path: &Path, sharing: Sharing) -> Result<Locked, Error> {
+    /// Where everything is that belongs to a cache mount.
+    pub(super) fn mount_path(&self, id: &str) -> PathBuf {
+        self.path(MOUNTS).join(Digest::of(id.as_bytes()).hex())
+    }
+
+    /// Writes down what a cache mount is called.
+    pub(super) fn name_mount(&self, mount: &Path, id: &str) -> Result<(), Error> {
+        let name = mount.join("id");
+        match regular::read(&name).ok().as_deref() == Some(id.as_bytes()) {
+            true => Ok(()),
+            false => self.write_atomically(&name, id.as_bytes()),
+        }
+    }
+
+    pub(super) fn lock_mount(&self, path: &Path, sharing: Sharing) -> Result<Locked, Error> {
         let failed = |error| self.io("lock", path, error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -123,7 +134,7 @@ impl Store {
 }
 
 /// What came of asking for the right to use a directory.
-enum Locked {
+pub(super) enum Locked {
     Held(Lock),
     InUse,
     Gone,

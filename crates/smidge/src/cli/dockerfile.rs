@@ -25,6 +25,15 @@ pub(super) struct DockerfileArgs {
     /// Carry out every step of these stages; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// Know what builds elsewhere have left: an image's name, or
+    /// type=registry,ref=NAME or type=local,src=DIR; repeatable
+    #[arg(long, value_name = "NAME|type=TYPE,…")]
+    cache_from: Vec<String>,
+    /// Leave what RUN has made for builds elsewhere: an image's name, or type=registry,ref=NAME,
+    /// type=local,dest=DIR or type=inline; mode=max takes all stages, mounts=true cache mounts too;
+    /// repeatable
+    #[arg(long, value_name = "NAME|type=TYPE,…")]
+    cache_to: Vec<String>,
     /// A file or variable that a RUN may see, and the image does not keep; repeatable
     #[arg(long, value_name = "id=ID[,src=PATH|,env=NAME]")]
     secret: Vec<String>,
@@ -104,6 +113,8 @@ impl DockerfileArgs {
             connection: self.connection.connection(session),
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter.clone(),
+            cache_from: self.cache_from.clone(),
+            cache_to: self.cache_to.clone(),
             secrets: self.secret.clone(),
             ssh: self.ssh.clone(),
             shm_size: self.shm_size,

@@ -12,6 +12,7 @@ use smidge_store::Image;
 
 use super::base::{self, Bases};
 use super::context::Context;
+use super::exchange::Exchange;
 use super::file::{self, Planned};
 use super::named::NamedSource;
 use super::option;
@@ -34,6 +35,7 @@ pub(super) struct Builder<'b> {
     pub(super) request: &'b BuildRequest,
     pub(super) scratch: &'b Scratch,
     pub(super) progress: &'b dyn Progress,
+    pub(super) exchange: &'b Exchange<'b>,
     pub(super) plan: &'b Plan,
     pub(super) bases: Bases,
     /// The platform to build for.
@@ -92,6 +94,8 @@ pub(in crate::build) struct Place<'p> {
     pub(in crate::build) file: &'p Path,
     /// What its user knows it by.
     pub(in crate::build) name: &'p str,
+    /// What other builds know, and learn.
+    pub(in crate::build) exchange: &'p Exchange<'p>,
 }
 
 /// Drafts the image of a Dockerfile.
@@ -116,6 +120,7 @@ pub(in crate::build) fn draft(
         request,
         scratch,
         progress,
+        exchange: place.exchange,
         plan: &plan,
         bases,
         platform: file::convert(&file::platform(engine, request.platform())),

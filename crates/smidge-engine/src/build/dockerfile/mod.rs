@@ -12,6 +12,7 @@ mod chmod;
 mod choice;
 mod context;
 mod copy;
+mod exchange;
 mod file;
 mod git;
 mod git_url;
@@ -29,6 +30,7 @@ mod stage;
 
 pub(super) use builder::{Place, draft};
 pub(super) use cache::Cached;
+pub(super) use exchange::{Exchange, Record, embed};
 pub(super) use file::{instructions, notes};
 pub(super) use remote::Fetcher;
 pub(super) use source::{ContextSource, bring};

@@ -156,6 +156,7 @@ impl Builder<'_> {
             plan::Sharing::Private => Sharing::Private,
             plan::Sharing::Locked => Sharing::Locked,
         };
+        self.exchange.fill(id);
         let cache = self.engine.store.cache_mount(id, sharing)?;
         if !cache.is_new {
             return Ok(cache);

@@ -17,6 +17,7 @@ use smidge_store::{CachedStep, Ownership, SnapshotOptions, Times};
 
 use super::builder::Builder;
 use super::cache::{Cached, KeyMaker};
+use super::exchange::Record;
 use super::mount::Mounted;
 use super::stage::{At, State};
 use crate::build::assembly::Packer as _;
@@ -48,19 +49,42 @@ impl Builder<'_> {
         self.settle(state)?;
         let job = self.job(state, at, run)?;
         let key = self.key(state, at, &job)?;
-        let known = self.engine.store.cached_step(&key);
-        if let Some(CachedStep { diff_id, size, .. }) = known.filter(|_| self.trusts(at.stage)) {
-            at.task.cached();
-            return Ok(Stored { diff_id, size });
-        }
-        let stored = self.execute(state, at, &job)?;
-        let step = CachedStep {
-            diff_id: stored.diff_id,
+        self.exchange.meet(run);
+        let stored = match self.known(at, &key) {
+            Some(stored) => {
+                at.task.cached();
+                stored
+            }
+            None => {
+                let stored = self.execute(state, at, &job)?;
+                let step = CachedStep {
+                    diff_id: stored.diff_id,
+                    size: stored.size,
+                    description: at.step.history.clone(),
+                };
+                self.engine.store.keep_step(&key, &step)?;
+                stored
+            }
+        };
+        let record = Record {
+            key,
+            layer: stored.diff_id,
             size: stored.size,
             description: at.step.history.clone(),
         };
-        self.engine.store.keep_step(&key, &step)?;
+        self.exchange.learn(&record);
+        state.draft.records.push(record);
         Ok(stored)
+    }
+
+    /// What the step left behind when it was carried out before, here or elsewhere.
+    fn known(&self, at: &At<'_>, key: &Digest) -> Option<Stored> {
+        if !self.trusts(at.stage) {
+            return None;
+        }
+        let known = self.engine.store.cached_step(key);
+        let known = known.or_else(|| self.exchange.bring(key));
+        known.map(|CachedStep { diff_id, size, .. }| Stored { diff_id, size })
     }
 
     /// Refuses what nobody has allowed.

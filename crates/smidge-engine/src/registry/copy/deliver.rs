@@ -66,7 +66,7 @@ impl<'r> Receiver<'r> {
 }
 
 /// Refuses a directory that cannot be written, or that others keep house in.
-fn check_layout(directory: &Path) -> Result<()> {
+pub(crate) fn check_layout(directory: &Path) -> Result<()> {
     let shown = directory.display();
     let is_store = ["containers/names", "layers", "volumes"];
     if is_store.iter().all(|name| directory.join(name).exists()) {

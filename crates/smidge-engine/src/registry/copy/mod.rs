@@ -17,6 +17,7 @@ mod sender;
 use smidge_image::{Digest, Platform};
 use smidge_store::{Compression, Store};
 
+pub(crate) use deliver::check_layout;
 pub use location::{Location, LocationError};
 
 use super::Connection;
