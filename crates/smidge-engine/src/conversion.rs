@@ -5,7 +5,7 @@ use smidge_run::RunError;
 use smidge_store::Error as StoreError;
 
 use crate::registry::credentials;
-use crate::{Error, Kind};
+use crate::{Error, Kind, confinement};
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
@@ -110,28 +110,6 @@ impl From<RegistryError> for Error {
     }
 }
 
-/// What to do about a kernel that makes no namespaces: filters of container runtimes answer `EPERM`
-/// or, to newer calls, `ENOSYS`; a limit of none answers `ENOSPC`.
-fn forbidden(error: &RunError) -> Option<&'static str> {
-    let RunError::Namespaces { source, .. } = error else {
-        return None;
-    };
-    let errno = source
-        .raw_os_error()
-        .map(rustix::io::Errno::from_raw_os_error);
-    match errno {
-        Some(rustix::io::Errno::PERM | rustix::io::Errno::NOSYS) => Some(
-            "inside a container, its runtime has to allow it: `docker run --security-opt \
-             seccomp=unconfined --security-opt apparmor=unconfined …`, `podman run --security-opt \
-             seccomp=unconfined …`; on a host, `sysctl kernel.unprivileged_userns_clone=1`",
-        ),
-        Some(rustix::io::Errno::NOSPC) => {
-            Some("raise the limit: `sysctl user.max_user_namespaces=15000`")
-        }
-        _ => None,
-    }
-}
-
 impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         use RunError as E;
@@ -156,6 +134,7 @@ impl From<RunError> for Error {
             E::PortRefused { .. } => Kind::Denied,
             E::PortInUse { .. } | E::AlreadyRunning { .. } | E::NotRunning { .. } => Kind::Conflict,
             E::Namespaces { .. }
+            | E::NeedsNamespaces { .. }
             | E::IdMap { .. }
             | E::RootFs { .. }
             | E::Network { .. }
@@ -166,8 +145,15 @@ impl From<RunError> for Error {
             | E::Supervise { .. }
             | E::Unsupervised { .. } => Kind::Host,
         };
-        let hint = forbidden(&error);
+        if !confinement::is_refusal(&error) {
+            return Self::of(kind, error);
+        }
         let error = Self::of(kind, error);
-        hint.into_iter().fold(error, Self::with_hint)
+        let error = confinement::facts()
+            .into_iter()
+            .fold(error, Self::with_fact);
+        confinement::hints()
+            .into_iter()
+            .fold(error, Self::with_hint)
     }
 }

@@ -10,6 +10,7 @@
 
 use smidge_store::Store;
 
+mod confinement;
 mod conversion;
 mod error;
 mod host;

@@ -16,7 +16,7 @@ use crate::mount::{self, Change, Depth};
 use crate::spec::Spec;
 
 /// Character devices and their numbers (the kernel's `Documentation/admin-guide/devices.txt`).
-const NODES: [(&str, u32, u32); 6] = [
+pub(crate) const NODES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -25,7 +25,8 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+/// Links beside them, and what they lead to.
+pub(crate) const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),

@@ -38,6 +38,12 @@ pub enum RunError {
         #[serde(with = "os_error")]
         source: io::Error,
     },
+    /// Something was asked for that only namespaces can give, and the kernel makes none here.
+    #[error("{what} needs namespaces, which cannot be made here")]
+    NeedsNamespaces {
+        /// What was asked for.
+        what: String,
+    },
     /// The id map was refused.
     #[error("cannot map the ids of container `{id}`: {detail}")]
     IdMap {

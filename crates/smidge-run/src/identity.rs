@@ -37,13 +37,38 @@ pub(crate) fn become_root(map: &IdMap) -> Result<(), RunError> {
 /// right to execute what the user may not.
 pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
     let capabilities = if spec.insecure || spec.capabilities == capability::ALL {
-        let sets = rustix::thread::capabilities(None);
-        sets.map_err(RunError::setup("look at the capabilities"))?
-            .permitted
+        permitted()?
     } else {
         CapabilitySet::from_bits_retain(spec.capabilities)
     };
     bound(capabilities).map_err(RunError::setup("drop capabilities"))?;
+    change_user(spec)?;
+    hold(spec, capabilities)
+}
+
+/// The same without namespaces, where the process may have less to begin with, and may not change all
+/// that it has.
+pub(crate) fn drop_what_can_be_dropped(spec: &Spec) -> Result<(), RunError> {
+    let wanted = match spec.insecure || spec.capabilities == capability::ALL {
+        true => CapabilitySet::all(),
+        false => CapabilitySet::from_bits_retain(spec.capabilities),
+    };
+    let capabilities = permitted()? & wanted;
+    match bound(capabilities) {
+        Err(Errno::PERM) => (),
+        bound => bound.map_err(RunError::setup("drop capabilities"))?,
+    }
+    change_user(spec)?;
+    hold(spec, capabilities)
+}
+
+fn permitted() -> Result<CapabilitySet, RunError> {
+    let sets = rustix::thread::capabilities(None);
+    let sets = sets.map_err(RunError::setup("look at the capabilities"))?;
+    Ok(sets.permitted)
+}
+
+fn change_user(spec: &Spec) -> Result<(), RunError> {
     if !matches!(spec.id_map, IdMap::Single { .. }) {
         let groups: Vec<Gid> = spec.user.groups.iter().copied().map(gid).collect();
         set_thread_groups(&groups).map_err(RunError::setup("set the supplementary groups"))?;
@@ -53,6 +78,10 @@ pub(crate) fn drop_privileges(spec: &Spec) -> Result<(), RunError> {
         set_group(spec.user.gid)?;
         set_user(spec.user.uid)?;
     }
+    Ok(())
+}
+
+fn hold(spec: &Spec, capabilities: CapabilitySet) -> Result<(), RunError> {
     let held = if spec.user.uid == 0 || spec.pretend {
         capabilities
     } else {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Pid;
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
@@ -58,8 +59,8 @@ const HELPER_DIRECTORIES: [&str; 5] = [
 ];
 
 impl IdMap {
-    /// Picks the widest map that the caller may use on this host: none for root, the ranges of
-    /// `/etc/subuid` and `/etc/subgid` where the set-user-ID programs that map them are installed,
+    /// Picks the widest map that the caller may use on this host: none for root
+    /// (see [`IdMap::for_root`]), the ranges of `/etc/subuid` and `/etc/subgid` where the set-user-ID programs that map them are installed,
     /// else a single id, which is then the one that `user` asks for.
     ///
     /// # Errors
@@ -70,7 +71,7 @@ impl IdMap {
             rustix::process::getegid().as_raw(),
         );
         if uid == 0 {
-            return Ok(Self::None);
+            return Self::for_root();
         }
         let single = Self::Single {
             uid: user.uid,
@@ -95,6 +96,18 @@ impl IdMap {
             uids: with_caller(uid, uids),
             gids: with_caller(gid, gids),
         })
+    }
+
+    /// Root's map: none, if root may make namespaces. The root of a container may not, as a rule, unless
+    /// it is in a user namespace of its own.
+    ///
+    /// # Errors
+    /// As [`IdMap::identity`].
+    pub fn for_root() -> Result<Self, RunError> {
+        match rustix::thread::capabilities(None) {
+            Ok(sets) if !sets.effective.contains(CapabilitySet::SYS_ADMIN) => Self::identity(),
+            _ => Ok(Self::None),
+        }
     }
 
     /// A user namespace whose ids are the host's own, as far as they are mapped here: for root, who

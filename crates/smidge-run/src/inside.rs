@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
@@ -22,18 +23,26 @@ use crate::mount::{self, Depth, Kind};
 use crate::spec::{Network, Spec};
 use crate::{external, identity, kernel, limit, network, pretend, reaper, root, seccomp, sys};
 
+/// The first step that a kernel refuses which makes namespaces and lets nobody use them.
+pub(crate) const OWN_MOUNTS: &str = "own the mounts";
+
 /// Turns the process into the program of `spec`, or reports why it cannot.
-pub(crate) fn run(spec: &Spec, stdio: Stdio, channel: &Channel) -> ! {
-    let error = become_program(spec, stdio, channel);
+pub(crate) fn run(spec: &Spec, stdio: &Stdio, channel: &Channel) -> ! {
+    let shut_in = shut_in(spec, stdio, channel);
+    start(spec, shut_in, channel)
+}
+
+/// Turns the process, shut in, into its program, or reports why that cannot be.
+pub(crate) fn start(spec: &Spec, shut_in: Result<Executable, RunError>, channel: &Channel) -> ! {
+    let error = match shut_in {
+        Ok(program) => become_program(spec, &program, channel),
+        Err(error) => error,
+    };
     channel.report_failure(&error);
     sys::exit(127)
 }
 
-fn become_program(spec: &Spec, stdio: Stdio, channel: &Channel) -> RunError {
-    let program = match shut_in(spec, stdio, channel) {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
+fn become_program(spec: &Spec, program: &Executable, channel: &Channel) -> RunError {
     if spec.init {
         match reaper::split(spec.tty) {
             Ok(()) => (),
@@ -45,14 +54,14 @@ fn become_program(spec: &Spec, stdio: Stdio, channel: &Channel) -> RunError {
     program.execute()
 }
 
-fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, RunError> {
+fn shut_in(spec: &Spec, stdio: &Stdio, channel: &Channel) -> Result<Executable, RunError> {
     let terminal =
         take_stdio(stdio, &[channel.as_fd()]).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
     let prepared = external::prepare(spec)?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    rustix::mount::mount_change("/", private).map_err(RunError::setup("own the mounts"))?;
+    rustix::mount::mount_change("/", private).map_err(RunError::setup(OWN_MOUNTS))?;
     set_names(spec)?;
     if spec.id_map != IdMap::None {
         channel
@@ -91,16 +100,22 @@ fn shut_in(spec: &Spec, stdio: Stdio, channel: &Channel) -> Result<Executable, R
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     identity::drop_privileges(spec)?;
-    // After the identity has changed, which clears it; the launcher may be gone already.
+    tie_to_launcher(channel)?;
+    if filters_late(spec) {
+        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
+    }
+    Ok(program)
+}
+
+/// Lets the process die with its launcher, which may be gone already. After the identity has changed,
+/// which would undo it.
+pub(crate) fn tie_to_launcher(channel: &Channel) -> Result<(), RunError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(RunError::setup("tie the process to its supervisor"))?;
     if !channel.is_connected() {
         sys::exit(137);
     }
-    if filters_late(spec) {
-        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
-    }
-    Ok(program)
+    Ok(())
 }
 
 /// Whether the filter comes last: one of the user's may refuse what is to be done before the program
@@ -110,10 +125,12 @@ pub(crate) fn filters_late(spec: &Spec) -> bool {
 }
 
 /// Puts the program's streams in their places and closes every other descriptor but `keep`,
-/// whoever opened it: nothing of the host stays within reach (CVE-2024-21626). A terminal's size
-/// comes back: it is made later, where the container can see it.
+/// whoever opened it, and so the streams' own: nothing of the host stays within reach (CVE-2024-21626).
+/// A terminal's size comes back: it is made later, where the container can see it.
+///
+/// The process must never drop `stdio` again.
 pub(crate) fn take_stdio(
-    stdio: Stdio,
+    stdio: &Stdio,
     keep: &[BorrowedFd<'_>],
 ) -> rustix::io::Result<Option<Winsize>> {
     let size = match stdio {
@@ -123,13 +140,11 @@ pub(crate) fn take_stdio(
             stderr,
         } => {
             place(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())?;
-            // They are closed below, with everything else.
-            std::mem::forget((stdin, stdout, stderr));
             None
         }
         Stdio::Terminal { rows, columns } => Some(Winsize {
-            ws_row: rows,
-            ws_col: columns,
+            ws_row: *rows,
+            ws_col: *columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         }),
@@ -155,8 +170,11 @@ pub(crate) fn place(
 /// What does not depend on the id map, and so can be done while it is being written.
 fn set_names(spec: &Spec) -> Result<(), RunError> {
     if !spec.hostname.is_empty() {
-        rustix::system::sethostname(spec.hostname.as_bytes())
-            .map_err(RunError::setup("set the host name"))?;
+        match rustix::system::sethostname(spec.hostname.as_bytes()) {
+            // The filter of a container around this one.
+            Err(Errno::PERM | Errno::NOSYS) if spec.id_map != IdMap::None => (),
+            set => set.map_err(RunError::setup("set the host name"))?,
+        }
     }
     let domain = &spec.isolation.domainname;
     if !domain.is_empty() {
@@ -245,7 +263,7 @@ pub(crate) fn give_streams_away(spec: &Spec) {
     }
 }
 
-fn working_directory(spec: &Spec, errno: rustix::io::Errno) -> RunError {
+pub(crate) fn working_directory(spec: &Spec, errno: Errno) -> RunError {
     RunError::WorkingDirectory {
         path: spec.cwd.clone(),
         source: errno.into(),

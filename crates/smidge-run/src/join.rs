@@ -174,6 +174,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
             Report::End if ready => match visitor {
                 Some((pid, pidfd)) => {
                     return Ok(Launched {
+                        baseline: None,
                         pid: pid.as_raw_nonzero().get().cast_unsigned(),
                         pidfd,
                         terminal,
@@ -227,8 +228,10 @@ impl Visit<'_> {
     fn enter(&self, host: Host, stdio: Stdio) -> Result<Visitor, RunError> {
         let spec = self.spec;
         let keep = [self.channel.as_fd(), host.pidfd.as_fd()];
-        let size =
-            inside::take_stdio(stdio, &keep).map_err(RunError::setup("take the streams over"))?;
+        let size = inside::take_stdio(&stdio, &keep);
+        // They are closed.
+        std::mem::forget(stdio);
+        let size = size.map_err(RunError::setup("take the streams over"))?;
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
         let trampoline =

@@ -11,9 +11,11 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::chroot::{self, Room};
+use crate::copied::{self, Baseline};
 use crate::error::RunError;
 use crate::frame;
-use crate::launch::{Launched, Stdio, launch};
+use crate::launch::{Launched, Stdio, launch_with};
 use crate::pretend::Pretence;
 use crate::spawner::Streams;
 use crate::spec::Spec;
@@ -26,7 +28,10 @@ pub(crate) const KILL: &[u8] = b"K";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// The program has been executed.
-    Runs,
+    Runs {
+        /// Whether it is shut in.
+        isolated: bool,
+    },
     /// It cannot be; nothing follows.
     Failed(RunError),
 }
@@ -48,11 +53,11 @@ pub(crate) fn keep(spawner: Pid, line: &OwnedFd, streams: Streams) -> ! {
         && let Some(spec) = frame::read::<Spec>(line)
     {
         match start(&spec, streams) {
-            Ok(Started { program, pretence }) => Watch {
-                program,
+            Ok(started) => Watch {
+                spec: &spec,
+                started,
                 line,
                 parent,
-                pretence,
             }
             .run(),
             Err(error) => {
@@ -78,6 +83,32 @@ struct Started {
     program: OwnedFd,
     /// Where to hear from the process that emulates its ids, if one does.
     pretence: Option<OwnedFd>,
+    place: Place,
+}
+
+/// Where a program runs.
+enum Place {
+    /// On an overlay.
+    Overlay,
+    /// On a copy of the layers, which were so before.
+    Copy(Baseline),
+    /// There as well, and not shut in.
+    Room(Room),
+}
+
+impl Place {
+    /// Leaves what the program has changed in the upper directory. It has ended, and nothing that it
+    /// has started runs on.
+    fn leave(self, spec: &Spec) -> Result<(), RunError> {
+        match self {
+            Self::Overlay => Ok(()),
+            Self::Copy(baseline) => copied::settle(spec, Some(&baseline), &[]),
+            Self::Room(room) => {
+                chroot::kill_the_rest();
+                room.leave(spec)
+            }
+        }
+    }
 }
 
 fn start(spec: &Spec, streams: Streams) -> Result<Started, RunError> {
@@ -91,14 +122,39 @@ fn start(spec: &Spec, streams: Streams) -> Result<Started, RunError> {
         stdout,
         stderr,
     };
-    let mut launched = launch(spec, stdio)?;
+    let (mut launched, place) = launch_somehow(spec, &stdio)?;
     let pretence = emulate(spec, &mut launched).inspect_err(|_| {
         let _ = sys::send_signal(launched.pidfd.as_fd(), libc::SIGKILL);
     })?;
     Ok(Started {
         program: launched.pidfd,
         pretence,
+        place,
     })
+}
+
+fn launch_somehow(spec: &Spec, stdio: &Stdio) -> Result<(Launched, Place), RunError> {
+    match launch_with(spec, stdio) {
+        Ok(mut launched) => {
+            let place = match launched.baseline.take() {
+                Some(baseline) => Place::Copy(baseline),
+                None => Place::Overlay,
+            };
+            Ok((launched, place))
+        }
+        Err(error) if chroot::is_last_resort(&error) => {
+            let room = Room::furnish(spec)?;
+            match room.launch(spec, stdio) {
+                Ok(launched) => Ok((launched, Place::Room(room))),
+                Err(error) => {
+                    // Whatever was lent to it is given back; the first fault is the one to tell.
+                    let _ = room.leave(spec);
+                    Err(error)
+                }
+            }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What the process that emulates a program's ids says at its end: the owners of links.
@@ -130,10 +186,10 @@ fn emulate(spec: &Spec, launched: &mut Launched) -> Result<Option<OwnedFd>, RunE
 
 /// A program that runs, and whom it concerns.
 struct Watch<'a> {
-    program: OwnedFd,
+    spec: &'a Spec,
+    started: Started,
     line: &'a OwnedFd,
     parent: OwnedFd,
-    pretence: Option<OwnedFd>,
 }
 
 impl Watch<'_> {
@@ -143,15 +199,17 @@ impl Watch<'_> {
     fn run(mut self) {
         let _ = set_parent_process_death_signal(None);
         let mut emulated: Emulated = Ok(Vec::new());
-        let told = frame::write(self.line, &Verdict::Runs);
+        let isolated = !matches!(self.started.place, Place::Room(_));
+        let told = frame::write(self.line, &Verdict::Runs { isolated });
         if told.is_err() || !self.wait(&mut emulated) {
-            let _ = sys::send_signal(self.program.as_fd(), libc::SIGKILL);
+            let _ = sys::send_signal(self.started.program.as_fd(), libc::SIGKILL);
         }
-        let (status, signal) = reap(&self.program);
-        if let Some(pretence) = self.pretence.take() {
+        let (status, signal) = reap(&self.started.program);
+        if let Some(pretence) = self.started.pretence.take() {
             emulated = hear(&pretence);
         }
-        let outcome = emulated.map(|link_owners| Outcome {
+        let left = self.started.place.leave(self.spec);
+        let outcome = left.and(emulated).map(|link_owners| Outcome {
             status,
             signal,
             link_owners,
@@ -162,8 +220,10 @@ impl Watch<'_> {
     /// Waits; false if the program is to be killed.
     fn wait(&mut self, emulated: &mut Emulated) -> bool {
         loop {
-            let others = [self.line, &self.parent].into_iter().chain(&self.pretence);
-            let mut fds: Vec<PollFd<'_>> = std::iter::once(&self.program)
+            let started = &self.started;
+            let others = [self.line, &self.parent].into_iter();
+            let others = others.chain(&started.pretence);
+            let mut fds: Vec<PollFd<'_>> = std::iter::once(&started.program)
                 .chain(others)
                 .map(|fd| PollFd::new(fd, PollFlags::IN))
                 .collect();
@@ -177,7 +237,7 @@ impl Watch<'_> {
                 // Whatever is said means the same as silence for ever.
                 [_, true, ..] if is_to_end(self.line) => return false,
                 [_, _, _, true] => {
-                    if let Some(pretence) = self.pretence.take() {
+                    if let Some(pretence) = self.started.pretence.take() {
                         *emulated = hear(&pretence);
                     }
                     if emulated.is_err() {

@@ -40,7 +40,7 @@ const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 
 /// Mounts `/proc` and `/sys` of the container's own namespaces.
 pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<(), RunError> {
-    let proc = mount_proc(root).map_err(fault("/proc"))?;
+    let proc = mount_proc(spec, root).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
     set_sysctls(spec, &proc)?;
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
@@ -86,26 +86,41 @@ impl EmptyDirectory {
     }
 }
 
-fn mount_proc(root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+/// The view of the container's own process ids. In another container of which something of `/proc` is
+/// hidden, the kernel makes no new one (mount_namespaces(7)): what is seen there has to do, where
+/// processes have other numbers.
+fn mount_proc(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let point = mount::point(root.as_fd(), "proc", Kind::Directory)?;
-    let proc = mount::new("proc", &[], CLOSED)?;
+    let proc = match mount::new("proc", &[], CLOSED) {
+        Err(Errno::PERM) if spec.id_map != IdMap::None => {
+            mount::clone(CWD, "/proc", Depth::Recursive)?
+        }
+        made => made?,
+    };
     mount::attach(&proc, &point, "")?;
     Ok(proc)
 }
 
 /// The container's own view where it has a network namespace of its own; the kernel refuses to show
-/// the host's network anew in a user namespace, so there the host's `/sys` is shown.
+/// the host's network anew in a user namespace, so there the host's `/sys` is shown, and where something
+/// of it is hidden, as in another container.
 fn mount_sys(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let point = mount::point(root.as_fd(), "sys", Kind::Directory)?;
     let borrowed = spec.network == Network::Host && spec.id_map != IdMap::None;
-    let sys = if borrowed {
-        let sys = mount::clone(CWD, "/sys", Depth::Recursive)?;
-        mount::make_read_only(&sys, Depth::Recursive)?;
-        sys
+    let made = if borrowed {
+        Err(Errno::PERM)
     } else {
         let mut attributes = CLOSED;
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, !spec.insecure);
-        mount::new("sysfs", &[], attributes)?
+        mount::new("sysfs", &[], attributes)
+    };
+    let sys = match made {
+        Err(Errno::PERM) if spec.id_map != IdMap::None => {
+            let sys = mount::clone(CWD, "/sys", Depth::Recursive)?;
+            mount::make_read_only(&sys, Depth::Recursive)?;
+            sys
+        }
+        made => made?,
     };
     mount::attach(&sys, &point, "")?;
     Ok(sys)

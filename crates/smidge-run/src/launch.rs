@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::channel::{Channel, Report};
+use crate::copied::{self, Baseline};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
@@ -48,6 +49,8 @@ pub struct Launched {
     pub pretence: Option<OwnedFd>,
     /// What must stay open as long as it runs.
     pub(crate) anchors: Vec<Anchor>,
+    /// How the copy of the layers was before, where one had to be made.
+    pub(crate) baseline: Option<Baseline>,
 }
 
 /// Starts the program of `spec` in a new container, and returns when it has been executed.
@@ -58,25 +61,76 @@ pub struct Launched {
 /// # Errors
 /// Everything that goes wrong until the kernel has accepted the program, here or inside.
 pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
+    launch_with(spec, &stdio)
+}
+
+/// The same for streams that may be needed again.
+pub(crate) fn launch_with(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
+    check(spec)?;
+    match attempt(spec, stdio) {
+        Err(error) if is_without_overlay(&error) && !copied::path(&spec.dir).is_dir() => {
+            let baseline = copied::fill(spec)?;
+            let launched = attempt(spec, stdio)?;
+            Ok(Launched {
+                baseline,
+                ..launched
+            })
+        }
+        attempt => attempt,
+    }
+}
+
+/// Whether the layers cannot be joined for a reason that copies do not share.
+fn is_without_overlay(error: &RunError) -> bool {
+    const REFUSALS: [i32; 5] = [
+        libc::EINVAL,
+        libc::EPERM,
+        libc::ENODEV,
+        libc::ENOSYS,
+        libc::EOPNOTSUPP,
+    ];
+    let is_refusal = |errno| REFUSALS.contains(&errno);
+    matches!(error, RunError::RootFs { .. }) && error.errno().is_some_and(is_refusal)
+}
+
+/// Refuses what cannot be started anywhere.
+pub(crate) fn check(spec: &Spec) -> Result<(), RunError> {
     if spec.args.is_empty() {
         return Err(RunError::NoProgram {
             id: spec.id.clone(),
         });
     }
     // Who is only believed to be there need not be.
-    if !spec.pretend {
-        spec.id_map.check(&spec.user)?;
+    match spec.pretend {
+        true => Ok(()),
+        false => spec.id_map.check(&spec.user),
     }
+}
+
+fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
+    let inside = |channel: &Channel| inside::run(spec, stdio, channel);
+    clone_to(spec, namespaces(spec), &spec.id_map, inside)
+}
+
+/// Clones a process into namespaces, whose ids it maps, and lets it become the program: `inside` does
+/// not return.
+pub(crate) fn clone_to(
+    spec: &Spec,
+    namespaces: i32,
+    map: &IdMap,
+    inside: impl FnOnce(&Channel),
+) -> Result<Launched, RunError> {
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
-    let cloned = sys::clone_into(namespaces(spec)).map_err(|source| RunError::Namespaces {
+    let cloned = sys::clone_into(namespaces).map_err(|source| RunError::Namespaces {
         id: spec.id.clone(),
         source,
     })?;
     let Some((pid, pidfd)) = cloned else {
-        inside::run(spec, stdio, &inner);
+        inside(&inner);
+        sys::exit(127);
     };
-    drop((inner, stdio));
-    match follow(spec, pid, &outer) {
+    drop(inner);
+    match follow(spec, map, pid, &outer) {
         Ok(Handed {
             terminal,
             pretence,
@@ -87,6 +141,7 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
             terminal,
             pretence,
             anchors,
+            baseline: None,
         }),
         Err(error) => {
             // It ends by itself after its report, and at the closed channel otherwise.
@@ -135,13 +190,13 @@ fn join_networks(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Vec<Anchor>
 }
 
 /// Maps the ids and listens until the program runs.
-fn follow(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Handed, RunError> {
-    if spec.id_map != IdMap::None {
+fn follow(spec: &Spec, map: &IdMap, pid: Pid, channel: &Channel) -> Result<Handed, RunError> {
+    if *map != IdMap::None {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
             detail,
         };
-        spec.id_map.apply(pid).map_err(unmapped)?;
+        map.apply(pid).map_err(unmapped)?;
         channel.release().map_err(RunError::setup("go on"))?;
     }
     let mut handed = Handed {

@@ -10,8 +10,10 @@
 
 pub mod capability;
 mod channel;
+mod chroot;
 mod client;
 mod clock;
+mod copied;
 mod device;
 mod emulator;
 mod error;

@@ -108,6 +108,8 @@ impl Program {
             // A container that is supervised has the ids that it has.
             pretence: _,
             anchors,
+            // What it changes is its own.
+            baseline: _,
         } = launched;
         for fd in pipes.iter().chain([&terminal]).flatten() {
             let flags = fcntl_getfl(fd).map_err(RunError::supervise("set up a stream"))?;

@@ -30,7 +30,8 @@ pub fn remove_tree(map: &IdMap, path: &Path) -> Result<(), RunError> {
     }
 }
 
-fn remove(path: &Path) -> rustix::io::Result<()> {
+/// The same as the caller, without a map.
+pub(crate) fn remove(path: &Path) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
         Ok(()) => return Ok(()),
         // The kernel's answer and POSIX's for a directory.

@@ -11,6 +11,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, unmount,
 };
 
+use crate::copied;
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::mount::{self, Change, Depth};
@@ -22,24 +23,39 @@ pub(crate) fn mount(spec: &Spec) -> Result<OwnedFd, RunError> {
     let (upper, work) = (spec.dir.join("upper"), spec.dir.join("work"));
     make_directory(&upper, 0o755)?;
     if spec.layers.is_empty() {
-        let root = mount::clone(CWD, &upper, Depth::Flat).map_err(fault(&upper, "clone it"))?;
-        if !attributes(spec).is_empty() {
-            let no_devices = Change {
-                no_devices: true,
-                ..Change::default()
-            };
-            mount::change(&root, no_devices).map_err(fault(&upper, "lock it"))?;
-        }
-        mount::attach(&root, CWD, "/").map_err(fault(&upper, "attach it"))?;
-        return Ok(root);
+        return plain(spec, &upper);
     }
     make_directory(&work, 0o700)?;
-    let root = match overlay(spec, &upper, &work) {
+    let copy = copied::path(&spec.dir);
+    match joined(spec, &upper, &work) {
+        // Made because it failed before.
+        Err(_) if copy.is_dir() => plain(spec, &copy),
+        joined => joined,
+    }
+}
+
+/// A directory as it is.
+fn plain(spec: &Spec, directory: &Path) -> Result<OwnedFd, RunError> {
+    let root = mount::clone(CWD, directory, Depth::Flat).map_err(fault(directory, "clone it"))?;
+    if !attributes(spec).is_empty() {
+        let no_devices = Change {
+            no_devices: true,
+            ..Change::default()
+        };
+        mount::change(&root, no_devices).map_err(fault(directory, "lock it"))?;
+    }
+    mount::attach(&root, CWD, "/").map_err(fault(directory, "attach it"))?;
+    Ok(root)
+}
+
+/// The layers under the upper directory.
+fn joined(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, RunError> {
+    let root = match overlay(spec, upper, work) {
         // Left behind by a run that ended without unmounting, which is no harm: see `Spec::cleanup`.
         Err(Fault {
             errno: Errno::INVAL,
             ..
-        }) if unmark_volatile(&work) => overlay(spec, &upper, &work),
+        }) if unmark_volatile(work) => overlay(spec, upper, work),
         other => other,
     };
     match root {
@@ -50,7 +66,7 @@ pub(crate) fn mount(spec: &Spec) -> Result<OwnedFd, RunError> {
         Err(Fault {
             errno: Errno::INVAL,
             step,
-        }) if step.starts_with("lowerdir+") => classic_overlay(spec, &upper, &work),
+        }) if step.starts_with("lowerdir+") => classic_overlay(spec, upper, work),
         Err(Fault { errno, step }) => Err(fault(&spec.dir, &step)(errno)),
     }
 }

@@ -52,6 +52,7 @@ pub struct Spawner {
 #[derive(Debug)]
 pub struct Running {
     id: String,
+    isolated: bool,
     socket: OwnedFd,
     /// Only one can hear the end.
     ear: Mutex<()>,
@@ -93,6 +94,9 @@ impl Spawner {
 
     /// Launches the program of `spec` and returns when it has been executed. From any thread.
     ///
+    /// Where the kernel makes no namespaces, root's programs get a copy of the layers as their root
+    /// directory instead (`chroot(2)`): see [`Running::is_isolated`].
+    ///
     /// # Errors
     /// Everything that keeps the program from starting.
     pub fn spawn(&self, spec: &Spec, streams: Streams) -> Result<Running, RunError> {
@@ -113,8 +117,9 @@ impl Spawner {
         drop((theirs, streams));
         frame::write(&ours, spec).map_err(|_| gone())?;
         match frame::read(&ours).ok_or_else(gone)? {
-            Verdict::Runs => Ok(Running {
+            Verdict::Runs { isolated } => Ok(Running {
                 id: spec.id.clone(),
+                isolated,
                 socket: ours,
                 ear: Mutex::new(()),
             }),
@@ -131,6 +136,12 @@ impl Drop for Spawner {
 }
 
 impl Running {
+    /// Whether the program is in namespaces of its own. Where the kernel makes none, as in most
+    /// containers, it has only a root directory of its own.
+    pub fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
     /// Waits for the program's end, which can be heard once. By then every process in its container is
     /// gone, and so are its mounts.
     ///

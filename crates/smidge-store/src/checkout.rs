@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use rustix::fs::lgetxattr;
 use smidge_image::{
@@ -32,13 +33,23 @@ pub enum Ownership {
 }
 
 impl Ownership {
-    /// What this process can do: root keeps the layers' owners.
+    /// What this process can do: root keeps the layers' owners, unless it is the root of a user namespace
+    /// in which nobody else exists.
     pub fn of_caller() -> Self {
-        match rustix::process::geteuid().is_root() {
+        static ALONE: LazyLock<bool> = LazyLock::new(|| {
+            std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_of_one_id(&map))
+        });
+        match rustix::process::geteuid().is_root() && !*ALONE {
             true => Self::Layer,
             false => Self::Caller,
         }
     }
+}
+
+/// Whether a map of ids (user_namespaces(7)) has a single one.
+fn is_of_one_id(map: &str) -> bool {
+    let mut fields = map.split_ascii_whitespace();
+    fields.nth(2) == Some("1") && fields.next().is_none()
 }
 
 /// What is to be unpacked, and how.

@@ -41,7 +41,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
 
@@ -49,6 +49,7 @@ use self::caller::Caller;
 use self::credentials::Identities;
 use self::file::Book;
 use self::filter::Call;
+use crate::copied;
 use crate::error::RunError;
 use crate::launch::Launched;
 use crate::spec::{Spec, User};
@@ -123,7 +124,9 @@ impl Pretence {
             listener: launched.pretence.take()?,
             user: spec.user.clone(),
             pid: launched.pid,
-            upper: spec.dir.join("upper"),
+            upper: Some(copied::path(&spec.dir))
+                .filter(|copy| copy.is_dir())
+                .unwrap_or_else(|| spec.dir.join("upper")),
             // Whoever can mount can have another root without telling.
             own_roots: spec.insecure
                 || spec.capabilities & rustix::thread::CapabilitySet::SYS_ADMIN.bits() != 0,
@@ -179,7 +182,15 @@ impl Pretence {
             Mode::empty(),
         )?;
         let book = Book::new(root.as_fd(), &self.upper)?;
-        rustix::thread::move_into_thread_name_spaces(program, ThreadNameSpaceType::USER)?;
+        // Nobody can enter where he is already.
+        let namespace = |process: &str| -> Result<_, Errno> {
+            let path = format!("{process}/ns/user");
+            let file = rustix::fs::statat(&directory, path, AtFlags::empty())?;
+            Ok((file.st_dev, file.st_ino))
+        };
+        if namespace("self")? != namespace(&self.pid.to_string())? {
+            rustix::thread::move_into_thread_name_spaces(program, ThreadNameSpaceType::USER)?;
+        }
         Directories { root, directory }.enter()?;
         Ok(World {
             identities: Identities::new(&self.user),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -18,6 +19,7 @@ use super::named::NamedSource;
 use super::option;
 use super::remote::Fetcher;
 use super::report::Text;
+use super::run::EXPOSED;
 use super::source::Fetched;
 use super::stage::Done;
 use crate::build::config;
@@ -25,7 +27,7 @@ use crate::build::draft::Draft;
 use crate::build::layer::RootFs;
 use crate::build::request::{BuildRequest, SourceKind};
 use crate::build::scratch::Scratch;
-use crate::{Engine, Error, Kind, Progress, Result, StepName, StepTask};
+use crate::{Engine, Error, Kind, Note, Progress, Result, StepName, StepTask};
 
 /// Everything that the stages have in common.
 pub(super) struct Builder<'b> {
@@ -50,6 +52,8 @@ pub(super) struct Builder<'b> {
     pub(super) hosts: Vec<(String, String)>,
     /// What `--ulimit` sets.
     pub(super) limits: Vec<Limit>,
+    /// Whether a program ran that was not isolated.
+    pub(super) exposed: AtomicBool,
     /// Images that files are copied from.
     images: HashMap<String, Arc<RootFs>>,
     /// What `--build-context` names.
@@ -129,6 +133,7 @@ pub(in crate::build) fn draft(
         agents: option::agents(request, &engine.host)?,
         hosts: option::hosts(request)?,
         limits: option::limits(request)?,
+        exposed: AtomicBool::new(false),
         images: HashMap::new(),
         contexts: HashMap::new(),
         running: Mutex::default(),
@@ -151,6 +156,9 @@ pub(in crate::build) fn draft(
         .build()
         .map_err(|error| other_way(error, place.file, request))?;
     draft.notes.splice(0..0, notes);
+    if builder.exposed.into_inner() {
+        draft.notes.push(Note::new(EXPOSED.to_owned()));
+    }
     let entrypoint = draft.config.entrypoint.is_some();
     if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {
         // What is started is then not said in the Dockerfile.

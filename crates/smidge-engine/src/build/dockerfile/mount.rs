@@ -8,7 +8,7 @@ use rustix::fs::{XattrFlags, setxattr};
 use smidge_dockerfile::plan::{self, From, MountKind, RunAction, StepMount};
 use smidge_image::Claim;
 use smidge_run::Mount;
-use smidge_store::{CacheMount, Sharing};
+use smidge_store::{CacheMount, Ownership, Sharing};
 
 use super::builder::{Builder, Named};
 use super::cache::KeyMaker;
@@ -258,7 +258,7 @@ impl Builder<'_> {
     /// Gives a file that the sandbox will show an owner and a mode.
     fn own(&self, path: &Path, owner: Owner) -> Result<()> {
         let failed = |source| Error::io(format!("cannot prepare `{}`", path.display()), source);
-        if self.engine.host.uid == 0 {
+        if Ownership::of_caller() == Ownership::Layer {
             chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed)?;
         } else {
             let claim = Claim {

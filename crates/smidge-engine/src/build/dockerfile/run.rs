@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +31,10 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 /// What the machine is called in which a program builds.
 const HOSTNAME: &str = "buildkitsandbox";
+
+/// What to say where programs only have a root directory of their own.
+pub(super) const EXPOSED: &str = "no namespaces here: `RUN` steps are not isolated from this \
+     container, and have no `/proc` and few devices";
 
 /// A program that is to run.
 struct Job<'a> {
@@ -220,10 +225,10 @@ impl Builder<'_> {
             layers.push(skeleton);
         }
         let emulator = emulator(&state.draft.platform, host);
-        let root = host.uid == 0;
-        let id_map = match root {
+        let ids_are_real = Ownership::of_caller() == Ownership::Layer;
+        let id_map = match ids_are_real {
             true if emulator.is_some() => IdMap::identity()?,
-            true => IdMap::None,
+            true => IdMap::for_root()?,
             false => IdMap::Single {
                 uid: 0,
                 gid: 0,
@@ -265,7 +270,7 @@ impl Builder<'_> {
             log: false,
             dir: dir.to_owned(),
             emulator,
-            pretend: !root,
+            pretend: !ids_are_real,
             shm_size: self.request.dockerfile.shm_size,
             limits: self.limits.clone(),
             insecure,
@@ -322,7 +327,8 @@ impl Builder<'_> {
             stdout: OwnedFd::from(out),
             stderr: OwnedFd::from(err),
         };
-        let running = spawner.spawn(spec, streams).map_err(|error| {
+        let running = spawner.spawn(spec, streams);
+        let running = running.map_err(|error| {
             let error = Error::from(error);
             match error.kind() {
                 // The codes of a program that cannot start are for `run`.
@@ -330,6 +336,9 @@ impl Builder<'_> {
                 _ => error,
             }
         })?;
+        if !running.is_isolated() {
+            self.exposed.store(true, Ordering::Relaxed);
+        }
         self.wait(running, || pass_on(&mut output, task))
     }
 
@@ -377,6 +386,9 @@ impl Builder<'_> {
             error = error
                 .with_fact(format!("no space left on the disk of the store `{root}`"))
                 .with_hint("remove what no image needs: `smidge prune`");
+        }
+        if self.exposed.load(Ordering::Relaxed) {
+            error = error.with_fact(EXPOSED);
         }
         if finished.status == 137 {
             error = error.with_hint("it may have had too little memory");
