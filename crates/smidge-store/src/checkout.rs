@@ -34,22 +34,23 @@ pub enum Ownership {
 
 impl Ownership {
     /// What this process can do: root keeps the layers' owners, unless it is the root of a user namespace
-    /// in which nobody else exists.
+    /// in which not everybody exists. There, whose the files of a shared store are is a claim as well.
     pub fn of_caller() -> Self {
-        static ALONE: LazyLock<bool> = LazyLock::new(|| {
-            std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_of_one_id(&map))
+        static PARTIAL: LazyLock<bool> = LazyLock::new(|| {
+            let map = std::fs::read_to_string("/proc/self/uid_map");
+            map.is_ok_and(|map| is_partial(&map))
         });
-        match rustix::process::geteuid().is_root() && !*ALONE {
+        match rustix::process::geteuid().is_root() && !*PARTIAL {
             true => Self::Layer,
             false => Self::Caller,
         }
     }
 }
 
-/// Whether a map of ids (user_namespaces(7)) has a single one.
-fn is_of_one_id(map: &str) -> bool {
-    let mut fields = map.split_ascii_whitespace();
-    fields.nth(2) == Some("1") && fields.next().is_none()
+/// Whether a map of ids (user_namespaces(7)) is not the one of the whole machine.
+fn is_partial(map: &str) -> bool {
+    let fields: Vec<&str> = map.split_ascii_whitespace().collect();
+    fields != ["0", "0", "4294967295"]
 }
 
 /// What is to be unpacked, and how.
