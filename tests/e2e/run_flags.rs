@@ -22,3 +22,78 @@ fn what_is_created_is_started_later() {
         assert_eq!(context.line("create --pull never none").code(), 1);
     });
 }
+
+/// The words of a line, in which `\t` stands for a space within a word.
+fn words(line: &str) -> Vec<String> {
+    line.split(' ')
+        .map(|word| word.replace('\t', " "))
+        .collect()
+}
+
+#[test]
+fn names_are_as_asked_for() {
+    with_busybox(|context| {
+        let run = |line: &str| context.smidge(words(&format!("run --rm {line}"))).ok();
+        let hosts = run(
+            "-h box --domainname example.org --add-host db:10.0.0.5 --add-host six=[::2] busybox cat /etc/hosts",
+        );
+        assert!(hosts.contains("localhost box.example.org box\n"), "{hosts}");
+        assert!(hosts.ends_with("10.0.0.5\tdb\n::2\tsix"), "{hosts}");
+        let domain = run("--domainname example.org busybox cat /proc/sys/kernel/domainname");
+        assert_eq!(domain, "example.org");
+        let resolver = run(
+            "--dns 9.9.9.9 --dns-search a.org --dns-search b.org --dns-option rotate busybox cat /etc/resolv.conf",
+        );
+        assert_eq!(
+            resolver,
+            "nameserver 9.9.9.9\nsearch a.org b.org\noptions rotate"
+        );
+        for (bad, expected) in [
+            ("--dns nowhere", "not an IP address"),
+            ("--add-host db", "expected NAME:IP"),
+            ("--add-host db:host-gateway", "no address leads"),
+        ] {
+            let refused = context.smidge(words(&format!("run --rm {bad} busybox true")));
+            let stderr = refused.exits(125);
+            assert!(stderr.contains(expected), "{bad}: {stderr}");
+            assert_eq!(context.line("ps -aq").ok(), "", "nothing is left of it");
+        }
+    });
+}
+
+#[test]
+fn labels_come_from_files_and_annotations_are_kept() {
+    with_busybox(|context| {
+        context.write("labels", "# of the file\na=1\nb=2\n");
+        context
+            .line("create --name kept --label-file labels -l b=3 --annotation x=y busybox true")
+            .ok();
+        let shown = "inspect --format {{.Config.Labels.a}}{{.Config.Labels.b}}{{.HostConfig.Annotations.x}} kept";
+        assert_eq!(context.line(shown).ok(), "13y");
+        let missing = context.line("create --label-file none busybox true");
+        assert!(missing.exits(1).contains("cannot read `none`"));
+    });
+}
+
+/// What Docker has and smidge cannot do is refused with the reason, never passed over.
+#[test]
+fn what_cannot_be_met_is_refused() {
+    with_busybox(|context| {
+        for option in [
+            "--gpus=all",
+            "--runtime=runc",
+            "--isolation=hyperv",
+            "--storage-opt=size=1g",
+            "--volume-driver=nfs",
+            "--link=a:b",
+            "--cpu-count=2",
+        ] {
+            let refused = context.smidge(["run", "--rm", option, "busybox", "true"]);
+            let stderr = refused.exits(125);
+            assert!(stderr.contains("cannot be met: "), "{option}: {stderr}");
+        }
+        context
+            .line("run --rm --isolation=default --volume-driver local busybox true")
+            .ok();
+    });
+}

@@ -129,7 +129,7 @@ pub enum RunError {
     /// A setting of the container's namespaces was refused.
     #[error("cannot set `{name}` to `{value}` in the container")]
     Sysctl {
-        /// Its name, with dots.
+        /// Its path below `/proc/sys`.
         name: String,
         /// The value.
         value: String,

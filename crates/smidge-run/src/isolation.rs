@@ -12,7 +12,7 @@ use crate::seccomp::Profile;
 pub struct Isolation {
     /// The NIS domain name of the UTS namespace.
     pub domainname: String,
-    /// Settings of the container's own namespaces: names with dots, as `sysctl(8)` has them, and values.
+    /// Settings of the container's own namespaces: paths below `/proc/sys`, and values.
     pub sysctls: Vec<(String, String)>,
     /// Devices of the host that the container has.
     pub devices: Vec<Device>,

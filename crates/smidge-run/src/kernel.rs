@@ -164,7 +164,7 @@ fn set_network_defaults(spec: &Spec, proc: &OwnedFd) {
 /// lead (CVE-2025-52881).
 fn set_sysctls(spec: &Spec, proc: &OwnedFd) -> Result<(), RunError> {
     for (name, value) in &spec.isolation.sysctls {
-        let path = format!("sys/{}", name.replace('.', "/"));
+        let path = format!("sys/{name}");
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         rustix::fs::openat2(proc, path, flags, Mode::empty(), inside)

@@ -1,23 +1,23 @@
 //! From an image and options to a container that can be started.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use smidge_image::{Digest, Empty, Platform, RunConfig, Tree};
-use smidge_run::{Emulator, IdMap, Mount, Network, Port, Spec, State, capability};
+use smidge_image::{Empty, Platform, RunConfig};
+use smidge_run::{Emulator, IdMap, Mount, Network, Port, Spec, State};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::asked::asked;
 use super::emulation;
 use super::env::{self, Environment};
-use super::isolation::Isolation;
+use super::isolation::{Isolation, Settled};
 use super::lifetime::Lifetime;
+use super::mount::{self, Planned};
+use super::names::{Files, Names, hostname};
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
-use super::seed::seed;
 use super::user::{self, Account};
-use super::volume::{VolumeSource, clean_destination, parse_volume};
 use crate::image::similar_names;
 use crate::{Engine, Error, Kind, Result};
 
@@ -51,22 +51,30 @@ pub struct CreateRequest {
     pub expose: Vec<String>,
     /// `--volume`.
     pub volumes: Vec<String>,
-    /// `--tmpfs PATH`.
+    /// `--tmpfs PATH[:OPTIONS]`.
     pub tmpfs: Vec<String>,
+    /// `--mount`.
+    pub mounts: Vec<String>,
+    /// `--volumes-from`.
+    pub volumes_from: Vec<String>,
     /// `--env`.
     pub env: Vec<String>,
     /// `--env-file`.
     pub env_files: Vec<PathBuf>,
     /// `--label`.
     pub labels: Vec<String>,
+    /// `--label-file`.
+    pub label_files: Vec<PathBuf>,
+    /// `--annotation`.
+    pub annotations: Vec<String>,
     /// `--workdir`.
     pub workdir: Option<String>,
     /// `--user`.
     pub user: Option<String>,
     /// `--entrypoint`; the empty text means none.
     pub entrypoint: Option<String>,
-    /// `--hostname`.
-    pub hostname: Option<String>,
+    /// How it calls itself and others.
+    pub names: Names,
     /// `--network`.
     pub network: Network,
     /// How far it is shut in.
@@ -97,7 +105,8 @@ struct Draft<'r> {
     argv: Vec<String>,
     account: Account,
     ports: Vec<Port>,
-    mounts: Vec<(VolumeSource, MountPoint)>,
+    mounts: Vec<Planned>,
+    settled: Settled,
     id_map: IdMap,
     emulator: Option<Emulator>,
 }
@@ -163,15 +172,22 @@ impl Engine {
             layers.push(skeleton);
         }
         let tree = self.store.tree(&image)?;
-        let mut config = merged(&image.config.config, request)?;
+        let mut config = merged(&image.config.config, request, &self.host)?;
         let argv = argv(&config, request)?;
-        let account = user::find(&tree, &config.user)?;
+        let mut account = user::find(&tree, &config.user)?;
+        user::add_groups(&tree, &mut account, &request.isolation.groups)?;
+        let settled = request.isolation.settle(request.network, &self.host)?;
         let emulator = emulation::emulator(&image.config.platform(), &self.host);
         let id_map = match IdMap::for_host(&account.user)? {
             // What it takes to let the kernel start the emulator for children, too.
             IdMap::None if emulator.is_some() => IdMap::identity()?,
             map => map,
         };
+        if matches!(id_map, IdMap::Single { .. }) && !request.isolation.groups.is_empty() {
+            let fault = "cannot add groups: this user may map a single id, and no groups beside it";
+            return Err(Error::new(Kind::Input, fault)
+                .with_hint("give the user ranges of ids in `/etc/subuid` and `/etc/subgid`"));
+        }
         let asked = env::requested(&request.env, &request.env_files, &self.host)?;
         let image_env = std::mem::take(&mut config.env);
         let env: Environment = image_env.into_iter().chain(asked).collect();
@@ -188,56 +204,10 @@ impl Engine {
             account,
             ports,
             mounts,
+            settled,
             id_map,
             emulator,
         })
-    }
-
-    /// What `--volume` asks for, and the image where no option covers it.
-    fn mounts(
-        &self,
-        request: &CreateRequest,
-        config: &RunConfig,
-        tree: &dyn Tree,
-    ) -> Result<Vec<(VolumeSource, MountPoint)>> {
-        let mut taken = BTreeSet::new();
-        let mut mounts = Vec::new();
-        for text in &request.volumes {
-            let volume = parse_volume(text, &self.host)?;
-            if !taken.insert(volume.destination.clone()) {
-                let fault = format!("two volumes for `{}` in the container", volume.destination);
-                return Err(Error::new(Kind::Input, fault));
-            }
-            let point = MountPoint {
-                name: String::new(),
-                source: PathBuf::new(),
-                destination: volume.destination,
-                read_only: volume.read_only,
-                anonymous: volume.source == VolumeSource::Anonymous,
-                seeded: volume.seeded,
-            };
-            mounts.push((volume.source, point));
-        }
-        for destination in config.volumes.keys() {
-            let destination = clean_destination(destination)
-                .map_err(|why| Error::new(Kind::Input, format!("volume of the image: {why}")))?;
-            // A symbolic link in the image may lead two names to one place.
-            let resolved = tree.resolve(destination.as_bytes()).ok().flatten();
-            let place = resolved.map_or_else(|| destination.clone(), |(path, _)| path.to_string());
-            if taken.contains(&place) || !taken.insert(destination.clone()) {
-                continue;
-            }
-            let point = MountPoint {
-                name: String::new(),
-                source: PathBuf::new(),
-                destination,
-                read_only: false,
-                anonymous: true,
-                seeded: true,
-            };
-            mounts.push((VolumeSource::Anonymous, point));
-        }
-        Ok(mounts)
     }
 
     /// The record of a container whose id is known.
@@ -248,11 +218,8 @@ impl Engine {
         config
             .extra
             .insert("Hostname".to_owned(), hostname.clone().into());
-        let mounts: Vec<MountPoint> = draft
-            .mounts
-            .iter()
-            .map(|(source, point)| self.placed(id, source, point))
-            .collect();
+        let placed = |planned: &Planned| self.placed(id, planned);
+        let mounts: Vec<MountPoint> = draft.mounts.iter().map(placed).collect();
         let host = HostOptions {
             binds: request.volumes.clone(),
             ports: draft.ports.clone(),
@@ -260,6 +227,7 @@ impl Engine {
             auto_remove: request.remove,
             stop_timeout: request.lifetime.stop_timeout,
             attached: request.attached,
+            asked: asked(request, &draft.settled),
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);
         if request.remove {
@@ -273,7 +241,7 @@ impl Engine {
             variant: draft.image.config.variant.clone(),
             config,
             host,
-            mounts,
+            mounts: told_mounts(draft, mounts),
             spec,
         }
     }
@@ -283,17 +251,18 @@ impl Engine {
         let dir = self.store.root().join("containers").join(id);
         let supplied = ["hosts", "hostname", "resolv.conf"]
             .map(|name| Mount::bind(dir.join("etc").join(name), format!("/etc/{name}"), false));
-        let volumes = mounts.iter().map(|mount| {
-            Mount::bind(
-                mount.source.clone(),
-                mount.destination.clone(),
-                mount.read_only,
-            )
-        });
-        let tmpfs = request.tmpfs.iter().map(|option| {
-            let destination = option.split(':').next().unwrap_or(option);
-            Mount::tmpfs(destination.to_owned(), None, 0o1777)
-        });
+        let asked = draft.mounts.iter().zip(mounts);
+        let asked = asked.map(|(planned, point)| mount::told(planned, point));
+        let mut all: Vec<Mount> = supplied.into_iter().chain(asked).collect();
+        // What lies within another mount comes after it.
+        all.sort_by_key(|mount| mount::depth(&mount.destination));
+        let Settled {
+            capabilities,
+            seccomp,
+            no_new_privileges,
+            limits,
+            isolation,
+        } = draft.settled.clone();
         Spec {
             id: id.to_owned(),
             layers: draft.layers.clone(),
@@ -310,7 +279,7 @@ impl Engine {
             },
             user: draft.account.user.clone(),
             hostname: hostname.to_owned(),
-            mounts: supplied.into_iter().chain(tmpfs).chain(volumes).collect(),
+            mounts: all,
             read_only: request.isolation.read_only,
             tty: request.tty,
             stdin: request.stdin,
@@ -319,18 +288,21 @@ impl Engine {
             attachments: Vec::new(),
             ports: draft.ports.clone(),
             id_map: draft.id_map.clone(),
-            capabilities: capability::DEFAULT,
-            seccomp: true,
-            no_new_privileges: true,
+            capabilities,
+            seccomp,
+            no_new_privileges,
             cleanup: Vec::new(),
             log: true,
             dir,
             emulator: draft.emulator.clone(),
             pretend: false,
-            shm_size: None,
-            limits: Vec::new(),
-            insecure: false,
-            isolation: smidge_run::Isolation::default(),
+            shm_size: request.isolation.shm_size,
+            limits,
+            insecure: request.isolation.privileged,
+            isolation: smidge_run::Isolation {
+                domainname: request.names.domainname.clone().unwrap_or_default(),
+                ..isolation
+            },
         }
     }
 
@@ -344,60 +316,13 @@ impl Engine {
             .collect()
     }
 
-    /// A mount with its place on the host. The name of an anonymous volume follows from the container.
-    fn placed(&self, id: &str, source: &VolumeSource, point: &MountPoint) -> MountPoint {
-        let (name, source) = match source {
-            VolumeSource::Bind(path) => (String::new(), path.clone()),
-            VolumeSource::Named(name) => (name.clone(), self.volume_path(name)),
-            VolumeSource::Anonymous => {
-                let name = Digest::of(format!("{id}{}", point.destination).as_bytes()).hex();
-                let path = self.volume_path(&name);
-                (name, path)
-            }
-        };
-        MountPoint {
-            name,
-            source,
-            ..point.clone()
-        }
-    }
-
-    fn volume_path(&self, name: &str) -> PathBuf {
-        self.store.root().join("volumes").join(name).join("_data")
-    }
-
-    /// Makes what the container's mounts lead to: volumes, missing directories of the host, and the
-    /// files that every container has in `/etc`.
+    /// Makes what the container's mounts lead to, and the files that every container has in `/etc`.
     fn furnish(&self, container: &Container, record: &Record, draft: &Draft<'_>) -> Result<()> {
-        for mount in &record.mounts {
-            if mount.name.is_empty() {
-                make_source(&mount.source)?;
-            } else {
-                let volume = self.store.volume(&mount.name)?;
-                if mount.seeded {
-                    let owners = self.host.uid == 0;
-                    seed(&draft.tree, &mount.destination, &volume, owners)?;
-                }
-            }
+        for planned in &draft.mounts {
+            self.make_source(planned, &container.id, &draft.tree)?;
         }
-        let etc = container.dir.join("etc");
-        let write = |name: &str, text: &str| {
-            let path = etc.join(name);
-            std::fs::write(&path, text)
-                .map_err(|source| Error::io(format!("cannot write `{}`", path.display()), source))
-        };
-        std::fs::create_dir_all(&etc)
-            .map_err(|source| Error::io(format!("cannot create `{}`", etc.display()), source))?;
-        let hostname = &record.spec.hostname;
-        let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let resolver = if resolver.is_empty() {
-            "# the host has none\n"
-        } else {
-            &resolver
-        };
-        write("hostname", &format!("{hostname}\n"))?;
-        write("hosts", &hosts(hostname, draft.request.network))?;
-        write("resolv.conf", resolver)
+        let files = Files::new(draft.request, &record.spec.hostname)?;
+        files.write(&container.dir.join("etc"))
     }
 }
 
@@ -409,7 +334,7 @@ pub(crate) fn now() -> String {
 }
 
 /// The image's config with what the options change, environment aside.
-fn merged(image: &RunConfig, request: &CreateRequest) -> Result<RunConfig> {
+fn merged(image: &RunConfig, request: &CreateRequest, host: &crate::Host) -> Result<RunConfig> {
     let mut config = image.clone();
     if let Some(user) = &request.user {
         config.user.clone_from(user);
@@ -433,8 +358,17 @@ fn merged(image: &RunConfig, request: &CreateRequest) -> Result<RunConfig> {
     if !request.args.is_empty() {
         config.cmd = Some(request.args.clone());
     }
+    let from_files = env::label_files(&request.label_files, host)?;
+    config.labels.extend(env::labels(&from_files)?);
     config.labels.extend(env::labels(&request.labels)?);
     Ok(config)
+}
+
+/// The mounts that `inspect` tells of.
+fn told_mounts(draft: &Draft<'_>, mounts: Vec<MountPoint>) -> Vec<MountPoint> {
+    let told = draft.mounts.iter().zip(mounts);
+    told.filter_map(|(planned, point)| planned.told.then_some(point))
+        .collect()
 }
 
 fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
@@ -493,47 +427,5 @@ fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
         Vec::new()
     } else {
         ports
-    })
-}
-
-fn hostname(request: &CreateRequest, id: &str, host: &crate::Host) -> String {
-    match (&request.hostname, request.network) {
-        (Some(name), _) => name.clone(),
-        (None, Network::Host) => std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .map(|name| name.trim().to_owned())
-            .ok()
-            .or_else(|| host.env.get("HOSTNAME").cloned())
-            .unwrap_or_else(|| id[..12].to_owned()),
-        (None, _) => id[..12].to_owned(),
-    }
-}
-
-/// `/etc/hosts` of a container that has no address but the loopback's.
-fn hosts(hostname: &str, network: Network) -> String {
-    if network == Network::Host
-        && let Ok(hosts) = std::fs::read_to_string("/etc/hosts")
-    {
-        return hosts;
-    }
-    format!(
-        "127.0.0.1\tlocalhost {hostname}\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         ff00::0\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n"
-    )
-}
-
-/// As Docker does for `--volume`: a directory that is missing is made.
-fn make_source(path: &Path) -> Result<()> {
-    if path.symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(path).map_err(|source| {
-        Error::io(
-            format!("cannot create `{}`, to be mounted", path.display()),
-            source,
-        )
     })
 }

@@ -122,21 +122,22 @@ pub(crate) fn labels(options: &[String]) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
+/// The labels in files: the same lines as in an environment file.
+pub(crate) fn label_files(files: &[impl AsRef<Path>], host: &Host) -> Result<Vec<String>> {
+    let mut labels = Vec::new();
+    for file in files {
+        labels.extend(read_file(file.as_ref(), host)?);
+    }
+    Ok(labels)
+}
+
 /// The lines of an environment file: Docker takes them as they are, without quotes or escapes.
 fn read_file(path: &Path, host: &Host) -> Result<Vec<String>> {
     let shown = path.display();
-    let bytes = std::fs::read(host.absolute(path)).map_err(|source| {
-        Error::io(
-            format!("cannot read the environment file `{shown}`"),
-            source,
-        )
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        Error::new(
-            Kind::Input,
-            format!("the environment file `{shown}` is not UTF-8"),
-        )
-    })?;
+    let bytes = std::fs::read(host.absolute(path))
+        .map_err(|source| Error::io(format!("cannot read `{shown}`"), source))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(Kind::Input, format!("`{shown}` is not UTF-8")))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut pairs = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -209,11 +210,7 @@ mod tests {
             (vec!["=x".to_owned()], None, "the name is missing"),
             (vec![], Some("bad"), "in line 2: `b c` is not a name"),
             (vec![], Some("binary"), "is not UTF-8"),
-            (
-                vec![],
-                Some("none"),
-                "cannot read the environment file `none`",
-            ),
+            (vec![], Some("none"), "cannot read `none`"),
         ] {
             let files: Vec<&str> = file.into_iter().collect();
             let fault = requested(&options, &files, &host).unwrap_err();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use smidge_run::{Network, Port, Status};
+use smidge_run::{Network, Port, Propagation, Status};
 
 use super::list::status_word;
 use super::record::{Known, MountPoint, Record};
@@ -122,6 +122,14 @@ fn state(known: &Known) -> Value {
 }
 
 fn host_config(record: &Record) -> Value {
+    let mut fields = usual_host_config(record);
+    if let Value::Object(fields) = &mut fields {
+        fields.extend(record.host.asked.clone());
+    }
+    fields
+}
+
+fn usual_host_config(record: &Record) -> Value {
     let spec = &record.spec;
     json!({
         "Binds": record.host.binds,
@@ -134,6 +142,7 @@ fn host_config(record: &Record) -> Value {
         "Privileged": false,
         "Init": spec.init,
         "LogConfig": {"Type": "json-file", "Config": {}},
+        "ShmSize": 64 << 20,
         "SecurityOpt": match spec.no_new_privileges {
             true => json!(["no-new-privileges"]),
             false => json!([]),
@@ -169,13 +178,24 @@ fn graph_driver(known: &Known) -> Value {
 }
 
 fn mount(mount: &MountPoint) -> Value {
+    let kind = match (mount.kind.as_str(), mount.name.as_str()) {
+        ("", "") => "bind",
+        ("", _) => "volume",
+        (kind, _) => kind,
+    };
+    let propagation = match mount.manner.propagation {
+        _ if kind != "bind" => "",
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+        Propagation::Shared => "rshared",
+    };
     let mut value = json!({
-        "Type": if mount.name.is_empty() { "bind" } else { "volume" },
+        "Type": kind,
         "Source": mount.source.display().to_string(),
         "Destination": mount.destination,
         "Mode": if mount.read_only { "ro" } else { "" },
         "RW": !mount.read_only,
-        "Propagation": "rprivate",
+        "Propagation": propagation,
     });
     if !mount.name.is_empty()
         && let Value::Object(fields) = &mut value
@@ -191,7 +211,7 @@ fn config(record: &Record) -> Value {
     let attached = record.host.attached;
     json!({
         "Hostname": spec.hostname,
-        "Domainname": "",
+        "Domainname": spec.isolation.domainname,
         "User": config.user,
         "AttachStdin": attached && spec.stdin,
         "AttachStdout": attached,

@@ -176,10 +176,23 @@ impl Engine {
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
         }
-        if volumes {
-            for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
-                if let Some(volume) = mount.source.parent() {
-                    smidge_run::remove_tree(map, volume)?;
+        let mut own = record
+            .mounts
+            .iter()
+            .filter(|mount| mount.anonymous && volumes);
+        if let Some(first) = own.next() {
+            // Another one may have it through `--volumes-from`.
+            let others = self.all_containers()?;
+            let has = |other: &Known, name: &str| {
+                other.container.id != container.id
+                    && other.record.mounts.iter().any(|mount| mount.name == name)
+            };
+            for mount in [first].into_iter().chain(own) {
+                match mount.source.parent() {
+                    Some(volume) if !others.iter().any(|other| has(other, &mount.name)) => {
+                        smidge_run::remove_tree(map, volume)?;
+                    }
+                    _ => (),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The verbs on containers.
 
+mod asked;
 mod create;
 mod emulation;
 pub(crate) mod env;
@@ -10,6 +11,9 @@ mod lifecycle;
 mod lifetime;
 mod list;
 mod logs;
+mod mount;
+mod mount_option;
+mod names;
 mod port;
 mod record;
 mod seed;
@@ -25,6 +29,7 @@ pub use lifecycle::StopRequest;
 pub use lifetime::Lifetime;
 pub use list::{ContainerQuery, Row, status_word};
 pub use logs::LogRequest;
+pub use names::Names;
 pub use port::parse_publish;
 pub use record::{HostOptions, Known, MountPoint, Record};
 pub use start::{End, Running, Streams};

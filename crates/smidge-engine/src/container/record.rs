@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use smidge_image::{Digest, RunConfig};
-use smidge_run::{Port, Spec, State};
+use smidge_run::{Manner, Port, Spec, State};
 use smidge_store::Container;
 
 use crate::{Engine, Note, Result};
@@ -52,10 +53,13 @@ pub struct HostOptions {
     pub stop_timeout: Option<i64>,
     /// Whether the command line stayed with it.
     pub attached: bool,
+    /// What differs from how containers are shut in by default, in Docker's words, for `inspect`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub asked: Map<String, Value>,
 }
 
 /// Something mounted in a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MountPoint {
     /// The volume's name; empty for a directory of the host.
@@ -70,6 +74,12 @@ pub struct MountPoint {
     pub anonymous: bool,
     /// Whether the volume starts with the image's files, if it is new.
     pub seeded: bool,
+    /// `tmpfs` or `image`; empty for a volume or a directory of the host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// How it is mounted.
+    #[serde(default)]
+    pub manner: Manner,
 }
 
 /// A container with what is known of it.

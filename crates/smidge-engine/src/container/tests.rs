@@ -76,7 +76,10 @@ fn the_environment_comes_from_everywhere() {
             env: texts(&["A=option", "HERE", "NOT_HERE"]),
             user: Some("app".to_owned()),
             tty: true,
-            hostname: Some("box".to_owned()),
+            names: Names {
+                hostname: Some("box".to_owned()),
+                ..Names::default()
+            },
             ..request()
         },
     );
@@ -199,7 +202,10 @@ fn every_container_has_its_files_in_etc() {
     let made = record(
         &engine,
         &CreateRequest {
-            hostname: Some("box".to_owned()),
+            names: Names {
+                hostname: Some("box".to_owned()),
+                ..Names::default()
+            },
             ..request()
         },
     );

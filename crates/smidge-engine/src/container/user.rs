@@ -36,6 +36,21 @@ pub(super) fn find_inside(spec: &Spec, wanted: &str) -> Result<Account> {
     account(wanted, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
+/// Adds groups, by their names in the image or their numbers (`--group-add`).
+pub(crate) fn add_groups(tree: &dyn Tree, account: &mut Account, wanted: &[String]) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let group = database(tree, b"/etc/group")?;
+    for name in wanted {
+        let id = group_id(name, &group)?;
+        if !account.user.groups.contains(&id) {
+            account.user.groups.push(id);
+        }
+    }
+    Ok(())
+}
+
 fn database(tree: &dyn Tree, path: &[u8]) -> Result<String> {
     let unreadable = |source| {
         let path = String::from_utf8_lossy(path);

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use smidge_run::Propagation;
+
+use super::mount_option::propagation;
 use crate::{Error, Host, Kind, Result};
 
 /// A place in a container that is kept outside of it.
@@ -15,6 +18,8 @@ pub struct Volume {
     pub read_only: bool,
     /// Whether it starts with the image's files, if it is new.
     pub seeded: bool,
+    /// Whether mounts that are made later appear on the other side.
+    pub propagation: Propagation,
 }
 
 /// What a volume shows.
@@ -29,20 +34,7 @@ pub enum VolumeSource {
 }
 
 /// Modes that concern SELinux or other systems' file sharing: accepted, without effect.
-const WITHOUT_EFFECT: [&str; 12] = [
-    "z",
-    "Z",
-    "cached",
-    "delegated",
-    "consistent",
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "rw",
-];
+const WITHOUT_EFFECT: [&str; 6] = ["z", "Z", "cached", "delegated", "consistent", "rw"];
 
 /// Reads a `--volume` option.
 ///
@@ -62,12 +54,16 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
     }
     let destination = clean_destination(destination).map_err(invalid)?;
     let (mut read_only, mut seeded) = (false, true);
+    let mut propagated = Propagation::Private;
     for mode in mode.split(',').filter(|mode| !mode.is_empty()) {
         match mode {
             "ro" | "readonly" => read_only = true,
             "nocopy" => seeded = false,
             _ if WITHOUT_EFFECT.contains(&mode) => {}
-            _ => return Err(invalid(format!("invalid mode `{mode}`: expected ro or rw"))),
+            _ => {
+                propagated = propagation(mode)
+                    .ok_or_else(|| invalid(format!("invalid mode `{mode}`: expected ro or rw")))?;
+            }
         }
     }
     let source = match source {
@@ -91,6 +87,7 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
         destination,
         read_only,
         seeded,
+        propagation: propagated,
     })
 }
 

@@ -10,6 +10,9 @@ use smidge_image::Platform;
 
 use super::isolation::IsolationArgs;
 use super::lifetime::LifetimeArgs;
+use super::mount::MountArgs;
+use super::names::NamesArgs;
+use super::refused::RefusedArgs;
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::provision::Needed;
 use crate::cli::session::Session;
@@ -43,12 +46,6 @@ pub(in crate::cli) struct ContainerArgs {
     /// Expose a port; repeatable
     #[arg(long, value_name = "PORT[/udp]")]
     expose: Vec<String>,
-    /// Show a directory or a volume inside; repeatable
-    #[arg(short, long, value_name = "SRC:DST[:ro]")]
-    volume: Vec<String>,
-    /// Put an empty file system in memory inside; repeatable
-    #[arg(long, value_name = "DIR")]
-    tmpfs: Vec<String>,
     /// Set an environment variable, or pass yours on; repeatable
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -58,6 +55,12 @@ pub(in crate::cli) struct ContainerArgs {
     /// Label the container; repeatable
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// Read labels from a file; repeatable
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Note something for other programs in what `inspect` shows; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
     /// Working directory inside
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -67,9 +70,6 @@ pub(in crate::cli) struct ContainerArgs {
     /// Program in place of the image's own
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// The container's host name
-    #[arg(short = 'h', long, value_name = "NAME")]
-    hostname: Option<String>,
     /// Its network: bridge (a network of its own), host or none
     #[arg(
         long,
@@ -106,7 +106,13 @@ pub(in crate::cli) struct ContainerArgs {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     #[command(flatten)]
+    mounts: MountArgs,
+    #[command(flatten)]
+    names: NamesArgs,
+    #[command(flatten)]
     isolation: IsolationArgs,
+    #[command(flatten)]
+    refused: RefusedArgs,
     #[command(flatten)]
     lifetime: LifetimeArgs,
 }
@@ -197,7 +203,10 @@ impl ContainerArgs {
             attached,
             ..self.general()
         };
-        self.isolation.apply(&mut request)?;
+        self.refused.check()?;
+        self.mounts.apply(&mut request);
+        self.names.apply(&mut request);
+        self.isolation.apply(&mut request);
         self.lifetime.apply(&mut request)?;
         Ok(request)
     }
@@ -215,15 +224,14 @@ impl ContainerArgs {
             publish: self.publish.clone(),
             publish_all: self.publish_all,
             expose: self.expose.clone(),
-            volumes: self.volume.clone(),
-            tmpfs: self.tmpfs.clone(),
             env: self.env.clone(),
             env_files: self.env_file.clone(),
             labels: self.label.clone(),
+            label_files: self.label_file.clone(),
+            annotations: self.annotation.clone(),
             workdir: self.workdir.clone(),
             user: self.user.clone(),
             entrypoint: self.entrypoint.clone(),
-            hostname: self.hostname.clone(),
             network: match self.network {
                 Net::Bridge => Network::Private,
                 Net::Host => Network::Host,

@@ -1,7 +1,8 @@
 //! Options that say how far a container is shut in.
 
-use smidge_engine::Error;
 use smidge_engine::container::CreateRequest;
+
+use crate::cli::dockerfile::bytes;
 
 /// How far the container is shut in.
 #[derive(clap::Args)]
@@ -10,12 +11,50 @@ pub(super) struct IsolationArgs {
     /// Let the container write to volumes alone
     #[arg(long)]
     read_only: bool,
+    /// Add a capability, or ALL; repeatable
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    cap_add: Vec<String>,
+    /// Take a capability away, or ALL; repeatable
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    cap_drop: Vec<String>,
+    /// no-new-privileges[=BOOL] [default: true], seccomp=FILE|unconfined, systempaths=unconfined;
+    /// repeatable
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Shut it in hardly at all: all capabilities, all devices, no filter of system calls
+    #[arg(long)]
+    privileged: bool,
+    /// Give it a device of this machine; repeatable
+    #[arg(long, value_name = "PATH[:PATH[:rwm]]")]
+    device: Vec<String>,
+    /// Set a kernel parameter of its own namespaces; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+    /// Limit what each of its processes may use, such as nofile=1024:4096; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Add the user to a group; repeatable
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    shm_size: Option<u64>,
 }
 
 impl IsolationArgs {
     /// Tells the engine.
-    pub(super) fn apply(&self, request: &mut CreateRequest) -> Result<(), Error> {
-        request.isolation.read_only = self.read_only;
-        Ok(())
+    pub(super) fn apply(&self, request: &mut CreateRequest) {
+        request.isolation = smidge_engine::container::Isolation {
+            read_only: self.read_only,
+            privileged: self.privileged,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            security: self.security_opt.clone(),
+            sysctls: self.sysctl.clone(),
+            devices: self.device.clone(),
+            groups: self.group_add.clone(),
+            limits: self.ulimit.clone(),
+            shm_size: self.shm_size,
+        };
     }
 }

@@ -3,3 +3,6 @@
 pub(super) mod container;
 mod isolation;
 mod lifetime;
+mod mount;
+mod names;
+mod refused;

@@ -1,0 +1,64 @@
+//! What was asked for beside the usual, in Docker's words: a part of `inspect`'s `HostConfig`.
+
+use serde_json::{Map, Value, json};
+
+use super::create::CreateRequest;
+use super::isolation::Settled;
+
+/// Docker's fields, those alone that are not as they usually are.
+pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, Value> {
+    let (isolation, names) = (&request.isolation, &request.names);
+    let mut fields = Map::new();
+    let lists = [
+        ("CapAdd", &isolation.cap_add),
+        ("CapDrop", &isolation.cap_drop),
+        ("SecurityOpt", &isolation.security),
+        ("GroupAdd", &isolation.groups),
+        ("Dns", &names.servers),
+        ("DnsSearch", &names.search),
+        ("DnsOptions", &names.options),
+        ("ExtraHosts", &names.hosts),
+        ("VolumesFrom", &request.volumes_from),
+    ];
+    for (name, list) in lists {
+        if !list.is_empty() {
+            fields.insert(name.to_owned(), json!(list));
+        }
+    }
+    let mut pairs = |name: &str, texts: &[String], separator: char| {
+        let split = |text: &String| {
+            let (key, value) = text.split_once(separator).unwrap_or((text, ""));
+            (key.to_owned(), Value::from(value))
+        };
+        if !texts.is_empty() {
+            let map: Map<String, Value> = texts.iter().map(split).collect();
+            fields.insert(name.to_owned(), Value::Object(map));
+        }
+    };
+    pairs("Sysctls", &isolation.sysctls, '=');
+    pairs("Tmpfs", &request.tmpfs, ':');
+    pairs("Annotations", &request.annotations, '=');
+    if let Some(size) = isolation.shm_size.filter(|size| *size > 0) {
+        fields.insert("ShmSize".to_owned(), size.into());
+    }
+    if isolation.privileged {
+        fields.insert("Privileged".to_owned(), true.into());
+    }
+    let limits = settled.limits.iter().map(|limit| {
+        let number = |limit: Option<u64>| limit.map_or(json!(-1), Value::from);
+        json!({"Name": limit.name(), "Soft": number(limit.soft), "Hard": number(limit.hard)})
+    });
+    let limits: Vec<Value> = limits.collect();
+    if !limits.is_empty() {
+        fields.insert("Ulimits".to_owned(), limits.into());
+    }
+    let devices = settled.isolation.devices.iter().map(|device| {
+        json!({"PathOnHost": device.source, "PathInContainer": device.destination,
+            "CgroupPermissions": "rwm"})
+    });
+    let devices: Vec<Value> = devices.collect();
+    if !devices.is_empty() {
+        fields.insert("Devices".to_owned(), devices.into());
+    }
+    fields
+}

@@ -1,0 +1,227 @@
+//! How a container calls itself and others: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use smidge_run::Network;
+
+use super::create::CreateRequest;
+use crate::{Error, Host, Kind, Result};
+
+/// Names that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
+    /// `--add-host NAME:IP`.
+    pub hosts: Vec<String>,
+    /// `--dns`.
+    pub servers: Vec<String>,
+    /// `--dns-search`.
+    pub search: Vec<String>,
+    /// `--dns-option`.
+    pub options: Vec<String>,
+}
+
+/// A container's files in `/etc`, by name.
+pub(super) struct Files {
+    hostname: String,
+    hosts: String,
+    resolver: String,
+}
+
+impl Files {
+    /// Their texts for a container with this host name.
+    ///
+    /// # Errors
+    /// [`Kind::Input`] when an option cannot be understood.
+    pub(super) fn new(request: &CreateRequest, hostname: &str) -> Result<Self> {
+        let names = &request.names;
+        let full = match names.domainname.as_deref() {
+            Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
+            _ => hostname.to_owned(),
+        };
+        let mut hosts = hosts(&full, request.network);
+        for entry in &names.hosts {
+            let (name, address) = added_host(entry, request.network)?;
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+        Ok(Self {
+            hostname: format!("{hostname}\n"),
+            hosts,
+            resolver: names.resolver()?,
+        })
+    }
+
+    /// Writes them to a directory, which is made.
+    ///
+    /// # Errors
+    /// When it cannot be written to.
+    pub(super) fn write(&self, etc: &Path) -> Result<()> {
+        std::fs::create_dir_all(etc)
+            .map_err(|source| Error::io(format!("cannot create `{}`", etc.display()), source))?;
+        let files = [
+            ("hostname", &self.hostname),
+            ("hosts", &self.hosts),
+            ("resolv.conf", &self.resolver),
+        ];
+        for (name, text) in files {
+            let path = etc.join(name);
+            std::fs::write(&path, text).map_err(|source| {
+                Error::io(format!("cannot write `{}`", path.display()), source)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Names {
+    /// `/etc/resolv.conf`: the host's, but for what was asked for.
+    fn resolver(&self) -> Result<String> {
+        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        for server in &self.servers {
+            if server.parse::<IpAddr>().is_err() {
+                let fault = format!("invalid `--dns {server}`: it is not an IP address");
+                return Err(Error::new(Kind::Input, fault));
+            }
+        }
+        if self.servers.is_empty() && self.search.is_empty() && self.options.is_empty() {
+            return Ok(match host.is_empty() {
+                true => "# the host has none\n".to_owned(),
+                false => host,
+            });
+        }
+        Ok(self.changed(&host))
+    }
+
+    /// The host's text with other servers, domains or options.
+    fn changed(&self, host: &str) -> String {
+        let words = |key: &str| -> Vec<String> {
+            let lines = host.lines().map(str::split_whitespace);
+            let lines = lines.filter_map(|mut words| (words.next() == Some(key)).then_some(words));
+            lines.flatten().map(str::to_owned).collect()
+        };
+        let or = |asked: &[String], key: &str| match asked {
+            [] => words(key),
+            asked => asked.to_vec(),
+        };
+        let mut text = String::new();
+        for server in or(&self.servers, "nameserver") {
+            text.push_str(&format!("nameserver {server}\n"));
+        }
+        let search = or(&self.search, "search");
+        // A dot alone means that there is none.
+        if !search.is_empty() && search != ["."] {
+            text.push_str(&format!("search {}\n", search.join(" ")));
+        }
+        let options = or(&self.options, "options");
+        if !options.is_empty() {
+            text.push_str(&format!("options {}\n", options.join(" ")));
+        }
+        text
+    }
+}
+
+/// The container's host name.
+pub(super) fn hostname(request: &CreateRequest, id: &str, host: &Host) -> String {
+    match (&request.names.hostname, request.network) {
+        (Some(name), _) => name.clone(),
+        (None, Network::Host) => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .ok()
+            .or_else(|| host.env.get("HOSTNAME").cloned())
+            .unwrap_or_else(|| id[..12].to_owned()),
+        (None, _) => id[..12].to_owned(),
+    }
+}
+
+/// `NAME:IP` or `NAME=IP`.
+fn added_host(text: &str, network: Network) -> Result<(&str, String)> {
+    let invalid = |why: &str| {
+        Error::new(Kind::Input, format!("invalid `--add-host {text}`: {why}"))
+            .with_hint("as in `--add-host db:10.0.0.5`")
+    };
+    let (name, address) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| invalid("expected NAME:IP"))?;
+    if address == "host-gateway" {
+        return match network {
+            Network::Host => Ok((name, "127.0.0.1".to_owned())),
+            _ => Err(invalid(
+                "no address leads from this network to the host; `--network host` has the host's own",
+            )),
+        };
+    }
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let parsed = bare.unwrap_or(address).parse::<IpAddr>();
+    let address = parsed.map_err(|_| invalid(&format!("`{address}` is not an IP address")))?;
+    Ok((name, address.to_string()))
+}
+
+/// `/etc/hosts` of a container that has no address but the loopback's.
+fn hosts(hostname: &str, network: Network) -> String {
+    if network == Network::Host
+        && let Ok(hosts) = std::fs::read_to_string("/etc/hosts")
+    {
+        return hosts;
+    }
+    format!(
+        "127.0.0.1\tlocalhost {hostname}\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_takes_the_place_of_the_hosts() {
+        let host = "# c\nnameserver 1.1.1.1\nnameserver 2.2.2.2\nsearch a b\noptions ndots:2\n";
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let names = Names {
+            servers: texts(&["9.9.9.9"]),
+            ..Names::default()
+        };
+        let expected = "nameserver 9.9.9.9\nsearch a b\noptions ndots:2\n";
+        assert_eq!(names.changed(host), expected);
+        let names = Names {
+            search: texts(&["."]),
+            options: texts(&["rotate", "debug"]),
+            ..Names::default()
+        };
+        let expected = "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate debug\n";
+        assert_eq!(names.changed(host), expected);
+    }
+
+    #[test]
+    fn hosts_are_added_as_docker_reads_them() {
+        let shown = |text: &str| match added_host(text, Network::Private) {
+            Ok((name, address)) => format!("{name} {address}"),
+            Err(error) => error.to_string(),
+        };
+        for (text, expected) in [
+            ("a:1.2.3.4", "a 1.2.3.4"),
+            ("a=1.2.3.4", "a 1.2.3.4"),
+            ("a:::1", "a ::1"),
+            ("a:[::1]", "a ::1"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert!(shown("a").contains("expected NAME:IP"));
+        assert!(shown("a:b").contains("`b` is not an IP address"));
+        assert!(shown("a:host-gateway").contains("no address leads"));
+        let own = added_host("a:host-gateway", Network::Host).unwrap();
+        assert_eq!(own, ("a", "127.0.0.1".to_owned()));
+    }
+}
