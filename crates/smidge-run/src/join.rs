@@ -34,6 +34,7 @@ use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::launch::{Launched, Stdio};
+use crate::network::Networks;
 use crate::spec::Spec;
 use crate::state::{Process, State, Status};
 use crate::{identity, inside, limit, seccomp, sys};
@@ -179,7 +180,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
                         pidfd,
                         terminal,
                         pretence: None,
-                        anchors: Vec::new(),
+                        networks: Networks::default(),
                     });
                 }
                 None => break died(),

@@ -1,7 +1,6 @@
 //! From a [`Spec`] to a process: the seam between the sandbox and the supervisor.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
@@ -10,7 +9,7 @@ use crate::copied::{self, Baseline};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
-use crate::network::{self, Anchor};
+use crate::network::{self, Networks};
 use crate::pretend;
 use crate::spec::{Network, Spec};
 use crate::sys;
@@ -48,7 +47,7 @@ pub struct Launched {
     /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`].
     pub pretence: Option<OwnedFd>,
     /// What must stay open as long as it runs.
-    pub(crate) anchors: Vec<Anchor>,
+    pub(crate) networks: Networks,
     /// How the copy of the layers was before, where one had to be made.
     pub(crate) baseline: Option<Baseline>,
 }
@@ -130,17 +129,17 @@ pub(crate) fn clone_to(
         sys::exit(127);
     };
     drop(inner);
-    match follow(spec, map, pid, &outer) {
+    match follow(spec, map, (pid, pidfd.as_fd()), &outer) {
         Ok(Handed {
             terminal,
             pretence,
-            anchors,
+            networks,
         }) => Ok(Launched {
             pid: pid.as_raw_nonzero().get().cast_unsigned(),
             pidfd,
             terminal,
             pretence,
-            anchors,
+            networks,
             baseline: None,
         }),
         Err(error) => {
@@ -172,25 +171,16 @@ fn namespaces(spec: &Spec) -> i32 {
 struct Handed {
     terminal: Option<OwnedFd>,
     pretence: Option<OwnedFd>,
-    anchors: Vec<Anchor>,
-}
-
-/// Puts the process on its networks, and lets it go on when it is.
-fn join_networks(spec: &Spec, pid: Pid, channel: &Channel) -> Result<Vec<Anchor>, RunError> {
-    if spec.attachments.is_empty() {
-        return Ok(Vec::new());
-    }
-    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
-    let namespace = File::open(path).map_err(RunError::supervise("open the network namespace"))?;
-    let anchors = spec.attachments.iter();
-    let anchors = anchors.map(|attachment| network::attach(attachment, namespace.as_fd()));
-    let anchors: Vec<_> = anchors.collect::<Result<_, _>>()?;
-    channel.release().map_err(RunError::setup("go on"))?;
-    Ok(anchors.into_iter().flatten().collect())
+    networks: Networks,
 }
 
 /// Maps the ids and listens until the program runs.
-fn follow(spec: &Spec, map: &IdMap, pid: Pid, channel: &Channel) -> Result<Handed, RunError> {
+fn follow(
+    spec: &Spec,
+    map: &IdMap,
+    (pid, pidfd): (Pid, BorrowedFd<'_>),
+    channel: &Channel,
+) -> Result<Handed, RunError> {
     if *map != IdMap::None {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
@@ -199,10 +189,11 @@ fn follow(spec: &Spec, map: &IdMap, pid: Pid, channel: &Channel) -> Result<Hande
         map.apply(pid).map_err(unmapped)?;
         channel.release().map_err(RunError::setup("go on"))?;
     }
-    let mut handed = Handed {
-        anchors: join_networks(spec, pid, channel)?,
-        ..Handed::default()
-    };
+    let mut handed = Handed::default();
+    if !spec.attachments.is_empty() {
+        handed.networks = network::join(&spec.attachments, pid, pidfd)?;
+        channel.release().map_err(RunError::setup("go on"))?;
+    }
     let mut ready = false;
     loop {
         if let Some(listener) = &handed.pretence {

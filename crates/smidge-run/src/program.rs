@@ -13,7 +13,7 @@ use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use crate::error::RunError;
 use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
-use crate::network::Anchor;
+use crate::network::Networks;
 use crate::spec::Spec;
 use crate::state::ASKS_TO_END;
 use crate::sys;
@@ -38,7 +38,7 @@ pub(crate) struct Program {
     /// Whether an emulator runs it.
     emulated: bool,
     /// What its networks last as long as.
-    _anchors: Vec<Anchor>,
+    _networks: Networks,
     /// A signal that its emulator may die of, and fail to.
     doubt: Option<Doubt>,
 }
@@ -107,7 +107,7 @@ impl Program {
             terminal,
             // A container that is supervised has the ids that it has.
             pretence: _,
-            anchors,
+            networks,
             // What it changes is its own.
             baseline: _,
         } = launched;
@@ -128,7 +128,7 @@ impl Program {
             input_ends: false,
             ended_by: None,
             emulated: spec.emulator.is_some(),
-            _anchors: anchors,
+            _networks: networks,
             doubt: None,
         })
     }

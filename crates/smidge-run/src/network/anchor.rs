@@ -5,11 +5,10 @@
 //! Its owner, who is nobody inside, may configure it from outside through a socket that was opened
 //! inside (user_namespaces(7): who owns a user namespace has all capabilities in it).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -19,45 +18,31 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::link::Links;
+use super::member::Member;
 use super::netlink::Netlink;
-use crate::state::Process;
 use crate::sys;
-
-/// Where the processes are named that hold the namespace.
-const MEMBERS: &str = "members";
 
 /// A network's namespace, held open.
 #[derive(Debug)]
-pub(crate) struct Anchor {
-    /// The user namespace that owns the network's, and that one: for others to find.
-    _namespaces: [OwnedFd; 2],
+pub(super) struct Anchor {
+    /// The user namespace that owns the network's, and that one.
+    namespaces: [OwnedFd; 2],
     links: Links,
-    /// Where others find it.
-    record: PathBuf,
 }
 
 impl Anchor {
-    /// Takes hold of the namespace of the network in `dir`, made if nobody holds it.
-    pub(crate) fn cast(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir.join(MEMBERS))?;
-        let lock = File::create(dir.join("lock"))?;
-        lock.lock()?;
-        let (user, network, socket) = match members(dir).into_iter().find_map(Member::open) {
+    /// Takes hold of the namespace that the members of a network hold, or makes it if there is none.
+    pub(super) fn cast(members: &[Member]) -> io::Result<Self> {
+        let (user, network, socket) = match members.iter().find_map(open) {
             Some((user, network)) => {
                 let socket = join(&user, &network)?;
                 (user, network, socket)
             }
             None => make()?,
         };
-        let record = dir.join(MEMBERS).join(std::process::id().to_string());
-        let own = Process::of(std::process::id());
-        let (user_number, network_number) = (user.as_raw_fd(), network.as_raw_fd());
-        let text = format!("{} {user_number} {network_number}\n", own.start_time);
-        fs::write(&record, text)?;
         Ok(Self {
-            _namespaces: [user, network],
+            namespaces: [user, network],
             links: Links::at(Netlink::from_socket(socket)),
-            record,
         })
     }
 
@@ -65,56 +50,23 @@ impl Anchor {
     pub(super) fn links(&self) -> &Links {
         &self.links
     }
-}
 
-impl Drop for Anchor {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.record);
+    /// The numbers under which this process has the user namespace and the network namespace open.
+    pub(super) fn files(&self) -> [u32; 2] {
+        self.namespaces
+            .each_ref()
+            .map(|file| file.as_raw_fd().unsigned_abs())
     }
 }
 
-/// A process that holds the namespace, and the numbers of its two files.
-struct Member {
-    process: Process,
-    files: [u32; 2],
-}
-
-impl Member {
-    fn parse(path: &Path) -> Option<Self> {
-        let pid = path.file_name()?.to_str()?.parse().ok()?;
-        let text = fs::read_to_string(path).ok()?;
-        let mut words = text.split_whitespace();
-        let start_time = words.next()?.parse().ok()?;
-        Some(Self {
-            process: Process { pid, start_time },
-            files: [words.next()?.parse().ok()?, words.next()?.parse().ok()?],
-        })
-    }
-
-    /// Its namespaces, if it is still there.
-    fn open(self) -> Option<(OwnedFd, OwnedFd)> {
-        let pid = self.process.pid;
-        let file = |number| File::open(format!("/proc/{pid}/fd/{number}")).ok();
-        let [user, network] = self.files.map(file);
-        let opened = (user?.into(), network?.into());
-        // What was opened is its own only if it has not ended before.
-        self.process.is_alive().then_some(opened)
-    }
-}
-
-/// Who is said to hold the namespace. Those that ended without a word are forgotten.
-fn members(dir: &Path) -> Vec<Member> {
-    let files = fs::read_dir(dir.join(MEMBERS)).into_iter().flatten();
-    let paths = files.flatten().map(|file| file.path());
-    paths
-        .filter_map(|path| {
-            let member = Member::parse(&path).filter(|member| member.process.is_alive());
-            if member.is_none() {
-                let _ = fs::remove_file(&path);
-            }
-            member
-        })
-        .collect()
+/// The namespaces that a member holds, if it is still there.
+fn open(member: &Member) -> Option<(OwnedFd, OwnedFd)> {
+    let pid = member.process.pid;
+    let file = |number| File::open(format!("/proc/{pid}/fd/{number}")).ok();
+    let [user, network] = member.namespaces?.map(file);
+    let opened = (user?.into(), network?.into());
+    // What was opened is its own only if it has not ended before.
+    member.process.is_alive().then_some(opened)
 }
 
 /// A socket of a namespace that is there: opened by a process that enters it.

@@ -7,7 +7,7 @@
 //! whatever one table accepts another may still drop.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Address;
 use super::netlink::{self, Message, Netlink};
@@ -51,23 +51,29 @@ mod attribute {
 mod number {
     pub(super) const INET: u8 = 1;
     pub(super) const FORWARD: u32 = 2;
+    pub(super) const OUTPUT: u32 = 3;
     pub(super) const POSTROUTING: u32 = 4;
     pub(super) const META_IIFNAME: u32 = 6;
     pub(super) const META_OIFNAME: u32 = 7;
     pub(super) const META_NFPROTO: u32 = 15;
+    pub(super) const META_L4PROTO: u32 = 16;
     pub(super) const EQUAL: u32 = 0;
     pub(super) const UNEQUAL: u32 = 1;
     pub(super) const NETWORK_HEADER: u32 = 1;
+    pub(super) const TRANSPORT_HEADER: u32 = 2;
+    pub(super) const DESTINATION: u32 = 1;
     pub(super) const DROP: u32 = 0;
     pub(super) const ACCEPT: u32 = 1;
 }
 
 /// Priorities of hooks, as `nft` and `iptables` have them.
 const SOURCE_NAT: i32 = 100;
+const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 
-/// The registers that rules use: for a value, for what becomes of a packet.
+/// The registers that rules use: for values, for what becomes of a packet.
 const REGISTER: u32 = 1;
+const SECOND: u32 = 2;
 const VERDICT: u32 = 0;
 
 /// The packet filter of a network namespace.
@@ -117,6 +123,23 @@ impl Firewall {
             self.let_pass(family, bridge)?;
         }
         Ok(())
+    }
+
+    /// Leads what is for a port of a loopback address to other ports there: the first for datagrams, the
+    /// second for connections.
+    pub(super) fn redirect(&self, to: Ipv4Addr, port: u16, ports: [u16; 2]) -> io::Result<()> {
+        let mut table = Table::new("names");
+        table.chain("output", "nat", (number::OUTPUT, DESTINATION_NAT));
+        for (protocol, target) in [libc::IPPROTO_UDP, libc::IPPROTO_TCP].iter().zip(ports) {
+            let rule = Rule::new()
+                .family(to.into())
+                .payload(number::NETWORK_HEADER, (16, 4))
+                .compare(number::EQUAL, &to.octets())
+                .for_port(*protocol, port)
+                .lead_to(to.into(), target);
+            table.rule("output", rule);
+        }
+        self.0.batch(table.finish())
     }
 
     /// Removes a network's rules; if there are none, that is fine.
@@ -317,6 +340,39 @@ impl Rule {
                     .with_nested(nested(5), &[], |m| m.with(attribute::DATA_VALUE, &nothing))
             })
             .compare(number::EQUAL, &network)
+    }
+
+    /// Packets for a port.
+    fn for_port(self, protocol: i32, port: u16) -> Self {
+        let protocol = u8::try_from(protocol).unwrap_or_default();
+        self.meta(number::META_L4PROTO, number::EQUAL, &[protocol])
+            .payload(number::TRANSPORT_HEADER, (2, 2))
+            .compare(number::EQUAL, &port.to_be_bytes())
+    }
+
+    fn immediate(self, register: u32, value: Vec<u8>) -> Self {
+        self.expression("immediate", move |data| {
+            data.with(1, &register.to_be_bytes())
+                .with_nested(nested(2), &[], |inner| {
+                    inner.with(attribute::DATA_VALUE, &value)
+                })
+        })
+    }
+
+    fn lead_to(self, ip: IpAddr, port: u16) -> Self {
+        let address = match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let family = u32::from(family(ip));
+        self.immediate(REGISTER, address)
+            .immediate(SECOND, port.to_be_bytes().to_vec())
+            .expression("nat", move |data| {
+                data.with(1, &number::DESTINATION.to_be_bytes())
+                    .with(2, &family.to_be_bytes())
+                    .with(3, &REGISTER.to_be_bytes())
+                    .with(5, &SECOND.to_be_bytes())
+            })
     }
 
     fn masquerade(self) -> Self {

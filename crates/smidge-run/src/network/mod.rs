@@ -7,19 +7,28 @@
 mod anchor;
 mod firewall;
 mod link;
+mod member;
+mod names;
 mod netlink;
+mod server;
 
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
-pub(crate) use anchor::Anchor;
+use crate::state::Process;
+use anchor::Anchor;
 use firewall::Firewall;
 use link::{Cable, Links};
+use member::{Member, Record, members};
+pub use server::NAME_SERVER;
+use server::NameServer;
 
 /// An IP address and how many of its first bits are the network's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -108,6 +117,23 @@ pub struct Attachment {
     pub mac: Mac,
     /// The device's addresses.
     pub addresses: Vec<Address>,
+    /// What the network's other containers call this one.
+    pub names: Vec<String>,
+}
+
+/// The networks of a container: to be kept as long as it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Networks {
+    _memberships: Vec<Membership>,
+    _server: Option<NameServer>,
+}
+
+/// That a container is on a network.
+#[derive(Debug)]
+struct Membership {
+    /// Goes first: whoever finds it may rely on the namespaces.
+    _record: Record,
+    _anchor: Option<Anchor>,
 }
 
 impl Attachment {
@@ -128,32 +154,78 @@ impl Attachment {
     }
 }
 
-/// Lays the cable between a network and a container's network namespace. What comes back must be kept as
-/// long as the container runs.
-pub(crate) fn attach(
-    attachment: &Attachment,
-    namespace: BorrowedFd<'_>,
-) -> Result<Option<Anchor>, RunError> {
-    if rustix::process::geteuid().is_root() {
-        let links = Links::open().map_err(attachment.fault("open the kernel's door"))?;
-        let is_new = plug(attachment, &links, namespace)?;
-        if is_new {
-            let firewall = Firewall::open();
-            firewall
-                .and_then(|firewall| {
-                    firewall.guard(
-                        &attachment.bridge,
-                        &attachment.gateways,
-                        attachment.internal,
-                    )
-                })
-                .map_err(attachment.fault("set up the firewall"))?;
+/// Puts a process that was just made on networks, and lets it ask for the names of who is on them. The
+/// caller must have one thread only.
+pub(crate) fn join(
+    attachments: &[Attachment],
+    pid: Pid,
+    pidfd: BorrowedFd<'_>,
+) -> Result<Networks, RunError> {
+    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
+    let namespace = File::open(path).map_err(RunError::supervise("open the network namespace"))?;
+    let memberships = attachments
+        .iter()
+        .map(|attachment| attach(attachment, namespace.as_fd()))
+        .collect::<Result<_, _>>()?;
+    Ok(Networks {
+        _memberships: memberships,
+        _server: Some(NameServer::fork(attachments, pidfd)?),
+    })
+}
+
+/// Lays the cable between a network and a container's network namespace.
+fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membership, RunError> {
+    let lock = lock(&attachment.dir).map_err(attachment.fault("lock its directory"))?;
+    let anchor = match rustix::process::geteuid().is_root() {
+        true => {
+            let links = Links::open().map_err(attachment.fault("open the kernel's door"))?;
+            if plug(attachment, &links, namespace)? {
+                guard(attachment).map_err(attachment.fault("set up the firewall"))?;
+            }
+            None
         }
-        return Ok(None);
-    }
-    let anchor = Anchor::cast(&attachment.dir).map_err(attachment.fault("enter its namespace"))?;
-    plug(attachment, anchor.links(), namespace)?;
-    Ok(Some(anchor))
+        false => {
+            let members = members(&attachment.dir);
+            let anchor = Anchor::cast(&members).map_err(attachment.fault("enter its namespace"))?;
+            plug(attachment, anchor.links(), namespace)?;
+            Some(anchor)
+        }
+    };
+    let member = Member {
+        process: Process::of(std::process::id()),
+        namespaces: anchor.as_ref().map(Anchor::files),
+        addresses: attachment
+            .addresses
+            .iter()
+            .map(|address| address.ip)
+            .collect(),
+        names: attachment.names.clone(),
+    };
+    let record = member.record(&attachment.dir);
+    let record = record.map_err(attachment.fault("say that the container is on it"))?;
+    drop(lock);
+    Ok(Membership {
+        _record: record,
+        _anchor: anchor,
+    })
+}
+
+/// Held while somebody joins, so that two do not make two of what there is one of.
+fn lock(dir: &Path) -> io::Result<File> {
+    fs::create_dir_all(dir)?;
+    let lock = File::create(dir.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+fn guard(attachment: &Attachment) -> io::Result<()> {
+    let Attachment {
+        bridge,
+        gateways,
+        internal,
+        ..
+    } = attachment;
+    Firewall::open()?.guard(bridge, gateways, *internal)
 }
 
 /// Makes the bridge, if it is not there, and the cable. Tells whether the bridge is new.

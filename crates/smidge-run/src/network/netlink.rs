@@ -277,7 +277,7 @@ mod tests {
         let number = |n: u32| n.to_ne_bytes();
         let short = |n: u16| n.to_ne_bytes();
         let expected = [
-            &number(52)[..],
+            &number(48)[..],
             &short(16),
             &short(5),
             &number(5),

@@ -13,3 +13,4 @@ mod relay;
 
 pub use listener::Listeners;
 pub use proxy::Proxy;
+pub(crate) use proxy::enter;

@@ -76,7 +76,7 @@ fn serve(listeners: Listeners, program: BorrowedFd<'_>, parent: Pid) -> std::io:
 
 /// Enters the network namespace of `program`, for which its user namespace must be entered too, if
 /// it has one of its own.
-fn enter(program: BorrowedFd<'_>) -> std::io::Result<()> {
+pub(crate) fn enter(program: BorrowedFd<'_>) -> std::io::Result<()> {
     let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
     match move_into_thread_name_spaces(program, both) {
         // It has none (setns(2)).

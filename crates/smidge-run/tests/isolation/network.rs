@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::thread;
 
-use smidge_run::network::{Address, Attachment, Mac, dissolve};
+use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER, dissolve};
 
 use crate::cell::{Cell, NOBODY_KNOWN, Outcome};
 
@@ -34,6 +34,16 @@ fn place(dir: &Path, net: u8, number: u8) -> Attachment {
             address(&format!("10.211.{net}.{number}"), 24),
             address(&format!("fd21:{net}::{number}"), 64),
         ],
+        names: vec![format!("cell{number}"), "both".to_owned()],
+    }
+}
+
+/// A network, which is gone when the test is over.
+struct Net(u8);
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _ = dissolve(&bridge(self.0));
     }
 }
 
@@ -73,12 +83,35 @@ fn cells(net: u8, new: &dyn Fn() -> Option<Cell>) -> Option<(tempfile::TempDir, 
 }
 
 fn neighbours(net: u8, new: &dyn Fn() -> Option<Cell>) {
-    let Some((dir, one, other)) = cells(net, new) else {
+    let _net = Net(net);
+    let Some((dir, one, mut other)) = cells(net, new) else {
         return;
     };
     for address in [format!("10.211.{net}.2"), format!("fd21:{net}::2")] {
         let (server, client) = meet(&one, SERVER, &other, &client(&address, 100));
         assert_eq!(client.stdout.trim(), "found", "{client:?} {server:?}");
+    }
+    // By name: of the other, of both, from the address, and as programs ask.
+    let asking = format!(
+        "{} >/dev/null
+         for name in CELL2 both 10.211.{net}.2; do busybox nslookup $name 127.0.0.11; done
+         busybox ping -c 1 -W 2 cell2",
+        client(&format!("10.211.{net}.2"), 100)
+            .replace("&& exit 0", "&& break")
+            .replace("exit 1", "true")
+    );
+    let resolver = dir.path().join("resolv.conf");
+    std::fs::write(&resolver, format!("nameserver {NAME_SERVER}\n")).unwrap();
+    other.bind(&resolver, "/etc/resolv.conf", true);
+    let (_, named) = meet(&one, &format!("{SERVER}; busybox sleep 5"), &other, &asking);
+    for expected in [
+        format!("Address: 10.211.{net}.2"),
+        format!("Address: 10.211.{net}.3"),
+        format!("Address: fd21:{net}::2"),
+        "name = cell2".to_owned(),
+        "1 packets received".to_owned(),
+    ] {
+        assert!(named.stdout.contains(&expected), "{expected}: {named:?}");
     }
     let shown = one.sh("ip -o link show eth0; ip route").stdout;
     assert!(shown.contains("mtu 1400"), "{shown}");
@@ -90,7 +123,6 @@ fn neighbours(net: u8, new: &dyn Fn() -> Option<Cell>) {
     let members = dir.path().join("members");
     let left = std::fs::read_dir(members).map_or(0, Iterator::count);
     assert_eq!(left, 0);
-    dissolve(&bridge(net)).unwrap();
 }
 
 #[test]
@@ -105,6 +137,7 @@ fn an_ordinary_users_neighbours_reach_each_other() {
 
 #[test]
 fn other_networks_are_out_of_reach() {
+    let _nets = [3, 4].map(Net);
     let Some((_dir, one, mut other)) = cells(3, &Cell::of_root) else {
         return;
     };
