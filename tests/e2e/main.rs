@@ -24,6 +24,7 @@ mod docker_like;
 mod exchange;
 mod exec;
 mod fault;
+mod final_stage;
 mod fixture;
 mod hostile;
 mod http;

@@ -25,7 +25,7 @@ pub mod volume;
 
 pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;
-pub use progress::{Action, Progress, Settled, Silent, StepName, StepTask, Stream, Task};
+pub use progress::{Action, Progress, Settled, Silent, StepName, StepTask, Task};
 pub use smidge_run::fail_at_file_size_limit;
 
 /// The result of a verb.

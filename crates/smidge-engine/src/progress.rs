@@ -104,19 +104,10 @@ pub struct StepName {
     pub platform: Option<String>,
 }
 
-/// Where a program wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Its standard output.
-    Stdout,
-    /// Its standard error.
-    Stderr,
-}
-
 /// A step of a Dockerfile under way. Dropping it ends it, however it went.
 pub trait StepTask: Send + Sync {
-    /// Passes on what its program wrote.
-    fn output(&self, stream: Stream, bytes: &[u8]);
+    /// Passes on what its program wrote, to standard output and standard error together, in order.
+    fn output(&self, bytes: &[u8]);
 
     /// Tells that its outcome was known.
     fn cached(&self);
@@ -151,7 +142,7 @@ impl Task for Silent {
 }
 
 impl StepTask for Silent {
-    fn output(&self, _stream: Stream, _bytes: &[u8]) {}
+    fn output(&self, _bytes: &[u8]) {}
 
     fn cached(&self) {}
 

@@ -365,7 +365,7 @@ impl Below {
 }
 
 /// What a new document is: what its bringer says and what it says itself must agree.
-fn described(new: &New<'_>) -> Result<Descriptor, Error> {
+pub(crate) fn described(new: &New<'_>) -> Result<Descriptor, Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Head {

@@ -147,6 +147,8 @@ fn fold<'v>(variables: impl Iterator<Item = &'v Variable>) -> Vec<(String, Strin
 pub struct BaseImage {
     /// Its name after expansion.
     pub name: String,
+    /// Whether it is the name of a build context, which may stand for an image, or for files.
+    pub context: bool,
     /// `FROM --platform`, expanded.
     pub platform: Option<Platform>,
     /// Where it is named.
@@ -174,11 +176,12 @@ pub fn base_images(
     }
     let mut images: Vec<BaseImage> = Vec::new();
     for node in graph.nodes.iter().filter(|node| node.needed) {
-        let Base::Image(name) = &node.base else {
+        let (Base::Image(name) | Base::Context(name)) = &node.base else {
             continue;
         };
         let image = BaseImage {
             name: name.clone(),
+            context: matches!(node.base, Base::Context(_)),
             platform: node.platform.clone(),
             span: node.source.from.image.span,
         };

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use smidge_image::{Descriptor, ImageConfig, Index, Manifest, Reference, media_type};
-use smidge_store::{Compression, Image, Store};
+use smidge_image::{
+    Descriptor, DiffId, Digest, History, ImageConfig, Index, Manifest, Reference, media_type,
+};
+use smidge_store::{Compression, Image, Squash, Store};
 
 use super::dockerfile;
-use super::draft::{Draft, StepLayer, Stored, created};
+use super::draft::{Draft, Joining, StepLayer, Stored, created};
 use super::layer::Layer;
 use super::request::{Output, OutputFormat, Sink};
 use crate::{Error, Host, Progress, Result};
@@ -35,6 +37,12 @@ pub(super) trait Packer {
     /// # Errors
     /// When a file cannot be read, or the layer not be written.
     fn pack(&self, layer: &Layer, progress: &dyn Progress) -> Result<Stored>;
+
+    /// Makes one layer of several, unless it is known which one it will be.
+    ///
+    /// # Errors
+    /// When a layer cannot be read, or the one not be written.
+    fn join(&self, layers: &Squash<'_>) -> Result<Stored>;
 }
 
 /// Writes them all.
@@ -45,7 +53,14 @@ impl Packer for Plain<'_> {
         let (diff_id, size) = layer.write(self.0, progress)?;
         Ok(Stored { diff_id, size })
     }
+
+    fn join(&self, layers: &Squash<'_>) -> Result<Stored> {
+        Ok(self.0.squash(layers)?.into())
+    }
 }
+
+/// A layer, and what it unpacks to.
+type Packed = (Descriptor, DiffId);
 
 impl Assembly<'_> {
     /// Writes images into the store: a single one under the names, several under an index that has
@@ -80,11 +95,8 @@ impl Assembly<'_> {
     fn image(&self, draft: &Draft, progress: &dyn Progress) -> Result<Vec<u8>> {
         let mut config = self.config(draft);
         config.created = Some(created(self.host)?);
-        let mut layers = Vec::new();
-        for (descriptor, _) in draft.base.iter().flat_map(|base| &base.layers) {
-            self.bring(descriptor)?;
-            layers.push(descriptor.clone());
-        }
+        let below = draft.base.iter().flat_map(|base| &base.layers);
+        let mut layers: Vec<Packed> = below.cloned().collect();
         for step in &draft.steps {
             let mut history = step.history.clone();
             history.empty_layer = step.layer.is_none();
@@ -93,9 +105,8 @@ impl Assembly<'_> {
                     StepLayer::Files(files) => self.packer.pack(files, progress)?,
                     StepLayer::Stored(stored) => *stored,
                 };
-                self.bring(&stored.descriptor())?;
                 config.rootfs.diff_ids.push(stored.diff_id);
-                layers.push(stored.descriptor());
+                layers.push((stored.descriptor(), stored.diff_id));
             }
             config.history.push(history);
         }
@@ -103,12 +114,64 @@ impl Assembly<'_> {
             // One step made one layer: there is nothing to be told apart.
             config.history.clear();
         }
+        self.join(draft, &mut layers, &mut config)?;
+        let layers: Vec<Descriptor> = layers.into_iter().map(|(layer, _)| layer).collect();
+        layers.iter().try_for_each(|layer| self.bring(layer))?;
         let records = self.inline_cache.then_some(&*draft.records);
         dockerfile::embed(&mut config, records);
         let config = config.to_bytes();
         self.store.put(&config)?;
         let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
         Ok(manifest.to_bytes())
+    }
+
+    /// Makes one layer of those that are to become one. As in Docker, the history keeps what was done,
+    /// without layers, and tells of the joining.
+    fn join(
+        &self,
+        draft: &Draft,
+        layers: &mut Vec<Packed>,
+        config: &mut ImageConfig,
+    ) -> Result<()> {
+        let base = draft.base.as_deref();
+        let (kept, wanted) = match &draft.joining {
+            Joining::Apart => return Ok(()),
+            Joining::Squashed => (base.map_or(0, |base| base.layers.len()), None),
+            Joining::Slim(wanted) => (0, Some(&**wanted)),
+        };
+        if layers.len() <= kept {
+            // Nothing was added.
+            return Ok(());
+        }
+        let id = Digest::of(&config.to_bytes());
+        let (below, own) = layers.split_at(kept);
+        let joined = self.packer.join(&Squash {
+            below,
+            layers: own,
+            wanted,
+        })?;
+        layers.truncate(kept);
+        layers.push((joined.descriptor(), joined.diff_id));
+        config.rootfs.diff_ids.truncate(kept);
+        config.rootfs.diff_ids.push(joined.diff_id);
+        let told = match wanted {
+            Some(_) => 0,
+            None => base.map_or(0, |base| base.config.history.len()),
+        };
+        for entry in config.history.iter_mut().skip(told) {
+            entry.empty_layer = true;
+        }
+        let comment = match (wanted, base) {
+            (Some(_), _) => format!("slimmed from {id}"),
+            (None, Some(base)) => format!("merge {id} to {}", base.id),
+            (None, None) => format!("create new from {id}"),
+        };
+        config.history.push(History {
+            created: config.created.clone(),
+            comment: Some(comment),
+            ..History::default()
+        });
+        Ok(())
     }
 
     /// The config of the base, if there is one, with what the draft says.

@@ -1,9 +1,12 @@
 //! An image in the making: everything but the bytes in the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use smidge_image::{Descriptor, DiffId, History, ImageConfig, Platform, RunConfig, media_type};
-use smidge_store::{LayeredTree, Store};
+use smidge_image::{
+    Descriptor, DiffId, Digest, History, ImageConfig, LayerPath, Platform, RunConfig, media_type,
+};
+use smidge_store::{LayeredTree, Snapshot, Store};
 
 use super::dockerfile::Record;
 use super::layer::{Layer, RootFs};
@@ -39,6 +42,22 @@ pub(super) struct Draft {
     pub(super) alone: bool,
     /// Whether so much time went into it that compressing it goes unnoticed.
     pub(super) compiled: bool,
+    /// The files that the last stage itself has copied.
+    pub(super) brought: BTreeSet<LayerPath>,
+    /// Which layers become one.
+    pub(super) joining: Joining,
+}
+
+/// Which layers of an image become one, when it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// None: each step's stays.
+    #[default]
+    Apart,
+    /// Those above the base.
+    Squashed,
+    /// All, the base's too, of which only these files are left, with the directories above them.
+    Slim(Arc<BTreeSet<LayerPath>>),
 }
 
 /// One step of making an image.
@@ -68,6 +87,15 @@ pub(super) struct Stored {
     pub(super) size: u64,
 }
 
+impl From<Snapshot> for Stored {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            diff_id: snapshot.diff_id,
+            size: snapshot.size,
+        }
+    }
+}
+
 impl Stored {
     /// What a manifest says of it.
     pub(super) fn descriptor(self) -> Descriptor {
@@ -77,6 +105,8 @@ impl Stored {
 
 /// An image that others start from.
 pub(super) struct Base {
+    /// Its id.
+    pub(super) id: Digest,
     /// Its config.
     pub(super) config: ImageConfig,
     /// Its layers, bottom first.
@@ -160,6 +190,8 @@ impl Draft {
             records: Vec::new(),
             alone: false,
             compiled: false,
+            brought: BTreeSet::new(),
+            joining: Joining::Apart,
         }
     }
 

@@ -25,6 +25,7 @@ mod request;
 mod response;
 mod scratch;
 mod size;
+mod slim;
 mod target;
 mod user;
 mod verb;

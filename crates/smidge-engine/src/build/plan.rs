@@ -83,6 +83,11 @@ fn image(request: &BuildRequest, source: &Source, engine: &Engine) -> Result<Vec
     if request.with_libs {
         steps.push("add the loader and libraries that the program needs".to_owned());
     }
+    if request.dockerfile.slim_final {
+        steps.push("leave out what the final stage does not need to run".to_owned());
+    } else if request.dockerfile.squash {
+        steps.push("make one layer of those that were made".to_owned());
+    }
     if request.prove {
         steps.push("prove that the program can start".to_owned());
     }

@@ -34,11 +34,13 @@ pub(super) fn prove(draft: &mut Draft, rootfs: &RootFs, request: &BuildRequest) 
 
 /// Why the image's program cannot start, if it cannot.
 pub(super) fn fault(draft: &Draft, rootfs: &RootFs) -> Option<Fault> {
+    smidge_trim::prove(rootfs, &program(draft)?).err()
+}
+
+/// What the image starts, if it starts anything.
+pub(super) fn program(draft: &Draft) -> Option<Program> {
     let argv = draft.argv();
-    if argv.is_empty() {
-        return None;
-    }
-    let program = Program {
+    (!argv.is_empty()).then(|| Program {
         argv,
         env: draft.config.env.clone(),
         working_dir: draft.config.working_dir.clone(),
@@ -47,8 +49,7 @@ pub(super) fn fault(draft: &Draft, rootfs: &RootFs) -> Option<Fault> {
             .origin
             .as_ref()
             .is_some_and(|origin| origin.shell_form),
-    };
-    smidge_trim::prove(rootfs, &program).err()
+    })
 }
 
 /// The program, or interpreter of a script, that lacks its loader or libraries.
@@ -61,7 +62,7 @@ pub(super) fn lacking(fault: &Fault) -> Option<&str> {
 }
 
 /// The fault as an error of the build: with its place, and ways out.
-fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Error {
+pub(super) fn error(fault: Fault, draft: &Draft, rootfs: &RootFs, request: &BuildRequest) -> Error {
     let hints = hints(&fault, draft, rootfs, request);
     let (label, facts, wants) = (fault.label(), fault.facts(), lacking(&fault).is_some());
     let script = fault.span().map(|span| Snippet {
@@ -155,7 +156,7 @@ fn language(rootfs: &RootFs, program: &str) -> Option<Language> {
 }
 
 /// A size in the words of the error: `2.1 MiB`.
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10).div_ceil(1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

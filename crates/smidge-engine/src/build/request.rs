@@ -78,6 +78,12 @@ pub struct DockerfileOptions {
     pub allow: Vec<String>,
     /// `--debug-shell`: a program to start where a `RUN` has failed.
     pub debug_shell: Option<String>,
+    /// `--squash`: make one layer of all that the build made.
+    pub squash: bool,
+    /// `--slim-final`: leave out what the final stage does not need to run.
+    pub slim_final: bool,
+    /// `--keep PATH`: what is not to be left out, as it was written; wildcards as in `COPY`.
+    pub keep: Vec<String>,
 }
 
 impl BuildRequest {

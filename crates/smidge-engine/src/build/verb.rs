@@ -1,6 +1,7 @@
 //! The verb itself: detect, draft, prove, write, measure.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use smidge_store::Store;
 
@@ -11,15 +12,17 @@ use super::draft::{Draft, build_time};
 use super::layer::RootFs;
 use super::program::{self, Program};
 use super::request::{BuildRequest, Output, OutputFormat};
-use super::response::{BuildPlan, Built, Product};
+use super::response::{BuildPlan, Built, Content, Product};
 use super::scratch::Scratch;
-use super::{c, cargo, dockerfile, go, library, plan, prove, size, zig};
+use super::{c, cargo, dockerfile, go, library, plan, prove, size, slim, zig};
 use crate::{Engine, Error, Kind, Progress, Result, Silent};
 
 /// An image that only has to be written.
 struct Ready {
     draft: Draft,
-    rootfs: RootFs,
+    rootfs: Arc<RootFs>,
+    /// What is left of it, if something is to be left out.
+    slimmed: Option<Vec<Content>>,
     /// What the draft's files may lie in.
     _scratch: Scratch,
 }
@@ -103,14 +106,17 @@ impl Engine {
         let notes = exchange.notes();
         let built = ready.into_iter().zip(images).map(|(ready, image)| {
             let Ready {
-                mut draft, rootfs, ..
+                mut draft,
+                rootfs,
+                slimmed,
+                ..
             } = ready;
             draft.notes.extend(notes.iter().cloned());
             Ok(Built {
                 sizes: size::measure(&image, &draft, &rootfs, store, progress)?,
                 image,
                 tags: request.tags.clone(),
-                contents: rootfs.contents(),
+                contents: slimmed.unwrap_or_else(|| rootfs.contents()),
                 source: draft.source,
                 stripped: draft.stripped,
                 notes: draft.notes,
@@ -188,13 +194,18 @@ impl Engine {
         if request.with_libs {
             library::add(&mut draft, &self.host)?;
         }
-        let rootfs = draft.complete(build_time(&self.host));
-        if request.prove {
+        let rootfs = Arc::new(draft.complete(build_time(&self.host)));
+        let slimmed = match request.dockerfile.slim_final {
+            true => Some(slim::slim(&mut draft, &rootfs, request)?),
+            false => None,
+        };
+        if request.prove && slimmed.is_none() {
             prove::prove(&mut draft, &rootfs, request)?;
         }
         Ok(Ready {
             draft,
             rootfs,
+            slimmed,
             _scratch: scratch,
         })
     }
@@ -260,10 +271,16 @@ fn check(request: &BuildRequest, source: &Source) -> Result<()> {
         let message = "`--cache-from` and `--cache-to` are for Dockerfiles: nothing else has steps";
         return Err(Error::new(Kind::Input, message));
     }
+    let path = request.path.display();
+    if request.dockerfile.slim_final && !matches!(source, Source::Dockerfile { .. }) {
+        let message = format!("`--slim-final` is for Dockerfiles, and `{path}` is none");
+        return Err(Error::new(Kind::Input, message).with_hint(
+            "an image that is made of a program holds nothing else: `--with-libs` adds what it needs",
+        ));
+    }
     if request.each().len() < 2 {
         return Ok(());
     }
-    let path = request.path.display();
     if matches!(source, Source::Elf(_)) {
         let message = format!("cannot build `{path}` for several platforms: it is one program");
         return Err(Error::new(Kind::Input, message)

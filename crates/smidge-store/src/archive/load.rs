@@ -109,12 +109,34 @@ impl Store {
         directory: &Path,
         selection: &Selection<'_>,
     ) -> Result<Vec<Image>, Error> {
+        self.staged_layout(directory, selection)?.commit()
+    }
+
+    /// Takes the image of an OCI layout that is selected, without making it one of the store's: it has
+    /// no entry, and its blobs stay at least until the store is closed. Of an index it is the image for
+    /// the selection's platform, or for this machine. A digest may also be that of a document that an
+    /// index of the layout lists.
+    ///
+    /// # Errors
+    /// As [`Store::load_selected`].
+    pub fn borrow_from_oci_layout(
+        &self,
+        directory: &Path,
+        selection: &Selection<'_>,
+    ) -> Result<Image, Error> {
+        self.staged_layout(directory, selection)?.borrow()
+    }
+
+    fn staged_layout<'s>(
+        &'s self,
+        directory: &'s Path,
+        selection: &'s Selection<'s>,
+    ) -> Result<Staging<'s>, Error> {
         let mut layout = Directory::open(self, directory)?;
         let mut staging = Staging::new(self, selection);
         let index = layout.need(INDEX)?.document(INDEX)?;
         staging.oci_layout(&mut layout, &index)?;
-        drop(layout);
-        staging.commit()
+        Ok(staging)
     }
 }
 
@@ -128,6 +150,8 @@ struct Staging<'s> {
     selection: &'s Selection<'s>,
     /// Manifests of images, and indexes that hold any.
     images: HashSet<Digest>,
+    /// The manifests among them, with their platforms and bytes.
+    manifests: Vec<(Descriptor, Vec<u8>)>,
 }
 
 /// A document that is to be known by names.
@@ -147,6 +171,7 @@ impl<'s> Staging<'s> {
             documents: Vec::new(),
             selection,
             images: HashSet::new(),
+            manifests: Vec::new(),
         }
     }
 
@@ -200,7 +225,14 @@ impl<'s> Staging<'s> {
 
     fn oci_layout(&mut self, bundle: &mut dyn Bundle, index: &[u8]) -> Result<(), Error> {
         let index: Index = parse(INDEX, "image index", index)?;
-        for entry in self.selection.of_layout(index.manifests)? {
+        let entries = match self.selection.of_layout(index.manifests) {
+            Err(Error::NotHeld { name, held }) => match below(bundle, &name)? {
+                Some(entry) => vec![entry],
+                None => return Err(Error::NotHeld { name, held }),
+            },
+            entries => entries?,
+        };
+        for entry in entries {
             let name = NAMES.iter().find_map(|key| entry.annotations.get(*key));
             let names: Vec<_> = name
                 .and_then(|name| name.parse().ok())
@@ -355,6 +387,12 @@ impl<'s> Staging<'s> {
         }
         self.blobs.insert(config.digest, config);
         self.images.insert(Digest::of(bytes));
+        let kind = manifest.media_type.as_deref();
+        let descriptor = Descriptor {
+            platform: Some(parsed.platform()).filter(|own| !own.architecture.is_empty()),
+            ..Descriptor::of(kind.unwrap_or(media_type::MANIFEST), bytes)
+        };
+        self.manifests.push((descriptor, bytes.to_vec()));
         Ok(())
     }
 
@@ -369,13 +407,36 @@ impl<'s> Staging<'s> {
         })
     }
 
-    fn commit(self) -> Result<Vec<Image>, Error> {
+    /// Moves the blobs into the store.
+    fn adopt(&mut self) -> Result<(), Error> {
         if self.images.is_empty() {
             return Err(Error::Empty);
         }
-        for spooled in self.blobs.into_values().filter_map(Rc::into_inner) {
+        let blobs = std::mem::take(&mut self.blobs);
+        for spooled in blobs.into_values().filter_map(Rc::into_inner) {
             self.store.adopt(spooled)?;
         }
+        Ok(())
+    }
+
+    /// Takes the one image in, without an entry.
+    fn borrow(mut self) -> Result<Image, Error> {
+        self.adopt()?;
+        let wanted = self.selection.platform.cloned();
+        let wanted = wanted.unwrap_or_else(host_platform);
+        let offered = self.manifests.iter().map(|(descriptor, _)| descriptor);
+        let chosen = wanted.best(offered).map(|chosen| chosen.digest);
+        let mut manifests = self.manifests.iter();
+        let chosen = manifests.find(|(known, _)| Some(known.digest) == chosen);
+        let Some((descriptor, bytes)) = chosen else {
+            return Err(self.no_platform(INDEX.to_owned()));
+        };
+        self.store.put(bytes)?;
+        self.store.read_manifest(descriptor)
+    }
+
+    fn commit(mut self) -> Result<Vec<Image>, Error> {
+        self.adopt()?;
         let new = self.documents.iter().map(|staged| New {
             bytes: &staged.bytes,
             media_type: staged.media_type.as_deref(),
@@ -385,6 +446,23 @@ impl<'s> Staging<'s> {
         let entries = self.store.enter(&new.collect::<Vec<_>>())?;
         self.store.images_entered(&entries, false)
     }
+}
+
+/// A document of a layout that is asked for by its digest, whatever lists it.
+fn below(bundle: &mut dyn Bundle, name: &str) -> Result<Option<Descriptor>, Error> {
+    let Ok(digest) = name.trim_start_matches('@').parse::<Digest>() else {
+        return Ok(None);
+    };
+    let Some(bytes) = bundle.document(&blob_member(&digest.hex()))? else {
+        return Ok(None);
+    };
+    let document = New {
+        bytes: &bytes,
+        media_type: None,
+        names: &[],
+        terms: Terms::Some,
+    };
+    crate::document::described(&document).map(Some)
 }
 
 /// Whether a layout's table of contents lists an index.

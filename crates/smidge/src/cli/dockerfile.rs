@@ -41,7 +41,10 @@ pub(super) struct DockerfileArgs {
     #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
     ssh: Vec<String>,
     /// Another place that FROM and COPY --from find under a name; repeatable
-    #[arg(long, value_name = "NAME=PATH|URL|docker-image://IMAGE")]
+    #[arg(
+        long,
+        value_name = "NAME=PATH|URL|docker-image://IMAGE|oci-layout://PATH"
+    )]
     build_context: Vec<String>,
     /// The network of every RUN: default, host or none
     #[arg(long, value_name = "NETWORK")]
@@ -67,6 +70,16 @@ pub(super) struct DockerfileArgs {
         default_missing_value = "/bin/sh"
     )]
     debug_shell: Option<String>,
+    /// Make one layer of all that the build adds to its base image
+    #[arg(long)]
+    squash: bool,
+    /// Leave out what the final stage does not need to run: keep what its own COPY and ADD bring, the
+    /// programs that it starts and what these need, in one layer
+    #[arg(long)]
+    slim_final: bool,
+    /// A file or directory that --slim-final is not to leave out, with wildcards as in COPY; repeatable
+    #[arg(long, value_name = "PATH", requires = "slim_final")]
+    keep: Vec<String>,
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
@@ -124,6 +137,9 @@ impl DockerfileArgs {
             build_contexts: self.build_context.clone(),
             allow: self.allow.clone(),
             debug_shell: self.debug_shell.clone(),
+            squash: self.squash,
+            slim_final: self.slim_final,
+            keep: self.keep.clone(),
         })
     }
 }

@@ -9,7 +9,6 @@ use std::thread;
 use smidge_dockerfile::Plan;
 use smidge_dockerfile::plan::{Action, Base, From, MountKind, RunAction, Stage, Step};
 use smidge_run::{Finished, Limit, Running, Spawner};
-use smidge_store::Image;
 
 use super::base::{self, Bases};
 use super::context::Context;
@@ -23,7 +22,7 @@ use super::run::EXPOSED;
 use super::source::Fetched;
 use super::stage::Done;
 use crate::build::config;
-use crate::build::draft::Draft;
+use crate::build::draft::{Draft, Joining};
 use crate::build::layer::RootFs;
 use crate::build::request::{BuildRequest, SourceKind};
 use crate::build::scratch::Scratch;
@@ -67,8 +66,8 @@ pub(super) struct Builder<'b> {
 pub(super) enum Named {
     /// Files.
     Files(Context),
-    /// An image, and its files.
-    Image(Box<Image>, Arc<RootFs>),
+    /// An image's files.
+    Image(Arc<RootFs>),
 }
 
 /// Which stages are done.
@@ -158,6 +157,9 @@ pub(in crate::build) fn draft(
     draft.notes.splice(0..0, notes);
     if builder.exposed.into_inner() {
         draft.notes.push(Note::new(EXPOSED.to_owned()));
+    }
+    if request.dockerfile.squash {
+        draft.joining = Joining::Squashed;
     }
     let entrypoint = draft.config.entrypoint.is_some();
     if request.config.entrypoint.is_some() || (request.config.cmd.is_some() && !entrypoint) {
@@ -302,6 +304,15 @@ impl Builder<'_> {
         named.ok_or_else(|| Error::new(Kind::Bug, "the build context was not looked up"))
     }
 
+    /// Whether files from there keep their owners: those of images do.
+    pub(super) fn keeps_owners(&self, from: &From) -> bool {
+        match from {
+            From::Stage(_) | From::Image(_) => true,
+            From::Named(name) => matches!(self.named(name), Ok(Named::Image(_))),
+            From::Context => false,
+        }
+    }
+
     /// Fetches what is elsewhere.
     pub(super) fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
@@ -315,13 +326,10 @@ impl Builder<'_> {
     /// Looks up what `--build-context` names, as far as the stages want it.
     fn look_up_contexts(&mut self) -> Result<()> {
         let wanted: BTreeSet<String> = named(self.plan).map(str::to_owned).collect();
-        for text in &self.request.dockerfile.build_contexts {
-            let (name, source) = NamedSource::parse(text, &self.engine.host)?;
-            if !wanted.contains(&name) {
-                continue;
-            }
-            let context = match source {
-                NamedSource::Files(source) => {
+        for name in wanted {
+            let wanted = (name.as_str(), &self.platform);
+            let context = match self.bases.context(&name).cloned() {
+                Some(NamedSource::Files(source)) => {
                     let fetched = source.fetch(&self.fetcher(), &mut std::io::empty(), false)?;
                     let Fetched::Directory(directory) = fetched else {
                         let message =
@@ -330,19 +338,15 @@ impl Builder<'_> {
                     };
                     Named::Files(Context::named(&directory, &name)?)
                 }
-                NamedSource::Image(image) => {
-                    let wanted = (image.as_str(), &self.platform);
-                    let image = self.bases.image(self.engine, wanted, self.progress)?;
-                    let files = base::files(&image, self.engine)?;
-                    Named::Image(Box::new(image), files)
-                }
-                NamedSource::Layout { .. } | NamedSource::Target(_) => {
-                    let message = format!(
-                        "cannot use `{text}`: a build context is a path, a URL or an image"
-                    );
-                    return Err(Error::new(Kind::Input, message)
-                        .with_hint("load the image first: `smidge copy oci:PATH NAME`, then `docker-image://NAME`"));
-                }
+                // The plan has looked up those that stages start from, for the stages' platforms.
+                _ if !copied(self.plan).any(|copied| copied == name) => continue,
+                _ => match self
+                    .bases
+                    .context_image(self.engine, wanted, self.progress)?
+                {
+                    Some(image) => Named::Image(base::files(&image, self.engine)?),
+                    None => continue,
+                },
             };
             self.contexts.insert(name, context);
         }
@@ -439,13 +443,16 @@ fn named(plan: &Plan) -> impl Iterator<Item = &str> {
         Base::Context(name) => Some(name.as_str()),
         _ => None,
     });
-    let from = actions(plan)
-        .flat_map(sources)
-        .filter_map(|from| match from {
-            From::Named(name) => Some(name.as_str()),
-            _ => None,
-        });
-    bases.chain(from)
+    bases.chain(copied(plan))
+}
+
+/// The build contexts that files are copied from.
+fn copied(plan: &Plan) -> impl Iterator<Item = &str> {
+    let from = actions(plan).flat_map(sources);
+    from.filter_map(|from| match from {
+        From::Named(name) => Some(name.as_str()),
+        _ => None,
+    })
 }
 
 /// The stages that a stage needs, by their places in the plan.

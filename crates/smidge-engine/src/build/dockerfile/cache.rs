@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use smidge_image::{Digest, Entry};
-use smidge_store::{CachedStep, Store};
+use smidge_store::{CachedStep, Squash, Store};
 
 use crate::build::assembly::Packer;
 use crate::build::content::Content;
@@ -71,6 +71,43 @@ impl Packer for Cached<'_> {
         }
         Ok(Stored { diff_id, size })
     }
+
+    fn join(&self, layers: &Squash<'_>) -> Result<Stored> {
+        let key = key_of_joined(layers);
+        let known = self.store.cached_step(&key).filter(|_| self.trusted);
+        if let Some(CachedStep { diff_id, size, .. }) = known {
+            return Ok(Stored { diff_id, size });
+        }
+        let stored: Stored = self.store.squash(layers)?.into();
+        let step = CachedStep {
+            diff_id: stored.diff_id,
+            size: stored.size,
+            description: format!("{} layers as one", layers.layers.len()),
+        };
+        self.store.keep_step(&key, &step)?;
+        Ok(stored)
+    }
+}
+
+/// Names a layer that is made of others.
+fn key_of_joined(squash: &Squash<'_>) -> Digest {
+    let mut key = KeyMaker::new("joined");
+    for (_, diff_id) in squash.below {
+        key.add(diff_id.0.to_string());
+    }
+    key.add("below");
+    for (_, diff_id) in squash.layers {
+        key.add(diff_id.0.to_string());
+    }
+    for path in squash.wanted.into_iter().flatten() {
+        key.add(path.as_bytes());
+    }
+    key.add(if squash.wanted.is_some() {
+        "some"
+    } else {
+        "all"
+    });
+    key.finish()
 }
 
 /// Names a layer by its files; `None` if one of them can change without the file system telling.

@@ -12,7 +12,25 @@ use smidge_store::DirTree;
 
 use super::choice::{Fate, fate};
 use super::glob;
+use crate::build::layer::RootFs;
 use crate::{Error, Kind, Result};
+
+/// The files of an image that a path with wildcards names, as in `COPY`.
+///
+/// # Errors
+/// When there are none.
+pub(in crate::build) fn matching(image: &Arc<RootFs>, pattern: &str) -> Result<Vec<LayerPath>> {
+    let image = Context::new(
+        Arc::<RootFs>::clone(image),
+        Patterns::default(),
+        "the image".to_owned(),
+    );
+    let found = image.find(pattern)?;
+    if found.is_empty() {
+        return Err(image.absent(pattern));
+    }
+    Ok(found.into_iter().map(|found| found.path).collect())
+}
 
 /// What says which files of a context count as absent.
 const IGNORE: &str = ".dockerignore";

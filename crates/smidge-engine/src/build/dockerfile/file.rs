@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use smidge_dockerfile::plan::{self, Platform};
+use smidge_dockerfile::plan::{self, BaseConfig, BaseImage, Platform};
 use smidge_dockerfile::{Dockerfile, Plan, PlanOptions, parse};
 
 use super::base::{self, Bases};
@@ -52,9 +52,9 @@ pub(super) fn planned(
     engine: &Engine,
     progress: &dyn Progress,
 ) -> Result<Planned> {
-    let mut bases = Bases::new(request);
-    let (text, plan, notes) = plan_with(file, request, engine, &mut |name, platform| {
-        bases.provide(engine, (name, platform), progress).map(Some)
+    let mut bases = Bases::new(request, &engine.host)?;
+    let (text, plan, notes) = plan_with(file, request, engine, &mut |image, platform| {
+        bases.provide(engine, (image, platform), progress)
     })?;
     Ok(Planned {
         text,
@@ -65,7 +65,7 @@ pub(super) fn planned(
 }
 
 /// What is to be known of a base image; `None` if the plan is to do without.
-type Lookup<'l> = dyn FnMut(&str, &smidge_image::Platform) -> Result<Option<plan::BaseConfig>> + 'l;
+type Lookup<'l> = dyn FnMut(&BaseImage, &smidge_image::Platform) -> Result<Option<BaseConfig>> + 'l;
 
 /// Reads and plans a Dockerfile; gives what is worth saying about it, too.
 fn plan_with(
@@ -108,7 +108,7 @@ fn options(request: &BuildRequest, engine: &Engine) -> PlanOptions {
     }
 }
 
-/// The names that `--build-context` gives; what is wrong with one is said when it is looked up.
+/// The names that `--build-context` gives.
 fn contexts(request: &BuildRequest) -> BTreeSet<String> {
     let named = request.dockerfile.build_contexts.iter();
     let names = named.filter_map(|text| text.split_once('='));
@@ -118,8 +118,11 @@ fn contexts(request: &BuildRequest) -> BTreeSet<String> {
 /// The images that are here. What another would bring along is seen when it is.
 fn stored(
     engine: &Engine,
-) -> impl FnMut(&str, &smidge_image::Platform) -> Result<Option<plan::BaseConfig>> {
-    |name, platform| Ok(base::stored(engine, name, platform).ok())
+) -> impl FnMut(&BaseImage, &smidge_image::Platform) -> Result<Option<BaseConfig>> {
+    |image, platform| match image.context {
+        true => Ok(None),
+        false => Ok(base::stored(engine, &image.name, platform).ok()),
+    }
 }
 
 /// Looks up base images until their triggers (`ONBUILD`) name no new ones. What is wrong with the
@@ -137,7 +140,7 @@ fn resolve(
                 continue;
             }
             let wanted = convert(image.platform.as_ref().unwrap_or(&options.platform));
-            let config = look_up(&image.name, &wanted).map_err(text.locate(image.span))?;
+            let config = look_up(&image, &wanted).map_err(text.locate(image.span))?;
             options
                 .bases
                 .extend(config.map(|config| (image.name, config)));

@@ -30,6 +30,7 @@ mod stage;
 
 pub(super) use builder::{Place, draft};
 pub(super) use cache::Cached;
+pub(super) use context::matching;
 pub(super) use exchange::{Exchange, Record, embed};
 pub(super) use file::{instructions, notes};
 pub(super) use remote::Fetcher;

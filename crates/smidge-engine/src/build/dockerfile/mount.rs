@@ -107,7 +107,7 @@ impl Builder<'_> {
     fn bound(&self, (from, source): (&From, &str)) -> Result<smidge_image::DiffId> {
         let context = self.source(from)?;
         let manner = Manner {
-            keep_owner: matches!(from, From::Stage(_) | From::Image(_)),
+            keep_owner: self.keeps_owners(from),
             ..Manner::all(ROOT, build_time(&self.engine.host), "a bind mount")
         };
         let lower = crate::build::layer::RootFs::default();
@@ -250,7 +250,7 @@ impl Builder<'_> {
             From::Image(name) => Ok(Context::stage(self.files(name)?, name)),
             From::Named(name) => match self.named(name)? {
                 Named::Files(context) => Ok(context.clone()),
-                Named::Image(_, files) => Ok(Context::stage(files.clone(), name)),
+                Named::Image(files) => Ok(Context::stage(files.clone(), name)),
             },
         }
     }

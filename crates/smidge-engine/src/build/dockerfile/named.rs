@@ -1,5 +1,10 @@
 //! `--build-context NAME=VALUE`: what a Dockerfile calls `NAME`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use smidge_image::Digest;
+
 use super::source::ContextSource;
 use crate::{Error, Host, Kind, Result};
 
@@ -17,11 +22,17 @@ pub(in crate::build) enum NamedSource {
         /// Which of its images: `TAG`, `@DIGEST` or nothing.
         image: String,
     },
-    /// `target:STAGE`: a stage of the same Dockerfile.
-    Target(String),
 }
 
 impl NamedSource {
+    /// Reads all values of the option; the last one of a name counts, as in Docker.
+    ///
+    /// # Errors
+    /// As [`NamedSource::parse`].
+    pub(in crate::build) fn all(texts: &[String], host: &Host) -> Result<BTreeMap<String, Self>> {
+        texts.iter().map(|text| Self::parse(text, host)).collect()
+    }
+
     /// Reads the value of the option: its name and what it stands for.
     ///
     /// # Errors
@@ -42,9 +53,17 @@ impl NamedSource {
         let source = if let Some(image) = value.strip_prefix("docker-image://") {
             Self::Image(image.to_owned())
         } else if let Some(layout) = value.strip_prefix("oci-layout://") {
-            layout_source(layout)
+            match layout_source(layout) {
+                Some(source) => source,
+                None => return invalid("it is `oci-layout://PATH[:TAG][@DIGEST]`"),
+            }
         } else if let Some(stage) = value.strip_prefix("target:") {
-            Self::Target(stage.to_owned())
+            // What `docker buildx bake` says of the targets of its files.
+            let message =
+                format!("`{text}` is not a build context: `target:` is for bake files alone");
+            return Err(Error::new(Kind::Input, message).with_hint(format!(
+                "a stage of the Dockerfile needs no context: `FROM {stage}` or `COPY --from={stage}`"
+            )));
         } else {
             let source = ContextSource::parse(value, host)?;
             if source.is_input() {
@@ -56,23 +75,38 @@ impl NamedSource {
     }
 }
 
-/// A `:` in a directory's name is not a tag's.
-fn layout_source(text: &str) -> NamedSource {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, format!("@{digest}")),
-        None => (text, String::new()),
+/// Takes a path, a tag and a digest apart: a `:` or `@` in a directory's name is not theirs.
+fn layout_source(text: &str) -> Option<NamedSource> {
+    let (rest, digest) = match text.rsplit_once('@') {
+        Some((rest, digest)) if !digest.contains('/') && digest.contains(':') => {
+            (rest, Some(digest.parse::<Digest>().ok()?))
+        }
+        _ => (text, None),
     };
     let (path, tag) = match rest.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, tag),
         _ => (rest, ""),
     };
-    NamedSource::Layout {
+    (!path.is_empty()).then(|| NamedSource::Layout {
         path: path.to_owned(),
-        image: if digest.is_empty() {
-            tag.to_owned()
-        } else {
-            digest
+        image: match digest {
+            Some(digest) => format!("@{digest}"),
+            None => tag.to_owned(),
         },
+    })
+}
+
+impl fmt::Display for NamedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(_) => f.write_str("files"),
+            Self::Image(name) => write!(f, "docker-image://{name}"),
+            Self::Layout { path, image } if image.is_empty() => write!(f, "oci-layout://{path}"),
+            Self::Layout { path, image } if image.starts_with('@') => {
+                write!(f, "oci-layout://{path}{image}")
+            }
+            Self::Layout { path, image } => write!(f, "oci-layout://{path}:{image}"),
+        }
     }
 }
 
@@ -93,21 +127,23 @@ mod tests {
             path: path.to_owned(),
             image: image.to_owned(),
         };
+        let digest = Digest::of(b"");
+        let digest_at = format!("@{digest}");
         for (text, expected) in [
             (
                 "n=docker-image://alpine:3",
                 NamedSource::Image("alpine:3".to_owned()),
             ),
-            ("n=target:base", NamedSource::Target("base".to_owned())),
             ("n=oci-layout://./dir", layout("./dir", "")),
             ("n=oci-layout://a:b/dir:v1", layout("a:b/dir", "v1")),
+            ("n=oci-layout://a@b:c/dir", layout("a@b:c/dir", "")),
             (
-                "n=oci-layout:///dir@sha256:00",
-                layout("/dir", "@sha256:00"),
+                &format!("n=oci-layout:///dir@{digest}"),
+                layout("/dir", &digest_at),
             ),
             (
-                "n=oci-layout:///dir:v1@sha256:00",
-                layout("/dir", "@sha256:00"),
+                &format!("n=oci-layout:///dir:v1@{digest}"),
+                layout("/dir", &digest_at),
             ),
         ] {
             assert_eq!(parse(text).unwrap(), expected, "{text}");
@@ -120,7 +156,17 @@ mod tests {
         ] {
             assert!(matches!(parse(text), Ok(NamedSource::Files(_))), "{text}");
         }
-        for text in ["n", "=x", "n=", "n=-", "n=https://h/r.git#--x"] {
+        for text in [
+            "n",
+            "=x",
+            "n=",
+            "n=-",
+            "n=https://h/r.git#--x",
+            "n=target:base",
+            "n=oci-layout://",
+            "n=oci-layout://:v1",
+            "n=oci-layout:///dir@sha256:00",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -24,7 +24,7 @@ use super::stage::{At, State};
 use crate::build::assembly::Packer as _;
 use crate::build::draft::{Below, StepLayer, Stored, build_time};
 use crate::container::{Account, emulator, find_user};
-use crate::{Error, Kind, Result, StepTask, Stream};
+use crate::{Error, Kind, Result, StepTask};
 
 /// What `PATH` is if nobody says.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -195,8 +195,7 @@ impl Builder<'_> {
         };
         let snapshot = self.engine.store.snapshot(&dir.join("upper"), &options)?;
         smidge_run::remove_tree(&spec.id_map, &dir)?;
-        let (diff_id, size) = (snapshot.diff_id, snapshot.size);
-        Ok(Stored { diff_id, size })
+        Ok(snapshot.into())
     }
 
     /// Files that the program made bear its time, which is another one each time. Unless the user has
@@ -433,11 +432,11 @@ fn pass_on(from: &mut io::PipeReader, task: &dyn StepTask) {
     loop {
         let waited = poll(&mut [PollFd::new(&*from, PollFlags::IN)], Some(&TICK));
         if waited == Ok(0) {
-            task.output(Stream::Stdout, &[]);
+            task.output(&[]);
             continue;
         }
         match from.read(&mut buffer) {
-            Ok(read @ 1..) => task.output(Stream::Stdout, &buffer[..read]),
+            Ok(read @ 1..) => task.output(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             _ => return,
         }

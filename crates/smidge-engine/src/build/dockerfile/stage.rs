@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smidge_dockerfile::plan::{
-    Action, AddAction, Base, CommandLine, CopyAction, CopySource, From, Stage, Step,
+    Action, AddAction, Base, CommandLine, CopyAction, CopySource, Stage, Step,
 };
 use smidge_dockerfile::{Span, Word};
 use smidge_image::{Entry, EntryKind, History, NodeKind, Platform, Tree as _};
@@ -87,6 +87,7 @@ impl Builder<'_> {
                 let mut draft = base.draft.clone();
                 // They are carried out here, and not handed down.
                 draft.config.on_build = None;
+                draft.brought.clear();
                 (draft, (*base.rootfs).clone())
             }
             Base::Image(name) => self.image_draft(stage, name)?,
@@ -109,9 +110,11 @@ impl Builder<'_> {
 
     /// A stage that starts from the files of a build context, or from the image that it stands for.
     fn context_draft(&self, stage: &Stage, name: &str) -> Result<(Draft, RootFs)> {
-        let context = match self.named(name)? {
-            Named::Image(image, _) => return self.draft_over(image),
-            Named::Files(context) => context,
+        if let Some(image) = self.bases.known_context(name, &self.platform_of(stage)) {
+            return self.draft_over(image);
+        }
+        let Named::Files(context) = self.named(name)? else {
+            return Err(Error::new(Kind::Bug, "the image was not looked up"));
         };
         let mut draft = self.scratch_draft(stage);
         let manner = Manner::all("/", build_time(&self.engine.host), "the build context");
@@ -152,8 +155,16 @@ impl Builder<'_> {
     fn step(&self, state: &mut State, at: &At<'_>) -> Result<()> {
         let step = at.step;
         let layer = match &step.action {
-            Action::Copy(copy) => Some(self.copy(state, step, copy)?),
-            Action::Add(add) => Some(self.add(state, step, add)?),
+            Action::Copy(copy) => {
+                let layer = self.copy(state, step, copy)?;
+                self.note_brought(state, &layer);
+                Some(layer)
+            }
+            Action::Add(add) => {
+                let layer = self.add(state, step, add)?;
+                self.note_brought(state, &layer);
+                Some(layer)
+            }
             Action::Workdir(directory) => {
                 state.draft.config.working_dir.clone_from(directory);
                 self.make_directory(state, directory, &step.user)?
@@ -198,7 +209,7 @@ impl Builder<'_> {
         let context = self.source(&copy.from)?;
         let manner = Manner {
             owner: self.owner(&state.rootfs, copy.chown.as_ref())?,
-            keep_owner: matches!(copy.from, From::Stage(_) | From::Image(_)),
+            keep_owner: self.keeps_owners(&copy.from),
             ..self.manner(step, &copy.destination, &copy.sources)
         };
         let flags = Flags {
@@ -222,6 +233,14 @@ impl Builder<'_> {
         };
         let copying = Copying::new(&state.rootfs, &manner, self.scratch).with(flags);
         self.transfer(state, copying, &self.context, (&add.sources, Some(add)))
+    }
+
+    /// Remembers what the user has put in, where that makes a difference.
+    fn note_brought(&self, state: &mut State, layer: &Layer) {
+        if self.request.dockerfile.slim_final {
+            let paths = layer.members().map(|member| member.entry.path.clone());
+            state.draft.brought.extend(paths);
+        }
     }
 
     fn flags(&self, excludes: &[String], chmod: Option<&Word>) -> Result<Flags> {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use smidge_engine::{Action, Progress, Settled, StepName, StepTask, Stream, Task};
+use smidge_engine::{Action, Progress, Settled, StepName, StepTask, Task};
 use smidge_image::Digest;
 
 use super::plain;
@@ -167,18 +167,11 @@ impl Step<'_> {
         (self.json.write)(&format!("{}\n", Value::from(message)));
     }
 
-    fn tell_lines(&self, lines: &[Said]) {
-        for said in lines {
-            let to = match said.stream {
-                Stream::Stdout => "stdout",
-                Stream::Stderr => "stderr",
-            };
-            self.tell(&[
-                ("stream", format!("{}\n", said.line).into()),
-                ("to", to.into()),
-                ("time", rounded(said.time).into()),
-            ]);
-        }
+    fn tell_line(&self, said: &Said) {
+        self.tell(&[
+            ("stream", format!("{}\n", said.line).into()),
+            ("time", rounded(said.time).into()),
+        ]);
     }
 
     fn end(&self, status: &str, error: Option<&str>) {
@@ -187,7 +180,10 @@ impl Step<'_> {
             return;
         };
         let time = self.start.elapsed();
-        self.tell_lines(&output.end(time));
+        output
+            .end(time)
+            .iter()
+            .for_each(|said| self.tell_line(said));
         let mut fields = vec![("status", status.into()), ("time", rounded(time).into())];
         fields.extend(error.map(|error| ("error", error.into())));
         self.tell(&fields);
@@ -200,10 +196,11 @@ fn rounded(time: Duration) -> f64 {
 }
 
 impl StepTask for Step<'_> {
-    fn output(&self, stream: Stream, bytes: &[u8]) {
+    fn output(&self, bytes: &[u8]) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(output) = &mut *output {
-            self.tell_lines(&output.take(self.start.elapsed(), stream, bytes));
+            let lines = output.take(self.start.elapsed(), bytes);
+            lines.iter().for_each(|said| self.tell_line(said));
         }
     }
 
@@ -248,8 +245,8 @@ mod tests {
             text: "RUN make".to_owned(),
             ..StepName::default()
         });
-        step.output(Stream::Stderr, b"one\ntw");
-        step.output(Stream::Stderr, b"o");
+        step.output(b"one\ntw");
+        step.output(b"o");
         step.fail("exit status 2");
         drop(step);
         let written = WRITTEN.take();
@@ -267,8 +264,8 @@ mod tests {
             lines,
             [
                 r##"{"id":"#1","status":"started","name":"[2/3] RUN make"}"##,
-                r##"{"id":"#1","stream":"one\n","to":"stderr"}"##,
-                r##"{"id":"#1","stream":"two\n","to":"stderr"}"##,
+                r##"{"id":"#1","stream":"one\n"}"##,
+                r##"{"id":"#1","stream":"two\n"}"##,
                 r##"{"id":"#1","status":"failed","error":"exit status 2"}"##,
             ]
         );

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smidge_engine::{Action, Progress, Settled, Silent, StepName, StepTask, Stream, Task};
+use smidge_engine::{Action, Progress, Settled, Silent, StepName, StepTask, Task};
 use smidge_image::Digest;
 
 use super::board::{Screen, Terminal};
@@ -248,9 +248,9 @@ impl Step {
 }
 
 impl<S: Screen> StepTask for Told<'_, S> {
-    fn output(&self, stream: Stream, bytes: &[u8]) {
+    fn output(&self, bytes: &[u8]) {
         self.plain.tell(self.number, |step, time, _| {
-            let lines = step.output.take(time, stream, bytes);
+            let lines = step.output.take(time, bytes);
             step.pending.extend(lines.iter().map(|said| said.text()));
         });
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use smidge_engine::{StepName, Stream};
+use smidge_engine::StepName;
 
 use crate::render::control;
 
@@ -38,7 +38,6 @@ pub(super) fn seconds(time: Duration) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) time: Duration,
-    pub(super) stream: Stream,
     pub(super) line: String,
 }
 
@@ -52,15 +51,15 @@ impl Said {
 /// Makes lines of what a program writes, however it is cut into pieces, and remembers the last ones.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// The beginnings of lines, of standard output and of standard error.
-    begun: [Vec<u8>; 2],
+    /// The beginning of a line.
+    begun: Vec<u8>,
     last: VecDeque<Said>,
 }
 
 impl Output {
     /// The lines that are complete now.
-    pub(super) fn take(&mut self, time: Duration, stream: Stream, bytes: &[u8]) -> Vec<Said> {
-        let begun = &mut self.begun[usize::from(stream == Stream::Stderr)];
+    pub(super) fn take(&mut self, time: Duration, bytes: &[u8]) -> Vec<Said> {
+        let begun = &mut self.begun;
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             begun.extend_from_slice(piece);
@@ -70,7 +69,6 @@ impl Output {
         }
         let said = |line: Vec<u8>| Said {
             time,
-            stream,
             line: clean(&line),
         };
         let lines: Vec<Said> = lines.into_iter().map(said).collect();
@@ -79,19 +77,14 @@ impl Output {
     }
 
     /// What was begun and not completed.
-    pub(super) fn end(&mut self, time: Duration) -> Vec<Said> {
-        let mut lines = Vec::new();
-        for (begun, stream) in self
-            .begun
-            .iter_mut()
-            .zip([Stream::Stdout, Stream::Stderr])
-            .filter(|(begun, _)| !begun.is_empty())
-        {
-            let line = clean(&std::mem::take(begun));
-            lines.push(Said { time, stream, line });
+    pub(super) fn end(&mut self, time: Duration) -> Option<Said> {
+        if self.begun.is_empty() {
+            return None;
         }
-        self.remember(&lines);
-        lines
+        let line = clean(&std::mem::take(&mut self.begun));
+        let said = Said { time, line };
+        self.remember(std::slice::from_ref(&said));
+        Some(said)
     }
 
     fn remember(&mut self, lines: &[Said]) {
@@ -208,7 +201,7 @@ mod tests {
     use super::*;
 
     fn lines(output: &mut Output, bytes: &[u8]) -> Vec<String> {
-        let said = output.take(Duration::ZERO, Stream::Stdout, bytes);
+        let said = output.take(Duration::ZERO, bytes);
         said.into_iter().map(|said| said.line).collect()
     }
 
@@ -239,19 +232,10 @@ mod tests {
     fn lines_come_whole_whatever_they_are_cut_into() {
         let mut output = Output::default();
         assert_eq!(lines(&mut output, b"one\ntw"), ["one"]);
-        assert!(
-            output
-                .take(Duration::ZERO, Stream::Stderr, b"err")
-                .is_empty()
-        );
         assert_eq!(lines(&mut output, b"o\n\nthree"), ["two", ""]);
-        let rest: Vec<String> = output
-            .end(Duration::ZERO)
-            .into_iter()
-            .map(|said| said.line)
-            .collect();
-        assert_eq!(rest, ["three", "err"]);
-        assert!(output.end(Duration::ZERO).is_empty());
+        let rest = output.end(Duration::ZERO).map(|said| said.line);
+        assert_eq!(rest.as_deref(), Some("three"));
+        assert_eq!(output.end(Duration::ZERO), None);
         assert_eq!(lines(&mut output, &[b'x'; 3 * LONGEST / 2]).len(), 1);
     }
 
@@ -268,7 +252,7 @@ mod tests {
         for number in 0..12 {
             let line = format!("line {number}\n");
             let time = Duration::from_millis(number * 100);
-            output.take(time, Stream::Stdout, line.as_bytes());
+            output.take(time, line.as_bytes());
         }
         let words = output.last_words("[2/2] RUN x");
         assert!(

@@ -11,7 +11,7 @@ use super::option::{LayoutName, Mounts, Place, Target};
 use super::origin::for_name;
 use crate::build::draft::Draft;
 use crate::registry::check_layout;
-use crate::{Kind, Result, StepTask, Stream};
+use crate::{Kind, Result, StepTask};
 
 impl Exchange<'_> {
     /// Sends the cache to wherever it is to go. `drafts` are the images that were built.
@@ -42,7 +42,7 @@ impl Exchange<'_> {
     }
 
     fn export_to(&self, target: &Target, drafts: &[&Draft], task: &dyn StepTask) -> Result<()> {
-        let say = |text: String| task.output(Stream::Stderr, format!("{text}\n").as_bytes());
+        let say = |text: String| task.output(format!("{text}\n").as_bytes());
         if let Place::Layout { directory, .. } = &target.place {
             check_layout(directory)?;
         }

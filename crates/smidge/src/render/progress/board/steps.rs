@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use smidge_engine::{StepName, StepTask, Stream};
+use smidge_engine::{StepName, StepTask};
 
 use super::{Board, Screen};
 use crate::render::progress::step::{Output, Said, cut, label, seconds, width};
@@ -201,13 +201,13 @@ impl<S: Screen> Work<'_, S> {
 }
 
 impl<S: Screen> StepTask for Work<'_, S> {
-    fn output(&self, stream: Stream, bytes: &[u8]) {
+    fn output(&self, bytes: &[u8]) {
         let now = self.board.screen.now();
         let mut state = self.board.state();
         let running = &mut state.steps.running;
         if let Some(step) = running.iter_mut().find(|step| step.key == self.key) {
             let time = now.saturating_sub(step.start);
-            step.output.take(time, stream, bytes);
+            step.output.take(time, bytes);
         }
         drop(state);
         self.board.draw_if_due();

@@ -1,8 +1,6 @@
 use std::num::NonZero;
 use std::sync::atomic::AtomicUsize;
 
-use smidge_engine::Stream;
-
 use super::*;
 
 /// A terminal that is remembered, with a clock that is set.
@@ -266,7 +264,7 @@ fn steps_stay_when_they_are_over_and_show_their_output_before() {
     let task = step(&board, 3, "RUN make");
     for line in 0..8 {
         pass(&board, 100);
-        task.output(Stream::Stdout, format!("compiling {line}\n").as_bytes());
+        task.output(format!("compiling {line}\n").as_bytes());
     }
     expect_test::expect![[r"
         $ smidge pull x
@@ -296,7 +294,7 @@ fn the_last_words_of_a_step_come_when_all_is_over() {
     let board = board(12, 50);
     let (one, two) = (step(&board, 1, "RUN make"), step(&board, 2, "RUN sleep"));
     pass(&board, 500);
-    one.output(Stream::Stderr, b"no rule\n");
+    one.output(b"no rule\n");
     one.fail("exit status 2");
     drop((one, two));
     let screen = Arc::clone(&board.screen);
@@ -328,7 +326,7 @@ fn steps_fit_terminals_of_any_size() {
         let bar = blob(&board, "a", MB);
         for task in &tasks {
             pass(&board, 200);
-            task.output(Stream::Stdout, "日本\tgrößer\n".repeat(40).as_bytes());
+            task.output("日本\tgrößer\n".repeat(40).as_bytes());
         }
         bar.advance(1);
         let rows_drawn = board.state().drawn.len();
@@ -358,6 +356,6 @@ fn bars_are_drawn_below_steps() {
     bar.finish();
     drop(bar);
     pass(&board, 200);
-    task.output(Stream::Stdout, b"");
+    task.output(b"");
     assert_eq!(board.screen.shown().0.lines().count(), 3);
 }

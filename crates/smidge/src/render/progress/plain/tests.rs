@@ -48,10 +48,9 @@ fn steps_are_told_as_buildkit_tells_them() {
     let step = plain.step(&name("", 3, "RUN make"));
     drop(plain.task("packing", Some(7)));
     pass(&paper, 312);
-    step.output(Stream::Stdout, b"cc -o x x.c\nld");
+    step.output(b"cc -o x x.c\nld");
     pass(&paper, 100);
-    step.output(Stream::Stderr, b"warning\n");
-    step.output(Stream::Stdout, b" x\nno newline");
+    step.output(b" x\nno newline");
     step.finish();
     step.finish();
     drop(step);
@@ -65,7 +64,6 @@ fn steps_are_told_as_buildkit_tells_them() {
 
         #3 [3/4] RUN make
         #3 0.312 cc -o x x.c
-        #3 0.412 warning
         #3 0.412 ld x
         #3 0.412 no newline
         #3 DONE 0.4s
@@ -78,13 +76,13 @@ fn steps_side_by_side_are_told_one_after_another() {
     let (plain, paper) = plain(false);
     let one = plain.step(&name("a", 2, "RUN one"));
     let two = plain.step(&name("b", 2, "RUN two"));
-    one.output(Stream::Stdout, b"one: 1\n");
-    two.output(Stream::Stdout, b"two: 1\n");
-    one.output(Stream::Stdout, b"one: 2\n");
+    one.output(b"one: 1\n");
+    two.output(b"two: 1\n");
+    one.output(b"one: 2\n");
     // It has had its time.
     pass(&paper, 2500);
-    two.output(Stream::Stdout, b"two: 2\n");
-    one.output(Stream::Stdout, b"one: 3\n");
+    two.output(b"two: 2\n");
+    one.output(b"one: 3\n");
     two.finish();
     one.finish();
     drop((one, two));
@@ -112,7 +110,7 @@ fn the_last_words_of_what_failed_come_last() {
         let (plain, paper) = plain(quiet);
         let other = plain.step(&name("a", 3, "RUN sleep"));
         let step = plain.step(&name("b", 2, "RUN make"));
-        step.output(Stream::Stderr, b"no rule\n");
+        step.output(b"no rule\n");
         step.fail("exit status 2");
         drop((step, other));
         plain.line("something else");

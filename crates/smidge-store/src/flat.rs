@@ -1,0 +1,218 @@
+//! Layers, seen as the files that they make up, each with what its layer says of it.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use smidge_image::{
+    Descriptor, DiffId, Entry, EntryKind, LayerPath, Node, NodeKind, ReadAt as _, Tree,
+};
+
+use crate::checkout::walk_layer;
+use crate::error::READ;
+use crate::{Error, LayeredTree, Ownership, Store};
+
+/// A layer's manifest entry, and what it is unpacked.
+pub(crate) type LayerRef = (Descriptor, DiffId);
+
+/// Where files go that are handed out.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), Error>;
+
+/// A stack of unpacked layers with the headers of the upper ones.
+pub(crate) struct Flat<'s> {
+    store: &'s Store,
+    pub(crate) tree: LayeredTree,
+    headers: Headers,
+}
+
+/// What the layers say about their files. The unpacked ones show which files there are and what is in
+/// them, but may lack owners, modes and devices; see [`Ownership::Caller`](crate::Ownership).
+struct Headers {
+    /// The top one first, as in a [`LayeredTree`].
+    layers: Vec<HashMap<LayerPath, Entry>>,
+    /// Files that hard links lead to.
+    linked: HashSet<(usize, LayerPath)>,
+    /// What became of them.
+    written: HashMap<(usize, LayerPath), LayerPath>,
+}
+
+/// A file that the layers show.
+pub(crate) struct Shown {
+    /// The layers that it is in, by their numbers from the top.
+    pub(crate) stack: Vec<usize>,
+    pub(crate) node: Node,
+}
+
+impl<'s> Flat<'s> {
+    /// Takes layers, the bottom one first, unpacked where they are not yet. The lowest `silent` are
+    /// there to be looked through: nothing of theirs is handed out.
+    pub(crate) fn new(store: &'s Store, layers: &[LayerRef], silent: usize) -> Result<Self, Error> {
+        let own = layers.get(silent..).unwrap_or_default();
+        let telling = unpacked(store, own)?;
+        let headers = Headers::read(store, telling.into_iter().map(|(_, layer)| layer))?;
+        Ok(Self {
+            store,
+            tree: open(store, layers)?,
+            headers,
+        })
+    }
+
+    /// How many layers tell what is in them.
+    pub(crate) fn telling(&self) -> usize {
+        self.headers.layers.len()
+    }
+
+    /// What is at a path.
+    pub(crate) fn at(&self, path: &LayerPath) -> Result<Option<Shown>, Error> {
+        let reading = |error| self.store.io(READ, path.as_path(), error);
+        let stack = self.tree.stack(path).map_err(reading)?;
+        let Some(&top) = stack.first() else {
+            return Ok(None);
+        };
+        let node = self.tree.layer(top).node(path).map_err(reading)?;
+        Ok(node.map(|node| Shown { stack, node }))
+    }
+
+    /// The names in a directory.
+    pub(crate) fn list(&self, path: &LayerPath) -> Result<Vec<Vec<u8>>, Error> {
+        let names = self.tree.list(path);
+        names.map_err(|error| self.store.io(READ, path.as_path(), error))
+    }
+
+    /// Hands out a file, as its layer tells of it, or as a link to one that was handed out before.
+    pub(crate) fn hand_out(
+        &mut self,
+        path: &LayerPath,
+        shown: &Shown,
+        sink: Sink<'_>,
+    ) -> Result<(), Error> {
+        let telling = self.telling();
+        let stack: Vec<usize> = shown
+            .stack
+            .iter()
+            .copied()
+            .filter(|n| *n < telling)
+            .collect();
+        let Some(entry) = self.headers.entry(path, &stack, &shown.node) else {
+            return Ok(());
+        };
+        let (EntryKind::File { .. }, Some(&top)) = (&entry.kind, stack.first()) else {
+            return sink(&entry, &mut io::empty());
+        };
+        let file = self.tree.layer(top).open_file(path);
+        let file = file.map_err(|error| self.store.io(READ, path.as_path(), error))?;
+        let entry = Entry {
+            kind: EntryKind::File { size: file.size() },
+            ..entry
+        };
+        sink(&entry, &mut file.into_file())
+    }
+}
+
+/// Layers as one view, the bottom one given first. It has nothing but what the layers hold: what they
+/// only imply, the headers tell.
+pub(crate) fn open(store: &Store, layers: &[LayerRef]) -> Result<LayeredTree, Error> {
+    let unpacked = unpacked(store, layers)?.into_iter();
+    let unpacked: Vec<_> = unpacked.map(|(path, _)| path).collect();
+    LayeredTree::open(&unpacked).map_err(|error| store.io(READ, &store.path("layers"), error))
+}
+
+/// The directories of layers, the top one first, and which layers they are.
+fn unpacked<'l>(
+    store: &Store,
+    layers: &'l [LayerRef],
+) -> Result<Vec<(PathBuf, &'l Descriptor)>, Error> {
+    let layers = layers.iter().map(|(layer, diff_id)| (layer, diff_id));
+    store.unpacked_layers(layers, Ownership::of_caller(), &mut |_| {})
+}
+
+impl Headers {
+    fn read<'l>(
+        store: &Store,
+        layers: impl Iterator<Item = &'l Descriptor>,
+    ) -> Result<Self, Error> {
+        let mut headers = Self {
+            layers: Vec::new(),
+            linked: HashSet::new(),
+            written: HashMap::new(),
+        };
+        for (number, layer) in layers.enumerate() {
+            let mut entries = HashMap::new();
+            let what = layer.digest.to_string();
+            walk_layer(store.blob(layer)?, &layer.digest, &what, |entry, _| {
+                entries.insert(entry.path.clone(), entry);
+                Ok(())
+            })?;
+            let targets = entries
+                .values()
+                .filter(|e| matches!(e.kind, EntryKind::Hardlink { .. }));
+            let targets = targets.map(|entry| (number, origin(&entries, &entry.path)));
+            headers.linked.extend(targets);
+            headers.layers.push(entries);
+        }
+        Ok(headers)
+    }
+
+    /// What to say about a path: the header of the layer that it is in; for a directory that this layer
+    /// only implies, that of the next layer that tells.
+    fn entry(&mut self, path: &LayerPath, stack: &[usize], node: &Node) -> Option<Entry> {
+        let top = *stack.first()?;
+        let known = stack
+            .iter()
+            .find_map(|number| self.layers[*number].get(path));
+        let Some(known) = known else {
+            return (!path.is_root()).then(|| implied(path, node));
+        };
+        let origin = origin(&self.layers[top], path);
+        if !self.linked.contains(&(top, origin.clone())) {
+            return Some(known.clone());
+        }
+        let link = (top, origin);
+        if let Some(target) = self.written.get(&link) {
+            let target = target.clone();
+            return Some(Entry {
+                kind: EntryKind::Hardlink { target },
+                ..known.clone()
+            });
+        }
+        let content = self.layers[top].get(&link.1);
+        let entry = Entry {
+            path: path.clone(),
+            ..content.cloned().unwrap_or_else(|| implied(path, node))
+        };
+        self.written.insert(link, path.clone());
+        Some(entry)
+    }
+}
+
+/// The file that a name is a hard link to, in the end.
+fn origin(entries: &HashMap<LayerPath, Entry>, path: &LayerPath) -> LayerPath {
+    let mut here = path;
+    // A chain longer than the layer is a circle.
+    for _ in 0..entries.len() {
+        match entries.get(here).map(|entry| &entry.kind) {
+            Some(EntryKind::Hardlink { target }) if target != here => here = target,
+            _ => break,
+        }
+    }
+    here.clone()
+}
+
+/// A file that no header tells of under its own name, as it is on the disk.
+fn implied(path: &LayerPath, node: &Node) -> Entry {
+    let kind = match &node.kind {
+        NodeKind::Directory => return Entry::new(path.clone(), EntryKind::Directory),
+        NodeKind::File { size } => EntryKind::File { size: *size },
+        NodeKind::Symlink { target } => EntryKind::Symlink {
+            target: target.clone(),
+        },
+        NodeKind::Other => EntryKind::Fifo,
+    };
+    let entry = Entry::new(path.clone(), kind);
+    Entry {
+        mode: node.mode,
+        uid: node.uid,
+        gid: node.gid,
+        ..entry
+    }
+}
