@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::context::{Context, have, identities, skip};
+use crate::context::{Context, have, skip};
 use crate::fixture::{self, with_busybox};
 use crate::tool;
 
@@ -482,6 +482,20 @@ fn an_image_in_a_layout_is_a_build_context() {
     });
 }
 
+/// The digest that the index of the only image in `layout` has for an architecture.
+fn listed_for(context: &Context, architecture: &str) -> String {
+    let read = |path: &str| -> Value {
+        let text = std::fs::read(context.path().join("layout").join(path)).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let index = read("index.json");
+    let list = index["manifests"][0]["digest"].as_str().unwrap();
+    let list = read(&format!("blobs/{}", list.replace(':', "/")));
+    let mut entries = list["manifests"].as_array().unwrap().iter();
+    let entry = entries.find(|entry| entry["platform"]["architecture"] == architecture);
+    entry.unwrap()["digest"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_layout_of_several_platforms_gives_each_its_own() {
     let context = Context::new();
@@ -513,23 +527,7 @@ fn a_layout_of_several_platforms_gives_each_its_own() {
         assert_eq!(names, ["again", &format!("again/{arch}"), arch]);
     }
     // One of them, by its digest.
-    let index = std::fs::read(context.path().join("layout/index.json")).unwrap();
-    let index: Value = serde_json::from_slice(&index).unwrap();
-    let list = index["manifests"][0]["digest"].as_str().unwrap();
-    let list = std::fs::read(
-        context
-            .path()
-            .join("layout/blobs")
-            .join(list.replace(':', "/")),
-    )
-    .unwrap();
-    let list: Value = serde_json::from_slice(&list).unwrap();
-    let arm = list["manifests"].as_array().unwrap().iter();
-    let arm = arm
-        .clone()
-        .find(|entry| entry["platform"]["architecture"] == "arm64")
-        .unwrap();
-    let digest = arm["digest"].as_str().unwrap();
+    let digest = listed_for(&context, "arm64");
     let names = files(
         &context,
         &format!("--platform linux/arm64 --build-context base=oci-layout://layout@{digest} ."),
@@ -551,5 +549,4 @@ fn a_layout_of_several_platforms_gives_each_its_own() {
     } else {
         skip("no layout of another tool");
     }
-    assert!(!identities().is_empty());
 }
