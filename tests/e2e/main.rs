@@ -44,6 +44,7 @@ mod registry;
 mod registry_server;
 mod relay;
 mod rename;
+mod restart;
 mod run_flags;
 mod seeds;
 mod settings;

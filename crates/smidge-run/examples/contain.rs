@@ -46,6 +46,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
         stdout: true,
         stderr: true,
         detach_keys: Attach::DETACH_KEYS.to_vec(),
+        signals: true,
     };
     match words.as_slice() {
         ["start", spec] => {

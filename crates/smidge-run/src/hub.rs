@@ -56,6 +56,13 @@ impl Hub {
         }
     }
 
+    /// Puts a program in the place of one that has ended.
+    pub(crate) fn replace(&mut self, program: Program) {
+        self.running.pid = program.pid;
+        self.program = program;
+        self.stdin_once = false;
+    }
+
     /// Takes in whoever had the program started. If it was killed before it could know, the program
     /// never was.
     pub(crate) fn begin(&mut self, mut starter: Client, streams: Streams) {
@@ -172,6 +179,13 @@ impl Hub {
             _ => {}
         }
         true
+    }
+
+    /// Hears everything that clients have said so far.
+    pub(crate) fn hear_all(&mut self) {
+        for index in 0..self.clients.len() {
+            while self.serve_client(index) {}
+        }
     }
 
     /// Forgets clients that are gone. Input that only they could give has ended.

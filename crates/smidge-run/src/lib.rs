@@ -29,6 +29,7 @@ mod join;
 mod keeper;
 mod kernel;
 mod launch;
+mod lifetime;
 mod limit;
 pub mod log;
 mod message;
@@ -57,6 +58,7 @@ pub use idmap::{IdMap, Range};
 pub use isolation::{Device, Isolation};
 pub use join::{join, read_inside};
 pub use launch::{Launched, Stdio, launch};
+pub use lifetime::{Lifetime, Restart};
 pub use limit::{Limit, LimitedResource};
 pub use pretend::Pretence;
 pub use removal::remove_tree;
@@ -68,7 +70,7 @@ pub use spawner::{Finished, Running, Spawner, Streams};
 pub use spec::{
     Allowed, Emulator, Manner, Mount, MountKind, Network, Port, Propagation, Protocol, Spec, User,
 };
-pub use state::{State, Status, signal, wait};
+pub use state::{State, Status, retire, signal, wait};
 pub use supervisor::start;
 pub use sys::fail_at_file_size_limit;
 pub use visitor::visit;

@@ -35,6 +35,8 @@ pub(crate) struct Program {
     input_ends: bool,
     /// The signal that it would have died of, were it not the first of its namespace.
     ended_by: Option<i32>,
+    /// Whether the kernel alone decides what signals do to it.
+    bare: bool,
     /// Whether an emulator runs it.
     emulated: bool,
     /// What its networks last as long as.
@@ -127,6 +129,7 @@ impl Program {
             pending: Vec::new(),
             input_ends: false,
             ended_by: None,
+            bare: spec.lifetime.bare,
             emulated: spec.emulator.is_some(),
             _networks: networks,
             doubt: None,
@@ -229,7 +232,7 @@ impl Program {
     /// sends it to itself, to die of it; for the first process of a PID namespace that comes to nothing,
     /// and it waits for ever. Only by looking again can it be told that this has happened.
     fn begin_to_doubt(&mut self, signal: i32) {
-        if self.emulated && ASKS_TO_END.contains(&signal) {
+        if self.emulated && !self.bare && ASKS_TO_END.contains(&signal) {
             self.doubt = Some(Doubt::new(signal, Doubt::FIRST));
         }
     }
@@ -256,6 +259,9 @@ impl Program {
 
     /// Whether it neither catches, ignores nor blocks `signal` (proc_pid_status(5)).
     fn is_indifferent(&self, signal: i32) -> bool {
+        if self.bare {
+            return false;
+        }
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let masks = ["SigBlk:", "SigIgn:", "SigCgt:"];
         let known: Vec<u64> = status
@@ -307,6 +313,11 @@ impl Program {
             (None, Some(libc::SIGKILL)) => 128 + self.ended_by.unwrap_or(libc::SIGKILL),
             (None, signal) => 128 + signal.unwrap_or(libc::SIGKILL),
         }
+    }
+
+    /// The signal that has ended it in the kernel's stead; 0 if none has.
+    pub(crate) fn ended_by(&self) -> i32 {
+        self.ended_by.unwrap_or(0)
     }
 
     /// Ends it, because its supervisor cannot go on.

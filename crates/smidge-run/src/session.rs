@@ -54,6 +54,8 @@ pub struct Attach {
     /// The keys that detach, when the program has a terminal: [`Attach::DETACH_KEYS`] by default,
     /// none if empty.
     pub detach_keys: Vec<u8>,
+    /// Whether signals that the caller gets go to the program.
+    pub signals: bool,
 }
 
 impl Attach {
@@ -137,9 +139,14 @@ impl Started {
             stdout: false,
             stderr: false,
             detach_keys: Vec::new(),
+            signals: true,
         });
-        let signals =
-            sys::signal_fd(&PASSED_ON).map_err(RunError::supervise("watch for signals"))?;
+        let heard = if attach.signals {
+            &PASSED_ON[..]
+        } else {
+            &[libc::SIGWINCH]
+        };
+        let signals = sys::signal_fd(heard).map_err(RunError::supervise("watch for signals"))?;
         let raw = if self.tty && attach.stdin {
             RawMode::enter()
         } else {
@@ -161,7 +168,7 @@ impl Started {
         }
         let ended = relay.run(signals.as_fd());
         drop(raw);
-        sys::unblock_signals(&PASSED_ON);
+        sys::unblock_signals(heard);
         ended
     }
 }
@@ -349,6 +356,13 @@ pub fn attach(dir: &Path, attach: &Attach) -> Result<Started, RunError> {
 pub(crate) fn signal(dir: &Path, signal: i32) -> io::Result<()> {
     message::send(connect(dir)?, &Request::Signal(signal).encode())?;
     Ok(())
+}
+
+/// Tells the supervisor that its program is not to be started again.
+pub(crate) fn retire(dir: &Path) {
+    if let Ok(socket) = connect(dir) {
+        let _ = message::send(socket, &Request::Retire.encode());
+    }
 }
 
 /// Waits for the exit status of the container in `dir`; `Some(None)` if `timeout` passes first,

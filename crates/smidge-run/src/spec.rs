@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::idmap::IdMap;
 use crate::isolation::Isolation;
+use crate::lifetime::Lifetime;
 use crate::limit::Limit;
 use crate::network::Attachment;
 
@@ -82,6 +83,9 @@ pub struct Spec {
     /// What else differs from how containers are shut in by default.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
+    /// How it lives.
+    #[serde(default, skip_serializing_if = "Lifetime::is_default")]
+    pub lifetime: Lifetime,
 }
 
 /// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.

@@ -32,8 +32,18 @@ pub enum Status {
     Created,
     /// Its program runs.
     Running,
+    /// Its program has ended, and will be started again.
+    Restarting,
     /// Its program has ended.
     Exited,
+}
+
+impl Status {
+    /// Whether somebody watches over it: its program runs, or will again.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Running | Self::Restarting)
+    }
 }
 
 /// A process, told apart from a later one with the same number.
@@ -97,6 +107,11 @@ pub struct State {
     pub started_at: String,
     /// When the program last ended; empty if never.
     pub finished_at: String,
+    /// How often the program was started again by itself since somebody started it.
+    pub restart_count: u32,
+    /// The signal that ended the program in the kernel's stead, because it had made no arrangements for
+    /// it; 0 if none did.
+    pub ended_by: i32,
     /// Why it could not be watched to its end, if so.
     pub error: String,
     /// The published ports, with the host ports that were drawn.
@@ -116,17 +131,17 @@ impl State {
     /// When the state cannot be read, or is damaged. A missing one is `Created`.
     pub fn read(dir: &Path) -> Result<Self, RunError> {
         let mut state = Self::load(dir)?;
-        if state.status != Status::Running && session::is_supervised(dir) {
+        if !state.status.is_active() && session::is_supervised(dir) {
             // Its program does not run yet or no more, or it has been started by now.
             state = Self::load(dir)?;
-            if state.status != Status::Running {
+            if !state.status.is_active() {
                 return Ok(Self {
                     status: Status::Running,
                     ..Self::default()
                 });
             }
         }
-        if state.status != Status::Running || state.supervisor.is_alive() {
+        if !state.status.is_active() || state.supervisor.is_alive() {
             return Ok(state);
         }
         // Under the lock nobody can be starting it anew meanwhile.
@@ -134,7 +149,7 @@ impl State {
             return Self::load(dir);
         };
         let mut state = Self::load(dir)?;
-        if state.status == Status::Running {
+        if state.status.is_active() {
             "its supervisor was killed".clone_into(&mut state.error);
             state.finish(128 + libc::SIGKILL);
             state.write(dir)?;
@@ -157,12 +172,22 @@ impl State {
 
     /// Notes that the program has ended.
     pub(crate) fn finish(&mut self, exit_code: i32) {
+        if self.status != Status::Restarting {
+            self.finished_at = clock::now();
+        }
         self.status = Status::Exited;
         self.pid = 0;
         self.exit_code = Some(exit_code);
-        self.finished_at = clock::now();
         self.program = Process::default();
         self.supervisor = Process::default();
+    }
+
+    /// Notes that the program has ended and will be started again.
+    pub(crate) fn rest(&mut self, exit_code: i32) {
+        let supervisor = self.supervisor;
+        self.finish(exit_code);
+        self.status = Status::Restarting;
+        self.supervisor = supervisor;
     }
 
     /// Replaces the state in `dir` as a whole; the caller holds its lock. Not flushed to the disk:
@@ -245,7 +270,7 @@ pub(crate) const ASKS_TO_END: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQ
 pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
     let state = State::read(dir)?;
     let not_running = || RunError::NotRunning { id: id(dir) };
-    if state.status != Status::Running {
+    if !state.status.is_active() {
         return Err(not_running());
     }
     let program = state.program.open();
@@ -255,6 +280,12 @@ pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
     }
     let program = program.ok_or_else(not_running)?;
     sys::send_signal(program.as_fd(), signal).map_err(RunError::supervise("send the signal"))
+}
+
+/// Keeps the program of the container in `dir` from being started again when it has ended. If it does not
+/// run there is nothing to do.
+pub fn retire(dir: &Path) {
+    session::retire(dir);
 }
 
 /// Waits until the container in `dir` has exited and everything it held is released; tells its exit

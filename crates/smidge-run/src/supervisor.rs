@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::error::RunError;
 use crate::hub::{Hub, Source};
 use crate::launch::launch;
+use crate::lifetime::{Backoff, Restart};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::port::{Listeners, Proxy};
@@ -24,7 +25,7 @@ use crate::program::Program;
 use crate::removal::remove_tree;
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
-use crate::state::{self, State, Status};
+use crate::state::{self, State};
 use crate::sys;
 use crate::terminal::Size;
 
@@ -85,7 +86,7 @@ fn take(spec: &Spec) -> Result<File, RunError> {
         if let Some(lock) = state::lock(&spec.dir)? {
             return Ok(lock);
         }
-        let is_running = State::read(&spec.dir)?.status == Status::Running;
+        let is_running = State::read(&spec.dir)?.status.is_active();
         if is_running || Instant::now() > patience {
             return Err(RunError::AlreadyRunning {
                 id: spec.id.clone(),
@@ -142,6 +143,11 @@ struct Supervisor<'a> {
     spec: &'a Spec,
     hub: Hub,
     proxy: Option<Proxy>,
+    /// Kept for the next start by itself, if there may be one.
+    listeners: Listeners,
+    /// The size of the starter's terminal.
+    size: Size,
+    started: Instant,
     state: State,
     /// Where later clients come in.
     door: OwnedFd,
@@ -169,6 +175,10 @@ impl<'a> Supervisor<'a> {
         let program = Program::start(spec, size, launch)?;
         let state = State::running(program.pid, listeners.ports().to_vec());
         let surround = || {
+            let kept = match spec.lifetime.restart {
+                Restart::No => Listeners::default(),
+                _ => listeners.try_clone()?,
+            };
             let proxy = match listeners.is_empty() {
                 true => None,
                 false => Some(Proxy::fork(listeners, program.pidfd.as_fd())?),
@@ -176,9 +186,9 @@ impl<'a> Supervisor<'a> {
             let signals = sys::signal_fd(&PASSED_ON);
             let signals = signals.map_err(RunError::supervise("watch for signals"))?;
             state.write(&spec.dir)?;
-            Ok((proxy, signals))
+            Ok((proxy, kept, signals))
         };
-        let (proxy, signals) = surround().inspect_err(|_| program.kill())?;
+        let (proxy, listeners, signals) = surround().inspect_err(|_| program.kill())?;
         let running = Running {
             pid: program.pid,
             ports: state.ports.clone(),
@@ -188,6 +198,9 @@ impl<'a> Supervisor<'a> {
             spec,
             hub: Hub::new(program, running, log),
             proxy,
+            listeners,
+            size,
+            started: Instant::now(),
             state,
             door,
             signals,
@@ -196,9 +209,16 @@ impl<'a> Supervisor<'a> {
     }
 
     fn run(mut self) {
-        while !self.turn() {}
-        let code = self.hub.program.reap();
-        self.hub.drain();
+        let mut backoff = Backoff::new();
+        let code = loop {
+            while !self.turn() {}
+            let code = self.hub.program.reap();
+            self.state.ended_by = self.hub.program.ended_by();
+            self.hub.drain();
+            if !self.starts_again(code, &mut backoff) {
+                break code;
+            }
+        };
         self.release(code);
         self.hub.admit(&self.door);
         let Self {
@@ -210,6 +230,69 @@ impl<'a> Supervisor<'a> {
         drop((lock, door));
         hub.say_farewell(code);
         hub.see_off();
+    }
+
+    /// Starts the program again, after a while, if it is to be; true if it runs.
+    fn starts_again(&mut self, code: i32, backoff: &mut Backoff) -> bool {
+        // Who wants it to stay down has said so before it ended it.
+        self.hub.admit(&self.door);
+        self.hub.hear_all();
+        let restart = self.spec.lifetime.restart;
+        if self.hub.retired || !restart.again(code, self.state.restart_count) {
+            return false;
+        }
+        if let Some(proxy) = self.proxy.take() {
+            proxy.stop();
+        }
+        self.state.rest(code);
+        let _ = self.state.write(&self.spec.dir);
+        self.hub.say_farewell(code);
+        self.rest(backoff.next(self.started.elapsed()));
+        if self.hub.retired {
+            return false;
+        }
+        match self.start_again() {
+            Ok(()) => true,
+            Err(error) => {
+                self.state.error = error.to_string();
+                false
+            }
+        }
+    }
+
+    /// Serves clients for a while, or until one says that the program shall stay down.
+    fn rest(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        sys::release_memory();
+        while !self.hub.retired && Instant::now() < end {
+            let mut interests = Vec::with_capacity(8);
+            self.hub.add_interests(&mut interests);
+            interests.push((SIGNAL, PollFlags::IN));
+            interests.push((DOOR, PollFlags::IN));
+            let rest = end.saturating_duration_since(Instant::now());
+            let due = self.wait(&interests, Some(rest));
+            due.iter().for_each(|source| self.serve(*source));
+            self.hub.dismiss();
+        }
+    }
+
+    fn start_again(&mut self) -> Result<(), RunError> {
+        let program = Program::start(self.spec, self.size, launch)?;
+        let surround = || match self.listeners.is_empty() {
+            true => Ok(None),
+            false => Proxy::fork(self.listeners.try_clone()?, program.pidfd.as_fd()).map(Some),
+        };
+        self.proxy = surround().inspect_err(|_| program.kill())?;
+        self.started = Instant::now();
+        self.state = State {
+            restart_count: self.state.restart_count + 1,
+            ..State::running(program.pid, self.state.ports.clone())
+        };
+        let written = self.state.write(&self.spec.dir);
+        written.inspect_err(|_| program.kill())?;
+        self.hub.replace(program);
+        sys::release_memory();
+        Ok(())
     }
 
     /// Waits for something to do and does it; true when the program has ended.

@@ -109,6 +109,7 @@ struct Draft<'r> {
     settled: Settled,
     id_map: IdMap,
     emulator: Option<Emulator>,
+    lifetime: smidge_run::Lifetime,
 }
 
 impl Engine {
@@ -207,6 +208,7 @@ impl Engine {
             settled,
             id_map,
             emulator,
+            lifetime: request.lifetime.settled(request.remove)?,
         })
     }
 
@@ -283,7 +285,7 @@ impl Engine {
             read_only: request.isolation.read_only,
             tty: request.tty,
             stdin: request.stdin,
-            init: request.lifetime.init,
+            init: request.lifetime.init == Some(true),
             network: request.network,
             attachments: Vec::new(),
             ports: draft.ports.clone(),
@@ -303,6 +305,7 @@ impl Engine {
                 domainname: request.names.domainname.clone().unwrap_or_default(),
                 ..isolation
             },
+            lifetime: draft.lifetime.clone(),
         }
     }
 

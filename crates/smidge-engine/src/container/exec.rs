@@ -107,6 +107,11 @@ impl Engine {
 /// What keeps a program from being started in a container that does not run.
 pub(super) fn not_running(known: &Known) -> Error {
     let name = &known.container.name;
+    if known.state.status == Status::Restarting {
+        let message = format!("container `{name}` is restarting, wait until it is running");
+        return Error::new(Kind::Conflict, message)
+            .with_hint(format!("see why it ends: `smidge logs {name}`"));
+    }
     Error::new(Kind::Conflict, format!("container `{name}` is not running"))
         .with_fact(format!("id: {}", known.container.id))
         .with_hint(format!("start it: `smidge start {name}`"))

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use smidge_run::{Network, Port, Propagation, Status};
 
+use super::lifetime;
 use super::list::status_word;
 use super::record::{Known, MountPoint, Record};
 use crate::{Engine, Result};
@@ -86,7 +87,7 @@ fn inspected(known: &Known) -> ContainerInspect {
         hosts_path: below("etc/hosts"),
         log_path: below(&format!("{}-json.log", container.id)),
         name: format!("/{}", container.name),
-        restart_count: 0,
+        restart_count: known.state.restart_count,
         driver: "overlay",
         platform: "linux",
         host_config: host_config(record),
@@ -108,9 +109,9 @@ fn state(known: &Known) -> Value {
     };
     json!({
         "Status": status_word(state.status),
-        "Running": state.status == Status::Running,
+        "Running": state.status.is_active(),
         "Paused": false,
-        "Restarting": false,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": false,
         "Dead": false,
         "Pid": state.pid,
@@ -135,7 +136,7 @@ fn usual_host_config(record: &Record) -> Value {
         "Binds": record.host.binds,
         "NetworkMode": network_mode(spec.network),
         "PortBindings": bindings(&record.host.ports, true),
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": lifetime::shown(spec.lifetime.restart),
         "AutoRemove": record.host.auto_remove,
         "PublishAllPorts": record.host.publish_all,
         "ReadonlyRootfs": spec.read_only,
@@ -246,7 +247,7 @@ fn network_settings(known: &Known) -> Value {
             }
             Value::Object(ports)
         }
-        Status::Created | Status::Exited => json!({}),
+        Status::Created | Status::Restarting | Status::Exited => json!({}),
     };
     json!({
         "SandboxID": known.container.id,

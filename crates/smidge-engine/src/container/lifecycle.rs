@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use smidge_run::{RunError, State, Status};
+use smidge_run::{Restart, RunError, State, Status};
 
 use super::record::Known;
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Note, Result};
 
 /// Seconds that `stop` waits before it kills.
 const GRACE: i64 = 10;
@@ -32,32 +32,54 @@ pub(crate) fn signal_number(text: &str) -> Result<i32> {
 
 impl Engine {
     /// Asks a container's program to end, and kills it when it does not. One that does not run is fine.
+    /// What it gives is worth knowing: that the program does not hear the signal.
     ///
     /// # Errors
     /// When there is no such container or signal, or it cannot be sent.
-    pub fn stop(&self, name: &str, request: &StopRequest) -> Result<()> {
-        let known = self.container(name)?;
+    pub fn stop(&self, name: &str, request: &StopRequest) -> Result<Option<Note>> {
+        self.stop_known(&self.container(name)?, request)
+    }
+
+    fn stop_known(&self, known: &Known, request: &StopRequest) -> Result<Option<Note>> {
+        let record = &known.record;
         let signal = request
             .signal
             .as_ref()
-            .or(known.record.config.stop_signal.as_ref());
+            .or(record.config.stop_signal.as_ref());
         let signal = signal.map_or(Ok(15), |signal| signal_number(signal))?;
-        if known.state.status != Status::Running {
-            return Ok(());
+        if !known.state.status.is_active() {
+            return Ok(None);
         }
         let dir = &known.container.dir;
         let timeout = request
             .timeout
-            .or(known.record.host.stop_timeout)
+            .or(record.host.stop_timeout)
             .unwrap_or(GRACE);
         let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
+        retire(known);
         if gone(smidge_run::signal(dir, signal))? || ended(smidge_run::wait(dir, timeout))? {
-            return Ok(());
+            return Ok(unheard(known, signal));
         }
         if !gone(smidge_run::signal(dir, 9))? {
             ended(smidge_run::wait(dir, None))?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Stops a container, if it runs, and starts it. The caller must have one thread only.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`]; when the container is removed at its end.
+    pub fn restart(&self, name: &str, request: &StopRequest) -> Result<Option<Note>> {
+        let known = self.container(name)?;
+        if known.record.host.auto_remove && known.state.status.is_active() {
+            let message = format!("cannot restart container `{name}`: it is removed when it ends");
+            return Err(Error::new(Kind::Conflict, message)
+                .with_hint("run it without `--rm` to start it again"));
+        }
+        let note = self.stop_known(&known, request)?;
+        self.start(name, None)?;
+        Ok(note)
     }
 
     /// Sends a signal to a container's program; `KILL` unless one is named.
@@ -67,7 +89,7 @@ impl Engine {
     pub fn kill(&self, name: &str, signal: Option<&str>) -> Result<()> {
         let signal = signal.map_or(Ok(9), signal_number)?;
         let known = self.container(name)?;
-        if known.state.status != Status::Running {
+        if !known.state.status.is_active() {
             return Err(Error::new(
                 Kind::Conflict,
                 format!(
@@ -76,7 +98,14 @@ impl Engine {
                 ),
             ));
         }
-        smidge_run::signal(&known.container.dir, signal)?;
+        let stops = known.record.config.stop_signal.as_deref();
+        let stops = stops.map_or(Some(15), smidge_run::signal_number);
+        if signal == 9 || Some(signal) == stops {
+            retire(&known);
+        }
+        if known.state.status == Status::Running {
+            smidge_run::signal(&known.container.dir, signal)?;
+        }
         if signal == 9 {
             // So that what comes next finds it ended.
             ended(smidge_run::wait(&known.container.dir, None))?;
@@ -107,7 +136,7 @@ impl Engine {
     }
 
     fn end_and_discard(&self, known: &Known, force: bool, volumes: bool) -> Result<()> {
-        if known.state.status == Status::Running {
+        if known.state.status.is_active() {
             if !force {
                 return Err(Error::new(
                     Kind::Conflict,
@@ -126,6 +155,7 @@ impl Engine {
                     known.container.name
                 )));
             }
+            retire(known);
             if !gone(smidge_run::signal(&known.container.dir, 9))? {
                 ended(smidge_run::wait(&known.container.dir, None))?;
             }
@@ -158,7 +188,7 @@ impl Engine {
     pub fn prune_containers(&self) -> Result<Vec<String>> {
         let mut removed = Vec::new();
         for known in self.all_containers()? {
-            if known.state.status != Status::Running {
+            if !known.state.status.is_active() {
                 self.discard(&known, false)?;
                 removed.push(known.container.id);
             }
@@ -207,6 +237,26 @@ impl Engine {
     pub fn state(&self, name: &str) -> Result<State> {
         Ok(self.container(name)?.state)
     }
+}
+
+/// Keeps a container from being started again by its supervisor, if that would do so.
+fn retire(known: &Known) {
+    if known.record.spec.lifetime.restart != Restart::No {
+        smidge_run::retire(&known.container.dir);
+    }
+}
+
+/// That a program makes no arrangements for the signal that is to end it, if that is so: by itself it
+/// would have gone on until it was killed.
+fn unheard(known: &Known, signal: i32) -> Option<Note> {
+    let state = State::read(&known.container.dir).ok()?;
+    let name = smidge_run::signal_name(signal)?;
+    (state.ended_by == signal).then(|| {
+        Note::new(format!(
+            "the program of `{}` does not handle {name}: it was ended at once",
+            known.container.name
+        ))
+    })
 }
 
 /// Whether the program had ended before the signal came.

@@ -64,7 +64,7 @@ impl Engine {
         }
         let by_ancestor = !filters.values("ancestor").is_empty();
         all.retain(|known| {
-            (everything || known.state.status == Status::Running)
+            (everything || known.state.status.is_active())
                 && suits(known, &filters)
                 && before
                     .as_ref()
@@ -164,6 +164,7 @@ pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Created => "created",
         Status::Running => "running",
+        Status::Restarting => "restarting",
         Status::Exited => "exited",
     }
 }

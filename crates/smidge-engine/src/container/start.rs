@@ -21,6 +21,8 @@ pub struct Streams {
     pub stderr: bool,
     /// Keys that detach from a terminal; `None` for Ctrl-P Ctrl-Q.
     pub detach_keys: Option<Vec<u8>>,
+    /// Whether signals that the caller gets are for the caller alone.
+    pub keep_signals: bool,
 }
 
 impl From<Streams> for Attach {
@@ -32,6 +34,7 @@ impl From<Streams> for Attach {
             detach_keys: streams
                 .detach_keys
                 .unwrap_or_else(|| Self::DETACH_KEYS.to_vec()),
+            signals: !streams.keep_signals,
         }
     }
 }
@@ -91,19 +94,32 @@ impl Engine {
     /// As [`Engine::run`]; when there is no such container.
     pub fn start(&self, name: &str, streams: Option<Streams>) -> Result<Option<Running>> {
         let known = self.container(name)?;
-        if known.state.status != Status::Running {
+        if !known.state.status.is_active() {
             return self.launch(known, streams).map(Some);
         }
         match streams {
             None => Ok(None),
-            Some(streams) => {
-                let started = smidge_run::attach(&known.container.dir, &streams.into())?;
-                Ok(Some(Running {
-                    container: known.container,
-                    started,
-                }))
-            }
+            Some(streams) => join(known, streams).map(Some),
         }
+    }
+
+    /// Joins the caller's streams with those of a container that runs.
+    ///
+    /// # Errors
+    /// When there is no such container, or it does not run.
+    pub fn attach(&self, name: &str, streams: Streams) -> Result<Running> {
+        let known = self.container(name)?;
+        let message = match known.state.status {
+            Status::Running => return join(known, streams),
+            Status::Restarting => {
+                "cannot attach to a restarting container, wait until it is running"
+            }
+            _ => "cannot attach to a stopped container, start it first",
+        };
+        let name = &known.container.name;
+        Err(Error::new(Kind::Conflict, message).with_hint(format!(
+            "start it and stay with it: `smidge start -ai {name}`"
+        )))
     }
 
     /// Starts a container that was just made. The caller must have one thread only.
@@ -240,6 +256,19 @@ impl Engine {
         })?;
         Some((holder.container.name, holder.container.id))
     }
+}
+
+/// Joins the caller's streams with a container's. What its program takes no input from gives none.
+fn join(known: Known, streams: Streams) -> Result<Running> {
+    let streams = Streams {
+        stdin: streams.stdin && known.record.spec.stdin,
+        ..streams
+    };
+    let started = smidge_run::attach(&known.container.dir, &streams.into())?;
+    Ok(Running {
+        container: known.container,
+        started,
+    })
 }
 
 /// The error of a program that the proof refuses.

@@ -1,7 +1,6 @@
 //! `rmi`, `tag` and `prune`.
 
 use smidge_image::{Digest, Platform, Reference};
-use smidge_run::Status;
 use smidge_store::{Removed, Use};
 
 use super::CachePruneRequest;
@@ -125,10 +124,10 @@ fn in_use(containers: &[Known], id: &Digest) -> Option<Use> {
     let uses = containers
         .iter()
         .filter(|known| known.record.image_id == *id);
-    let known = uses.max_by_key(|known| known.state.status == Status::Running)?;
+    let known = uses.max_by_key(|known| known.state.status.is_active())?;
     Some(Use {
         container: known.container.name.clone(),
-        running: known.state.status == Status::Running,
+        running: known.state.status.is_active(),
     })
 }
 

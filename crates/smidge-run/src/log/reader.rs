@@ -13,7 +13,7 @@ use rustix::fs::inotify;
 use super::{Entry, path};
 use crate::clock;
 use crate::error::RunError;
-use crate::state::{State, Status};
+use crate::state::State;
 
 /// Which lines are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl<'a> Watch<'a> {
 
     fn has_ended(&self) -> bool {
         self.supervisor.is_none()
-            || State::read(self.dir).map_or(true, |state| state.status != Status::Running)
+            || State::read(self.dir).map_or(true, |state| !state.status.is_active())
     }
 
     fn wait(&self) -> io::Result<()> {

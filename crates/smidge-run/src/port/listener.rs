@@ -60,6 +60,24 @@ impl Listeners {
         self.listeners.iter().map(|listener| &listener.socket)
     }
 
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn try_clone(&self) -> Result<Self, RunError> {
+        let clone = |listener: &Listener| {
+            Ok(Listener {
+                socket: listener.socket.try_clone()?,
+                ..*listener
+            })
+        };
+        let listeners: std::io::Result<_> = self.listeners.iter().map(clone).collect();
+        Ok(Self {
+            listeners: listeners.map_err(RunError::supervise("keep the published ports"))?,
+            ports: self.ports.clone(),
+        })
+    }
+
     pub(super) fn into_listeners(self) -> Vec<Listener> {
         self.listeners
     }

@@ -219,6 +219,7 @@ fn spec(root: &Path) -> Spec {
         shm_size: None,
         limits: Vec::new(),
         insecure: false,
+        lifetime: smidge_run::Lifetime::default(),
         isolation: smidge_run::Isolation::default(),
     }
 }

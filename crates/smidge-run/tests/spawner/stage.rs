@@ -102,6 +102,7 @@ impl Stage {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
         }
     }

@@ -99,6 +99,7 @@ impl Sandbox {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
         }
     }

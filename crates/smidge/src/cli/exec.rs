@@ -79,6 +79,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: true,
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
+        keep_signals: false,
     });
     let execution = engine.exec(&args.container, &request, streams)?;
     if args.detach {

@@ -4,8 +4,9 @@ use clap::Subcommand;
 
 use super::session::{Outcome, Session};
 use super::{
-    Command, build, builder, create, exec, history, images, import, info, inspect, kill, load,
-    logs, port, prune, ps, pull, push, rename, rm, rmi, run, save, start, stop, tag, volume, wait,
+    Command, attach, build, builder, create, exec, history, images, import, info, inspect, kill,
+    load, logs, port, prune, ps, pull, push, rename, restart, rm, rmi, run, save, start, stop, tag,
+    volume, wait,
 };
 
 /// Manage images
@@ -33,7 +34,9 @@ pub(super) enum Image {
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) enum Container {
     Create(Box<create::Args>),
+    Attach(attach::Args),
     Exec(exec::Args),
+    Restart(restart::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -116,7 +119,9 @@ impl From<Container> for Command {
     fn from(command: Container) -> Self {
         match command {
             Container::Create(args) => Self::Create(args),
+            Container::Attach(args) => Self::Attach(args),
             Container::Exec(args) => Self::Exec(args),
+            Container::Restart(args) => Self::Restart(args),
             Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
             Container::Kill(args) => Self::Kill(args),
             Container::Logs(args) => Self::Logs(args),

@@ -9,9 +9,10 @@
 //! | 125 | wrong flags, as in Docker; `run`: smidge could not make the container |
 //! | 126 | `run`: the program is there and cannot be executed |
 //! | 127 | `run`: the program, or what it needs to start, is not there |
-//! | 128+n | `run`, `start -a`: the program was killed by signal n |
-//! | other | `run`, `start -a`: the program's own |
+//! | 128+n | `run`, `start -a`, `exec`, `attach`: the program was killed by signal n |
+//! | other | `run`, `start -a`, `exec`, `attach`: the program's own |
 
+mod attach;
 mod build;
 mod builder;
 mod compression;
@@ -48,6 +49,7 @@ mod pull;
 mod push;
 mod registry;
 mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
@@ -101,6 +103,8 @@ enum Command {
     Ps(ps::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Attach(attach::Args),
+    Restart(restart::Args),
     Start(start::Args),
     Stop(stop::Args),
     Kill(kill::Args),
@@ -233,6 +237,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
         Command::Exec(args) => exec::run(session, &args),
+        Command::Attach(args) => attach::run(session, &args),
+        Command::Restart(args) => restart::run(session, &args),
         Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),

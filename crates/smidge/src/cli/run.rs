@@ -69,6 +69,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: true,
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
+        keep_signals: false,
     });
     let running = engine.launch(known, streams)?;
     if args.detach {

@@ -45,6 +45,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: true,
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
+        keep_signals: false,
     };
     match engine.start(name, Some(streams))? {
         Some(running) => Ok(exit_code(running.wait()?)),

@@ -35,7 +35,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         timeout: args.timeout,
     };
     each(&args.containers, |name| {
-        engine.stop(name, &request)?;
+        if let Some(note) = engine.stop(name, &request)? {
+            session.note(&note);
+        }
         session.print(name)
     })
 }

@@ -98,6 +98,10 @@ pub(crate) fn status(state: &State, now: SystemTime) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Restarting => {
+            let code = state.exit_code.unwrap_or(0);
+            format!("Restarting ({code}) {} ago", since(&state.finished_at))
+        }
         Status::Exited => {
             let code = state.exit_code.unwrap_or(0);
             format!("Exited ({code}) {} ago", since(&state.finished_at))

@@ -1,0 +1,50 @@
+//! `smidge attach`.
+
+use smidge_engine::container::Streams;
+
+use super::run::{DetachKeys, exit_code};
+use super::session::{Outcome, Session};
+
+/// Join your terminal with a container that runs
+///
+/// The exit status is the program's.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge attach box                       Ctrl-P Ctrl-Q detaches, if it has a terminal
+  smidge attach --no-stdin --sig-proxy=false web
+                                          look on; Ctrl-C ends the looking on alone")]
+pub(super) struct Args {
+    /// Name or id
+    container: String,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+    /// Pass no input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Pass signals on [default: true]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    sig_proxy: bool,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
+    let streams = Streams {
+        stdin: !args.no_stdin,
+        stdout: true,
+        stderr: true,
+        detach_keys: args.detach_keys.clone().map(|keys| keys.0),
+        keep_signals: !args.sig_proxy,
+    };
+    Ok(exit_code(engine.attach(&args.container, streams)?.wait()?))
+}
