@@ -31,6 +31,7 @@ mod http;
 mod isolation;
 mod login;
 mod mounts;
+mod nested;
 mod peers;
 mod platform;
 mod process;

@@ -5,7 +5,7 @@
 //! stay. There is no `/proc`. What a program has started is killed at its end, as far as it descends
 //! from it: this process takes in its orphans (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
 
-use std::fs::{self, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -40,9 +40,8 @@ pub(crate) fn is_last_resort(error: &RunError) -> bool {
         let sets = rustix::thread::capabilities(None);
         sets.is_ok_and(|sets| sets.effective.contains(capability))
     };
-    refused
-        && error.errno().is_some_and(|errno| REFUSALS.contains(&errno))
-        && holds(CapabilitySet::SYS_CHROOT)
+    let refused = refused && error.errno().is_some_and(|errno| REFUSALS.contains(&errno));
+    (refused || matches!(error, RunError::IdMap { .. })) && holds(CapabilitySet::SYS_CHROOT)
 }
 
 /// A root directory that was furnished for a program.
@@ -51,6 +50,8 @@ pub(crate) struct Room {
     root: PathBuf,
     /// What would be mounted over.
     covered: Vec<PathBuf>,
+    /// The directories around that, and their times before.
+    around: Vec<(PathBuf, Metadata)>,
     /// Directories inside whose files go back to where they were.
     lent: Vec<(PathBuf, PathBuf)>,
     baseline: Option<Baseline>,
@@ -65,6 +66,7 @@ impl Room {
         let mut room = Self {
             root,
             covered: Vec::new(),
+            around: Vec::new(),
             lent: Vec::new(),
             baseline: None,
         };
@@ -101,6 +103,10 @@ impl Room {
             self.furnish_one(&top, mount)
                 .map_err(fault(&mount.destination))?;
         }
+        // Nothing has changed in them, as far as the program should see. The first note of each counts.
+        for (directory, before) in self.around.iter().rev() {
+            copied::set_time(directory, before).map_err(fault("/"))?;
+        }
         Ok(())
     }
 
@@ -134,8 +140,7 @@ impl Room {
         Ok(())
     }
 
-    /// Finds a path inside, and frees the place: what is there is hidden while the program runs. The
-    /// directory around it keeps its time.
+    /// Finds a path inside, and frees the place: what is there is hidden while the program runs.
     fn cover(&mut self, top: &OwnedFd, path: &str, kind: Kind) -> io::Result<PathBuf> {
         let point = mount::point(top.as_fd(), path, kind)?;
         let place = fs::read_link(format!("/proc/self/fd/{}", point.as_raw_fd()))?;
@@ -146,7 +151,7 @@ impl Room {
         let before = parent.metadata()?;
         removal::remove(&place)?;
         self.covered.push(place.clone());
-        copied::set_time(parent, &before)?;
+        self.around.push((parent.to_owned(), before));
         Ok(place)
     }
 

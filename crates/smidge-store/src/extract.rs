@@ -410,13 +410,7 @@ impl<'a> Extractor<'a> {
         };
         let directory = self.directory(&parent)?;
         let name = OsStr::from_bytes(name);
-        match mknodat(
-            &directory,
-            name,
-            FileType::CharacterDevice,
-            Mode::empty(),
-            makedev(0, 0),
-        ) {
+        match make_whiteout(directory.as_fd(), name) {
             Err(Errno::EXIST) => match Overlaid::at(&directory, name.as_bytes())? {
                 Overlaid::Directory => self.set_opaque(directory.as_fd(), name),
                 Overlaid::Whiteout | Overlaid::Other => Ok(()),
@@ -525,6 +519,17 @@ impl<'a> Extractor<'a> {
 }
 
 /// In a user namespace, files cannot belong to ids that it does not map: they stay the caller's.
+/// Hides a name of lower layers. Overlayfs lets nobody make its own marks on it, so where the store is
+/// on an overlay, as in a container, something stands for one that no layer has: a socket that nobody
+/// may use. No overlay can be made of such layers; they are copied.
+fn make_whiteout(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+    let make = |kind| mknodat(directory, name, kind, Mode::empty(), makedev(0, 0));
+    match make(FileType::CharacterDevice) {
+        Err(Errno::PERM) => make(FileType::Socket),
+        made => made,
+    }
+}
+
 fn unmapped_is_fine(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match outcome {
         Err(Errno::INVAL) => Ok(()),

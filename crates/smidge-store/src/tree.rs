@@ -213,6 +213,8 @@ impl Overlaid {
     pub(crate) fn of(stat: &Stat) -> Self {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Self::Directory,
+            // What stands for one where overlayfs lies below, which makes none: see `make_whiteout`.
+            FileType::Socket if stat.st_mode & 0o7777 == 0 => Self::Whiteout,
             FileType::CharacterDevice if (major(stat.st_rdev), minor(stat.st_rdev)) == (0, 0) => {
                 Self::Whiteout
             }

@@ -226,7 +226,7 @@ impl<'a> Upper<'a> {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Socket if self.stays => return Ok(None),
-            FileType::Socket => {
+            FileType::Socket if !found.is_whiteout() => {
                 unlinkat(parent, name, AtFlags::empty())?;
                 return Ok(None);
             }

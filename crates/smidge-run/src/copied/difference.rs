@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
+use rustix::io::Errno;
 
 use super::copy::{dress, make_directory, set_time};
 
@@ -93,6 +94,36 @@ impl Baseline {
         search.directory(&self.root, upper, &mut |_| Ok(()))
     }
 
+    /// Lets a directory of the upper directory show nothing of the one that it replaces. Only who
+    /// administers the machine can set the attribute for that which his mounts look for; the mounts of
+    /// user namespaces look for another. In between, whoever else will mount it is unknown.
+    fn hide(&self, old: &Path, new: &Path) -> io::Result<()> {
+        let set = |name: &str| lsetxattr(new, name, b"y", XattrFlags::empty());
+        match set("trusted.overlay.opaque") {
+            Err(Errno::PERM) if is_whole_machine() => self.white_out(old, new),
+            Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(set("user.overlay.opaque")?),
+            set => Ok(set?),
+        }
+    }
+
+    /// The same, name by name.
+    fn white_out(&self, old: &Path, new: &Path) -> io::Result<()> {
+        let files = self.files.iter();
+        for (path, stamp) in files.filter(|(path, _)| path.parent() == Some(old)) {
+            let place = new.join(path.file_name().unwrap_or_default());
+            let was_directory = FileType::from_raw_mode(stamp.mode) == FileType::Directory;
+            match place.symlink_metadata() {
+                Ok(metadata) if metadata.is_dir() && was_directory => {
+                    self.white_out(path, &place)?;
+                    set_time(&place, &metadata)?;
+                }
+                Ok(_) => {}
+                Err(_) => make_whiteout(&place)?,
+            }
+        }
+        Ok(())
+    }
+
     /// What is gone, by its directory; only the topmost of trees.
     fn gone(&self, covered: &[PathBuf]) -> HashMap<PathBuf, Vec<PathBuf>> {
         let mut gone: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
@@ -115,6 +146,21 @@ fn is_covered(covered: &[PathBuf], path: &Path) -> bool {
     covered.iter().any(|place| path.starts_with(place))
 }
 
+/// See `is_whiteout` of [`super::merge`].
+fn make_whiteout(path: &Path) -> io::Result<()> {
+    let make = |kind| mknodat(CWD, path, kind, Mode::empty(), makedev(0, 0));
+    match make(FileType::CharacterDevice) {
+        Err(Errno::PERM) => Ok(make(FileType::Socket)?),
+        made => Ok(made?),
+    }
+}
+
+/// Whether all ids exist here: not in a user namespace, as a rule.
+fn is_whole_machine() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map");
+    map.is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
 struct Search<'a> {
     baseline: &'a Baseline,
     covered: &'a [PathBuf],
@@ -133,13 +179,7 @@ impl Search<'_> {
         for path in self.gone.remove(here).unwrap_or_default() {
             open(there)?;
             let place = there.join(path.file_name().unwrap_or_default());
-            mknodat(
-                CWD,
-                &place,
-                FileType::CharacterDevice,
-                Mode::empty(),
-                makedev(0, 0),
-            )?;
+            make_whiteout(&place)?;
         }
         let entries: io::Result<Vec<_>> = fs::read_dir(here)?.collect();
         for entry in entries? {
@@ -158,8 +198,7 @@ impl Search<'_> {
                     open(there)?;
                     fs::rename(&path, &target)?;
                     if before.is_some() && metadata.is_dir() {
-                        let name = "user.overlay.opaque";
-                        lsetxattr(&target, name, b"y", XattrFlags::empty())?;
+                        self.baseline.hide(&path, &target)?;
                         set_time(&target, &metadata)?;
                     }
                 }

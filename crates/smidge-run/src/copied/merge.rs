@@ -81,8 +81,12 @@ fn look(directories: &[PathBuf]) -> io::Result<BTreeMap<OsString, Shown>> {
     Ok(all)
 }
 
+/// Whether it hides what is below: a device 0:0, or a socket without any permission, which stands for one
+/// where overlayfs lets nobody make it.
 fn is_whiteout(metadata: &Metadata) -> bool {
-    metadata.file_type().is_char_device() && metadata.rdev() == 0
+    let kind = metadata.file_type();
+    kind.is_char_device() && metadata.rdev() == 0
+        || kind.is_socket() && metadata.mode() & 0o7777 == 0
 }
 
 fn is_opaque(directory: &Path) -> bool {
