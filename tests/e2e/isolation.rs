@@ -214,3 +214,52 @@ fn nodes_that_are_made_inside_open_nothing() {
     let output = run(&context, &line);
     assert_eq!(output.matches("Permission denied").count(), 4, "{output}");
 }
+
+#[test]
+fn namespaces_are_shared_with_the_host_where_that_is_asked_for() {
+    with_busybox(|context| {
+        let host = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        let inside = |options: &str, name: &str| {
+            run(
+                context,
+                &format!("{options} busybox readlink /proc/self/ns/{name}"),
+            )
+        };
+        assert_eq!(inside("--uts host", "uts"), host("uts").to_str().unwrap());
+        assert_ne!(
+            inside("--uts private", "uts"),
+            host("uts").to_str().unwrap()
+        );
+        assert_eq!(inside("--ipc host", "ipc"), host("ipc").to_str().unwrap());
+        assert_ne!(
+            inside("--ipc private", "ipc"),
+            host("ipc").to_str().unwrap()
+        );
+        let name = run(context, "--uts host busybox hostname");
+        let hosts = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(name, hosts.trim());
+        let conflict = context.line("run --rm --uts host -h box busybox true");
+        assert!(conflict.exits(125).contains("conflicting options"));
+        let script = "ls\t-d\t/dev/shm\t2>/dev/null\t||\techo\tnone";
+        assert_eq!(
+            run(context, &format!("--ipc none busybox sh -c {script}")),
+            "none"
+        );
+        let file = tempfile::Builder::new()
+            .prefix("smidge-e2e-")
+            .tempfile_in("/dev/shm")
+            .unwrap();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        assert_eq!(
+            run(context, &format!("--ipc host busybox ls /dev/shm/{name}")),
+            file.path().to_str().unwrap()
+        );
+        let refused = context.line("run --rm --ipc host --sysctl kernel.shmmax=1 busybox true");
+        assert!(refused.exits(125).contains("leave `--ipc host` away"));
+        context
+            .line("create --name shared --ipc host --uts host busybox true")
+            .ok();
+        let shown = "inspect --format {{.HostConfig.IpcMode}}/{{.HostConfig.UTSMode}} shared";
+        assert_eq!(context.line(shown).ok(), "host/host");
+    });
+}

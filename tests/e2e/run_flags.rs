@@ -97,3 +97,19 @@ fn what_cannot_be_met_is_refused() {
             .ok();
     });
 }
+
+#[test]
+fn streams_are_passed_on_as_asked_for() {
+    with_busybox(|context| {
+        let script = "echo\tout;\techo\terr\t>&2";
+        let ran = |options: &str| {
+            let ran = context.smidge(words(&format!("run --rm {options} busybox sh -c {script}")));
+            (ran.stdout(), ran.stderr())
+        };
+        let both = |out: &str, err: &str| (out.to_owned(), err.to_owned());
+        assert_eq!(ran("-a stdout"), both("out", ""));
+        assert_eq!(ran("-a STDERR"), both("", "err"));
+        assert_eq!(ran("-a stdout -a stderr"), both("out", "err"));
+        assert_eq!(context.line("run -d -a stdout busybox true").code(), 125);
+    });
+}

@@ -11,7 +11,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::error::RunError;
 use crate::idmap::IdMap;
-use crate::isolation::Device;
+use crate::isolation::{Device, Ipc};
 use crate::mount::{self, Change, Depth};
 use crate::spec::Spec;
 
@@ -50,25 +50,46 @@ pub(crate) struct Devices {
 
 /// Mounts and fills `/dev`.
 pub(crate) fn mount(spec: &Spec, root: &OwnedFd) -> std::result::Result<Devices, RunError> {
-    let fault = |path: &'static str| {
-        move |errno: Errno| RunError::Mount {
-            destination: path.to_owned(),
-            source: errno.into(),
-        }
-    };
     let dev = mount_dev(spec, root).map_err(fault("/dev"))?;
     let pts = mount_pts(spec, &dev).map_err(fault("/dev/pts"))?;
+    mount_queues(spec, &dev)?;
+    add_devices(spec, root)?;
+    Ok(Devices { dev, pts })
+}
+
+/// Mounts what processes share: `/dev/shm` and `/dev/mqueue`.
+fn mount_queues(spec: &Spec, dev: &OwnedFd) -> std::result::Result<(), RunError> {
+    if spec.isolation.ipc == Ipc::Host {
+        for name in ["shm", "mqueue"] {
+            let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat);
+            match host.and_then(|host| attach_below(&host, dev, name)) {
+                // Not every host has them.
+                Ok(()) | Err(Errno::NOENT) => (),
+                Err(errno) => return Err(fault(&format!("/dev/{name}"))(errno)),
+            }
+        }
+        return Ok(());
+    }
     let closed = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    // To the kernel 0 means that there is no limit; to Docker that nothing is asked for.
-    let size = spec.shm_size.filter(|size| *size > 0);
-    let size = size.unwrap_or(SHARED_MEMORY).to_string();
-    let options = [("mode", "1777"), ("size", size.as_str())];
-    mount_below(&dev, "shm", "tmpfs", &options, closed).map_err(fault("/dev/shm"))?;
-    mount_below(&dev, "mqueue", "mqueue", &[], closed).map_err(fault("/dev/mqueue"))?;
-    add_devices(spec, root)?;
-    Ok(Devices { dev, pts })
+    if spec.isolation.ipc != Ipc::None {
+        // To the kernel 0 means that there is no limit; to Docker that nothing is asked for.
+        let size = spec.shm_size.filter(|size| *size > 0);
+        let size = size.unwrap_or(SHARED_MEMORY).to_string();
+        let options = [("mode", "1777"), ("size", size.as_str())];
+        mount_below(dev, "shm", "tmpfs", &options, closed).map_err(fault("/dev/shm"))?;
+    }
+    let mounted = mount_below(dev, "mqueue", "mqueue", &[], closed);
+    mounted.map(drop).map_err(fault("/dev/mqueue"))
+}
+
+fn fault(path: &str) -> impl FnOnce(Errno) -> RunError + use<> {
+    let destination = path.to_owned();
+    move |errno| RunError::Mount {
+        destination,
+        source: errno.into(),
+    }
 }
 
 impl Devices {
@@ -256,7 +277,11 @@ fn mount_below(
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd> {
     let mount = mount::new(kind, options, attributes)?;
-    rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
-    mount::attach(&mount, dev, name)?;
+    attach_below(&mount, dev, name)?;
     Ok(mount)
+}
+
+fn attach_below(mount: &OwnedFd, dev: &OwnedFd, name: &str) -> Result<()> {
+    rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+    mount::attach(mount, dev, name)
 }

@@ -169,7 +169,7 @@ pub(crate) fn place(
 
 /// What does not depend on the id map, and so can be done while it is being written.
 fn set_names(spec: &Spec) -> Result<(), RunError> {
-    if !spec.hostname.is_empty() {
+    if !spec.hostname.is_empty() && !spec.isolation.host_names {
         match rustix::system::sethostname(spec.hostname.as_bytes()) {
             // The filter of a container around this one.
             Err(Errno::PERM | Errno::NOSYS) if spec.id_map != IdMap::None => (),

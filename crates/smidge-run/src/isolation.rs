@@ -22,6 +22,23 @@ pub struct Isolation {
     pub unmasked: bool,
     /// The system call filter, if not the default one.
     pub profile: Option<Profile>,
+    /// Whether the host's names are the container's: no UTS namespace.
+    pub host_names: bool,
+    /// Which shared memory, semaphores and message queues it has.
+    pub ipc: Ipc,
+}
+
+/// Which shared memory, semaphores and message queues a container has (`ipc_namespaces(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipc {
+    /// Its own.
+    #[default]
+    Private,
+    /// Its own, without `/dev/shm`.
+    None,
+    /// The host's.
+    Host,
 }
 
 /// A device of the host that a container has.

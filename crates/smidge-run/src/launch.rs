@@ -9,6 +9,7 @@ use crate::copied::{self, Baseline};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
+use crate::isolation::Ipc;
 use crate::network::{self, Networks};
 use crate::pretend;
 use crate::spec::{Network, Spec};
@@ -152,11 +153,13 @@ pub(crate) fn clone_to(
 }
 
 fn namespaces(spec: &Spec) -> i32 {
-    let mut namespaces = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWCGROUP;
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWCGROUP;
+    if !spec.isolation.host_names {
+        namespaces |= libc::CLONE_NEWUTS;
+    }
+    if spec.isolation.ipc != Ipc::Host {
+        namespaces |= libc::CLONE_NEWIPC;
+    }
     if spec.network != Network::Host {
         namespaces |= libc::CLONE_NEWNET;
     }

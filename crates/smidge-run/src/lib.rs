@@ -55,7 +55,7 @@ mod visitor;
 
 pub use error::RunError;
 pub use idmap::{IdMap, Range};
-pub use isolation::{Device, Isolation};
+pub use isolation::{Device, Ipc, Isolation};
 pub use join::{join, read_inside};
 pub use launch::{Launched, Stdio, launch};
 pub use lifetime::{Lifetime, Restart};

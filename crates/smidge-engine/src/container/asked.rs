@@ -1,9 +1,10 @@
 //! What was asked for beside the usual, in Docker's words: a part of `inspect`'s `HostConfig`.
 
 use serde_json::{Map, Value, json};
+use smidge_run::Ipc;
 
 use super::create::CreateRequest;
-use super::isolation::Settled;
+use super::isolation::{Isolation, Settled};
 
 /// Docker's fields, those alone that are not as they usually are.
 pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, Value> {
@@ -41,6 +42,9 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
     if let Some(size) = isolation.shm_size.filter(|size| *size > 0) {
         fields.insert("ShmSize".to_owned(), size.into());
     }
+    for (name, mode) in shared(isolation) {
+        fields.insert(name.to_owned(), mode.into());
+    }
     if isolation.privileged {
         fields.insert("Privileged".to_owned(), true.into());
     }
@@ -61,4 +65,15 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
         fields.insert("Devices".to_owned(), devices.into());
     }
     fields
+}
+
+/// The namespaces that are not the container's own.
+fn shared(isolation: &Isolation) -> Vec<(&'static str, &'static str)> {
+    let ipc = match isolation.ipc {
+        Ipc::Private => None,
+        Ipc::None => Some(("IpcMode", "none")),
+        Ipc::Host => Some(("IpcMode", "host")),
+    };
+    let uts = isolation.host_names.then_some(("UTSMode", "host"));
+    ipc.into_iter().chain(uts).collect()
 }

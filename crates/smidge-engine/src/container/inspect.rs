@@ -144,6 +144,8 @@ fn usual_host_config(record: &Record) -> Value {
         "Init": spec.init,
         "LogConfig": {"Type": "json-file", "Config": {}},
         "ShmSize": 64 << 20,
+        "IpcMode": "private",
+        "UTSMode": "",
         "SecurityOpt": match spec.no_new_privileges {
             true => json!(["no-new-privileges"]),
             false => json!([]),

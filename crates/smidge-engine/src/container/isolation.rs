@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use smidge_run::{Device, Limit, Network, Profile, capability};
+use smidge_run::{Device, Ipc, Limit, Network, Profile, capability};
 
 use crate::{Error, Host, Kind, Result};
 
@@ -30,6 +30,10 @@ pub struct Isolation {
     pub limits: Vec<String>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
+    /// `--ipc`.
+    pub ipc: Ipc,
+    /// `--uts host`.
+    pub host_names: bool,
 }
 
 /// The same, understood: what the sandbox is told.
@@ -55,6 +59,8 @@ impl Isolation {
             limits: Vec::new(),
             isolation: smidge_run::Isolation {
                 all_devices: self.privileged,
+                ipc: self.ipc,
+                host_names: self.host_names,
                 ..smidge_run::Isolation::default()
             },
         };
@@ -67,7 +73,10 @@ impl Isolation {
             settled.limits.push(Limit::parse(text).map_err(invalid)?);
         }
         for text in &self.sysctls {
-            settled.isolation.sysctls.push(sysctl(text, network)?);
+            settled
+                .isolation
+                .sysctls
+                .push(sysctl(text, network, self.ipc)?);
         }
         for text in &self.devices {
             settled.isolation.devices.extend(devices(text)?);
@@ -171,7 +180,7 @@ const IPC: [&str; 8] = [
 
 /// A setting as a path below `/proc/sys`, and its value. Only those of namespaces are the container's
 /// to have.
-fn sysctl(text: &str, network: Network) -> Result<(String, String)> {
+fn sysctl(text: &str, network: Network, ipc: Ipc) -> Result<(String, String)> {
     let invalid = |why: &str| Error::new(Kind::Input, format!("invalid `--sysctl {text}`: {why}"));
     let (name, value) = text
         .split_once('=')
@@ -194,6 +203,9 @@ fn sysctl(text: &str, network: Network) -> Result<(String, String)> {
     match path.split_once('/') {
         Some(("net", _)) if network == Network::Host => Err(invalid(
             "the network is the host's: set it there, or leave `--network host` away",
+        )),
+        Some(("kernel" | "fs", _)) if ipc == Ipc::Host => Err(invalid(
+            "these are the host's: set it there, or leave `--ipc host` away",
         )),
         Some(("net", _)) => Ok((path, value.to_owned())),
         _ if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") => {
@@ -302,7 +314,11 @@ mod tests {
 
     #[test]
     fn settings_of_the_whole_machine_are_refused() {
-        let name = |text: &str| sysctl(text, Network::Private).map(|(name, _)| name).ok();
+        let name = |text: &str| {
+            sysctl(text, Network::Private, Ipc::Private)
+                .map(|(name, _)| name)
+                .ok()
+        };
         assert_eq!(
             name("net.ipv4.ip_forward=1").as_deref(),
             Some("net/ipv4/ip_forward")
@@ -325,7 +341,7 @@ mod tests {
         ] {
             assert_eq!(name(bad), None, "{bad}");
         }
-        assert!(sysctl("net.ipv4.ip_forward=1", Network::Host).is_err());
+        assert!(sysctl("net.ipv4.ip_forward=1", Network::Host, Ipc::Private).is_err());
     }
 
     #[test]

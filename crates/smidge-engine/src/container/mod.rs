@@ -38,7 +38,7 @@ pub use volume::{Volume, VolumeSource, parse_volume};
 pub(crate) use emulation::emulator;
 pub(crate) use user::{Account, find as find_user};
 
-pub use smidge_run::{Network, State, Status, log::Stream};
+pub use smidge_run::{Ipc, Network, State, Status, log::Stream};
 
 #[cfg(test)]
 mod tests;

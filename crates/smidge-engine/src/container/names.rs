@@ -39,6 +39,11 @@ impl Files {
     /// [`Kind::Input`] when an option cannot be understood.
     pub(super) fn new(request: &CreateRequest, hostname: &str) -> Result<Self> {
         let names = &request.names;
+        let own = names.hostname.is_some() || names.domainname.is_some();
+        if request.isolation.host_names && own {
+            let fault = "conflicting options: a host name of its own and `--uts host`";
+            return Err(Error::new(Kind::Input, fault));
+        }
         let full = match names.domainname.as_deref() {
             Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
             _ => hostname.to_owned(),
@@ -126,14 +131,15 @@ impl Names {
 
 /// The container's host name.
 pub(super) fn hostname(request: &CreateRequest, id: &str, host: &Host) -> String {
-    match (&request.names.hostname, request.network) {
+    let of_host = request.network == Network::Host || request.isolation.host_names;
+    match (&request.names.hostname, of_host) {
         (Some(name), _) => name.clone(),
-        (None, Network::Host) => std::fs::read_to_string("/proc/sys/kernel/hostname")
+        (None, true) => std::fs::read_to_string("/proc/sys/kernel/hostname")
             .map(|name| name.trim().to_owned())
             .ok()
             .or_else(|| host.env.get("HOSTNAME").cloned())
             .unwrap_or_else(|| id[..12].to_owned()),
-        (None, _) => id[..12].to_owned(),
+        (None, false) => id[..12].to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `smidge run`.
 
+use clap::ValueEnum;
 use smidge_engine::container::{End, Streams};
+use smidge_engine::{Error, Kind};
 
 use super::option::container::ContainerArgs;
 use super::session::{Outcome, Session};
@@ -23,11 +25,28 @@ pub(super) struct Args {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    /// Pass on stdin, stdout or stderr, and no others; repeatable [default: stdout and stderr]
+    #[arg(
+        short,
+        long,
+        value_name = "STREAM",
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    attach: Vec<Stream>,
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
     #[command(flatten)]
     container: ContainerArgs,
+}
+
+/// `--attach`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
 }
 
 /// The exit code when the container could not be made.
@@ -58,16 +77,23 @@ impl std::str::FromStr for DetachKeys {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
+    if args.detach && !args.attach.is_empty() {
+        return Err(Error::new(
+            Kind::Input,
+            "conflicting options: `--attach` and `--detach`",
+        ));
+    }
     if !args.detach {
         args.container.check_terminal()?;
     }
     let Some(known) = args.container.make(session, &engine, !args.detach)? else {
         return Ok(NOT_MADE);
     };
+    let all = args.attach.is_empty();
     let streams = (!args.detach).then(|| Streams {
-        stdin: args.container.interactive,
-        stdout: true,
-        stderr: true,
+        stdin: args.container.interactive && (all || args.attach.contains(&Stream::Stdin)),
+        stdout: all || args.attach.contains(&Stream::Stdout),
+        stderr: all || args.attach.contains(&Stream::Stderr),
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
         keep_signals: false,
     });

@@ -1,6 +1,6 @@
 //! Options that say how far a container is shut in.
 
-use smidge_engine::container::CreateRequest;
+use smidge_engine::container::{CreateRequest, Ipc};
 
 use crate::cli::dockerfile::bytes;
 
@@ -39,6 +39,31 @@ pub(super) struct IsolationArgs {
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     shm_size: Option<u64>,
+    /// Its shared memory and queues: private, none (without /dev/shm) or host
+    #[arg(long, value_name = "WHOSE", value_parser = ipc)]
+    ipc: Option<Ipc>,
+    /// Whose host name it has: private or host
+    #[arg(long, value_name = "WHOSE", value_parser = uts)]
+    uts: Option<bool>,
+}
+
+/// `--ipc`.
+fn ipc(text: &str) -> Result<Ipc, String> {
+    match text {
+        "" | "private" => Ok(Ipc::Private),
+        "none" => Ok(Ipc::None),
+        "host" => Ok(Ipc::Host),
+        _ => Err("expected private, none or host".to_owned()),
+    }
+}
+
+/// `--uts`: whether it is the host's.
+fn uts(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "private" => Ok(false),
+        "host" => Ok(true),
+        _ => Err("expected private or host".to_owned()),
+    }
 }
 
 impl IsolationArgs {
@@ -55,6 +80,8 @@ impl IsolationArgs {
             groups: self.group_add.clone(),
             limits: self.ulimit.clone(),
             shm_size: self.shm_size,
+            ipc: self.ipc.unwrap_or_default(),
+            host_names: self.uts.unwrap_or_default(),
         };
     }
 }
