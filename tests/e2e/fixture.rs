@@ -19,7 +19,7 @@ static DIR: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 /// Compiles a C program with gcc.
-fn compiled(name: &str, source: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn compiled(name: &str, source: &str, flags: &[&str]) -> PathBuf {
     let path = DIR.path().join(name);
     let code = DIR.path().join(format!("{name}.c"));
     std::fs::write(&code, source).unwrap();

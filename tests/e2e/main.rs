@@ -12,6 +12,7 @@
 )]
 
 mod binary;
+mod build_bad;
 mod build_cache;
 mod build_cancel;
 mod build_share;
