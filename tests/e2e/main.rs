@@ -15,6 +15,8 @@ mod binary;
 mod build_bad;
 mod build_cache;
 mod build_cancel;
+mod build_flags;
+mod build_git;
 mod build_share;
 mod certificate;
 mod context;

@@ -72,5 +72,5 @@ pub use spec::{
 };
 pub use state::{State, Status, retire, signal, wait};
 pub use supervisor::start;
-pub use sys::fail_at_file_size_limit;
+pub use sys::{end_with_caller, fail_at_file_size_limit};
 pub use visitor::visit;

@@ -43,6 +43,23 @@ pub fn fail_at_file_size_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Lets a command that is about to be started be asked to end (`SIGTERM`) when the thread that starts it
+/// ends, however suddenly: whoever wanted its outcome is gone (`PR_SET_PDEATHSIG`).
+pub fn end_with_caller(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt as _;
+    let parent = rustix::process::getpid();
+    let tie = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+        // It may have gone before that.
+        match rustix::process::getppid() == Some(parent) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Interrupted.into()),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and neither allocates nor locks.
+    unsafe { command.pre_exec(tie) }
+}
+
 /// Closes every descriptor but the standard ones and `keep`. For a forked process that takes over
 /// only some of its parent's: the owners of the others must never be dropped in it.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) {

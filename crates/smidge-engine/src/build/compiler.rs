@@ -55,6 +55,7 @@ impl<'h> Compiler<'h> {
             .envs(&self.host.env)
             .env("PATH", &self.host.path);
         command.stdin(Stdio::null());
+        smidge_run::end_with_caller(&mut command);
         command
     }
 

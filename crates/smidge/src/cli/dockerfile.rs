@@ -37,8 +37,8 @@ pub(super) struct DockerfileArgs {
     /// A file or variable that a RUN may see, and the image does not keep; repeatable
     #[arg(long, value_name = "id=ID[,src=PATH|,env=NAME]")]
     secret: Vec<String>,
-    /// An SSH agent or keys that a RUN may use; repeatable
-    #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
+    /// An SSH agent that a RUN may use; repeatable
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
     ssh: Vec<String>,
     /// Another place that FROM and COPY --from find under a name; repeatable
     #[arg(

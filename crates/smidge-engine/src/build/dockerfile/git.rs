@@ -224,7 +224,8 @@ impl Git<'_> {
             )
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
-        let output = command.output().map_err(|source| {
+        let output = smidge_run::end_with_caller(&mut command).output();
+        let output = output.map_err(|source| {
             Error::io(format!("cannot run `{}`", self.program.display()), source)
         })?;
         if output.status.success() {

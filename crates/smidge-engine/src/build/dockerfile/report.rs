@@ -67,8 +67,11 @@ impl Text {
             .map(|diagnostic| {
                 let mut snippet = self.snippet(diagnostic.span);
                 snippet.label.clone_from(&diagnostic.label);
+                // By its name it can be looked up, and switched off: `# check=skip=NAME`.
+                let named = diagnostic.rule.map(|rule| format!(" ({})", rule.name()));
+                let message = &diagnostic.message;
                 Note {
-                    message: diagnostic.message.clone(),
+                    message: format!("{message}{}", named.unwrap_or_default()),
                     snippet: Some(snippet),
                 }
             })

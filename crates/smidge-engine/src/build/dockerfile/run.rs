@@ -168,7 +168,7 @@ impl Builder<'_> {
             key.add(&script.content);
         }
         let options = &self.request.dockerfile;
-        key.add(format!("{:?} {:?}", run.network, run.security));
+        key.add(format!("{:?} {:?}", self.network(run)?, run.security));
         key.add(format!("{:?} {:?}", options.shm_size, options.add_hosts));
         key.add(format!("{:?}", self.engine.host.source_date_epoch));
         self.add_mounts(&mut key, run)?;

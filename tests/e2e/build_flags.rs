@@ -1,0 +1,392 @@
+//! `smidge build`'s flags, each by what a program in the build sees, what the image keeps, and what is said.
+
+use std::io::Write as _;
+use std::process::{Child, Command};
+
+use serde_json::Value;
+
+use crate::context::{Context, have, smidge_binary};
+use crate::craft;
+use crate::fixture::{compiled, with_busybox};
+use crate::registry::Registry;
+
+fn write(context: &Context, text: &str) {
+    context.write("c/Dockerfile", format!("FROM busybox\n{text}"));
+}
+
+/// What an image's program prints.
+fn printed(context: &Context, image: &str, command: &str) -> String {
+    context.line(&format!("run --rm {image} {command}")).ok()
+}
+
+#[test]
+fn arguments_come_from_the_command_line_and_the_environment() {
+    with_busybox(|context| {
+        write(
+            context,
+            "ARG given=default\nARG taken=default\nARG unset=default\nARG NO_PROXY\n\
+             RUN echo $given $taken $unset $https_proxy > /args\n",
+        );
+        let mut build = context.line_command(
+            "build -q -t args --build-arg given=1=2 --build-arg taken --build-arg unset \
+             --build-arg https_proxy=http://user:hidden@proxy.test --label l=m --label n c",
+        );
+        build.env("taken", "outside").env("UNSET", "no");
+        context.finish(build).ok();
+        let args = printed(context, "args", "cat /args");
+        assert_eq!(args, "1=2 outside default http://user:hidden@proxy.test");
+        // A proxy is no part of the image, as in Docker.
+        let history = context.line("history --no-trunc args").ok();
+        let config = context.line("inspect args").ok();
+        assert!(!history.contains("hidden") && !config.contains("hidden"));
+        let labels = ["inspect", "-f", "{{json .Config.Labels}}", "args"];
+        assert_eq!(context.smidge(labels).ok(), r#"{"l":"m","n":""}"#);
+    });
+}
+
+#[test]
+fn programs_get_the_network_hosts_memory_and_limits_that_are_asked_for() {
+    with_busybox(|context| {
+        write(
+            context,
+            "RUN tail -n +3 /proc/net/dev | wc -l > /devices\n\
+             RUN grep -q '10.1.2.3.*db.test' /etc/hosts && grep -q '::2.*six.test' /etc/hosts\n\
+             RUN df -k /dev/shm | tail -n 1 | awk '{ print $2 }' > /shm\n\
+             RUN ulimit -n > /soft; ulimit -H -n > /hard\n",
+        );
+        let flags = "--add-host db.test:10.1.2.3 --add-host six.test=[::2] --shm-size 8m \
+                     --ulimit nofile=123:456";
+        let all = ["/devices", "/shm", "/soft", "/hard"].join(" ");
+        let devices = std::fs::read_to_string("/proc/net/dev")
+            .unwrap()
+            .lines()
+            .count()
+            - 2;
+        for (network, devices) in [("none", 1), ("host", devices), ("default", devices)] {
+            let line = format!("build -q -t flags --network {network} {flags} c");
+            context.line(&line).ok();
+            let said = printed(context, "flags", &format!("cat {all}"));
+            assert_eq!(said, format!("{devices}\n8192\n123\n456"), "{network}");
+        }
+        context.line("build --network moon c").says(1, &["moon"]);
+        context
+            .line("build --ulimit nofile=no c")
+            .says(1, &["nofile=no"]);
+        context.line("build --add-host db c").says(1, &["db"]);
+    });
+}
+
+#[test]
+fn secrets_are_seen_by_programs_and_by_nobody_else() {
+    with_busybox(|context| {
+        let (file, variable) = ("s3cret-of-a-file", "s3cret-of-a-variable");
+        context.write("c/key", file);
+        write(
+            context,
+            "RUN --mount=type=secret,id=file --mount=type=secret,id=var,env=VAR \
+             test $(cat /run/secrets/file) = s3cret-of-a-$(echo file) && \
+             test $VAR = s3cret-of-a-$(echo variable)\n\
+             RUN test ! -e /run/secrets/file && test -z \"$VAR\"\n",
+        );
+        context.write("c/.dockerignore", "key\n");
+        let mut build = context.line_command(
+            "build --progress plain -t secret --secret id=file,src=c/key --secret id=var,env=V \
+             --metadata-file meta --iidfile id c",
+        );
+        build.env("V", variable);
+        let ran = context.finish(build);
+        let said = format!("{}{}", ran.ok(), ran.stderr());
+        let history = context.line("history --no-trunc secret").ok();
+        let config = context.line("inspect secret").ok();
+        let meta = std::fs::read_to_string(context.path().join("meta")).unwrap();
+        for secret in [file, variable] {
+            for text in [&said, &history, &config, &meta] {
+                assert!(!text.contains(secret), "{text}");
+            }
+            let store = context.store().display().to_string();
+            let mut grep = Command::new("grep");
+            let found = grep.args(["-rlaF", secret, &store]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+        }
+    });
+}
+
+/// Asks an agent for its keys (draft-miller-ssh-agent, section 4.4), and prints how many there are.
+const KEYS: &str = r#"#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un address = { AF_UNIX };
+    unsigned char answer[9] = {0};
+    strncpy(address.sun_path, getenv("SSH_AUTH_SOCK"), sizeof address.sun_path - 1);
+    int agent = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(agent, (void *)&address, sizeof address)) { perror("agent"); return 1; }
+    if (write(agent, "\0\0\0\1\013", 5) != 5) return 2;
+    for (int got = 0, more; got < 9; got += more)
+        if ((more = read(agent, answer + got, 9 - got)) <= 0) return 3;
+    printf("%d keys\n", answer[8]);
+    return 0;
+}"#;
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn programs_talk_to_the_user_s_ssh_agent() {
+    if !["ssh-agent", "ssh-add", "ssh-keygen"].into_iter().all(have) {
+        return;
+    }
+    let keys = compiled("keys", KEYS, &["-static"]);
+    with_busybox(|context| {
+        let socket = context.path().join("agent");
+        let mut agent = context.program("ssh-agent");
+        agent.arg("-D").arg("-a").arg(&socket);
+        let _agent = Agent(context.spawn(agent));
+        crate::process::until("the agent listens", || socket.exists());
+        let mut make = context.program("ssh-keygen");
+        make.args(["-q", "-t", "ed25519", "-N", "", "-f", "key"]);
+        context.finish(make).ok();
+        let mut add = context.program("ssh-add");
+        add.arg("key").env("SSH_AUTH_SOCK", &socket);
+        context.finish(add).exits(0);
+
+        context.copy(&keys, "c/keys");
+        let text = "COPY keys /bin/keys\nRUN --mount=type=ssh keys > /keys\n\
+             RUN --mount=type=ssh,id=other keys >> /keys\nRUN test -z \"$SSH_AUTH_SOCK\"\n";
+        write(context, text);
+        let socket = socket.display();
+        let mut build = context.line_command(&format!(
+            "build -q -t agent --ssh default --ssh other={socket} c"
+        ));
+        build.env("SSH_AUTH_SOCK", socket.to_string());
+        context.finish(build).ok();
+        assert_eq!(printed(context, "agent", "cat /keys"), "1 keys\n1 keys");
+    });
+}
+
+#[test]
+fn results_are_written_where_scripts_look_for_them() {
+    with_busybox(|context| {
+        write(context, "LABEL a=b\n");
+        let ran = context.line("build -q -t one:1 -t two --iidfile id --metadata-file meta c");
+        let id = ran.ok();
+        assert_eq!(ran.stderr(), "");
+        assert_eq!(
+            std::fs::read_to_string(context.path().join("id")).unwrap(),
+            id
+        );
+        let meta = std::fs::read(context.path().join("meta")).unwrap();
+        let meta: Value = serde_json::from_slice(&meta).unwrap();
+        assert_eq!(meta["containerimage.config.digest"], id);
+        assert!(
+            meta["containerimage.digest"]
+                .as_str()
+                .unwrap()
+                .starts_with("sha256:")
+        );
+        assert_eq!(
+            meta["image.name"],
+            "docker.io/library/one:1,docker.io/library/two:latest"
+        );
+        // A build that fails writes none, and takes none away that says something else.
+        write(context, "RUN false\n");
+        context
+            .line("build -q --iidfile none --metadata-file nor c")
+            .exits(1);
+        assert!(!context.path().join("none").exists() && !context.path().join("nor").exists());
+    });
+}
+
+#[test]
+fn progress_is_shown_as_it_is_asked_for() {
+    with_busybox(|context| {
+        write(context, "RUN echo said by the program\n");
+        let plain = context.line("build --no-cache --progress plain c");
+        plain.says(
+            0,
+            &[
+                "#2 [2/2] RUN echo said by the program",
+                "said by the program\n",
+                "#2 DONE",
+            ],
+        );
+        let again = context.line("build --progress plain c");
+        again.says(0, &["#2 CACHED"]);
+        let json = context.line("build --no-cache --progress rawjson c");
+        json.ok();
+        let events: Vec<Value> = json
+            .stderr()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        assert!(events.len() > 2, "{}", json.stderr());
+        assert!(json.stderr().contains("said by the program"));
+        let quiet = context.line("build --no-cache --quiet c");
+        quiet.ok();
+        assert_eq!(quiet.stderr(), "");
+    });
+}
+
+#[test]
+fn what_is_known_is_used_unless_it_is_not_to_be() {
+    with_busybox(|context| {
+        let text = "FROM busybox AS one\nRUN cat /proc/sys/kernel/random/uuid > /one\n\
+             FROM busybox AS two\nRUN cat /proc/sys/kernel/random/uuid > /two\n\
+             FROM busybox\nCOPY --from=one /one /one\nCOPY --from=two /two /two\n";
+        context.write("c/Dockerfile", text);
+        let build = |options: &str| {
+            context.line(&format!("build -q -t known {options} c")).ok();
+            let said = printed(context, "known", "cat /one /two");
+            let (one, two) = said.split_once('\n').unwrap();
+            (one.to_owned(), two.to_owned())
+        };
+        let first = build("");
+        assert_eq!(build(""), first);
+        assert_eq!(build("--label a=b"), first);
+        let filtered = build("--no-cache-filter two");
+        assert_eq!(filtered.0, first.0);
+        assert_ne!(filtered.1, first.1);
+        let fresh = build("--no-cache");
+        assert!(fresh.0 != first.0 && fresh.1 != filtered.1);
+        assert_eq!(build(""), fresh);
+    });
+}
+
+#[test]
+fn newer_bases_are_looked_for_when_that_is_asked_for() {
+    let Some(registry) = Registry::plain() else {
+        return;
+    };
+    let base = |text: &str| {
+        let archive = craft::archive(&[("file", 0o644, text.as_bytes())]);
+        craft::image_of(&craft::OCI, &[archive], &["/file"])
+    };
+    registry.put("base", "latest", &base("old"));
+    let context = Context::new();
+    let dockerfile = format!("FROM {}/base\nLABEL a=b\n", registry.host());
+    context.write("c/Dockerfile", dockerfile);
+    let build = |options: &str| {
+        context
+            .line(&format!("build -q --no-prove {options} c"))
+            .ok()
+    };
+    let old = build("");
+    registry.put("base", "latest", &base("new"));
+    assert_eq!(build(""), old);
+    let new = build("--pull");
+    assert_ne!(new, old);
+    assert_eq!(build(""), new);
+}
+
+#[test]
+fn a_shell_shows_what_a_program_left_that_failed() {
+    if !have("script") {
+        return;
+    }
+    with_busybox(|context| {
+        write(
+            context,
+            "ENV WHERE=inside\nRUN echo evidence > /left; exit 9\n",
+        );
+        let mut script = context.program("script");
+        let command = format!(
+            "{} build --debug-shell -t failed c",
+            smidge_binary().display()
+        );
+        script.args(["-q", "-e", "-c", &command, "/dev/null"]);
+        script.env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
+        let mut terminal = context.spawn(script);
+        let input = terminal.stdin.as_mut().unwrap();
+        input
+            .write_all(b"echo found $(cat /left) $WHERE\nexit\n")
+            .unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{shown}");
+        assert!(shown.contains("found evidence inside"), "{shown}");
+        assert!(shown.contains("exit status 9"), "{shown}");
+        assert_eq!(context.line("images -q failed").ok(), "");
+    });
+}
+
+#[test]
+fn a_check_says_what_could_be_better_and_builds_nothing() {
+    with_busybox(|context| {
+        write(context, "RUN exit 1\nMAINTAINER me\n");
+        for flag in ["--check", "--call check", "--call=check"] {
+            let ran = context.line(&format!("build {flag} -t checked c"));
+            ran.says(
+                1,
+                &[
+                    "MaintainerDeprecated",
+                    "c/Dockerfile:3",
+                    "Check complete, 1 warning",
+                ],
+            );
+        }
+        write(context, "RUN exit 1\n");
+        context
+            .line("build --check c")
+            .says(0, &["no warnings found"]);
+        assert_eq!(context.line("images -q").ok().lines().count(), 1);
+    });
+}
+
+#[test]
+fn dockerfiles_and_contexts_come_from_standard_input() {
+    with_busybox(|context| {
+        let piped = |line: &str, input: &[u8]| {
+            let mut child = context.spawn(context.line_command(line));
+            // It may not read all of what is wrong.
+            let _ = child.stdin.take().unwrap().write_all(input);
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (output.status.code(), said)
+        };
+        context.write("c/file", "of the context");
+        let copies = b"FROM busybox\nCOPY file /file\n";
+        let (code, said) = piped("build -t piped -f - c", copies);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(printed(context, "piped", "cat /file"), "of the context");
+
+        // Alone, it has no files.
+        let (code, said) = piped("build -t piped -", copies);
+        assert!(code == Some(1) && said.contains("`file`"), "{said}");
+        let (code, said) = piped(
+            "build -t alone -",
+            b"FROM busybox\nRUN echo alone > /file\n",
+        );
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(printed(context, "alone", "cat /file"), "alone");
+
+        let files: [(&str, u32, &[u8]); 3] = [
+            ("Dockerfile", 0o644, copies),
+            ("sub/Other", 0o644, b"FROM busybox\nCOPY sub/file /file\n"),
+            ("file", 0o644, b"of the archive"),
+        ];
+        let mut files = files.to_vec();
+        files.push(("sub/file", 0o644, b"from below"));
+        let archive = craft::archive(&files);
+        for archive in [archive.clone(), craft::gzip(&archive)] {
+            let (code, said) = piped("build -t packed -", &archive);
+            assert_eq!(code, Some(0), "{said}");
+            assert_eq!(printed(context, "packed", "cat /file"), "of the archive");
+            let (code, said) = piped("build -t packed -f sub/Other -", &archive);
+            assert_eq!(code, Some(0), "{said}");
+            assert_eq!(printed(context, "packed", "cat /file"), "from below");
+        }
+        let (code, said) = piped("build -", &archive[..700]);
+        assert!(code == Some(1) && said.contains("archive"), "{said}");
+        let (code, said) = piped("build -f - -", copies);
+        assert!(code == Some(1), "{said}");
+    });
+}
