@@ -258,7 +258,7 @@ fn contexts_hold_names_and_files_of_every_kind() {
         assert_eq!(context.line("run --rm odd").ok(), "not UTF-8");
 
         let secret = context.write("c/odd/secret", "x");
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o0)).unwrap();
         let ran = build(context, "COPY odd /odd\n", "-t odd");
         match rustix::process::geteuid().is_root() && context.identity().ids.is_none() {
             true => drop(ran.exits(0)),
