@@ -550,3 +550,19 @@ fn a_layout_of_several_platforms_gives_each_its_own() {
         skip("no layout of another tool");
     }
 }
+
+#[test]
+fn hard_links_stay_from_stage_to_stage() {
+    with_busybox(|context| {
+        context.write("d/one", "text\n");
+        let mut link = context.program("ln");
+        link.args(["d/one", "d/two"]);
+        context.finish(link).ok();
+        context.write(
+            "Dockerfile",
+            "FROM scratch AS copied\nCOPY d /d/\nFROM busybox\nCOPY --from=copied /d /e/\n",
+        );
+        let names = files(context, ".");
+        assert!(names["e/two"].ends_with("link to e/one"), "{names:?}");
+    });
+}

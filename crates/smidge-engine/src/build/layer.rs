@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smidge_image::{
     DiffId, Entry, EntryKind, LayerPath, LayerWriter, Node, NodeKind, ReadAt, Tree,
@@ -190,7 +191,15 @@ pub(super) struct RootFs {
     members: Members,
     /// Directories that took the place of something else: nothing of `lower` shows through.
     opaque: BTreeSet<LayerPath>,
+    /// Names that a file shares with others, and which file that is.
+    linked: BTreeMap<LayerPath, (u64, u64)>,
 }
+
+/// Stands for a device in the identities of files that are on none.
+const NOWHERE: u64 = u64::MAX;
+
+/// Numbers files that have several names.
+static FILES: AtomicU64 = AtomicU64::new(0);
 
 impl RootFs {
     /// Starts from unpacked layers.
@@ -203,8 +212,10 @@ impl RootFs {
 
     /// Lays a layer over what is there.
     pub(super) fn apply(&mut self, layer: &Layer) {
+        let mut links = Vec::new();
         for member in layer.members.values() {
             let mut member = Arc::clone(member);
+            let mut first = None;
             if let EntryKind::Hardlink { target } = &member.entry.kind {
                 // In the layer or, as far as it was there before, below it.
                 let file = match layer.members.get(target) {
@@ -212,18 +223,36 @@ impl RootFs {
                     None => self.member(target).ok().flatten(),
                 };
                 let Some(file) = file else { continue };
+                first = Some(target.clone());
                 let member = Arc::make_mut(&mut member);
                 member.entry.kind = file.entry.kind;
                 member.content = file.content;
             }
+            let path = member.entry.path.clone();
             self.insert(member);
+            if let Some(first) = first {
+                links.push((path, first));
+            }
         }
+        // Last, since a layer's files come by their names: a link may come before what it leads to.
+        links
+            .iter()
+            .for_each(|(path, first)| self.link(path, first));
+    }
+
+    /// Takes note that a name is another one of a file.
+    pub(super) fn link(&mut self, name: &LayerPath, first: &LayerPath) {
+        let known = self.links(first).ok().flatten();
+        let file = known.unwrap_or_else(|| (NOWHERE, FILES.fetch_add(1, Ordering::Relaxed)));
+        self.linked.insert(first.clone(), file);
+        self.linked.insert(name.clone(), file);
     }
 
     /// Puts one file in, in place of what was at its path. It must not be a hard link.
     pub(super) fn insert(&mut self, member: impl Into<Arc<Member>>) {
         let member = member.into();
         let path = member.entry.path.clone();
+        self.linked.remove(&path);
         if member.entry.kind == EntryKind::Directory {
             let replaced =
                 matches!(self.node(&path), Ok(Some(node)) if node.kind != NodeKind::Directory);
@@ -234,7 +263,7 @@ impl RootFs {
             let below: Vec<_> = below(&self.members, &path).cloned().collect();
             below
                 .iter()
-                .for_each(|path| drop(self.members.remove(path)));
+                .for_each(|path| drop((self.members.remove(path), self.linked.remove(path))));
             self.opaque
                 .retain(|path_below| !path_below.starts_with(&path));
         }
@@ -384,6 +413,9 @@ impl Tree for RootFs {
     }
 
     fn links(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        if let Some(file) = self.linked.get(path) {
+            return Ok(Some(*file));
+        }
         match (self.members.get(path), self.shown(path)) {
             (None, Some(lower)) => lower.links(path),
             _ => Ok(None),
@@ -481,6 +513,22 @@ mod tests {
         rootfs.apply(&layer);
         assert_eq!(text(&rootfs, "/a").as_deref(), Some("old"));
         assert_eq!(text(&rootfs, "/z").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn names_of_one_file_are_known_as_such() {
+        let mut layer = Layer::default();
+        layer.insert(file("z", "text"));
+        layer.insert(link("a", EntryKind::Hardlink { target: path("z") }));
+        layer.insert(file("other", "text"));
+        let mut rootfs = RootFs::default();
+        rootfs.apply(&layer);
+        let links = |rootfs: &RootFs, at: &str| rootfs.links(&path(at)).unwrap();
+        assert!(links(&rootfs, "a").is_some());
+        assert_eq!(links(&rootfs, "a"), links(&rootfs, "z"));
+        assert_eq!(links(&rootfs, "other"), None);
+        rootfs.insert(file("z", "new"));
+        assert_eq!(links(&rootfs, "z"), None);
     }
 
     #[test]

@@ -530,6 +530,9 @@ impl<'c> Copying<'c> {
             seen.content.clone_from(&file.content);
         }
         self.view.insert(seen);
+        if let EntryKind::Hardlink { target } = &member.entry.kind {
+            self.view.link(&member.entry.path, target);
+        }
         self.layer.insert(member);
         Ok(())
     }
