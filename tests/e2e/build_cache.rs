@@ -8,10 +8,12 @@ use serde_json::Value;
 
 use crate::context::{Context, Identity, SELF, have, identities};
 use crate::fixture::load_busybox;
-use crate::proxy::Proxy;
+use crate::login::login;
+use crate::proxy::{Fault, Proxy};
 use crate::registry::Registry;
 use crate::registry_server::Server;
 use crate::tool::skopeo;
+use crate::wire::Message;
 
 /// Writes what nobody can foresee.
 const UUID: &str = "cat /proc/sys/kernel/random/uuid";
@@ -499,4 +501,132 @@ fn options_that_make_no_sense_are_told() {
     context.copy(crate::fixture::hello(), "hello");
     let line = "build --cache-to type=local,dest=a hello";
     context.line(line).says(1, &["are for Dockerfiles"]);
+}
+
+#[test]
+fn a_step_is_known_by_what_it_sees_and_not_by_where_that_lies() {
+    let file = "FROM busybox AS one\nRUN mkdir /d && echo 1 > /d/one\n\
+        FROM busybox\nCOPY <<EOF /inline\ntext\nEOF\nADD more.tar /more/\nWORKDIR /w\nENV A=b\n\
+        RUN --mount=type=bind,target=/src --mount=type=bind,from=one,source=/d,target=/one \\\n\
+        --mount=type=secret,id=s --mount=type=tmpfs,target=/t \\\n\
+        cat /src/source /one/one /proc/sys/kernel/random/uuid > /seen\n\
+        RUN <<EOF\ncat /proc/sys/kernel/random/uuid > /script\nEOF\n";
+    let Some((ours, theirs)) = two(SELF, file) else {
+        return;
+    };
+    ours.write("secret", "one");
+    theirs.write("secret", "another");
+    for context in [&ours, &theirs] {
+        // Made in another order, at another time, with other modes above it.
+        context.write("d/more/a", "a");
+        let archive = context.path().join("d/more.tar");
+        let mut tar = context.program("tar");
+        tar.args([
+            "--mtime=@9",
+            "--owner=0",
+            "--group=0",
+            "-C",
+            "d/more",
+            "-cf",
+        ]);
+        tar.arg(archive).arg("a");
+        context.finish(tar).ok();
+        fs::remove_dir_all(context.path().join("d/more")).unwrap();
+    }
+    let source = theirs.path().join("d/source");
+    fs::remove_file(&source).unwrap();
+    theirs.write("d/source", "the same everywhere");
+    let name = ours.path().join("cache");
+    let to = format!(
+        "--secret id=s,src=secret --cache-to type=local,dest={},mode=max",
+        name.display()
+    );
+    let id = build(&ours, &to);
+    let from = format!(
+        "--secret id=s,src=secret --cache-from type=local,src={}",
+        name.display()
+    );
+    let output = said(&theirs, &from);
+    assert_eq!(times(&output, "CACHED"), 3, "{output}");
+    assert_eq!(build(&theirs, "--secret id=s,src=secret"), id);
+    // Another file is another step.
+    theirs.write("d/source", "another one");
+    let output = said(&theirs, &from);
+    assert_eq!(times(&output, "CACHED"), 1, "{output}");
+}
+
+#[test]
+fn platforms_share_a_cache() {
+    let file = format!(
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\n\
+         RUN {UUID} > /$TARGETARCH\nFROM scratch\nARG TARGETARCH\nCOPY --from=build /$TARGETARCH /made\n"
+    );
+    let Some((ours, theirs)) = two(SELF, &file) else {
+        return;
+    };
+    let layout = ours.path().join("cache");
+    let platforms = "--no-prove --platform linux/amd64,linux/arm64";
+    let to = format!(
+        "{platforms} --cache-to type=local,dest={},mode=max",
+        layout.display()
+    );
+    let id = build(&ours, &to);
+    assert_eq!(records(&documents(&layout, "latest").2), 2);
+    let from = format!(
+        "{platforms} --cache-from type=local,src={}",
+        layout.display()
+    );
+    assert_eq!(build(&theirs, &from), id);
+}
+
+#[test]
+fn a_registry_that_fails_half_way_fails_no_build() {
+    let Some(registry) = Registry::plain() else {
+        return;
+    };
+    let proxy = Proxy::before(&registry);
+    let Some((ours, theirs)) = two(SELF, &dockerfile()) else {
+        return;
+    };
+    let id = build(
+        &ours,
+        &format!(
+            "--cache-to type=registry,ref={}/c,mode=max",
+            registry.host()
+        ),
+    );
+    let answer = Message::new("HTTP/1.1 403 Forbidden", "");
+    // The list comes, no layer does.
+    proxy.later(("GET", "/blobs/"), 1, usize::MAX, Fault::Answer(answer));
+    let from = format!("--cache-from {}/c", proxy.host());
+    let output = said(&theirs, &from);
+    assert!(output.contains("the step is carried out here"), "{output}");
+    assert_eq!(times(&output, "CACHED"), 0, "{output}");
+    assert_ne!(build(&theirs, ""), id);
+}
+
+#[test]
+fn a_registry_that_wants_a_login_gets_it() {
+    let Some(registry) = Registry::with_password() else {
+        return;
+    };
+    let Some((ours, theirs)) = two(SELF, &dockerfile()) else {
+        return;
+    };
+    let name = format!("{}/some/cache", registry.host());
+    let to = format!("build -t built --cache-to type=registry,ref={name},mode=max d");
+    ours.line(&to).says(1, &["access denied", "smidge login"]);
+    login(&ours, &registry.host()).ok();
+    let id = build(
+        &ours,
+        &format!("--cache-to type=registry,ref={name},mode=max"),
+    );
+    let output = said(&theirs, &format!("--cache-from {name}"));
+    assert!(
+        output.contains("access denied") && output.contains("goes on without it"),
+        "{output}"
+    );
+    theirs.line("builder prune -a -f").ok();
+    login(&theirs, &registry.host()).ok();
+    assert_eq!(build(&theirs, &format!("--cache-from {name}")), id);
 }

@@ -105,3 +105,88 @@ impl Store {
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use smidge_image::{Entry, EntryKind, media_type};
+
+    use super::*;
+
+    fn store(directory: &Path, name: &str) -> Store {
+        Store::open(&directory.join(name)).unwrap()
+    }
+
+    fn bare(layer: &Snapshot) -> Descriptor {
+        Descriptor::new(media_type::LAYER, layer.diff_id.0, layer.size)
+    }
+
+    #[test]
+    fn a_mount_is_packed_as_it_is_and_fills_one_that_holds_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, passing, to) = (
+            store(directory.path(), "from"),
+            store(directory.path(), "passing"),
+            store(directory.path(), "to"),
+        );
+        assert!(from.pack_mount("m", &passing).unwrap().is_none());
+        let path = from.cache_mount("m", Sharing::Shared).unwrap().path;
+        assert!(from.is_mount_empty("m"));
+        assert!(from.pack_mount("m", &passing).unwrap().is_none());
+        fs::create_dir(path.join("d")).unwrap();
+        fs::write(path.join("d/file"), "kept").unwrap();
+        symlink("file", path.join("d/link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
+        let before = fs::metadata(path.join("d/file"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        let packed = from.pack_mount("m", &passing).unwrap().unwrap();
+        assert_eq!(packed.entries, 4);
+        assert_eq!(from.pack_mount("m", &passing).unwrap(), Some(packed));
+        // Nothing of it has changed.
+        let after = fs::metadata(path.join("d/file"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        assert_eq!(after, before);
+        assert!(path.join("socket").exists());
+
+        let layer = bare(&packed);
+        let fill = || {
+            to.fill_mount("m", &passing, (&layer, &packed.diff_id))
+                .unwrap()
+        };
+        {
+            let _used = to.cache_mount("m", Sharing::Shared).unwrap();
+            assert!(!fill());
+        }
+        assert!(fill());
+        let mount = to.cache_mount("m", Sharing::Shared).unwrap();
+        assert!(!mount.is_new);
+        let read = fs::read_to_string(mount.path.join("d/link")).unwrap();
+        assert_eq!(read, "kept");
+        fs::write(mount.path.join("d/file"), "own").unwrap();
+        drop(mount);
+        assert!(!fill());
+    }
+
+    #[test]
+    fn a_layer_that_would_lead_elsewhere_fills_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), "store");
+        let mut layer = LayerWriter::new(store.blob_writer().unwrap());
+        let kind = EntryKind::Symlink {
+            target: b"/etc".to_vec(),
+        };
+        let entry = Entry::new(LayerPath::try_from(FIRST).unwrap(), kind);
+        layer.append(&entry, &mut io::empty()).unwrap();
+        let (digest, size) = layer.finish().unwrap().commit().unwrap();
+        let layer = Descriptor::new(media_type::LAYER, digest, size);
+        let filled = store.fill_mount("m", &store, (&layer, &DiffId(digest)));
+        assert!(matches!(filled, Err(Error::Entry { .. })));
+        assert!(store.is_mount_empty("m"));
+        assert!(store.cache_mount("m", Sharing::Shared).unwrap().is_new);
+    }
+}

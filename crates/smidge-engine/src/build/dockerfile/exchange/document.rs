@@ -105,3 +105,62 @@ pub(in crate::build) fn embed(config: &mut ImageConfig, records: Option<&[Record
         config.extra.insert(FIELD.to_owned(), list);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smidge_image::{Descriptor, Platform, media_type};
+
+    use super::*;
+
+    fn record(number: u8) -> Record {
+        Record {
+            key: Digest::of(&[number]),
+            layer: DiffId(Digest::of(&[number, number])),
+            size: 1,
+            description: "RUN true".to_owned(),
+        }
+    }
+
+    fn manifest(kind: &str, layers: usize) -> Manifest {
+        let layer = Descriptor::of(media_type::LAYER_GZIP, b"");
+        Manifest::new(Descriptor::of(kind, b""), vec![layer; layers])
+    }
+
+    #[test]
+    fn images_and_caches_are_read_alike() {
+        let records = [record(2), record(1), record(3)];
+        let mut image = ImageConfig::new(&Platform::linux("amd64"));
+        image.rootfs.diff_ids = vec![record(1).layer, record(2).layer];
+        embed(&mut image, Some(&records));
+        let read = Document::read(&manifest(media_type::CONFIG, 2), &image.to_bytes()).unwrap();
+        // What is not in the image is not told.
+        let mut expected = [record(1), record(2)];
+        expected.sort_by_key(|record| record.key);
+        assert_eq!(read.list.records, expected);
+        let list = List {
+            records: expected.to_vec(),
+            mounts: Vec::new(),
+        };
+        let cache = Document::new(image.rootfs.diff_ids.clone(), list);
+        assert_eq!(cache, read);
+        // Whoever starts from the image has not got them.
+        embed(&mut image, None);
+        assert!(image.extra.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_cache_is_told() {
+        let check = |kind: &str, layers: usize, config: &str, expected: &str| {
+            let why = Document::read(&manifest(kind, layers), config.as_bytes()).unwrap_err();
+            assert!(why.contains(expected), "{why}");
+        };
+        let buildkit = "application/vnd.buildkit.cacheconfig.v0";
+        check(buildkit, 1, "{}", "a cache of BuildKit's");
+        check(media_type::CONFIG, 1, "{}", "the image has no build cache");
+        check("application/vnd.cncf.helm.config.v1+json", 1, "{}", "helm");
+        check(CONFIG, 1, "[", "damaged");
+        let list = |field: &str| format!(r#"{{"rootfs":{{"type":"layers"}},"{FIELD}":{field}}}"#);
+        check(CONFIG, 0, &list("1"), "cannot be understood");
+        check(CONFIG, 1, &list("{}"), "not the layers");
+    }
+}

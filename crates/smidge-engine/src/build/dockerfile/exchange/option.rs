@@ -341,3 +341,94 @@ impl Entry<'_> {
             .with_hint(format!("there are {}", known.join(", "))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::test_host;
+
+    fn target(text: &str) -> Target {
+        let host = test_host(Path::new("/here"));
+        let mut targets = targets(&[text.to_owned()], &host).unwrap();
+        assert_eq!(targets.len(), 1, "{text}");
+        targets.remove(0)
+    }
+
+    fn named(name: &str) -> Place {
+        let name = name.parse().unwrap();
+        let insecure = false;
+        Place::Registry { name, insecure }
+    }
+
+    #[test]
+    fn targets_are_read_as_buildx_reads_them() {
+        let plain = Target {
+            place: named("user/app:cache"),
+            all: false,
+            compression: Compression::Gzip,
+            ignore_error: false,
+            mounts: Mounts::None,
+        };
+        assert_eq!(target("user/app:cache"), plain);
+        assert_eq!(target("type=registry,ref=user/app:cache"), plain);
+        let long = "\"type=registry\",Mode=max,oci-mediatypes=true,image-manifest=true,ref=user/app:cache,\
+                    compression=zstd,force-compression=1,ignore-error=true,mounts=/a;b";
+        let expected = Target {
+            all: true,
+            compression: Compression::Zstd,
+            ignore_error: true,
+            mounts: Mounts::Some(vec!["/a".to_owned(), "b".to_owned()]),
+            ..plain.clone()
+        };
+        assert_eq!(target(long), expected);
+        let directory = Target {
+            place: Place::Layout {
+                directory: "/here/x,y".into(),
+                name: LayoutName::Tag("latest".to_owned()),
+            },
+            compression: Compression::None,
+            mounts: Mounts::All,
+            ..plain.clone()
+        };
+        let text = "type=local,\"dest=x,y\",compression=uncompressed,mounts=true";
+        assert_eq!(target(text), directory);
+        let inline = Target {
+            place: Place::Inline,
+            ..plain
+        };
+        assert_eq!(target("type=inline"), inline);
+        assert!(target("type=inline,mode=max").asks_too_much());
+    }
+
+    #[test]
+    fn sources_are_read_as_buildx_reads_them() {
+        let host = test_host(Path::new("/here"));
+        let read = |text: &str| sources(&[text.to_owned()], &host);
+        let places = |text: &str| -> Vec<Place> {
+            read(text)
+                .unwrap()
+                .into_iter()
+                .map(|source| source.place)
+                .collect()
+        };
+        assert_eq!(places("a,b:1"), [named("a"), named("b:1")]);
+        let digest = Digest::of(b"");
+        let name = LayoutName::Digest(digest);
+        let directory = "/abs".into();
+        assert_eq!(
+            places(&format!("type=local,src=/abs,digest={digest}")),
+            [Place::Layout { directory, name }]
+        );
+        let Place::Registry { insecure, .. } =
+            &places("type=registry,ref=a,registry.insecure=true")[0]
+        else {
+            panic!("it is in a registry");
+        };
+        assert!(insecure);
+        // A digest can be read, and not written.
+        assert!(read(&format!("a@{digest}")).is_ok());
+        assert!(targets(&[format!("a@{digest}")], &host).is_err());
+        assert!(read("UPPER").is_err());
+        assert!(read("type=registry,ref=a,mode=max").is_err());
+    }
+}

@@ -24,6 +24,8 @@ pub(super) struct Steps {
     over: usize,
     /// How many steps each stage has that was heard of, by its platform and name.
     totals: BTreeMap<(Option<String>, Option<String>), usize>,
+    /// How many there were that belong to no stage.
+    alone: usize,
     /// The last words of what failed.
     failures: String,
 }
@@ -65,8 +67,13 @@ impl Steps {
     /// Starts one; gives its key.
     pub(super) fn start(&mut self, name: &StepName, now: Duration) -> u64 {
         self.start.get_or_insert(now);
-        let stage = (name.platform.clone(), name.stage.clone());
-        self.totals.insert(stage, name.total.max(name.number));
+        match name.total {
+            0 => self.alone += 1,
+            total => {
+                let stage = (name.platform.clone(), name.stage.clone());
+                self.totals.insert(stage, total.max(name.number));
+            }
+        }
         self.next += 1;
         self.running.push(Running {
             key: self.next,
@@ -116,7 +123,7 @@ impl Steps {
         };
         // The cursor needs a row of its own.
         let room = rows.saturating_sub(1);
-        let total: usize = self.totals.values().sum();
+        let total = self.alone + self.totals.values().sum::<usize>();
         let time = seconds(now.saturating_sub(start));
         let count = total.max(self.over + self.running.len());
         let heading = format!("[+] Building {time} ({}/{count})", self.over);

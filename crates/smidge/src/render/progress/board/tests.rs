@@ -290,6 +290,33 @@ fn steps_stay_when_they_are_over_and_show_their_output_before() {
 }
 
 #[test]
+fn steps_beside_those_of_the_dockerfile_count_too() {
+    let board = board(12, 50);
+    let beside = |text: &str| {
+        board.step(&StepName {
+            text: text.to_owned(),
+            ..StepName::default()
+        })
+    };
+    beside("importing cache manifest from a").finish();
+    let one = |number: usize| {
+        board.step(&StepName {
+            number,
+            total: 2,
+            text: "RUN make".to_owned(),
+            ..StepName::default()
+        })
+    };
+    one(1).finish();
+    one(2).finish();
+    let task = beside("exporting cache to a");
+    pass(&board, 200);
+    task.output(b"writing\n");
+    let shown = board.screen.shown().0;
+    assert!(shown.contains("[+] Building 0.2s (3/4)"), "{shown}");
+}
+
+#[test]
 fn the_last_words_of_a_step_come_when_all_is_over() {
     let board = board(12, 50);
     let (one, two) = (step(&board, 1, "RUN make"), step(&board, 2, "RUN sleep"));
