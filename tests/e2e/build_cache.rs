@@ -556,6 +556,44 @@ fn a_step_is_known_by_what_it_sees_and_not_by_where_that_lies() {
 }
 
 #[test]
+fn what_comes_compressed_goes_on_as_it_came() {
+    let Some((ours, theirs)) = two(SELF, &dockerfile()) else {
+        return;
+    };
+    let (first, second) = (ours.path().join("cache"), theirs.path().join("cache"));
+    let more = "mode=max,compression=zstd";
+    build(
+        &ours,
+        &format!("--cache-to type=local,dest={},{more}", first.display()),
+    );
+    let from = format!("--cache-from type=local,src={}", first.display());
+    build(
+        &theirs,
+        &format!(
+            "{from} --cache-to type=local,dest={},{more}",
+            second.display()
+        ),
+    );
+    assert_eq!(
+        documents(&second, "latest").0,
+        documents(&first, "latest").0
+    );
+    // Nothing was compressed for it.
+    assert!(!theirs.store().join("cache/transfer").exists());
+    // In another form, it is.
+    build(
+        &theirs,
+        &format!(
+            "{from} --cache-to type=local,dest={},mode=max",
+            second.display()
+        ),
+    );
+    let (_, manifest, _) = documents(&second, "latest");
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    assert_eq!(manifest["layers"][0]["mediaType"], kind);
+}
+
+#[test]
 fn platforms_share_a_cache() {
     let file = format!(
         "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\n\

@@ -51,6 +51,11 @@ struct Encoder {
 }
 
 impl Compression {
+    /// What a manifest says of layers that are compressed so: the name of the encoder.
+    pub fn encoder_name(self) -> Option<String> {
+        self.encoder().map(Encoder::name)
+    }
+
     fn encoder(self) -> Option<Encoder> {
         let (kind, effort) = match self {
             Self::Gzip => (LayerKind::Gzip, Effort::Canonical),

@@ -78,12 +78,7 @@ impl Exchange<'_> {
         };
         let sizes = records.values().map(|record| (record.layer, record.size));
         let sizes: BTreeMap<DiffId, u64> = sizes.collect();
-        let bare: Vec<Descriptor> = sizes
-            .iter()
-            .map(|(diff_id, size)| Descriptor::new(media_type::LAYER, diff_id.0, *size))
-            .collect();
-        let store = &self.engine.store;
-        let mut layers = store.transfer_layers(&bare, target.compression)?;
+        let mut layers = self.layers(&sizes, target)?;
         let mut diff_ids: Vec<DiffId> = sizes.into_keys().collect();
         let mut mounts = Vec::new();
         for id in self.wanted_mounts(&target.mounts) {
@@ -99,6 +94,29 @@ impl Exchange<'_> {
         let records = records.into_values().collect();
         let document = Document::new(diff_ids, List { records, mounts });
         self.assembled(&document, layers)
+    }
+
+    /// What steps have made, compressed: anew where it did not come so.
+    fn layers(&self, sizes: &BTreeMap<DiffId, u64>, target: &Target) -> Result<Vec<TransferLayer>> {
+        let encoder = target.compression.encoder_name();
+        let came = |diff_id: &DiffId| self.as_it_came(diff_id, encoder.as_deref()?);
+        let mut layers: BTreeMap<DiffId, TransferLayer> = sizes
+            .keys()
+            .filter_map(|diff_id| Some((*diff_id, came(diff_id)?)))
+            .collect();
+        let others: Vec<DiffId> = sizes
+            .keys()
+            .filter(|diff_id| !layers.contains_key(diff_id))
+            .copied()
+            .collect();
+        let bare: Vec<Descriptor> = others
+            .iter()
+            .map(|diff_id| Descriptor::new(media_type::LAYER, diff_id.0, sizes[diff_id]))
+            .collect();
+        let store = &self.engine.store;
+        let packed = store.transfer_layers(&bare, target.compression)?;
+        layers.extend(others.into_iter().zip(packed));
+        Ok(layers.into_values().collect())
     }
 
     fn assembled(&self, document: &Document, mut layers: Vec<TransferLayer>) -> Result<Transfer> {

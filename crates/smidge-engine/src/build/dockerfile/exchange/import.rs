@@ -1,14 +1,15 @@
 //! `--cache-from`: what others have made is found by its key, and fetched when it is wanted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smidge_image::{
-    Descriptor, DiffId, Digest, HashingReader, LayerKind, Platform, decompress, media_type,
+    Descriptor, DiffId, Digest, HashingReader, LayerKind, Platform, annotation, decompress,
+    media_type,
 };
-use smidge_store::{CachedStep, Error as StoreError};
+use smidge_store::{BlobWriter, CachedStep, Error as StoreError, TransferLayer};
 
 use super::Exchange;
 use super::document::{Document, Record};
@@ -44,7 +45,12 @@ impl<'e> Import<'e> {
             mounts: BTreeMap::new(),
             is_gone: AtomicBool::new(false),
         };
-        for (manifest, config) in import.origin.documents(platforms)? {
+        let documents = import.origin.documents(platforms)?;
+        if documents.is_empty() {
+            let why = import.message("it holds nothing for this platform");
+            return Err(Error::new(Kind::NotFound, why));
+        }
+        for (manifest, config) in documents {
             let document = Document::read(&manifest, &config)
                 .map_err(|why| Error::new(Kind::Input, import.message(&why)))?;
             let layers = manifest.layers.into_iter();
@@ -145,18 +151,30 @@ impl Exchange<'_> {
             let task = self
                 .progress
                 .blob(&layer.digest, Action::Pull, Some(layer.size));
+            // As it came, it may go on.
+            let mut spare = match self.targets.is_empty() {
+                true => None,
+                false => Some(self.passing()?.blob_writer()?),
+            };
             import.fetch(layer, |bytes| {
                 let mut writer = store.blob_writer().map_err(io::Error::other)?;
-                let told = Told {
+                let mut told = Told {
                     bytes,
                     task: &*task,
+                    copy: spare.as_mut(),
                 };
                 // No more than there should be: it may be made to fill the disk.
-                let mut bare_bytes = decompress(kind, told)?.take(record.size.saturating_add(1));
-                io::copy(&mut bare_bytes, &mut writer)?;
-                drop(bare_bytes);
+                let bare_bytes = decompress(kind, &mut told)?;
+                io::copy(
+                    &mut bare_bytes.take(record.size.saturating_add(1)),
+                    &mut writer,
+                )?;
+                io::copy(&mut told, &mut io::sink())?;
                 writer.commit_as(&bare).map_err(io::Error::other)
             })?;
+            if let Some(spare) = spare {
+                spare.commit_as(layer)?;
+            }
             task.finish();
         }
         let step = CachedStep {
@@ -190,6 +208,24 @@ impl Exchange<'_> {
         }
     }
 
+    /// A layer that was fetched by this build, as it came, if an encoder would make it so.
+    pub(super) fn as_it_came(&self, diff_id: &DiffId, encoder: &str) -> Option<TransferLayer> {
+        let passing = self.passing.get()?;
+        let mut layers = self
+            .imports
+            .iter()
+            .filter_map(|import| import.layers.get(diff_id));
+        layers.find_map(|descriptor| {
+            let made_by = descriptor.annotations.get(annotation::ENCODER);
+            let made_so = made_by.is_some_and(|name| name == encoder);
+            let mut layer = passing
+                .transfer_blob(&descriptor.digest)
+                .filter(|_| made_so)?;
+            layer.descriptor = descriptor.clone();
+            Some(layer)
+        })
+    }
+
     /// A cache mount that came along: the layer, which the passing store has then as it came.
     pub(super) fn imported_mount(&self, id: &str) -> Result<Option<(Descriptor, DiffId)>> {
         for import in &self.imports {
@@ -206,13 +242,9 @@ impl Exchange<'_> {
                     .blob(&layer.digest, Action::Pull, Some(layer.size));
                 import.fetch(layer, |bytes| {
                     let mut writer = passing.blob_writer().map_err(io::Error::other)?;
-                    io::copy(
-                        &mut Told {
-                            bytes,
-                            task: &*task,
-                        },
-                        &mut writer,
-                    )?;
+                    let task = &*task;
+                    let copy = None;
+                    io::copy(&mut Told { bytes, task, copy }, &mut writer)?;
                     writer.commit_as(layer).map_err(io::Error::other)
                 })?;
                 task.finish();
@@ -249,14 +281,19 @@ impl Drop for Claim<'_> {
 }
 
 /// Tells what is read.
-struct Told<'t> {
+struct Told<'t, 's> {
     bytes: &'t mut dyn Read,
     task: &'t dyn Task,
+    /// What gets it all, too.
+    copy: Option<&'t mut BlobWriter<'s>>,
 }
 
-impl Read for Told<'_> {
+impl Read for Told<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.bytes.read(buffer)?;
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&buffer[..count])?;
+        }
         self.task.advance(count as u64);
         Ok(count)
     }
