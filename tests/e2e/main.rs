@@ -32,6 +32,7 @@ mod fixture;
 mod hostile;
 mod http;
 mod isolation;
+mod limits;
 mod login;
 mod mounts;
 mod nested;

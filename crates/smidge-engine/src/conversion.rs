@@ -1,7 +1,7 @@
 //! How the errors of the crates below become the engine's: every variant gets its kind here.
 
 use smidge_registry::Error as RegistryError;
-use smidge_run::RunError;
+use smidge_run::{Lack, RunError};
 use smidge_store::Error as StoreError;
 
 use crate::registry::credentials;
@@ -110,6 +110,33 @@ impl From<RegistryError> for Error {
     }
 }
 
+/// What to do about a part of the kernel that cannot be had.
+fn out_of_control(error: &RunError) -> Option<&'static str> {
+    let RunError::NoController { why, .. } = error else {
+        return None;
+    };
+    match why {
+        Lack::NotDelegated { .. } => Some(
+            "as root it can be had; or where systemd delegates it: `systemd-run --user --scope -p \
+             Delegate=yes smidge …`",
+        ),
+        Lack::NotGiven { .. } => Some(
+            "let systemd hand it on: `systemctl edit user@.service`, and there `[Service]` with \
+             `Delegate=cpu cpuset io memory pids`",
+        ),
+        Lack::Occupied { .. } => Some(
+            "start smidge in a group below that one: `systemd-run --user --scope -p Delegate=yes \
+             smidge …`",
+        ),
+        Lack::ReadOnly { .. } => Some(
+            "inside a container, its engine has to allow it: `docker run --privileged --cgroupns \
+             host …`",
+        ),
+        Lack::Missing => Some("see what there is: `grep cgroup /proc/mounts; cat /proc/cgroups`"),
+        Lack::Unknown | Lack::NoFile { .. } | Lack::Outside { .. } => None,
+    }
+}
+
 impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         use RunError as E;
@@ -132,7 +159,17 @@ impl From<RunError> for Error {
             | E::Record { source, .. }
             | E::IdFile { source, .. } => Kind::of_io(source),
             E::PortRefused { .. } => Kind::Denied,
-            E::PortInUse { .. } | E::AlreadyRunning { .. } | E::NotRunning { .. } => Kind::Conflict,
+            E::PortInUse { .. }
+            | E::AlreadyRunning { .. }
+            | E::NotRunning { .. }
+            | E::Paused { .. }
+            | E::NotPaused { .. } => Kind::Conflict,
+            E::Limit { source, .. } | E::Cgroup { source, .. } => Kind::of_io(source),
+            E::NoController { why, .. } => match why {
+                Lack::Outside { .. } => Kind::Input,
+                Lack::ReadOnly { .. } | Lack::NotDelegated { .. } => Kind::Denied,
+                _ => Kind::Host,
+            },
             E::Namespaces { .. }
             | E::NeedsNamespaces { .. }
             | E::IdMap { .. }
@@ -146,7 +183,10 @@ impl From<RunError> for Error {
             | E::Unsupervised { .. } => Kind::Host,
         };
         if !confinement::is_refusal(&error) {
-            return Self::of(kind, error);
+            let hint = out_of_control(&error);
+            return hint
+                .into_iter()
+                .fold(Self::of(kind, error), Self::with_hint);
         }
         let error = Self::of(kind, error);
         let error = confinement::facts()

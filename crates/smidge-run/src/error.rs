@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Lack;
 use crate::spec::Protocol;
 
 /// Why a container could not be started, looked at or removed.
@@ -255,6 +256,54 @@ pub enum RunError {
     Time {
         /// The text that was given.
         text: String,
+    },
+    /// Something takes a part of the kernel that cannot be had.
+    #[error("`{option}` takes the cgroup controller `{controller}`, {why}")]
+    NoController {
+        /// What asks for it.
+        option: String,
+        /// The controller, by its name in version 1.
+        controller: String,
+        /// Why it cannot be had.
+        why: Lack,
+    },
+    /// The kernel does not take a limit.
+    #[error("cannot set `{option}`: `{path}` does not take `{value}`")]
+    Limit {
+        /// The option that asks for it.
+        option: String,
+        /// What was written.
+        value: String,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// A control group cannot be made or used.
+    #[error("cannot {step} `{path}`")]
+    Cgroup {
+        /// The step, as an infinitive: `freeze`.
+        step: String,
+        /// The group, or a file of it.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The container stands still already.
+    #[error("container `{id}` is already paused")]
+    Paused {
+        /// The container.
+        id: String,
+    },
+    /// The container does not stand still.
+    #[error("container `{id}` is not paused")]
+    NotPaused {
+        /// The container.
+        id: String,
     },
     /// The process that watches over the container was killed.
     #[error("the supervisor of container `{id}` was killed")]

@@ -12,13 +12,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use rustix::termios::Winsize;
 
+use crate::cgroup::{self, Group};
 use crate::channel::Channel;
 use crate::device::{self, Devices};
 use crate::emulator::Emulation;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
-use crate::launch::Stdio;
+use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Network, Spec};
 use crate::{external, identity, kernel, limit, network, pretend, reaper, root, seccomp, sys};
@@ -27,8 +28,8 @@ use crate::{external, identity, kernel, limit, network, pretend, reaper, root, s
 pub(crate) const OWN_MOUNTS: &str = "own the mounts";
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
-pub(crate) fn run(spec: &Spec, stdio: &Stdio, channel: &Channel) -> ! {
-    let shut_in = shut_in(spec, stdio, channel);
+pub(crate) fn run(spec: &Spec, stdio: &Stdio, channel: &Channel, group: Option<&Group>) -> ! {
+    let shut_in = shut_in(spec, stdio, channel, group);
     start(spec, shut_in, channel)
 }
 
@@ -54,7 +55,12 @@ fn become_program(spec: &Spec, program: &Executable, channel: &Channel) -> RunEr
     program.execute()
 }
 
-fn shut_in(spec: &Spec, stdio: &Stdio, channel: &Channel) -> Result<Executable, RunError> {
+fn shut_in(
+    spec: &Spec,
+    stdio: &Stdio,
+    channel: &Channel,
+    group: Option<&Group>,
+) -> Result<Executable, RunError> {
     let terminal =
         take_stdio(stdio, &[channel.as_fd()]).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
@@ -63,10 +69,16 @@ fn shut_in(spec: &Spec, stdio: &Stdio, channel: &Channel) -> Result<Executable, 
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(RunError::setup(OWN_MOUNTS))?;
     set_names(spec)?;
-    if spec.id_map != IdMap::None {
+    if is_prepared_from_outside(&spec.id_map, group) {
         channel
             .wait()
-            .map_err(RunError::setup("wait for the id map"))?;
+            .map_err(RunError::setup("wait to be let on"))?;
+    }
+    limit::rank_for_death(spec.resources.oom_score_adj)?;
+    if group.is_some() && !spec.resources.host_cgroup_namespace {
+        sys::enter_new_cgroup_namespace().map_err(RunError::setup("shut the groups in"))?;
+    }
+    if spec.id_map != IdMap::None {
         identity::become_root(&spec.id_map)?;
     }
     let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
@@ -74,7 +86,7 @@ fn shut_in(spec: &Spec, stdio: &Stdio, channel: &Channel) -> Result<Executable, 
         cwd,
         devices,
         emulation,
-    } = build_root(spec, prepared)?;
+    } = build_root(spec, prepared, group)?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
@@ -201,10 +213,17 @@ struct Interior {
 }
 
 /// Mounts everything and enters it.
-fn build_root(spec: &Spec, prepared: Vec<Option<OwnedFd>>) -> Result<Interior, RunError> {
+fn build_root(
+    spec: &Spec,
+    prepared: Vec<Option<OwnedFd>>,
+    group: Option<&Group>,
+) -> Result<Interior, RunError> {
     let root = root::mount(spec)?;
     let devices = device::mount(spec, &root)?;
     kernel::mount(spec, &root, &devices)?;
+    if let Some(group) = group {
+        cgroup::mount_view(group, &root)?;
+    }
     let emulation = match &spec.emulator {
         Some(emulator) => Emulation::prepare(emulator, spec, root.as_fd())?,
         None => None,

@@ -29,6 +29,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use crate::cgroup::Group;
 use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
@@ -233,6 +234,10 @@ impl Visit<'_> {
         // They are closed.
         std::mem::forget(stdio);
         let size = size.map_err(RunError::setup("take the streams over"))?;
+        limit::rank_for_death(spec.resources.oom_score_adj)?;
+        if let Some(group) = Group::load(&spec.dir) {
+            group.enter(std::process::id())?;
+        }
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
         let trampoline =

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use crate::cgroup::Group;
 use crate::channel::{Channel, Report};
 use crate::copied::{self, Baseline};
 use crate::error::RunError;
@@ -108,20 +109,31 @@ pub(crate) fn check(spec: &Spec) -> Result<(), RunError> {
 }
 
 fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
-    let inside = |channel: &Channel| inside::run(spec, stdio, channel);
-    clone_to(spec, namespaces(spec), &spec.id_map, inside)
+    let group = Group::create(&spec.dir, &spec.resources)?;
+    let group = group.as_ref();
+    let inside = |channel: &Channel| inside::run(spec, stdio, channel, group);
+    clone_to(spec, namespaces(spec, group), &spec.id_map, group, inside).inspect_err(|_| {
+        if let Some(group) = group {
+            group.remove(&spec.dir);
+        }
+    })
 }
 
-/// Clones a process into namespaces, whose ids it maps, and lets it become the program: `inside` does
-/// not return.
+/// Clones a process into namespaces, whose ids it maps, and a control group, and lets it become the
+/// program: `inside` does not return.
 pub(crate) fn clone_to(
     spec: &Spec,
     namespaces: i32,
     map: &IdMap,
+    group: Option<&Group>,
     inside: impl FnOnce(&Channel),
 ) -> Result<Launched, RunError> {
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
-    let cloned = sys::clone_into(namespaces).map_err(|source| RunError::Namespaces {
+    let directory = group.map(Group::open_v2).transpose();
+    let directory = directory.map_err(RunError::setup("open the control group"))?;
+    let directory = directory.flatten();
+    let cloned = sys::clone_into(namespaces, directory.as_ref().map(AsFd::as_fd));
+    let cloned = cloned.map_err(|source| RunError::Namespaces {
         id: spec.id.clone(),
         source,
     })?;
@@ -130,7 +142,7 @@ pub(crate) fn clone_to(
         sys::exit(127);
     };
     drop(inner);
-    match follow(spec, map, (pid, pidfd.as_fd()), &outer) {
+    match follow(spec, map, (pid, pidfd.as_fd()), &outer, group) {
         Ok(Handed {
             terminal,
             pretence,
@@ -152,8 +164,12 @@ pub(crate) fn clone_to(
     }
 }
 
-fn namespaces(spec: &Spec) -> i32 {
-    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWCGROUP;
+fn namespaces(spec: &Spec, group: Option<&Group>) -> i32 {
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    // At its top is the group that the process is in when it is made: in a group, that comes later.
+    if group.is_none() && !spec.resources.host_cgroup_namespace {
+        namespaces |= libc::CLONE_NEWCGROUP;
+    }
     if !spec.isolation.host_names {
         namespaces |= libc::CLONE_NEWUTS;
     }
@@ -177,20 +193,33 @@ struct Handed {
     networks: Networks,
 }
 
+/// Whether the process inside has to wait until something is done to it.
+pub(crate) fn is_prepared_from_outside(map: &IdMap, group: Option<&Group>) -> bool {
+    *map != IdMap::None || group.is_some()
+}
+
 /// Maps the ids and listens until the program runs.
 fn follow(
     spec: &Spec,
     map: &IdMap,
     (pid, pidfd): (Pid, BorrowedFd<'_>),
     channel: &Channel,
+    group: Option<&Group>,
 ) -> Result<Handed, RunError> {
+    if let Some(group) = group {
+        // While it still has the caller's ids, which version 1 asks for.
+        group.enter_v1(pid.as_raw_nonzero().get().cast_unsigned())?;
+    }
     if *map != IdMap::None {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
             detail,
         };
         map.apply(pid).map_err(unmapped)?;
-        channel.release().map_err(RunError::setup("go on"))?;
+    }
+    if is_prepared_from_outside(map, group) {
+        // A process that does not hear it has failed already, and has said how.
+        let _ = channel.release();
     }
     let mut handed = Handed::default();
     if !spec.attachments.is_empty() {

@@ -9,6 +9,7 @@
 //! where the streams lead and watches the process; what is behind it shuts the process in.
 
 pub mod capability;
+mod cgroup;
 mod channel;
 mod chroot;
 mod client;
@@ -53,6 +54,7 @@ mod sys;
 mod terminal;
 mod visitor;
 
+pub use cgroup::{DeviceRate, Lack, Resources, Usage, pause, remove_group, unpause, update, usage};
 pub use error::RunError;
 pub use idmap::{IdMap, Range};
 pub use isolation::{Device, Ipc, Isolation};

@@ -1,5 +1,8 @@
 //! What a program may use at most (`setrlimit(2)`), in the words of `--ulimit`.
 
+use std::fs;
+use std::path::Path;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +146,21 @@ pub(crate) fn apply(limits: &[Limit]) -> Result<(), RunError> {
         })?;
     }
     Ok(())
+}
+
+/// Says how much rather than others the process, and what it starts, is killed when the machine is short
+/// of memory (proc_pid_oom_score_adj(5)).
+pub(crate) fn rank_for_death(adjustment: Option<i32>) -> Result<(), RunError> {
+    let Some(adjustment) = adjustment else {
+        return Ok(());
+    };
+    let path = Path::new("/proc/self/oom_score_adj");
+    fs::write(path, adjustment.to_string()).map_err(|source| RunError::Limit {
+        option: "--oom-score-adj".to_owned(),
+        value: adjustment.to_string(),
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Only root may raise a hard limit, so what it is now is worth knowing.

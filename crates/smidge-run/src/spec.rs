@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Resources;
 use crate::idmap::IdMap;
 use crate::isolation::Isolation;
 use crate::lifetime::Lifetime;
@@ -86,6 +87,9 @@ pub struct Spec {
     /// How it lives.
     #[serde(default, skip_serializing_if = "Lifetime::is_default")]
     pub lifetime: Lifetime,
+    /// What the container may use.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
 }
 
 /// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.

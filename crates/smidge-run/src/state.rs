@@ -17,6 +17,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{self, Group};
 use crate::clock;
 use crate::error::RunError;
 use crate::session;
@@ -114,6 +115,11 @@ pub struct State {
     pub ended_by: i32,
     /// Why it could not be watched to its end, if so.
     pub error: String,
+    /// Whether it stands still ([`pause`](crate::pause)); only known of one that runs.
+    #[serde(skip)]
+    pub paused: bool,
+    /// Whether one of its processes was killed because its memory was used up.
+    pub oom_killed: bool,
     /// The published ports, with the host ports that were drawn.
     pub ports: Vec<Port>,
     /// The program's process.
@@ -142,6 +148,7 @@ impl State {
             }
         }
         if !state.status.is_active() || state.supervisor.is_alive() {
+            state.paused = state.status == Status::Running && cgroup::is_paused(dir);
             return Ok(state);
         }
         // Under the lock nobody can be starting it anew meanwhile.
@@ -151,6 +158,7 @@ impl State {
         let mut state = Self::load(dir)?;
         if state.status.is_active() {
             "its supervisor was killed".clone_into(&mut state.error);
+            state.leave_group(dir);
             state.finish(128 + libc::SIGKILL);
             state.write(dir)?;
         }
@@ -167,6 +175,19 @@ impl State {
             program: Process::of(pid),
             supervisor: Process::of(std::process::id()),
             ..Self::default()
+        }
+    }
+
+    /// Notes whether memory was short. The group stays, with limits that were changed.
+    pub(crate) fn note_shortage(&mut self, dir: &Path) {
+        self.oom_killed = Group::load(dir).is_some_and(|group| group.was_short_of_memory());
+    }
+
+    /// Removes the container's control group, and notes what it tells.
+    pub(crate) fn leave_group(&mut self, dir: &Path) {
+        if let Some(group) = Group::load(dir) {
+            self.oom_killed = group.was_short_of_memory();
+            group.remove(dir);
         }
     }
 

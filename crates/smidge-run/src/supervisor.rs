@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process;
 
+use crate::cgroup::remove_group;
 use crate::client::Client;
 use crate::error::RunError;
 use crate::hub::{Hub, Source};
@@ -188,7 +189,10 @@ impl<'a> Supervisor<'a> {
             state.write(&spec.dir)?;
             Ok((proxy, kept, signals))
         };
-        let (proxy, listeners, signals) = surround().inspect_err(|_| program.kill())?;
+        let (proxy, listeners, signals) = surround().inspect_err(|_| {
+            program.kill();
+            remove_group(&spec.dir);
+        })?;
         let running = Running {
             pid: program.pid,
             ports: state.ports.clone(),
@@ -244,6 +248,7 @@ impl<'a> Supervisor<'a> {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop();
         }
+        self.state.note_shortage(&self.spec.dir);
         self.state.rest(code);
         let _ = self.state.write(&self.spec.dir);
         self.hub.say_farewell(code);
@@ -354,6 +359,7 @@ impl<'a> Supervisor<'a> {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop();
         }
+        self.state.leave_group(&self.spec.dir);
         self.state.finish(code);
         // Who waits for a container that is thrown away hears its end from the socket.
         let _ = self.state.write(&self.spec.dir);

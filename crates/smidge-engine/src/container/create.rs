@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Empty, Platform, RunConfig};
-use smidge_run::{Emulator, IdMap, Mount, Network, Port, Spec, State};
+use smidge_run::{Emulator, IdMap, Mount, Network, Port, Resources, Spec, State};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,6 +17,7 @@ use super::mount::{self, Planned};
 use super::names::{Files, Names, hostname};
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
+use super::resource;
 use super::user::{self, Account};
 use crate::image::similar_names;
 use crate::{Engine, Error, Kind, Result};
@@ -81,6 +82,8 @@ pub struct CreateRequest {
     pub isolation: Isolation,
     /// How it lives and ends.
     pub lifetime: Lifetime,
+    /// What it may use.
+    pub resources: Resources,
 }
 
 /// When to look for an image elsewhere.
@@ -166,6 +169,7 @@ impl Engine {
     }
 
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
+        resource::check(&request.resources)?;
         let mut layers = self.store.checkout(&image)?;
         let skeleton = self.store.root().join("skeleton");
         // Without it the container makes its mount points itself, which only takes longer.
@@ -306,6 +310,7 @@ impl Engine {
                 ..isolation
             },
             lifetime: draft.lifetime.clone(),
+            resources: request.resources.clone(),
         }
     }
 

@@ -7,6 +7,7 @@ use smidge_run::{Network, Port, Propagation, Status};
 use super::lifetime;
 use super::list::status_word;
 use super::record::{Known, MountPoint, Record};
+use super::resource;
 use crate::{Engine, Result};
 
 /// What Docker writes for "never".
@@ -110,9 +111,9 @@ fn state(known: &Known) -> Value {
     json!({
         "Status": status_word(state.status),
         "Running": state.status.is_active(),
-        "Paused": false,
+        "Paused": state.paused,
         "Restarting": state.status == Status::Restarting,
-        "OOMKilled": false,
+        "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.pid,
         "ExitCode": state.exit_code.unwrap_or(0),
@@ -132,7 +133,7 @@ fn host_config(record: &Record) -> Value {
 
 fn usual_host_config(record: &Record) -> Value {
     let spec = &record.spec;
-    json!({
+    let mut config = json!({
         "Binds": record.host.binds,
         "NetworkMode": network_mode(spec.network),
         "PortBindings": bindings(&record.host.ports, true),
@@ -150,7 +151,11 @@ fn usual_host_config(record: &Record) -> Value {
             true => json!(["no-new-privileges"]),
             false => json!([]),
         },
-    })
+    });
+    if let Value::Object(fields) = &mut config {
+        fields.extend(resource::host_config(&spec.resources));
+    }
+    config
 }
 
 /// As Docker calls the network of a container's own.

@@ -16,6 +16,7 @@ mod mount_option;
 mod names;
 mod port;
 mod record;
+mod resource;
 mod seed;
 mod start;
 mod user;
@@ -32,13 +33,14 @@ pub use logs::LogRequest;
 pub use names::Names;
 pub use port::parse_publish;
 pub use record::{HostOptions, Known, MountPoint, Record};
+pub use resource::{parse_bytes, parse_bytes_or_unlimited, parse_cpus, parse_device_rate};
 pub use start::{End, Running, Streams};
 pub use volume::{Volume, VolumeSource, parse_volume};
 
 pub(crate) use emulation::emulator;
 pub(crate) use user::{Account, find as find_user};
 
-pub use smidge_run::{Ipc, Network, State, Status, log::Stream};
+pub use smidge_run::{DeviceRate, Ipc, Network, Resources, State, Status, log::Stream};
 
 #[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ fn enter(user: &OwnedFd, network: &OwnedFd) -> io::Result<OwnedFd> {
 fn make() -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
     let (ours, theirs) = pair()?;
     let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
-    let Some((child, _pidfd)) = sys::clone_into(namespaces)? else {
+    let Some((child, _pidfd)) = sys::clone_into(namespaces, None)? else {
         let sent = hand_out(&theirs);
         sys::exit(i32::from(sent.is_err()));
     };

@@ -18,13 +18,24 @@ pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 
 /// Forks into new namespaces (`CLONE_NEW*` in `namespaces`), `None` in the child. The same rules as
 /// for [`fork`](super::fork) hold; glibc's record of the thread's id is wrong in the child.
-pub(crate) fn clone_into(namespaces: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
+///
+/// `group` is a directory of a cgroup v2 hierarchy that the child starts in.
+pub(crate) fn clone_into(
+    namespaces: i32,
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Option<(Pid, OwnedFd)>> {
     let mut pidfd: i32 = -1;
     // SAFETY: all-zero is the valid empty value of this plain struct.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
     arguments.pidfd = (&raw mut pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        /// What `libc` has does not fit its type.
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
+    }
     // SAFETY: the struct and the descriptor's place outlive the call; without CLONE_VM the child
     // is a copy of a process that has no other threads.
     let cloned = check(unsafe {
@@ -236,4 +247,10 @@ pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CStr
 pub(crate) fn enter_new_user_namespace() -> io::Result<()> {
     // SAFETY: takes no pointers, and only changes what a process with one thread is allowed to do.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
+}
+
+/// Makes the process's control groups the top of all that it sees of them.
+pub(crate) fn enter_new_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: takes no pointers, and only changes what the process sees.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
 }

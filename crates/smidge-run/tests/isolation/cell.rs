@@ -221,6 +221,7 @@ fn spec(root: &Path) -> Spec {
         insecure: false,
         lifetime: smidge_run::Lifetime::default(),
         isolation: smidge_run::Isolation::default(),
+        resources: smidge_run::Resources::default(),
     }
 }
 

@@ -104,6 +104,7 @@ impl Stage {
             insecure: false,
             lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
+            resources: smidge_run::Resources::default(),
         }
     }
 

@@ -101,6 +101,7 @@ impl Sandbox {
             insecure: false,
             lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
+            resources: smidge_run::Resources::default(),
         }
     }
 

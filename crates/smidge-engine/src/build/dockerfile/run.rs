@@ -275,6 +275,7 @@ impl Builder<'_> {
             insecure,
             lifetime: smidge_run::Lifetime::default(),
             isolation: Isolation::default(),
+            resources: smidge_run::Resources::default(),
         })
     }
 

@@ -13,6 +13,7 @@ use super::lifetime::LifetimeArgs;
 use super::mount::MountArgs;
 use super::names::NamesArgs;
 use super::refused::RefusedArgs;
+use super::resource::ResourceArgs;
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::provision::Needed;
 use crate::cli::session::Session;
@@ -115,6 +116,8 @@ pub(in crate::cli) struct ContainerArgs {
     refused: RefusedArgs,
     #[command(flatten)]
     lifetime: LifetimeArgs,
+    #[command(flatten)]
+    resources: ResourceArgs,
 }
 
 /// `--pull`.
@@ -208,6 +211,7 @@ impl ContainerArgs {
         self.names.apply(&mut request);
         self.isolation.apply(&mut request);
         self.lifetime.apply(&mut request)?;
+        self.resources.apply(&mut request)?;
         Ok(request)
     }
 

@@ -6,3 +6,4 @@ mod lifetime;
 mod mount;
 mod names;
 mod refused;
+pub(super) mod resource;

@@ -1,0 +1,40 @@
+//! Control groups: what a container may use, how much it does use, and making it stand still.
+//!
+//! **No group is made when nothing asks for one.** [`Resources`] that name a limit make one before the
+//! program starts; [`pause`] and [`update`] make one of a running container, and move it in.
+//!
+//! Every arrangement of the kernel's hierarchies is served: version 1 with a hierarchy a controller,
+//! version 2, and both side by side (cgroups(7)). A group is a directory in each hierarchy that it takes:
+//!
+//! ```text
+//! MOUNT/smidge/ID          the caller may write to the hierarchy's top: root
+//! DELEGATED/smidge/ID      elsewhere below the highest directory that belongs to the caller
+//! MOUNT/PARENT/ID          `--cgroup-parent`
+//! ```
+//!
+//! Which directories these are is written to `cgroup.json` in the container's directory before they are
+//! made, and removed after them: whoever finds the file of a container that does not run clears away.
+
+mod controller;
+mod freeze;
+mod group;
+mod hierarchy;
+mod lack;
+mod process;
+mod resources;
+mod setting;
+mod usage;
+mod view;
+
+pub use freeze::{pause, unpause};
+pub use group::{remove_group, update};
+pub use lack::Lack;
+pub use resources::{DeviceRate, Resources};
+pub use usage::{Usage, usage};
+
+pub(crate) use freeze::is_paused;
+pub(crate) use group::Group;
+pub(crate) use view::mount as mount_view;
+
+#[cfg(test)]
+mod tests;

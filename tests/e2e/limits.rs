@@ -1,0 +1,261 @@
+//! What containers may use: limits, standing still, and what they do use.
+//!
+//! The tests run as root see the hierarchies that the machine has, of whichever version; ordinary users
+//! see that nothing is delegated to them.
+
+use std::path::{Path, PathBuf};
+
+use crate::context::{Context, SELF, skip};
+use crate::fixture::{load_busybox, with_busybox};
+
+/// Directories of containers' groups that are there for a container's id.
+fn groups(id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut rest = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = rest.pop() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name() == id {
+                found.push(entry.path());
+            }
+            rest.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Whether a controller can be had here by root, in either version.
+fn has_controller(name: &str) -> bool {
+    let v1 = Path::new("/sys/fs/cgroup").join(name).join("cgroup.procs");
+    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let found = v1.exists() || v2.split_whitespace().any(|word| word == name);
+    let root = rustix::process::geteuid().is_root();
+    if !(found && root) {
+        skip(&format!("root and the controller `{name}` are not there"));
+    }
+    found && root
+}
+
+/// As root, if a controller is there.
+fn as_root(controllers: &[&str], body: impl Fn(&Context)) {
+    if !controllers.iter().all(|name| has_controller(name)) || !Path::new("/bin/busybox").exists() {
+        return;
+    }
+    let context = Context::of(SELF);
+    load_busybox(&context);
+    body(&context);
+}
+
+/// The first of several files that is there, in the container's view of its groups.
+fn seen(context: &Context, options: &str, files: &[&str]) -> String {
+    let mut run: Vec<&str> = vec!["run", "--rm"];
+    run.extend(options.split_whitespace());
+    let script = files
+        .iter()
+        .map(|file| format!("cat /sys/fs/cgroup/{file} 2>/dev/null"))
+        .collect::<Vec<_>>()
+        .join(" || ");
+    run.extend(["busybox", "sh", "-c", &script]);
+    context.smidge(run).ok()
+}
+
+#[test]
+fn limits_reach_the_kernel_and_are_seen_inside() {
+    as_root(&["memory", "cpu", "pids", "cpuset"], |context| {
+        for (options, files, expected) in [
+            (
+                "-m 64m",
+                ["memory/memory.limit_in_bytes", "memory.max"],
+                ["67108864", "67108864"],
+            ),
+            (
+                "--memory 64m --memory-reservation 32m",
+                ["memory/memory.soft_limit_in_bytes", "memory.low"],
+                ["33554432", "33554432"],
+            ),
+            (
+                "--pids-limit 20",
+                ["pids/pids.max", "pids.max"],
+                ["20", "20"],
+            ),
+            (
+                "--cpus 0.5",
+                ["cpu/cpu.cfs_quota_us", "cpu.max"],
+                ["50000", "50000 100000"],
+            ),
+            (
+                "--cpu-quota 30000 --cpu-period 60000",
+                ["cpu/cpu.cfs_period_us", "cpu.max"],
+                ["60000", "30000 60000"],
+            ),
+            ("-c 512", ["cpu/cpu.shares", "cpu.weight"], ["512", "59"]),
+            (
+                "--cpuset-cpus 0 --cpuset-mems 0",
+                ["cpuset/cpuset.cpus", "cpuset.cpus"],
+                ["0", "0"],
+            ),
+        ] {
+            let value = seen(context, options, &files);
+            assert!(expected.contains(&value.as_str()), "{options}: {value}");
+        }
+    });
+}
+
+#[test]
+fn a_limit_is_kept() {
+    as_root(&["memory", "pids"], |context| {
+        let forks = "i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done";
+        let run = [
+            "run",
+            "--rm",
+            "--pids-limit",
+            "10",
+            "busybox",
+            "sh",
+            "-c",
+            forks,
+        ];
+        context.smidge(run).says(2, &["can't fork"]);
+        // What fills a variable fills memory.
+        let fill = "x=0123456789; while true; do x=$x$x; done";
+        let run = [
+            "run",
+            "--name",
+            "full",
+            "-m",
+            "20m",
+            "--memory-swap",
+            "20m",
+            "busybox",
+        ];
+        let ran = context.smidge(run.into_iter().chain(["sh", "-c", fill]));
+        assert_eq!(ran.code(), 137, "{}", ran.stderr());
+        let state = context.line("inspect -f {{.State.OOMKilled}} full").ok();
+        assert_eq!(state, "true");
+        context.line("run --name other -m 64m busybox true").ok();
+        let state = context.line("inspect -f {{.State.OOMKilled}} other").ok();
+        assert_eq!(state, "false");
+    });
+}
+
+#[test]
+fn a_group_goes_with_its_container() {
+    as_root(&["memory", "pids"], |context| {
+        let run = "run -d --name web -m 64m --pids-limit 100 busybox sleep 1000";
+        let id = context.line(run).ok();
+        assert!(!groups(&id).is_empty());
+        context.line("stop -t 0 web").ok();
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+        context.line("start web").ok();
+        assert!(!groups(&id).is_empty());
+        // Its supervisor is killed, and can clear nothing away.
+        let state = context
+            .store()
+            .join("containers")
+            .join(&id)
+            .join("state.json");
+        let state: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+        let supervisor = state["supervisor"]["pid"].as_i64().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(supervisor).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while context.line("inspect -f {{.State.Running}} web").ok() == "true" {
+            std::thread::yield_now();
+        }
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+        // One that cannot start leaves nothing either.
+        let failed = context.line("run -m 64m --name failed busybox /nowhere");
+        assert_eq!(failed.code(), 127);
+        let id = context.line("inspect -f {{.Id}} failed").ok();
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+        // And without a limit there is no group at all.
+        let id = context.line("run -d busybox sleep 1000").ok();
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+    });
+}
+
+#[test]
+fn a_parent_is_taken_and_left() {
+    as_root(&["pids"], |context| {
+        let name = format!("smidge-test-{}", std::process::id());
+        let run = format!("run -d --cgroup-parent {name}/inner --pids-limit 9 busybox sleep 1000");
+        let id = context.line(&run).ok();
+        let found = groups(&id);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0]
+                .parent()
+                .unwrap()
+                .ends_with(format!("{name}/inner"))
+        );
+        context.line(&format!("rm -f {id}")).ok();
+        let parent = found[0].parent().unwrap();
+        std::fs::remove_dir(parent).unwrap();
+        std::fs::remove_dir(parent.parent().unwrap()).unwrap();
+        let run = "run --rm --cgroup-parent a/../../b --pids-limit 9 busybox true";
+        context.line(run).says(125, &["leads out of its hierarchy"]);
+    });
+}
+
+#[test]
+fn whoever_has_no_controllers_is_told() {
+    with_busybox(|context| {
+        if context.identity() == SELF {
+            return;
+        }
+        let ran = context.line("run --rm -m 64m busybox true");
+        ran.says(125, &["`--memory` takes the cgroup controller `memory`"]);
+        ran.says(125, &["systemd-run --user --scope"]);
+        let ran = context.line("run --rm --pids-limit 20 busybox true");
+        ran.says(125, &["`--pids-limit` takes the cgroup controller `pids`"]);
+        // An ordinary user may only make it likelier.
+        let run = "run --rm --oom-score-adj 300 busybox cat /proc/self/oom_score_adj";
+        assert_eq!(context.line(run).ok(), "300");
+        let run = "run --rm --oom-score-adj -300 busybox true";
+        context
+            .line(run)
+            .says(125, &["cannot set `--oom-score-adj`"]);
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    with_busybox(|context| {
+        for (options, text) in [
+            ("-m 1m", "the least memory limit is 6 MB"),
+            ("-m x", "no size"),
+            ("--memory-swap 64m", "it takes `--memory`"),
+            ("-m 64m --memory-swap 32m", "below `--memory`"),
+            ("--cpus 1000", "`--cpus` goes from 0.01 to"),
+            ("--cpus 1 --cpu-quota 5000", "say the same"),
+            ("--cpuset-cpus 4000", "asks for what is not there"),
+            ("--cpuset-cpus x", "no list"),
+            ("--blkio-weight 5", "between 10 and 1000"),
+            ("--device-read-bps /dev/null:1m", "no block device"),
+            ("--kernel-memory 5m", "given up"),
+            ("--oom-score-adj 2000", "between -1000 and 1000"),
+        ] {
+            let run = format!("run --rm {options} busybox true");
+            context.line(&run).says(125, &[text]);
+        }
+    });
+}
+
+#[test]
+fn inspect_shows_what_was_asked_for() {
+    with_busybox(|context| {
+        context
+            .line("create --name web -m 64m --cpus 1.5 --pids-limit 7 --cpu-shares 3 busybox true")
+            .ok();
+        let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} \
+                      {{.HostConfig.PidsLimit}} {{.HostConfig.CpuShares}}";
+        let shown = context.smidge(["inspect", "-f", format, "web"]).ok();
+        assert_eq!(shown, "67108864 134217728 1500000000 7 3");
+    });
+}
