@@ -187,7 +187,7 @@ fn a_parent_is_taken_and_left() {
         let run = format!("run -d --cgroup-parent {name}/inner --pids-limit 9 busybox sleep 1000");
         let id = context.line(&run).ok();
         let found = groups(&id);
-        assert_eq!(found.len(), 1);
+        assert!(found.iter().any(|group| group.join("pids.max").exists()));
         assert!(
             found[0]
                 .parent()
@@ -257,5 +257,213 @@ fn inspect_shows_what_was_asked_for() {
                       {{.HostConfig.PidsLimit}} {{.HostConfig.CpuShares}}";
         let shown = context.smidge(["inspect", "-f", format, "web"]).ok();
         assert_eq!(shown, "67108864 134217728 1500000000 7 3");
+    });
+}
+
+/// Processor time of a process, in ticks: fields 14 and 15 of proc_pid_stat(5).
+fn worked(pid: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_paused_container_stands_still() {
+    as_root(&["pids"], |context| {
+        let busy = [
+            "run",
+            "-d",
+            "--name",
+            "busy",
+            "busybox",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ];
+        let id = context.smidge(busy).ok();
+        let pid = context.line("inspect -f {{.State.Pid}} busy").ok();
+        let status = "ps --format {{.State}}={{.Status}}";
+        assert_eq!(context.line("pause busy").ok(), "busy");
+        let shown = context.line(status).ok();
+        assert!(
+            shown.starts_with("paused=Up ") && shown.ends_with(" (Paused)"),
+            "{shown}"
+        );
+        let state = "inspect -f {{.State.Status}},{{.State.Paused}},{{.State.Running}} busy";
+        assert_eq!(context.line(state).ok(), "paused,true,true");
+        assert_eq!(context.line("ps -q --filter status=running").ok(), "");
+        let before = worked(&pid);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(worked(&pid), before);
+        context.line("pause busy").says(1, &["is already paused"]);
+        context
+            .line("exec busy true")
+            .says(1, &["it is paused", "smidge unpause busy"]);
+        context.line("start busy").says(1, &["it is paused"]);
+        context.line("unpause busy").ok();
+        while worked(&pid) == before {
+            std::thread::yield_now();
+        }
+        context.line("unpause busy").says(1, &["is not paused"]);
+        context.line("exec busy true").ok();
+        // It hears what is to end it, though it stands still.
+        context.line("pause busy").ok();
+        context.line("stop busy").ok();
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+        context.line("pause busy").says(1, &["is not running"]);
+        context.line("start busy").ok();
+        context.line("pause busy").ok();
+        context.line("rm -f busy").ok();
+        assert_eq!(groups(&id), Vec::<PathBuf>::new());
+    });
+}
+
+#[test]
+fn without_a_freezer_nothing_is_paused() {
+    with_busybox(|context| {
+        if context.identity() == SELF {
+            return;
+        }
+        context.line("run -d --name web busybox sleep 1000").ok();
+        let ran = context.line("pause web");
+        ran.says(1, &["`pause` takes the cgroup controller `freezer`"]);
+        assert_eq!(
+            context.line("inspect -f {{.State.Paused}} web").ok(),
+            "false"
+        );
+    });
+}
+
+#[test]
+fn an_ordinary_user_limits_what_is_delegated() {
+    as_root(&["pids"], |_| {
+        let v1 = ["pids", "unified"].map(|name| Path::new("/sys/fs/cgroup").join(name));
+        if !v1
+            .iter()
+            .all(|hierarchy| hierarchy.join("cgroup.procs").exists())
+        {
+            return skip("the hierarchies are not the ones that this test delegates");
+        }
+        with_busybox(|context| {
+            let Some((uid, gid)) = context.identity().ids else {
+                return;
+            };
+            let name = format!("smidge-delegated-{}-{uid}", std::process::id());
+            let delegated = v1.clone().map(|hierarchy| hierarchy.join(&name));
+            let mut enter = String::new();
+            for group in &delegated {
+                std::fs::create_dir(group).unwrap();
+                for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
+                    let _ = std::os::unix::fs::chown(group.join(file), Some(uid), Some(gid));
+                }
+                enter += &format!("echo 0 > {}/cgroup.procs; ", group.display());
+            }
+            let inside = |line: &str| {
+                let command = context.line_command(line);
+                let mut shell = std::process::Command::new("sh");
+                shell.args(["-c", &format!("{enter} exec \"$@\""), "sh"]);
+                shell.arg(command.get_program()).args(command.get_args());
+                for (key, value) in command.get_envs() {
+                    match value {
+                        Some(value) => shell.env(key, value),
+                        None => shell.env_remove(key),
+                    };
+                }
+                shell
+                    .current_dir(context.path())
+                    .stdin(std::process::Stdio::null());
+                context.finish(shell)
+            };
+            let run = "run --rm --pids-limit 9 busybox cat /sys/fs/cgroup/pids/pids.max";
+            assert_eq!(inside(run).ok(), "9");
+            inside("run -d --name web busybox sleep 1000").ok();
+            inside("pause web").ok();
+            assert_eq!(inside("ps --format {{.State}}").ok(), "paused");
+            inside("unpause web").ok();
+            inside("rm -f web").ok();
+            for group in &delegated {
+                std::fs::remove_dir(group).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn limits_change_while_a_container_runs() {
+    as_root(&["memory", "pids"], |context| {
+        let id = context.line("run -d --name web busybox sleep 1000").ok();
+        assert_eq!(
+            context.line("update -m 64m --pids-limit 50 web").ok(),
+            "web"
+        );
+        let first = |files: [&str; 2]| {
+            let read = |group: &PathBuf| {
+                files
+                    .iter()
+                    .find_map(|file| std::fs::read_to_string(group.join(file)).ok())
+            };
+            groups(&id).iter().find_map(read).unwrap()
+        };
+        let memory = || first(["memory.limit_in_bytes", "memory.max"]);
+        assert_eq!(memory().trim(), "67108864");
+        assert_eq!(first(["pids.max", "pids.max"]).trim(), "50");
+        let processes = first(["cgroup.procs", "cgroup.procs"]);
+        let pid = context.line("inspect -f {{.State.Pid}} web").ok();
+        assert!(processes.lines().any(|line| line == pid), "{processes}");
+        // Up, past what memory and swap were together; and down again.
+        for size in ["256m", "32m"] {
+            context.line(&format!("update --memory {size} web")).ok();
+        }
+        assert_eq!(memory().trim(), "33554432");
+        context.line("update --pids-limit -1 web").ok();
+        assert_eq!(first(["pids.max", "pids.max"]).trim(), "max");
+        let shown = "inspect -f {{.HostConfig.Memory}},{{.HostConfig.PidsLimit}} web";
+        assert_eq!(context.line(shown).ok(), "33554432,<no value>");
+        context.line("update web").says(1, &["nothing to change"]);
+        context
+            .line("update -m 1m web")
+            .says(1, &["the least memory limit"]);
+        assert_eq!(memory().trim(), "33554432");
+        // Kept for the next start.
+        context.line("stop -t 0 web").ok();
+        context.line("update --pids-limit 7 web").ok();
+        context.line("start web").ok();
+        assert_eq!(first(["pids.max", "pids.max"]).trim(), "7");
+    });
+}
+
+#[test]
+fn stats_show_what_containers_use() {
+    with_busybox(|context| {
+        context.line("run -d --name web busybox sleep 1000").ok();
+        context.line("create --name idle busybox true").ok();
+        let table = context.line("stats --no-stream").ok();
+        let header = table.lines().next().unwrap();
+        assert_eq!(
+            header.split_whitespace().collect::<Vec<_>>().join(" "),
+            "CONTAINER ID NAME CPU % MEM USAGE / LIMIT MEM % NET I/O BLOCK I/O PIDS"
+        );
+        assert!(!table.contains("idle"), "{table}");
+        let format = "{{.Name}} {{.PIDs}} {{.MemUsage}} {{.NetIO}}";
+        let shown = context
+            .smidge(["stats", "--no-stream", "-a", "--format", format])
+            .ok();
+        let mut lines: Vec<&str> = shown.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines[0], "idle 0 0B / 0B 0B / 0B");
+        assert!(
+            lines[1].starts_with("web 1 ") && !lines[1].contains(" 0B /  "),
+            "{shown}"
+        );
+        let memory = lines[1].split_whitespace().nth(2).unwrap();
+        assert!(memory.ends_with("iB") && memory != "0B", "{shown}");
+        context
+            .line("stats --no-stream nobody")
+            .says(1, &["nobody"]);
     });
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use smidge_run::{Attach, RunError, Spec, Started, Status, capability};
 
+use super::control::refuse_paused;
 use super::env;
 use super::record::Known;
 use super::start::{End, Streams};
@@ -64,6 +65,7 @@ impl Engine {
         if known.state.status != Status::Running {
             return Err(not_running(&known));
         }
+        refuse_paused(&known, "run anything in")?;
         let spec = self.exec_spec(&known, request)?;
         let started = smidge_run::visit(&spec, streams.map(Attach::from));
         let started = started.map_err(|fault| explain(&known, fault))?;

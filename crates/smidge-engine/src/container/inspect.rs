@@ -109,7 +109,7 @@ fn state(known: &Known) -> Value {
         }
     };
     json!({
-        "Status": status_word(state.status),
+        "Status": status_word(state),
         "Running": state.status.is_active(),
         "Paused": state.paused,
         "Restarting": state.status == Status::Restarting,

@@ -57,10 +57,10 @@ impl Engine {
             .unwrap_or(GRACE);
         let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
         retire(known);
-        if gone(smidge_run::signal(dir, signal))? || ended(smidge_run::wait(dir, timeout))? {
+        if gone(send(known, signal))? || ended(smidge_run::wait(dir, timeout))? {
             return Ok(unheard(known, signal));
         }
-        if !gone(smidge_run::signal(dir, 9))? {
+        if !gone(send(known, 9))? {
             ended(smidge_run::wait(dir, None))?;
         }
         Ok(None)
@@ -104,7 +104,7 @@ impl Engine {
             retire(&known);
         }
         if known.state.status == Status::Running {
-            smidge_run::signal(&known.container.dir, signal)?;
+            send(&known, signal)?;
         }
         if signal == 9 {
             // So that what comes next finds it ended.
@@ -156,7 +156,7 @@ impl Engine {
                 )));
             }
             retire(known);
-            if !gone(smidge_run::signal(&known.container.dir, 9))? {
+            if !gone(send(known, 9))? {
                 ended(smidge_run::wait(&known.container.dir, None))?;
             }
         }
@@ -257,6 +257,20 @@ fn unheard(known: &Known, signal: i32) -> Option<Note> {
             known.container.name
         ))
     })
+}
+
+/// Sends a signal to a container's program. One that is to end it lets it go on if it stands still, as in
+/// Docker: it could not heed it otherwise.
+fn send(known: &Known, signal: i32) -> std::result::Result<(), RunError> {
+    let dir = &known.container.dir;
+    smidge_run::signal(dir, signal)?;
+    let own = known.record.config.stop_signal.as_deref();
+    let ends = own.and_then(smidge_run::signal_number);
+    if known.state.paused && (signal == 9 || ends.is_none_or(|ends| ends == signal)) {
+        // It may have ended by now.
+        let _ = smidge_run::unpause(dir);
+    }
+    Ok(())
 }
 
 /// Whether the program had ended before the signal came.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use smidge_run::Status;
+use smidge_run::{State, Status};
 
 use super::port::parse_exposed;
 use super::record::Known;
@@ -144,7 +144,7 @@ fn suits(known: &Known, filters: &Filters) -> bool {
             container.name.contains(name.trim_matches('/'))
         })
         && filters.labels(record.labels())
-        && filters.any("status", |wanted| wanted == status_word(state.status))
+        && filters.any("status", |wanted| wanted == status_word(state))
         && filters.any("exited", |code| {
             state.status == Status::Exited && code.parse().ok() == state.exit_code
         })
@@ -160,9 +160,10 @@ fn suits(known: &Known, filters: &Filters) -> bool {
 }
 
 /// The word for a state.
-pub fn status_word(status: Status) -> &'static str {
-    match status {
+pub fn status_word(state: &State) -> &'static str {
+    match state.status {
         Status::Created => "created",
+        Status::Running if state.paused => "paused",
         Status::Running => "running",
         Status::Restarting => "restarting",
         Status::Exited => "exited",

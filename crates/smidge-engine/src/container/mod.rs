@@ -1,6 +1,7 @@
 //! The verbs on containers.
 
 mod asked;
+mod control;
 mod create;
 mod emulation;
 pub(crate) mod env;
@@ -40,7 +41,9 @@ pub use volume::{Volume, VolumeSource, parse_volume};
 pub(crate) use emulation::emulator;
 pub(crate) use user::{Account, find as find_user};
 
-pub use smidge_run::{DeviceRate, Ipc, Network, Resources, State, Status, log::Stream};
+pub use smidge_run::{
+    DeviceRate, Ipc, Network, Resources, State, Status, Usage, log::Stream,
+};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use smidge_run::{Attach, Ended, RunError, Started, State, Status};
 use smidge_store::Container;
 use smidge_trim::{Fault, Program};
 
+use super::control::refuse_paused;
 use super::create::CreateRequest;
 use super::emulation;
 use super::record::{Known, Record};
@@ -94,6 +95,7 @@ impl Engine {
     /// As [`Engine::run`]; when there is no such container.
     pub fn start(&self, name: &str, streams: Option<Streams>) -> Result<Option<Running>> {
         let known = self.container(name)?;
+        refuse_paused(&known, "start")?;
         if !known.state.status.is_active() {
             return self.launch(known, streams).map(Some);
         }

@@ -71,7 +71,7 @@ fn is_frozen(group: &Group) -> bool {
         || v2.is_some_and(|path| says(path, "cgroup.freeze", &["1"]))
 }
 
-fn freeze(group: &Group) -> Result<(), (std::path::PathBuf, io::Error)> {
+pub(super) fn freeze(group: &Group) -> Result<(), (std::path::PathBuf, io::Error)> {
     let deadline = Instant::now() + PATIENCE;
     let (path, file, word, answer, expected) = match (group.v1("freezer"), group.v2()) {
         (Some(path), _) => (path, "freezer.state", "FROZEN", "freezer.state", "FROZEN"),

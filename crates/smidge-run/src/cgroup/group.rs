@@ -63,11 +63,23 @@ impl Group {
         }
         let changed = group.changed.clone();
         let resources = changed.as_ref().unwrap_or(resources);
-        let wanted = setting::controllers(resources);
+        let mut wanted = setting::controllers(resources);
         if wanted.is_empty() && resources.cgroup_parent.is_empty() {
             return Ok(None);
         }
         let hierarchies = Hierarchies::of_host()?;
+        if !resources.cgroup_parent.is_empty() {
+            // What the parent limits, it limits for whoever is in it.
+            let all = [Controller::Memory, Controller::Cpu, Controller::Pids];
+            let there = all
+                .into_iter()
+                .filter(|one| hierarchies.with(*one).is_some());
+            wanted.extend(
+                there
+                    .chain([Controller::Freezer])
+                    .map(|one| (one, "--cgroup-parent")),
+            );
+        }
         let made = group
             .grow(dir, resources, &wanted, &hierarchies)
             .and_then(|()| group.limit(resources));

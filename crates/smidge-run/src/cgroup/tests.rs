@@ -328,3 +328,39 @@ fn half_a_limit_follows_from_the_other_half() {
         "cpu.max=max 5000"
     );
 }
+
+/// Version 1's freezer, where there is one and the tests run as root; a program instead of a container.
+#[test]
+fn version_1_makes_processes_stand_still() {
+    let mut hierarchies = Hierarchies::of_host().unwrap();
+    hierarchies.v2 = None;
+    let usable = |hierarchy: &Hierarchy| hierarchy.place("").is_ok();
+    if !hierarchies.v1.get("freezer").is_some_and(usable) {
+        println!("skipped: there is no freezer of version 1 that this user may use");
+        return;
+    }
+    let container = tempfile::Builder::new().prefix("c0ffee").tempdir().unwrap();
+    let mut group = Group::default();
+    let wanted = [(Controller::Freezer, "pause")];
+    let grown = group.grow(
+        container.path(),
+        &Resources::default(),
+        &wanted,
+        &hierarchies,
+    );
+    grown.unwrap();
+    let mut child = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    group.enter(child.id()).unwrap();
+    super::freeze::freeze(&group).unwrap();
+    assert!(super::is_paused(container.path()));
+    super::unpause(container.path()).unwrap();
+    assert!(!super::is_paused(container.path()));
+    super::freeze::freeze(&group).unwrap();
+    // What is killed while it stands still does not hold the group.
+    super::remove_group(container.path());
+    assert_eq!(Group::load(container.path()), None);
+    assert!(!child.wait().unwrap().success());
+}

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use super::session::{Outcome, Session};
 use super::{
     Command, attach, build, builder, create, exec, history, images, import, info, inspect, kill,
-    load, logs, port, prune, ps, pull, push, rename, restart, rm, rmi, run, save, start, stop, tag,
-    volume, wait,
+    load, logs, pause, port, prune, ps, pull, push, rename, restart, rm, rmi, run, save, start,
+    stats, stop, tag, update, volume, wait,
 };
 
 /// Manage images
@@ -40,6 +40,7 @@ pub(super) enum Container {
     Inspect(inspect::Args),
     Kill(kill::Args),
     Logs(logs::Args),
+    Pause(pause::Args),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Args),
     Port(port::Args),
@@ -49,7 +50,10 @@ pub(super) enum Container {
     Rm(rm::Args),
     Run(Box<run::Args>),
     Start(start::Args),
+    Stats(stats::Args),
     Stop(stop::Args),
+    Unpause(pause::Unpause),
+    Update(update::Args),
     Wait(wait::Args),
 }
 
@@ -124,6 +128,10 @@ impl From<Container> for Command {
             Container::Restart(args) => Self::Restart(args),
             Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
             Container::Kill(args) => Self::Kill(args),
+            Container::Pause(args) => Self::Pause(args),
+            Container::Unpause(args) => Self::Unpause(args),
+            Container::Update(args) => Self::Update(args),
+            Container::Stats(args) => Self::Stats(args),
             Container::Logs(args) => Self::Logs(args),
             Container::Ls(args) => Self::Ps(args),
             Container::Port(args) => Self::Port(args),

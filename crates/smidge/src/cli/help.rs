@@ -8,8 +8,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Containers",
         &[
-            "create", "ps", "logs", "exec", "attach", "restart", "start", "stop", "kill", "wait",
-            "rename", "port", "rm",
+            "create", "ps", "logs", "exec", "attach", "start", "stop", "restart", "kill", "pause",
+            "unpause", "update", "stats", "wait", "rename", "port", "rm",
         ],
     ),
     (

@@ -39,6 +39,7 @@ mod logs;
 mod ls;
 mod manifest;
 mod option;
+mod pause;
 mod port;
 mod progress;
 mod prompt;
@@ -57,8 +58,10 @@ mod save;
 mod session;
 mod spelling;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod update;
 mod usage;
 mod version;
 mod volume;
@@ -108,6 +111,10 @@ enum Command {
     Start(start::Args),
     Stop(stop::Args),
     Kill(kill::Args),
+    Pause(pause::Args),
+    Unpause(pause::Unpause),
+    Update(update::Args),
+    Stats(stats::Args),
     Wait(wait::Args),
     Rename(rename::Args),
     Port(port::Args),
@@ -242,6 +249,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Start(args) => start::run(session, &args),
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),
+        Command::Pause(args) => pause::run(session, &args),
+        Command::Unpause(args) => pause::unpause(session, &args),
+        Command::Update(args) => update::run(session, &args),
+        Command::Stats(args) => stats::run(session, &args),
         Command::Wait(args) => wait::run(session, &args),
         Command::Rename(args) => rename::run(session, &args),
         Command::Port(args) => port::run(session, &args),

@@ -120,7 +120,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
                 .into(),
         ),
         ("Status", words::status(state, now).into()),
-        ("State", status_word(state.status).into()),
+        ("State", status_word(state).into()),
         ("Ports", line.ports.clone().into()),
         ("Names", container.name.clone().into()),
         ("Labels", labels.join(",").into()),

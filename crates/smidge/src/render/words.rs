@@ -29,6 +29,29 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{number}{}", UNITS[unit])
 }
 
+/// A size in binary units with four significant digits: `1.205GiB`.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0;
+    let mut value = bytes as f64;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        v if v >= 999.95 => 0,
+        v if v >= 99.995 => 1,
+        v if v >= 9.9995 => 2,
+        _ => 3,
+    };
+    let number = format!("{value:.decimals$}");
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => &number,
+    };
+    format!("{number}{}", UNITS[unit])
+}
+
 /// How long something took, roughly: `About a minute`, `3 weeks`.
 pub(crate) fn duration(duration: Duration) -> String {
     const DAY: u64 = 24;
@@ -97,6 +120,7 @@ pub(crate) fn status(state: &State, now: SystemTime) -> String {
     };
     match state.status {
         Status::Created => "Created".to_owned(),
+        Status::Running if state.paused => format!("Up {} (Paused)", since(&state.started_at)),
         Status::Running => format!("Up {}", since(&state.started_at)),
         Status::Restarting => {
             let code = state.exit_code.unwrap_or(0);
@@ -167,6 +191,22 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn binary_sizes_have_four_significant_digits() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (761_856, "744KiB"),
+            (1_100_000, "1.049MiB"),
+            (64 << 20, "64MiB"),
+            (25_189_416_960, "23.46GiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary_size(bytes), expected, "{bytes}");
         }
     }
 

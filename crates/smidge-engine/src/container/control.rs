@@ -1,0 +1,78 @@
+//! pause, unpause, update, stats: what is done to a container that runs, from outside.
+
+use smidge_run::{Resources, RunError, Status, Usage};
+
+use super::record::Known;
+use super::resource;
+use crate::{Engine, Error, Kind, Result};
+
+impl Engine {
+    /// Makes a container's processes stand still.
+    ///
+    /// # Errors
+    /// When there is no such container, it does not run or is paused already, or the kernel has nothing
+    /// for it that this user may use.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let known = self.container(name)?;
+        Ok(smidge_run::pause(
+            &known.container.dir,
+            &known.record.spec.resources,
+        )?)
+    }
+
+    /// Lets a container's processes go on.
+    ///
+    /// # Errors
+    /// When there is no such container, or it is not paused.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        Ok(smidge_run::unpause(&self.container(name)?.container.dir)?)
+    }
+
+    /// Changes what a container may use, at once if it runs.
+    ///
+    /// # Errors
+    /// When there is no such container, the limits make no sense together, or the kernel does not take
+    /// them: then everything stays as it was.
+    pub fn update(&self, name: &str, changed: &Resources) -> Result<()> {
+        let Known {
+            container,
+            mut record,
+            state,
+            ..
+        } = self.container(name)?;
+        let mut all = record.spec.resources.clone();
+        all.update(changed);
+        resource::check(&all)?;
+        if state.status == Status::Running {
+            smidge_run::update(&container.dir, &all, changed)?;
+        }
+        // No limit is what it starts without.
+        all.pids_limit = all.pids_limit.filter(|limit| *limit > 0);
+        record.spec.resources = all;
+        Ok(container.write_record(&record)?)
+    }
+
+    /// What a container uses; none if it does not run.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn usage(&self, known: &Known) -> Result<Option<Usage>> {
+        match smidge_run::usage(&known.container.dir) {
+            Ok(usage) => Ok(Some(usage)),
+            Err(RunError::NotRunning { .. }) => Ok(None),
+            Err(_) if !known.container.dir.exists() => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+}
+
+/// Refuses what cannot be done to a container that stands still.
+pub(crate) fn refuse_paused(known: &Known, verb: &str) -> Result<()> {
+    if !known.state.paused {
+        return Ok(());
+    }
+    let name = &known.container.name;
+    let message = format!("cannot {verb} container `{name}`: it is paused");
+    Err(Error::new(Kind::Conflict, message)
+        .with_hint(format!("let it go on: `smidge unpause {name}`")))
+}

@@ -1,0 +1,32 @@
+//! `smidge update`.
+
+use smidge_engine::{Error, Kind};
+
+use super::option::resource::LimitArgs;
+use super::session::{Outcome, Session, each};
+
+/// Change what containers may use, also while they run
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge update -m 512m web
+  smidge update --cpus 0.5 --pids-limit 100 web db")]
+pub(super) struct Args {
+    /// Name or id; repeatable
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let changed = args.limits.resources();
+    if changed.is_empty() {
+        return Err(Error::new(Kind::Input, "there is nothing to change")
+            .with_hint("name a limit: `smidge update -m 512m CONTAINER`"));
+    }
+    let engine = session.engine()?;
+    each(&args.containers, |name| {
+        engine.update(name, &changed)?;
+        session.print(name)
+    })
+}
