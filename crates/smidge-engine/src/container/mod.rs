@@ -41,9 +41,7 @@ pub use volume::{Volume, VolumeSource, parse_volume};
 pub(crate) use emulation::emulator;
 pub(crate) use user::{Account, find as find_user};
 
-pub use smidge_run::{
-    DeviceRate, Ipc, Network, Resources, State, Status, Usage, log::Stream,
-};
+pub use smidge_run::{DeviceRate, Ipc, Network, Resources, State, Status, Usage, log::Stream};
 
 #[cfg(test)]
 mod tests;
