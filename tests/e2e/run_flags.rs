@@ -113,3 +113,36 @@ fn streams_are_passed_on_as_asked_for() {
         assert_eq!(context.line("run -d -a stdout busybox true").code(), 125);
     });
 }
+
+#[test]
+fn logs_are_as_large_as_they_may_be() {
+    with_busybox(|context| {
+        let line = "run --name small --log-opt max-size=2k --log-opt max-file=2 busybox seq 1 500";
+        context.line(line).ok();
+        let kept = context.line("logs small").ok();
+        let lines: Vec<&str> = kept.lines().collect();
+        assert!(
+            lines.len() < 500 && lines.ends_with(&["499", "500"]),
+            "{}",
+            lines.len()
+        );
+        assert_eq!(context.line("logs -n 3 small").ok(), "498\n499\n500");
+        context
+            .line("run --name none --log-driver none busybox echo said")
+            .ok();
+        assert!(
+            context
+                .line("logs none")
+                .exits(1)
+                .contains("--log-driver none")
+        );
+        let shown = "inspect --format {{.HostConfig.LogConfig.Type}} none";
+        assert_eq!(context.line(shown).ok(), "none");
+        let unknown = context.line("run --rm --log-driver syslog busybox true");
+        assert!(
+            unknown
+                .exits(125)
+                .contains("there is no log driver `syslog`")
+        );
+    });
+}

@@ -70,7 +70,8 @@ pub use signal::{signal_name, signal_number};
 pub use skeleton::make_skeleton;
 pub use spawner::{Finished, Running, Spawner, Streams};
 pub use spec::{
-    Allowed, Emulator, Manner, Mount, MountKind, Network, Port, Propagation, Protocol, Spec, User,
+    Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
+    Spec, User,
 };
 pub use state::{State, Status, retire, signal, wait};
 pub use supervisor::start;

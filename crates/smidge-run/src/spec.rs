@@ -64,6 +64,9 @@ pub struct Spec {
     pub cleanup: Vec<PathBuf>,
     /// Whether the program's output is kept for `logs`.
     pub log: bool,
+    /// How much of it is kept; all of it if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limit: Option<LogLimit>,
     /// What runs the program if it is for another machine than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulator: Option<Emulator>,
@@ -90,6 +93,15 @@ pub struct Spec {
     /// What the container may use.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+}
+
+/// How much of a program's output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimit {
+    /// When a file of the log holds as many bytes, the next one is begun.
+    pub size: u64,
+    /// How many files there are at most; the oldest one goes.
+    pub files: u32,
 }
 
 /// A program of the host that runs programs of another machine: one of `qemu-user`, version 6 or later.

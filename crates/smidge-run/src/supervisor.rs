@@ -167,7 +167,7 @@ impl<'a> Supervisor<'a> {
             size,
         } = duty;
         let log = if spec.log {
-            Writer::open(&spec.dir)?
+            Writer::open(&spec.dir, spec.log_limit)?
         } else {
             Writer::disabled()
         };

@@ -39,6 +39,9 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
     pairs("Sysctls", &isolation.sysctls, '=');
     pairs("Tmpfs", &request.tmpfs, ':');
     pairs("Annotations", &request.annotations, '=');
+    if request.log_driver.is_some() || !request.log_options.is_empty() {
+        fields.insert("LogConfig".to_owned(), log_config(request));
+    }
     if let Some(size) = isolation.shm_size.filter(|size| *size > 0) {
         fields.insert("ShmSize".to_owned(), size.into());
     }
@@ -76,4 +79,14 @@ fn shared(isolation: &Isolation) -> Vec<(&'static str, &'static str)> {
     };
     let uts = isolation.host_names.then_some(("UTSMode", "host"));
     ipc.into_iter().chain(uts).collect()
+}
+
+fn log_config(request: &CreateRequest) -> Value {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), Value::from(value))
+    };
+    let options: Map<String, Value> = request.log_options.iter().map(pair).collect();
+    let driver = request.log_driver.as_deref().unwrap_or("json-file");
+    json!({"Type": driver, "Config": options})
 }

@@ -13,6 +13,7 @@ use super::emulation;
 use super::env::{self, Environment};
 use super::isolation::{Isolation, Settled};
 use super::lifetime::Lifetime;
+use super::log_option::{Log, log};
 use super::mount::{self, Planned};
 use super::names::{Files, Names, hostname};
 use super::port::{parse_exposed, parse_publish};
@@ -78,6 +79,10 @@ pub struct CreateRequest {
     pub names: Names,
     /// `--network`.
     pub network: Network,
+    /// `--log-driver`.
+    pub log_driver: Option<String>,
+    /// `--log-opt`.
+    pub log_options: Vec<String>,
     /// How far it is shut in.
     pub isolation: Isolation,
     /// How it lives and ends.
@@ -110,6 +115,7 @@ struct Draft<'r> {
     ports: Vec<Port>,
     mounts: Vec<Planned>,
     settled: Settled,
+    log: Log,
     id_map: IdMap,
     emulator: Option<Emulator>,
     lifetime: smidge_run::Lifetime,
@@ -210,6 +216,7 @@ impl Engine {
             ports,
             mounts,
             settled,
+            log: log(request.log_driver.as_deref(), &request.log_options)?,
             id_map,
             emulator,
             lifetime: request.lifetime.settled(request.remove)?,
@@ -298,7 +305,8 @@ impl Engine {
             seccomp,
             no_new_privileges,
             cleanup: Vec::new(),
-            log: true,
+            log: draft.log.kept,
+            log_limit: draft.log.limit,
             dir,
             emulator: draft.emulator.clone(),
             pretend: false,

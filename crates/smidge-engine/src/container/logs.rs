@@ -6,6 +6,7 @@ use smidge_run::log::{Entry, LogQuery};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::record::Record;
 use crate::{Engine, Error, Kind, Result};
 
 /// Which lines of a log to show.
@@ -44,6 +45,12 @@ impl Engine {
             until: moment(&request.until)?,
         };
         let container = self.store.container(name)?;
+        let record: Record = container.record()?;
+        if !record.spec.log {
+            let fault =
+                format!("container `{name}` keeps no log: it was made with `--log-driver none`");
+            return Err(Error::new(Kind::Conflict, fault));
+        }
         Ok(smidge_run::log::read(&container.dir, &query, sink)?)
     }
 }

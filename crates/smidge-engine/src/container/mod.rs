@@ -11,6 +11,7 @@ mod isolation;
 mod lifecycle;
 mod lifetime;
 mod list;
+mod log_option;
 mod logs;
 mod mount;
 mod mount_option;

@@ -314,7 +314,7 @@ fn octal(text: &str) -> std::result::Result<u32, String> {
 }
 
 /// A number of bytes as Docker reads it: `64m`, `1g`, in powers of 1024.
-fn bytes(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
     let fault =
         || format!("invalid size `{text}`: expected a number of bytes, such as `64m` or `1g`");
     let lower = text.to_ascii_lowercase();

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A line of output longer than 16 KiB becomes several objects, of which only the last ends in a
-//! newline. JSON holds no arbitrary bytes: what is not UTF-8 becomes U+FFFD, as in Docker's files.
+//! newline. Where the log is limited, older lines are in `<id>-json.log.1`, `.2`, …. JSON holds no arbitrary bytes: what is not UTF-8 becomes U+FFFD, as in Docker's files.
 
 mod reader;
 mod writer;
@@ -39,6 +39,15 @@ pub struct Entry {
     pub stream: Stream,
     /// When: RFC 3339 with nanoseconds.
     pub time: String,
+}
+
+/// The files of the log in `dir` by their age, which is counted from 0.
+pub(crate) fn aged(dir: &Path, age: u32) -> PathBuf {
+    let mut name = path(dir).into_os_string();
+    if age > 0 {
+        name.push(format!(".{age}"));
+    }
+    name.into()
 }
 
 /// The log of the container in `dir`.

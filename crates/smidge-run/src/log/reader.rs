@@ -1,16 +1,17 @@
 //! From the log to the lines that are wanted, and to those that are still to come.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
-use super::{Entry, path};
+use super::{Entry, aged, path};
 use crate::clock;
 use crate::error::RunError;
 use crate::state::State;
@@ -45,12 +46,11 @@ pub fn read(
     } else {
         None
     };
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && watch.is_none() => return Ok(()),
-        Err(error) => return Err(RunError::record(&path)(error)),
-    };
-    let mut lines = Lines::new(file, query.tail).map_err(RunError::record(&path))?;
+    let files = files(dir).map_err(RunError::record(&path))?;
+    if files.is_empty() && watch.is_none() {
+        return Ok(());
+    }
+    let mut lines = Lines::new(files, query.tail).map_err(RunError::record(&path))?;
     loop {
         // Asked before reading: what is written before the end is read after it was seen.
         let ended = watch.as_ref().is_none_or(Watch::has_ended);
@@ -61,6 +61,9 @@ pub fn read(
             if window.holds(&entry) {
                 sink(&entry).map_err(RunError::supervise("pass the log on"))?;
             }
+        }
+        if watch.is_some() && lines.turn(dir).map_err(RunError::record(&path))? {
+            continue;
         }
         match &watch {
             Some(watch) if !ended => watch.wait().map_err(RunError::record(&path))?,
@@ -99,31 +102,97 @@ impl Window {
     }
 }
 
+/// The files of the log, the oldest first, each once even if they are renamed meanwhile.
+fn files(dir: &Path) -> io::Result<Vec<File>> {
+    let mut files: Vec<File> = Vec::new();
+    for age in 0.. {
+        match File::open(aged(dir, age)) {
+            Ok(file) => {
+                let known = files
+                    .iter()
+                    .any(|known| is_same(known, &file).unwrap_or(false));
+                files.extend((!known).then_some(file));
+            }
+            // While the newest one is being renamed, there is none of its name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && age == 0 => (),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    files.reverse();
+    Ok(files)
+}
+
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
 /// The log's lines from some place on.
 struct Lines {
-    reader: BufReader<File>,
+    reader: Option<BufReader<File>>,
+    /// The files that come after it.
+    newer: VecDeque<File>,
     /// A line whose end has not been written yet.
     line: Vec<u8>,
 }
 
 impl Lines {
-    fn new(mut file: File, tail: Option<usize>) -> io::Result<Self> {
+    fn new(mut files: Vec<File>, tail: Option<usize>) -> io::Result<Self> {
         if let Some(count) = tail {
-            let start = tail_start(&file, count)?;
-            file.seek(SeekFrom::Start(start))?;
+            let mut missing = count;
+            let mut first = files.len();
+            for (index, file) in files.iter_mut().enumerate().rev() {
+                let (start, still) = tail_start(file, missing)?;
+                file.seek(SeekFrom::Start(start))?;
+                (first, missing) = (index, still);
+                if missing == 0 {
+                    break;
+                }
+            }
+            files.drain(..first);
         }
+        let mut newer = VecDeque::from(files);
         Ok(Self {
-            reader: BufReader::new(file),
+            reader: newer.pop_front().map(BufReader::new),
+            newer,
             line: Vec::new(),
         })
+    }
+
+    /// Looks whether the log goes on in another file, or from the start of this one.
+    fn turn(&mut self, dir: &Path) -> io::Result<bool> {
+        let Some(reader) = &mut self.reader else {
+            self.newer.extend(files(dir)?);
+            return Ok(!self.newer.is_empty());
+        };
+        if reader.stream_position()? > reader.get_ref().metadata()?.len() {
+            self.line.clear();
+            reader.seek(SeekFrom::Start(0))?;
+            return Ok(true);
+        }
+        let files = files(dir)?;
+        let at = files
+            .iter()
+            .position(|file| is_same(file, reader.get_ref()).unwrap_or(false));
+        self.newer
+            .extend(files.into_iter().skip(at.map_or(0, |at| at + 1)));
+        Ok(!self.newer.is_empty())
     }
 
     /// The next whole line that makes sense.
     fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
-            self.reader.read_until(b'\n', &mut self.line)?;
+            if let Some(reader) = &mut self.reader {
+                reader.read_until(b'\n', &mut self.line)?;
+            }
             if self.line.last() != Some(&b'\n') {
-                return Ok(None);
+                let Some(file) = self.newer.pop_front() else {
+                    return Ok(None);
+                };
+                self.line.clear();
+                self.reader = Some(BufReader::new(file));
+                continue;
             }
             let entry = serde_json::from_slice(&self.line);
             self.line.clear();
@@ -134,8 +203,8 @@ impl Lines {
     }
 }
 
-/// Where the last `count` lines begin. Reads backwards, so that the length of the log does not matter.
-fn tail_start(file: &File, count: usize) -> io::Result<u64> {
+/// Where the last `count` lines begin, and how many lines are missing even so. Reads backwards, so that the length of the log does not matter.
+fn tail_start(file: &File, count: usize) -> io::Result<(u64, usize)> {
     let mut end = file.metadata()?.len();
     let length = end;
     let mut missing = count;
@@ -151,13 +220,17 @@ fn tail_start(file: &File, count: usize) -> io::Result<u64> {
             .filter(|(_, byte)| **byte == b'\n')
         {
             if missing == 0 {
-                return Ok(start + index as u64 + 1);
+                return Ok((start + index as u64 + 1, 0));
             }
             missing -= 1;
         }
         end = start;
     }
-    Ok(if count == 0 { length } else { 0 })
+    Ok(if count == 0 {
+        (length, 0)
+    } else {
+        (0, missing)
+    })
 }
 
 /// Tells when the log grows and when the container ends.
@@ -306,12 +379,54 @@ mod tests {
     #[test]
     fn following_a_stopped_container_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = Writer::open(dir.path()).unwrap();
+        let mut writer = Writer::open(dir.path(), None).unwrap();
         writer.append(Stream::Stdout, b"last words\n");
         let query = LogQuery {
             follow: true,
             ..LogQuery::default()
         };
         assert_eq!(texts(dir.path(), &query), ["last words"]);
+    }
+
+    #[test]
+    fn a_limited_log_keeps_its_last_lines() {
+        for files in [1, 2, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            let limit = crate::spec::LogLimit { size: 500, files };
+            let mut writer = Writer::open(dir.path(), Some(limit)).unwrap();
+            for number in 0..100 {
+                writer.append(Stream::Stdout, format!("{number}\n").as_bytes());
+            }
+            let all = texts(dir.path(), &LogQuery::default());
+            let kept: Vec<String> = (100 - all.len()..100).map(|n| n.to_string()).collect();
+            assert_eq!(all, kept, "the last ones, in order");
+            assert!(all.len() < 10 * files as usize, "{files}: {}", all.len());
+            let found = std::fs::read_dir(dir.path()).unwrap().count();
+            assert_eq!(found, files as usize);
+            for tail in 0..all.len() {
+                let query = LogQuery {
+                    tail: Some(tail),
+                    ..LogQuery::default()
+                };
+                assert_eq!(texts(dir.path(), &query), all[all.len() - tail..]);
+            }
+        }
+    }
+
+    #[test]
+    fn who_follows_a_limited_log_misses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let limit = crate::spec::LogLimit {
+            size: 200,
+            files: 3,
+        };
+        let mut writer = Writer::open(dir.path(), Some(limit)).unwrap();
+        let mut lines = Lines::new(files(dir.path()).unwrap(), None).unwrap();
+        for number in 0..50 {
+            writer.append(Stream::Stdout, format!("{number}\n").as_bytes());
+            let _ = lines.turn(dir.path()).unwrap();
+            let entry = lines.next().unwrap().unwrap();
+            assert_eq!(entry.text, format!("{number}\n"));
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Stream, path};
+use super::{Stream, aged, path};
 use crate::clock;
 use crate::error::RunError;
+use crate::spec::LogLimit;
 
 /// The most bytes of output in one object, as Docker has it.
 const LINE: usize = 16 << 10;
@@ -19,6 +20,10 @@ const LINE: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Writer {
     file: Option<File>,
+    dir: PathBuf,
+    limit: Option<LogLimit>,
+    /// Bytes in the file, as far as that matters.
+    length: u64,
     /// What has no newline yet, of either stream.
     partial: [Vec<u8>; 2],
     encoded: Vec<u8>,
@@ -33,12 +38,18 @@ struct Line<'a> {
 
 impl Writer {
     /// Opens the log of the container in `dir`, which goes on where it ended.
-    pub(crate) fn open(dir: &Path) -> Result<Self, RunError> {
+    pub(crate) fn open(dir: &Path, limit: Option<LogLimit>) -> Result<Self, RunError> {
         let path = path(dir);
-        let file = OpenOptions::new().append(true).create(true).open(&path);
-        let file = file.map_err(RunError::record(&path))?;
+        let file = open(&path).map_err(RunError::record(&path))?;
+        let length = match limit {
+            Some(_) => file.metadata().map_or(0, |metadata| metadata.len()),
+            None => 0,
+        };
         Ok(Self {
             file: Some(file),
+            dir: dir.to_owned(),
+            limit,
+            length,
             ..Self::disabled()
         })
     }
@@ -47,6 +58,9 @@ impl Writer {
     pub(crate) fn disabled() -> Self {
         Self {
             file: None,
+            dir: PathBuf::new(),
+            limit: None,
+            length: 0,
             partial: Default::default(),
             encoded: Vec::new(),
         }
@@ -111,10 +125,39 @@ impl Writer {
         // Into memory: cannot fail.
         let _ = serde_json::to_writer(&mut self.encoded, &line);
         self.encoded.push(b'\n');
+        let length = self.length + self.encoded.len() as u64;
+        if self.limit.is_some_and(|limit| length >= limit.size) {
+            self.flush();
+        }
         kept
     }
 
+    /// Begins the next file, if this one is full. The oldest one goes.
+    fn turn(&mut self) {
+        let Some(limit) = self.limit.filter(|limit| self.length >= limit.size) else {
+            return;
+        };
+        if limit.files <= 1 {
+            let emptied = self.file.as_ref().map(|file| file.set_len(0));
+            if matches!(emptied, Some(Ok(()))) {
+                self.length = 0;
+            }
+            return;
+        }
+        for age in (0..limit.files - 1).rev() {
+            let _ = std::fs::rename(aged(&self.dir, age), aged(&self.dir, age + 1));
+        }
+        if let Ok(file) = open(&path(&self.dir)) {
+            self.file = Some(file);
+            self.length = 0;
+        }
+    }
+
     fn flush(&mut self) {
+        if !self.encoded.is_empty() {
+            self.turn();
+            self.length += self.encoded.len() as u64;
+        }
         if let Some(file) = &mut self.file
             && !self.encoded.is_empty()
         {
@@ -122,6 +165,10 @@ impl Writer {
         }
         self.encoded.clear();
     }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 /// Where an incomplete UTF-8 character at the end of `text` begins.
@@ -140,7 +187,7 @@ mod tests {
 
     fn log(chunks: &[(Stream, &[u8])]) -> Vec<(Stream, String)> {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = Writer::open(dir.path()).unwrap();
+        let mut writer = Writer::open(dir.path(), None).unwrap();
         for (stream, chunk) in chunks {
             writer.append(*stream, chunk);
         }

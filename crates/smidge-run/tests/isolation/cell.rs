@@ -214,6 +214,7 @@ fn spec(root: &Path) -> Spec {
         no_new_privileges: false,
         cleanup: Vec::new(),
         log: false,
+        log_limit: None,
         emulator: None,
         pretend: false,
         shm_size: None,

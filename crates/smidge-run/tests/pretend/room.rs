@@ -245,6 +245,7 @@ fn spec(root: &Path) -> Spec {
         no_new_privileges: false,
         cleanup: Vec::new(),
         log: false,
+        log_limit: None,
         emulator: None,
         pretend: true,
         shm_size: None,

@@ -97,6 +97,7 @@ impl Stage {
             no_new_privileges: false,
             cleanup: vec![dir],
             log: false,
+            log_limit: None,
             emulator: None,
             pretend: false,
             shm_size: None,

@@ -94,6 +94,7 @@ impl Sandbox {
             no_new_privileges: true,
             cleanup: Vec::new(),
             log: true,
+            log_limit: None,
             emulator: None,
             pretend: false,
             shm_size: None,

@@ -216,8 +216,7 @@ impl Builder<'_> {
         job: &Job<'_>,
         (dir, mounted): (&Path, &Mounted),
     ) -> Result<Spec> {
-        let host = &self.engine.host;
-        let store = &self.engine.store;
+        let (host, store) = (&self.engine.host, &self.engine.store);
         let mut layers = store.checkout_layers(&state.draft.below.layers)?;
         let skeleton = store.root().join("skeleton");
         if smidge_run::make_skeleton(&skeleton).is_ok() {
@@ -267,6 +266,7 @@ impl Builder<'_> {
             // What a machine that goes down has not written is not missed.
             cleanup: vec![dir.to_owned()],
             log: false,
+            log_limit: None,
             dir: dir.to_owned(),
             emulator,
             pretend: !ids_are_real,

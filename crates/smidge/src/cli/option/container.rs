@@ -62,6 +62,12 @@ pub(in crate::cli) struct ContainerArgs {
     /// Note something for other programs in what `inspect` shows; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
+    /// Where its output is kept for `logs`: json-file, local (100 MB at most) or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// max-size=BYTES of a file of the log, max-file=COUNT of them; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// Working directory inside
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -233,6 +239,8 @@ impl ContainerArgs {
             labels: self.label.clone(),
             label_files: self.label_file.clone(),
             annotations: self.annotation.clone(),
+            log_driver: self.log_driver.clone(),
+            log_options: self.log_opt.clone(),
             workdir: self.workdir.clone(),
             user: self.user.clone(),
             entrypoint: self.entrypoint.clone(),
