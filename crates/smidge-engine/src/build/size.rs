@@ -5,7 +5,7 @@ use std::io;
 use smidge_image::{Effort, compress_gzip};
 use smidge_store::{Compression, Image, Store};
 
-use super::draft::{Draft, StepLayer};
+use super::draft::{Draft, Joining, StepLayer};
 use super::layer::{Layer, RootFs};
 use super::response::{Sizes, Transfer};
 use crate::{Progress, Result};
@@ -30,16 +30,17 @@ pub(super) fn measure(
         task.finish();
         Transfer::Exact(size)
     } else {
-        let added: u64 = draft
-            .steps
-            .iter()
-            .filter_map(|step| step.layer.as_ref())
-            .map(judge)
-            .sum();
-        let base = draft.base.iter().flat_map(|base| &base.layers);
-        let base: u64 = base.map(|(layer, _)| layer.size).sum();
-        let layers: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
-        let documents = disk.saturating_sub(layers);
+        let layers: Vec<u64> = image.manifest.layers.iter().map(|l| l.size).collect();
+        let documents = disk.saturating_sub(layers.iter().sum());
+        let (base, added): (u64, u64) = match (&draft.joining, layers.split_last()) {
+            (Joining::Apart, _) | (_, None) => {
+                let base = draft.base.iter().flat_map(|base| &base.layers);
+                let steps = draft.steps.iter().filter_map(|step| step.layer.as_ref());
+                (base.map(|(l, _)| l.size).sum(), steps.map(judge).sum())
+            }
+            // The one layer that was made of others is the last.
+            (_, Some((joined, below))) => (below.iter().sum(), judged(*joined)),
+        };
         Transfer::About(documents.saturating_add(base).saturating_add(added))
     };
     let program = draft
@@ -56,9 +57,13 @@ pub(super) fn measure(
 fn judge(layer: &StepLayer) -> u64 {
     match layer {
         StepLayer::Files(files) => estimate(files),
-        // What programs and systems are made of comes down to this, more or less.
-        StepLayer::Stored(stored) => stored.size / 5 * 2,
+        StepLayer::Stored(stored) => judged(stored.size),
     }
+}
+
+/// What programs and systems are made of comes down to this, more or less.
+fn judged(size: u64) -> u64 {
+    size / 5 * 2
 }
 
 /// Judges what a layer compresses to by three samples of its largest file.
