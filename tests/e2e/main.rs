@@ -29,6 +29,7 @@ mod exec;
 mod fault;
 mod final_stage;
 mod fixture;
+mod health;
 mod hostile;
 mod http;
 mod isolation;

@@ -111,6 +111,16 @@ impl Host {
         poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)) == Ok(0)
     }
 
+    /// Enters the network namespace alone, as far as it is another: with it the user namespace, without
+    /// which that is not allowed.
+    pub(crate) fn enter_network(&self) -> rustix::io::Result<()> {
+        let network = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
+        if !self.namespaces.contains(ThreadNameSpaceType::NETWORK) {
+            return Ok(());
+        }
+        move_into_thread_name_spaces(self.pidfd.as_fd(), self.namespaces & network)
+    }
+
     fn enter(&self) -> rustix::io::Result<()> {
         move_into_thread_name_spaces(self.pidfd.as_fd(), self.namespaces)
     }

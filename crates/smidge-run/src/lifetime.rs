@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
+
 /// How a container lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -13,6 +15,9 @@ pub struct Lifetime {
     /// Whether a signal that the program has made no arrangements for is left to the kernel, which drops
     /// it for the first process of a PID namespace (`--init=false`).
     pub bare: bool,
+    /// How to find out whether the program is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl Lifetime {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, Group};
 use crate::clock;
 use crate::error::RunError;
+use crate::health::HealthState;
 use crate::session;
 use crate::spec::Port;
 use crate::sys;
@@ -113,6 +114,9 @@ pub struct State {
     /// The signal that ended the program in the kernel's stead, because it had made no arrangements for
     /// it; 0 if none did.
     pub ended_by: i32,
+    /// Whether the program is well, if that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthState>,
     /// Why it could not be watched to its end, if so.
     pub error: String,
     /// Whether it stands still ([`pause`](crate::pause)); only known of one that runs.

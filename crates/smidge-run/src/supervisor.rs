@@ -16,12 +16,14 @@ use rustix::process;
 use crate::cgroup::remove_group;
 use crate::client::Client;
 use crate::error::RunError;
+use crate::health::HealthState;
 use crate::hub::{Hub, Source};
 use crate::launch::launch;
 use crate::lifetime::{Backoff, Restart};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::port::{Listeners, Proxy};
+use crate::probe::Prober;
 use crate::program::Program;
 use crate::removal::remove_tree;
 use crate::session::{self, Attach, Started};
@@ -139,6 +141,25 @@ pub(crate) fn leave_session(name: &CStr) {
 /// What the loop waits for beside the hub's sources.
 const SIGNAL: Source = Source::Own(0);
 const DOOR: Source = Source::Own(1);
+const ANSWER: Source = Source::Own(2);
+
+/// How far the question is whether the program is well.
+#[derive(Debug, Default)]
+struct Check {
+    /// When to ask next.
+    due: Option<Instant>,
+    /// Who asks now.
+    prober: Option<Prober>,
+    /// How long the program had run by then.
+    asked: Duration,
+}
+
+impl Check {
+    fn patience(&self) -> Option<Duration> {
+        self.due
+            .map(|due| due.saturating_duration_since(Instant::now()))
+    }
+}
 
 struct Supervisor<'a> {
     spec: &'a Spec,
@@ -149,6 +170,7 @@ struct Supervisor<'a> {
     /// The size of the starter's terminal.
     size: Size,
     started: Instant,
+    check: Check,
     state: State,
     /// Where later clients come in.
     door: OwnedFd,
@@ -205,6 +227,7 @@ impl<'a> Supervisor<'a> {
             listeners,
             size,
             started: Instant::now(),
+            check: Check::default(),
             state,
             door,
             signals,
@@ -214,9 +237,11 @@ impl<'a> Supervisor<'a> {
 
     fn run(mut self) {
         let mut backoff = Backoff::new();
+        self.begin_to_check();
         let code = loop {
             while !self.turn() {}
             let code = self.hub.program.reap();
+            self.check = Check::default();
             self.state.ended_by = self.hub.program.ended_by();
             self.hub.drain();
             if !self.starts_again(code, &mut backoff) {
@@ -296,8 +321,57 @@ impl<'a> Supervisor<'a> {
         let written = self.state.write(&self.spec.dir);
         written.inspect_err(|_| program.kill())?;
         self.hub.replace(program);
+        self.begin_to_check();
         sys::release_memory();
         Ok(())
+    }
+
+    /// Notes that nothing is known of the program's health yet, and when to ask.
+    fn begin_to_check(&mut self) {
+        if let Some(health) = &self.spec.lifetime.health {
+            let unknown = HealthState::default();
+            self.check.due = Some(Instant::now() + unknown.pause(health, Duration::ZERO));
+            self.state.health = Some(unknown);
+            let _ = self.state.write(&self.spec.dir);
+        }
+    }
+
+    /// Asks how the program is, if it is time.
+    fn ask(&mut self) {
+        let Some(health) = &self.spec.lifetime.health else {
+            return;
+        };
+        if self
+            .check
+            .due
+            .take_if(|due| *due <= Instant::now())
+            .is_none()
+        {
+            return;
+        }
+        self.check.asked = self.started.elapsed();
+        match Prober::fork(self.spec, health) {
+            Ok(prober) => self.check.prober = Some(prober),
+            // Short of something: tried again.
+            Err(_) => self.check.due = Some(Instant::now() + health.interval),
+        }
+    }
+
+    /// Takes the answer in, as far as it has come.
+    fn hear(&mut self) {
+        let Some(health) = &self.spec.lifetime.health else {
+            return;
+        };
+        let answer = self.check.prober.as_mut().and_then(Prober::hear);
+        let (Some(answer), Some(state)) = (answer, &mut self.state.health) else {
+            return;
+        };
+        self.check.prober = None;
+        state.take(health, self.check.asked, answer);
+        let pause = state.pause(health, self.started.elapsed());
+        self.check.due = Some(Instant::now() + pause);
+        let _ = self.state.write(&self.spec.dir);
+        sys::release_memory();
     }
 
     /// Waits for something to do and does it; true when the program has ended.
@@ -306,12 +380,16 @@ impl<'a> Supervisor<'a> {
         self.hub.add_interests(&mut interests);
         interests.push((SIGNAL, PollFlags::IN));
         interests.push((DOOR, PollFlags::IN));
+        if self.check.prober.is_some() {
+            interests.push((ANSWER, PollFlags::IN));
+        }
         interests.push((Source::Exit, PollFlags::IN));
-        let patience = self.hub.program.patience();
-        let due = self.wait(&interests, patience);
+        let patience = [self.hub.program.patience(), self.check.patience()];
+        let due = self.wait(&interests, patience.into_iter().flatten().min());
         due.iter().for_each(|source| self.serve(*source));
         self.hub.dismiss();
         self.hub.program.look_again();
+        self.ask();
         due.contains(&Source::Exit)
     }
 
@@ -337,6 +415,11 @@ impl<'a> Supervisor<'a> {
     fn descriptor(&self, source: Source) -> BorrowedFd<'_> {
         match source {
             SIGNAL => self.signals.as_fd(),
+            ANSWER => self
+                .check
+                .prober
+                .as_ref()
+                .map_or(self.door.as_fd(), |prober| prober.answer.as_fd()),
             source => self.hub.descriptor(source).unwrap_or(self.door.as_fd()),
         }
     }
@@ -349,6 +432,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             DOOR => self.hub.admit(&self.door),
+            ANSWER => self.hear(),
             source => self.hub.serve(source),
         }
     }

@@ -204,6 +204,7 @@ impl Engine {
         let env: Environment = image_env.into_iter().chain(asked).collect();
         config.env = env.into_pairs();
         let ports = ports(request, &mut config)?;
+        let lifetime = request.lifetime.settled(request.remove, &mut config)?;
         let mounts = self.mounts(request, &config, &tree)?;
         Ok(Draft {
             request,
@@ -219,7 +220,7 @@ impl Engine {
             log: log(request.log_driver.as_deref(), &request.log_options)?,
             id_map,
             emulator,
-            lifetime: request.lifetime.settled(request.remove)?,
+            lifetime,
         })
     }
 

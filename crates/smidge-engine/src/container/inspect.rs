@@ -108,7 +108,7 @@ fn state(known: &Known) -> Value {
             text.to_owned()
         }
     };
-    json!({
+    let mut shown = json!({
         "Status": status_word(state),
         "Running": state.status.is_active(),
         "Paused": state.paused,
@@ -120,7 +120,11 @@ fn state(known: &Known) -> Value {
         "Error": state.error,
         "StartedAt": time(&state.started_at),
         "FinishedAt": time(&state.finished_at),
-    })
+    });
+    if let (Some(health), Value::Object(fields)) = (&state.health, &mut shown) {
+        fields.insert("Health".to_owned(), super::health::shown(health));
+    }
+    shown
 }
 
 fn host_config(record: &Record) -> Value {
@@ -238,6 +242,7 @@ fn config(record: &Record) -> Value {
         "Labels": config.labels,
         "StopSignal": config.stop_signal.as_deref().unwrap_or("SIGTERM"),
         "StopTimeout": record.host.stop_timeout,
+        "Healthcheck": config.healthcheck,
     })
 }
 

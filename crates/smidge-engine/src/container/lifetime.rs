@@ -1,8 +1,10 @@
 //! How a container lives and ends.
 
 use serde_json::{Value, json};
+use smidge_image::RunConfig;
 use smidge_run::Restart;
 
+use super::health::HealthRequest;
 use crate::{Error, Kind, Result};
 
 /// How a container lives and ends, as it was asked for.
@@ -16,11 +18,17 @@ pub struct Lifetime {
     pub stop_timeout: Option<i64>,
     /// `--restart`.
     pub restart: Option<String>,
+    /// `--health-…`.
+    pub health: HealthRequest,
 }
 
 impl Lifetime {
     /// What the sandbox is told.
-    pub(super) fn settled(&self, remove: bool) -> Result<smidge_run::Lifetime> {
+    pub(super) fn settled(
+        &self,
+        remove: bool,
+        config: &mut RunConfig,
+    ) -> Result<smidge_run::Lifetime> {
         let restart = self.restart.as_deref().map_or(Ok(Restart::No), restart)?;
         if remove && restart != Restart::No {
             return Err(Error::new(
@@ -31,6 +39,7 @@ impl Lifetime {
         Ok(smidge_run::Lifetime {
             restart,
             bare: self.init == Some(false),
+            health: self.health.settled(config)?,
         })
     }
 }

@@ -30,9 +30,9 @@ pub struct Row {
 }
 
 /// The filters of `ps`.
-const FILTERS: [&str; 12] = [
-    "id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "publish",
-    "expose", "network",
+const FILTERS: [&str; 13] = [
+    "health", "id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume",
+    "publish", "expose", "network",
 ];
 
 impl Engine {
@@ -142,6 +142,13 @@ fn suits(known: &Known, filters: &Filters) -> bool {
     filters.any("id", |id| container.id.starts_with(id.as_str()))
         && filters.any("name", |name| {
             container.name.contains(name.trim_matches('/'))
+        })
+        && filters.any("health", |wanted| {
+            state
+                .health
+                .as_ref()
+                .map_or("none", |health| health.status.word())
+                == wanted
         })
         && filters.labels(record.labels())
         && filters.any("status", |wanted| wanted == status_word(state))

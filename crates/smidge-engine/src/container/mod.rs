@@ -6,6 +6,7 @@ mod create;
 mod emulation;
 pub(crate) mod env;
 mod exec;
+mod health;
 mod inspect;
 mod isolation;
 mod lifecycle;
@@ -26,6 +27,7 @@ mod volume;
 
 pub use create::{CreateRequest, PullPolicy};
 pub use exec::{ExecRequest, Execution};
+pub use health::HealthRequest;
 pub use inspect::ContainerInspect;
 pub use isolation::Isolation;
 pub use lifecycle::StopRequest;
@@ -42,7 +44,9 @@ pub use volume::{Volume, VolumeSource, parse_volume};
 pub(crate) use emulation::emulator;
 pub(crate) use user::{Account, find as find_user};
 
-pub use smidge_run::{DeviceRate, Ipc, Network, Resources, State, Status, Usage, log::Stream};
+pub use smidge_run::{
+    DeviceRate, HealthStatus, Ipc, Network, Resources, State, Status, Usage, log::Stream,
+};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use smidge_engine::container::{State, Status};
+use smidge_engine::container::{HealthStatus, State, Status};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -121,7 +121,17 @@ pub(crate) fn status(state: &State, now: SystemTime) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running if state.paused => format!("Up {} (Paused)", since(&state.started_at)),
-        Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Running => {
+            let health = state
+                .health
+                .as_ref()
+                .map_or("", |health| match health.status {
+                    HealthStatus::Starting => " (health: starting)",
+                    HealthStatus::Healthy => " (healthy)",
+                    HealthStatus::Unhealthy => " (unhealthy)",
+                });
+            format!("Up {}{health}", since(&state.started_at))
+        }
         Status::Restarting => {
             let code = state.exit_code.unwrap_or(0);
             format!("Restarting ({code}) {} ago", since(&state.finished_at))

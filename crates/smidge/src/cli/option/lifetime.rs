@@ -3,6 +3,8 @@
 use smidge_engine::Error;
 use smidge_engine::container::CreateRequest;
 
+use super::health::HealthArgs;
+
 /// How the container lives and ends.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Life")]
@@ -22,6 +24,8 @@ pub(super) struct LifetimeArgs {
     /// so, after 100 ms at first and a minute at last; after a reboot nobody does
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Signal that asks the program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -34,6 +38,7 @@ impl LifetimeArgs {
     /// Tells the engine.
     pub(super) fn apply(&self, request: &mut CreateRequest) -> Result<(), Error> {
         request.lifetime.init = self.init;
+        request.lifetime.health = self.health.request();
         request.lifetime.restart.clone_from(&self.restart);
         request.lifetime.stop_signal.clone_from(&self.stop_signal);
         request.lifetime.stop_timeout = self.stop_timeout;

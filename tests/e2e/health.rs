@@ -1,0 +1,166 @@
+//! Health probes: Docker's command, and those that need nothing inside.
+
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::fixture::{self, with_busybox};
+
+const QUICK: &str = "--health-interval 100ms --health-retries 2";
+
+fn start(context: &Context, options: &[&str], script: &str) {
+    let mut command = context.line_command(&format!("run -d --name box {QUICK}"));
+    command.args(options).args(["busybox", "sh", "-c", script]);
+    context.finish(command).ok();
+}
+
+fn shown(context: &Context, format: &str) -> String {
+    let mut command = context.line_command("inspect box --format");
+    command.arg(format);
+    context.finish(command).ok()
+}
+
+/// Asks until the verdict is as expected.
+fn until(context: &Context, expected: &str) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = shown(context, "{{.State.Health.Status}}");
+        if now == expected {
+            return;
+        }
+        let log = shown(context, "{{json .State.Health}}");
+        assert!(Instant::now() < end, "not {expected}: {log}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_command_tells_whether_the_program_is_well() {
+    with_busybox(|context| {
+        let check = ["--health-cmd", "echo looked; test -e /tmp/well"];
+        start(context, &check, "while :; do sleep 0.1; done");
+        until(context, "unhealthy");
+        assert!(context.line("ps").ok().contains("(unhealthy)"));
+        context.line("exec box touch /tmp/well").ok();
+        until(context, "healthy");
+        assert!(context.line("ps").ok().contains("(healthy)"));
+        assert_eq!(shown(context, "{{.State.Health.FailingStreak}}"), "0");
+        let log = shown(context, "{{json .State.Health.Log}}");
+        assert!(
+            log.contains("looked") && log.contains("\"ExitCode\":0"),
+            "{log}"
+        );
+        assert_eq!(context.line("ps -q --filter health=healthy").ok().len(), 12);
+        assert_eq!(context.line("ps -q --filter health=unhealthy").ok(), "");
+        context.line("rm -f box").ok();
+    });
+}
+
+#[test]
+fn a_command_that_takes_too_long_has_failed() {
+    with_busybox(|context| {
+        let check = ["--health-cmd", "sleep 1000", "--health-timeout", "50ms"];
+        start(context, &check, "while :; do sleep 0.1; done");
+        until(context, "unhealthy");
+        let log = shown(context, "{{json .State.Health.Log}}");
+        assert!(
+            log.contains("Health check exceeded timeout (0.05s)"),
+            "{log}"
+        );
+        context.line("rm -f box").ok();
+    });
+}
+
+#[test]
+fn probes_need_nothing_inside() {
+    with_busybox(|context| {
+        let serve = "mkdir /www; echo fine > /www/index.html; httpd -f -p 8080 -h /www";
+        for (option, value, verdict, said) in [
+            (
+                "--health-tcp",
+                "8080",
+                "healthy",
+                "port 8080 accepts connections",
+            ),
+            (
+                "--health-tcp",
+                "8081",
+                "unhealthy",
+                "cannot connect to port 8081",
+            ),
+            (
+                "--health-http",
+                ":8080/",
+                "healthy",
+                "GET :8080/: HTTP/1.0 200 OK",
+            ),
+            ("--health-http", ":8080/none", "unhealthy", "404 Not Found"),
+            (
+                "--health-http",
+                ":8080/none=404",
+                "healthy",
+                "404 Not Found",
+            ),
+            (
+                "--health-exec",
+                "grep -q ' 0A ' /proc/net/tcp* && echo listens",
+                "healthy",
+                "listens",
+            ),
+        ] {
+            start(context, &[option, value], serve);
+            until(context, verdict);
+            let log = shown(context, "{{json .State.Health.Log}}");
+            assert!(log.contains(said), "{value}: no `{said}` in {log}");
+            context.line("rm -f box").ok();
+        }
+    });
+}
+
+#[test]
+fn images_say_how_they_are() {
+    with_busybox(|context| {
+        let check = "HEALTHCHECK --interval=100ms CMD true";
+        for change in [check, "LABEL smidge.health.http=\":8080/\""] {
+            let archive = fixture::busybox_rootfs();
+            let mut import = context.line_command("import --change");
+            import.arg(change).arg(archive).arg("checked");
+            context.finish(import).ok();
+            let mut run = context.line_command("run -d --name box --health-interval 100ms checked");
+            run.args(["sh", "-c", "httpd -f -p 8080 -h /etc"]);
+            context.finish(run).ok();
+            if change == check {
+                until(context, "healthy");
+            } else {
+                // The directory has no index, and is no answer that pleases.
+                until(context, "unhealthy");
+            }
+            context.line("rm -f box").ok();
+            let mut run = context.line_command("run -d --name box --no-healthcheck checked");
+            run.args(["sh", "-c", "while :; do sleep 0.1; done"]);
+            context.finish(run).ok();
+            assert!(!context.line("ps").ok().contains("health"));
+            context.line("rm -f box").ok();
+        }
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    with_busybox(|context| {
+        for (options, said) in [
+            (
+                "--no-healthcheck --health-tcp 80",
+                "--no-healthcheck conflicts with --health-* options",
+            ),
+            ("--health-http 80", "`80` is no health request"),
+            ("--health-tcp 80 --health-http :80/", "only one of"),
+            (
+                "--health-tcp 80 --health-interval 5",
+                "invalid `--health-interval 5`",
+            ),
+        ] {
+            let ran = context.line(&format!("run --rm {options} busybox true"));
+            ran.says(125, &[said]);
+        }
+    });
+}
