@@ -86,7 +86,7 @@ fn busybox() -> &'static Path {
 }
 
 /// A root file system with busybox, its applets, two users and the usual directories, as a tar.
-pub(crate) fn busybox_rootfs() -> &'static Path {
+fn busybox_rootfs() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = DIR.path().join("busybox");
         for dir in ["bin", "etc", "root", "tmp", "home/app"] {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
-use crate::fixture::{self, with_busybox};
+use crate::fixture::with_busybox;
 
 const QUICK: &str = "--health-interval 100ms --health-retries 2";
 
@@ -91,7 +91,7 @@ fn probes_need_nothing_inside() {
                 "--health-http",
                 ":8080/",
                 "healthy",
-                "GET :8080/: HTTP/1.0 200 OK",
+                "GET :8080/: HTTP/1.1 200 OK",
             ),
             ("--health-http", ":8080/none", "unhealthy", "404 Not Found"),
             (
@@ -119,12 +119,10 @@ fn probes_need_nothing_inside() {
 #[test]
 fn images_say_how_they_are() {
     with_busybox(|context| {
-        let check = "HEALTHCHECK --interval=100ms CMD true";
+        let check = "HEALTHCHECK --interval=100ms CMD [\"true\"]";
         for change in [check, "LABEL smidge.health.http=\":8080/\""] {
-            let archive = fixture::busybox_rootfs();
-            let mut import = context.line_command("import --change");
-            import.arg(change).arg(archive).arg("checked");
-            context.finish(import).ok();
+            context.write("image/Dockerfile", format!("FROM busybox\n{change}\n"));
+            context.line("build -q -t checked image").ok();
             let mut run = context.line_command("run -d --name box --health-interval 100ms checked");
             run.args(["sh", "-c", "httpd -f -p 8080 -h /etc"]);
             context.finish(run).ok();

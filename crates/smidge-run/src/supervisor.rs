@@ -161,6 +161,12 @@ impl Check {
     }
 }
 
+/// What is known of a program's health at its start, if that is asked.
+fn unknown(spec: &Spec) -> Option<HealthState> {
+    let health = spec.lifetime.health.as_ref();
+    health.map(|_| HealthState::default())
+}
+
 struct Supervisor<'a> {
     spec: &'a Spec,
     hub: Hub,
@@ -196,7 +202,10 @@ impl<'a> Supervisor<'a> {
         let door =
             session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
         let program = Program::start(spec, size, launch)?;
-        let state = State::running(program.pid, listeners.ports().to_vec());
+        let state = State {
+            health: unknown(spec),
+            ..State::running(program.pid, listeners.ports().to_vec())
+        };
         let surround = || {
             let kept = match spec.lifetime.restart {
                 Restart::No => Listeners::default(),
@@ -316,6 +325,7 @@ impl<'a> Supervisor<'a> {
         self.started = Instant::now();
         self.state = State {
             restart_count: self.state.restart_count + 1,
+            health: unknown(self.spec),
             ..State::running(program.pid, self.state.ports.clone())
         };
         let written = self.state.write(&self.spec.dir);
@@ -326,13 +336,11 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Notes that nothing is known of the program's health yet, and when to ask.
+    /// Notes when to ask first how the program is.
     fn begin_to_check(&mut self) {
         if let Some(health) = &self.spec.lifetime.health {
-            let unknown = HealthState::default();
-            self.check.due = Some(Instant::now() + unknown.pause(health, Duration::ZERO));
-            self.state.health = Some(unknown);
-            let _ = self.state.write(&self.spec.dir);
+            let pause = HealthState::default().pause(health, Duration::ZERO);
+            self.check.due = Some(Instant::now() + pause);
         }
     }
 
