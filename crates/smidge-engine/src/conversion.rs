@@ -47,6 +47,7 @@ impl From<StoreError> for Error {
             | E::Entry { .. }
             | E::DiffId { .. }
             | E::Bomb { .. }
+            | E::Copy(_)
             | E::Empty
             | E::ManyHeld { .. }
             | E::NotArchive { .. }

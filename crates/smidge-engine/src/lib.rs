@@ -18,9 +18,11 @@ mod progress;
 
 pub mod build;
 pub mod container;
+pub mod event;
 pub mod image;
 pub mod ldd;
 pub mod registry;
+pub mod system;
 pub mod volume;
 
 pub use error::{Error, Kind, Note, Snippet};

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::container::{Known, env};
+use crate::event::Event;
 use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Result};
 
@@ -88,7 +89,10 @@ impl Engine {
         let record = VolumeRecord {
             labels: env::labels(labels)?.into_iter().collect(),
         };
-        let (name, _) = self.store.create_volume(name, &record)?;
+        let (name, is_new) = self.store.create_volume(name, &record)?;
+        if is_new {
+            self.note(&Event::now("volume", "create", &name).with("driver", "local"));
+        }
         Ok(name)
     }
 
@@ -188,6 +192,7 @@ impl Engine {
         // Its files may belong to ids that only a user namespace like a container's reaches.
         let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
         smidge_run::remove_tree(&map, &grave.path().join("volume"))?;
+        self.note(&Event::now("volume", "destroy", &volume.name).with("driver", "local"));
         Ok(true)
     }
 }

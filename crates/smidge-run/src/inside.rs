@@ -21,7 +21,7 @@ use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
-use crate::spec::{Network, Spec};
+use crate::spec::{Mount, MountKind, Network, Spec};
 use crate::{external, identity, kernel, limit, network, pretend, reaper, root, seccomp, sys};
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
@@ -243,6 +243,21 @@ fn build_root(
         devices,
         emulation,
     })
+}
+
+/// Mounts the root file system and what is kept outside of it, for somebody who looks at a container
+/// that does not run.
+pub(crate) fn bring_in_all(spec: &Spec) -> Result<OwnedFd, RunError> {
+    let root = root::mount(spec)?;
+    let kept = |mount: &&Mount| !matches!(mount.kind, MountKind::Tmpfs { .. });
+    for mount in spec.mounts.iter().filter(kept) {
+        external::bring_in(spec, mount, None, root.as_fd())?;
+    }
+    if spec.read_only {
+        mount::make_read_only(&root, Depth::Flat)
+            .map_err(RunError::setup("make the root file system read-only"))?;
+    }
+    Ok(root)
 }
 
 /// Makes the program's terminal, its streams, and it the session's.

@@ -28,6 +28,7 @@ mod idmap;
 mod inside;
 mod isolation;
 mod join;
+pub mod journal;
 mod keeper;
 mod kernel;
 mod launch;
@@ -54,6 +55,7 @@ mod state;
 mod supervisor;
 mod sys;
 mod terminal;
+mod view;
 mod visitor;
 
 pub use cgroup::{DeviceRate, Lack, Resources, Usage, pause, remove_group, unpause, update, usage};
@@ -79,4 +81,5 @@ pub use spec::{
 pub use state::{State, Status, retire, signal, wait};
 pub use supervisor::start;
 pub use sys::{end_with_caller, fail_at_file_size_limit};
+pub use view::{Onlooker, View, look};
 pub use visitor::visit;

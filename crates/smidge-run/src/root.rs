@@ -71,6 +71,31 @@ fn joined(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, RunError> {
     }
 }
 
+/// Mounts the root file system as it is now, to be looked at: also that of a container that runs.
+pub(crate) fn mount_read_only(spec: &Spec) -> Result<OwnedFd, RunError> {
+    let upper = spec.dir.join("upper");
+    make_directory(&upper, 0o755)?;
+    let join = || {
+        if spec.layers.is_empty() {
+            return mount::clone(CWD, &upper, Depth::Flat);
+        }
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", "overlay")?;
+        for layer in std::iter::once(&upper).chain(&spec.layers) {
+            fsconfig_set_string(&context, "lowerdir+", layer)?;
+        }
+        if spec.id_map != IdMap::None {
+            fsconfig_set_flag(&context, "userxattr")?;
+        }
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | attributes(spec);
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    let root = join().map_err(fault(&spec.dir, "join its directories"))?;
+    mount::attach(&root, CWD, "/").map_err(fault(&spec.dir, "attach it"))?;
+    Ok(root)
+}
+
 /// Makes `root` the process's and the namespace's root, and lets go of the host's.
 pub(crate) fn enter(root: &OwnedFd) -> rustix::io::Result<()> {
     rustix::process::fchdir(root)?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Resources;
 use crate::idmap::IdMap;
 use crate::isolation::Isolation;
+use crate::journal::Journal;
 use crate::lifetime::Lifetime;
 use crate::limit::Limit;
 use crate::network::Attachment;
@@ -84,6 +85,9 @@ pub struct Spec {
     /// filter, nothing of `/proc` and `/sys` hidden or read-only (`RUN --security=insecure`).
     #[serde(default)]
     pub insecure: bool,
+    /// Where what happens to the container is written down, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<Journal>,
     /// What else differs from how containers are shut in by default.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,

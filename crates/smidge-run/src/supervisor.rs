@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::RunError;
 use crate::health::HealthState;
 use crate::hub::{Hub, Source};
+use crate::journal::label;
 use crate::launch::launch;
 use crate::lifetime::{Backoff, Restart};
 use crate::log::Writer;
@@ -224,6 +225,9 @@ impl<'a> Supervisor<'a> {
             program.kill();
             remove_group(&spec.dir);
         })?;
+        if let Some(journal) = &spec.journal {
+            journal.note(&label(&spec.dir), "start", &[]);
+        }
         let running = Running {
             pid: program.pid,
             ports: state.ports.clone(),
@@ -272,6 +276,7 @@ impl<'a> Supervisor<'a> {
 
     /// Starts the program again, after a while, if it is to be; true if it runs.
     fn starts_again(&mut self, code: i32, backoff: &mut Backoff) -> bool {
+        self.note("die", &[("exitCode", code.to_string())]);
         // Who wants it to stay down has said so before it ended it.
         self.hub.admit(&self.door);
         self.hub.hear_all();
@@ -296,6 +301,13 @@ impl<'a> Supervisor<'a> {
                 self.state.error = error.to_string();
                 false
             }
+        }
+    }
+
+    /// Writes down what happens to the container.
+    fn note(&self, action: &str, more: &[(&str, String)]) {
+        if let Some(journal) = &self.spec.journal {
+            journal.note(&label(&self.spec.dir), action, more);
         }
     }
 
@@ -331,6 +343,7 @@ impl<'a> Supervisor<'a> {
         let written = self.state.write(&self.spec.dir);
         written.inspect_err(|_| program.kill())?;
         self.hub.replace(program);
+        self.note("start", &[]);
         self.begin_to_check();
         sys::release_memory();
         Ok(())
@@ -452,6 +465,9 @@ impl<'a> Supervisor<'a> {
             proxy.stop();
         }
         self.state.leave_group(&self.spec.dir);
+        // Once its directory is gone, nobody knows its name.
+        let journal = self.spec.journal.as_ref();
+        let journal = journal.map(|journal| (journal, label(&self.spec.dir)));
         self.state.finish(code);
         // Who waits for a container that is thrown away hears its end from the socket.
         let _ = self.state.write(&self.spec.dir);
@@ -460,6 +476,9 @@ impl<'a> Supervisor<'a> {
                 self.state.error = error.to_string();
                 let _ = self.state.write(&self.spec.dir);
             }
+        }
+        if let Some((journal, label)) = journal.filter(|_| !self.spec.cleanup.is_empty()) {
+            journal.note(&label, "destroy", &[]);
         }
         let _ = fs::remove_file(self.spec.dir.join(session::DOOR));
     }

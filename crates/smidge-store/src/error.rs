@@ -21,6 +21,9 @@ pub enum Error {
         /// The platforms there are.
         available: Vec<smidge_image::Platform>,
     },
+    /// Files cannot be copied as they were asked to be.
+    #[error("{0}")]
+    Copy(String),
     /// The system refused something.
     #[error("cannot {action} `{}`", .path.display())]
     Io {

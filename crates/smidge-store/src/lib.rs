@@ -24,6 +24,7 @@
 //!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
 //!   cache/build/, cache/mounts/
 //!                              what builds leave for builds to come
+//!   events/<day>.jsonl         what happened in the last days
 //!   tmp/                       what is being made, locked by its maker
 //!   lock                       flock(2)ed while index.json is rewritten
 //!   gc.lock                    shared by those who add blobs, exclusive for who removes them
@@ -56,9 +57,11 @@ mod beside;
 mod blob;
 mod cache;
 mod catalog;
+mod change;
 mod check;
 mod checkout;
 mod container;
+pub mod copy;
 mod document;
 mod erase;
 mod error;
@@ -92,6 +95,7 @@ pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};
 pub use blob::{BlobWriter, VerifiedReader};
 pub use cache::{CacheKind, CacheMount, CacheRecord, CachedStep, Sharing};
+pub use change::{Change, changes};
 pub use check::Problem;
 pub use checkout::Ownership;
 pub use container::Container;
@@ -105,7 +109,7 @@ pub use removal::{InUse, Removed, Use};
 pub use snapshot::{Snapshot, SnapshotOptions, Times};
 pub use squash::Squash;
 pub use store::{Lock, Store};
-pub use temp::Workspace;
+pub use temp::{Workspace, disk_usage};
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};
 pub use volume::{Volume, VolumeRecord};

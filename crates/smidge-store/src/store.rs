@@ -17,7 +17,7 @@ const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
 
 /// Everything that may stand in a store's root; `lost+found` when it is a file system's own.
-const ENTRIES: [&str; 11] = [
+const ENTRIES: [&str; 12] = [
     LAYOUT_FILE,
     "index.json",
     "blobs",
@@ -25,6 +25,7 @@ const ENTRIES: [&str; 11] = [
     "containers",
     "volumes",
     "cache",
+    "events",
     "tmp",
     "lock",
     "gc.lock",

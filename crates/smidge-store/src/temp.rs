@@ -301,7 +301,7 @@ pub(crate) fn write_back(file: &File, before: u64, now: u64) {
 
 /// Bytes of disk that a file or directory takes up, as far as it can be read. Hard links count
 /// once for every name.
-pub(crate) fn disk_usage(path: &Path) -> u64 {
+pub fn disk_usage(path: &Path) -> u64 {
     let mut bytes = 0;
     let mut pending = vec![path.to_owned()];
     while let Some(path) = pending.pop() {

@@ -145,12 +145,14 @@ impl Engine {
         }
         let wanted = request.platform.as_ref();
         let note = emulation::unasked(&draft.image.config.platform(), wanted, &self.host);
-        Ok(Known {
+        let known = Known {
             container,
             record,
             state: State::default(),
             notes: note.into_iter().collect(),
-        })
+        };
+        self.note_container(&known, "create", &[]);
+        Ok(known)
     }
 
     fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
@@ -314,6 +316,7 @@ impl Engine {
             shm_size: request.isolation.shm_size,
             limits,
             insecure: request.isolation.privileged,
+            journal: Some(self.journal(&request.image, &draft.config.labels)),
             isolation: smidge_run::Isolation {
                 domainname: request.names.domainname.clone().unwrap_or_default(),
                 ..isolation

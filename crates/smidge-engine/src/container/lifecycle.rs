@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use smidge_run::{Restart, RunError, State, Status};
 
+use super::logs::nanoseconds;
 use super::record::Known;
+use crate::event::Event;
+use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Note, Result};
 
 /// Seconds that `stop` waits before it kills.
@@ -98,6 +101,8 @@ impl Engine {
                 ),
             ));
         }
+        let number = signal.to_string();
+        self.note_container(&known, "kill", &[("signal", number.as_str())]);
         let stops = known.record.config.stop_signal.as_deref();
         let stops = stops.map_or(Some(15), smidge_run::signal_number);
         if signal == 9 || Some(signal) == stops {
@@ -178,22 +183,44 @@ impl Engine {
             *path = new;
             renamed.write_record(&record)?;
         }
+        let event = Event::now("container", "rename", &renamed.id)
+            .with("image", record.image.as_str())
+            .with("name", renamed.name.as_str())
+            .with("oldName", format!("/{}", known.container.name));
+        self.note(&event);
         Ok(())
     }
 
-    /// Removes all containers that do not run: their ids, and the bytes that are free again.
+    /// Removes the containers that do not run and meet all filters (`until`, `label`, `label!`): their ids,
+    /// and the bytes that are free again.
     ///
     /// # Errors
-    /// When a file cannot be removed.
-    pub fn prune_containers(&self) -> Result<Vec<String>> {
-        let mut removed = Vec::new();
+    /// When a filter cannot be understood, when a file cannot be removed.
+    pub fn prune_containers(&self, filters: &[Filter]) -> Result<(Vec<String>, u64)> {
+        let filters = Filters::new(filters, &PRUNE_FILTERS)?;
+        let until = self.until(&filters)?;
+        let (mut removed, mut bytes) = (Vec::new(), 0);
         for known in self.all_containers()? {
-            if !known.state.status.is_active() {
+            let is_ended = !known.state.status.is_active();
+            if is_ended
+                && filters.labels(known.record.labels())
+                && is_before(&known.record.created, until)
+            {
+                let size = smidge_store::disk_usage(&known.container.dir);
                 self.discard(&known, false)?;
                 removed.push(known.container.id);
+                bytes += size;
             }
         }
-        Ok(removed)
+        Ok((removed, bytes))
+    }
+
+    /// The time that an `until` filter names, in nanoseconds since 1970.
+    pub(crate) fn until(&self, filters: &Filters) -> Result<Option<i64>> {
+        let until = filters.values("until").last();
+        until
+            .map(|text| nanoseconds(text, self.host.now))
+            .transpose()
     }
 
     /// Removes what a container has on the disk, its record last, so that a removal that was
@@ -227,6 +254,7 @@ impl Engine {
             }
         }
         self.store.remove_container(container)?;
+        self.note_container(known, "destroy", &[]);
         Ok(())
     }
 
@@ -271,6 +299,18 @@ fn send(known: &Known, signal: i32) -> std::result::Result<(), RunError> {
         let _ = smidge_run::unpause(dir);
     }
     Ok(())
+}
+
+/// The filters of `prune`.
+pub(crate) const PRUNE_FILTERS: [&str; 3] = ["until", "label", "label!"];
+
+/// Whether something was made (RFC 3339) before a time in nanoseconds since 1970. What does not say when it
+/// was made, was made long ago.
+pub(crate) fn is_before(created: &str, until: Option<i64>) -> bool {
+    until.is_none_or(|until| {
+        nanoseconds(created, std::time::SystemTime::UNIX_EPOCH).is_ok_and(|made| made < until)
+            || created.is_empty()
+    })
 }
 
 /// Whether the program had ended before the signal came.

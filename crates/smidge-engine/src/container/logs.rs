@@ -85,6 +85,17 @@ fn moment(text: &str, now: SystemTime) -> Result<String> {
         })
 }
 
+/// A time as [`moment`] takes it, in nanoseconds since 1970.
+pub(crate) fn nanoseconds(text: &str, now: SystemTime) -> Result<i64> {
+    let invalid = || Error::new(Kind::Input, format!("`{text}` is no time"));
+    let moment = moment(text, now)?;
+    if let Ok(seconds) = moment.parse::<f64>() {
+        return Ok((seconds * 1e9) as i64);
+    }
+    let time = OffsetDateTime::parse(&moment, &Rfc3339).map_err(|_| invalid())?;
+    i64::try_from(time.unix_timestamp_nanos()).map_err(|_| invalid())
+}
+
 /// Go's durations: `1h30m`, `1.5s`, `300ms`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
@@ -130,6 +141,19 @@ mod tests {
             ("99999999999999999999h", None),
         ] {
             assert_eq!(duration(text).map(|d| d.as_secs_f64()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_numbers() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        for (text, expected) in [
+            ("10s", Some(90_000_000_000)),
+            ("1.5", Some(1_500_000_000)),
+            ("1970-01-01T00:00:02Z", Some(2_000_000_000)),
+            ("soon", None),
+        ] {
+            assert_eq!(nanoseconds(text, now).ok(), expected, "{text}");
         }
     }
 

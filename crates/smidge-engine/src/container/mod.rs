@@ -1,7 +1,9 @@
 //! The verbs on containers.
 
 mod asked;
+mod commit;
 mod control;
+mod copy;
 mod create;
 mod emulation;
 pub(crate) mod env;
@@ -23,8 +25,11 @@ mod resource;
 mod seed;
 mod start;
 mod user;
+mod visit;
 mod volume;
 
+pub use commit::CommitRequest;
+pub use copy::CopyOptions;
 pub use create::{CreateRequest, PullPolicy};
 pub use exec::{ExecRequest, Execution};
 pub use health::HealthRequest;
@@ -42,11 +47,14 @@ pub use start::{End, Running, Streams};
 pub use volume::{Volume, VolumeSource, parse_volume};
 
 pub(crate) use emulation::emulator;
+pub(crate) use lifecycle::{PRUNE_FILTERS, is_before};
+pub(crate) use logs::nanoseconds;
 pub(crate) use user::{Account, find as find_user};
 
 pub use smidge_run::{
     DeviceRate, HealthStatus, Ipc, Network, Resources, State, Status, Usage, log::Stream,
 };
+pub use smidge_store::Change;
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,9 @@ pub use transfer::{ArchiveFormat, ImportRequest, Loaded};
 
 pub use smidge_store::{CacheKind, CacheRecord, Removed};
 
+pub(crate) use change::apply as apply_changes;
 pub(crate) use list::similar_names;
+pub(crate) use removal::reference;
 
 #[cfg(test)]
 pub(crate) mod tests;

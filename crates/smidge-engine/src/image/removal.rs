@@ -1,14 +1,19 @@
 //! `rmi`, `tag` and `prune`.
 
+use std::collections::HashSet;
+
 use smidge_image::{Digest, Platform, Reference};
 use smidge_store::{Removed, Use};
 
 use super::CachePruneRequest;
-use crate::container::Known;
+use super::{Filter, Filters};
+use crate::container::{Known, PRUNE_FILTERS, is_before};
+use crate::event::Event;
+use crate::volume::VolumePruneRequest;
 use crate::{Engine, Error, Kind, Result};
 
 /// What `prune` removes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PruneRequest {
     /// Stopped containers.
     pub containers: bool,
@@ -16,6 +21,10 @@ pub struct PruneRequest {
     pub all: bool,
     /// What builds have left that is part of no image; with `all`, what is part of one, too.
     pub build_cache: bool,
+    /// Volumes that nobody named and no container has.
+    pub volumes: bool,
+    /// Conditions for containers and images, and, but for `until`, for volumes: `until`, `label`, `label!`.
+    pub filters: Vec<Filter>,
 }
 
 /// What `prune` removed.
@@ -23,6 +32,8 @@ pub struct PruneRequest {
 pub struct PruneReport {
     /// Ids of containers.
     pub containers: Vec<String>,
+    /// Names of volumes.
+    pub volumes: Vec<String>,
     /// Names of images.
     pub untagged: Vec<Reference>,
     /// Ids of images.
@@ -43,7 +54,9 @@ impl Engine {
             return Err(Error::new(Kind::Input, fault));
         }
         let image = self.store.image(source)?;
-        Ok(self.store.tag(&image, &name)?)
+        self.store.tag(&image, &name)?;
+        self.note_image("tag", &image.id.to_string(), &name.familiar());
+        Ok(())
     }
 
     /// Removes an image's name, and the image with its last one.
@@ -66,8 +79,21 @@ impl Engine {
         let outcomes = self
             .store
             .remove_all(&names, force, &|id| in_use(&containers, id))?;
+        for removed in outcomes.iter().flatten() {
+            for name in &removed.untagged {
+                self.note_image("untag", &name.familiar(), &name.familiar());
+            }
+            for id in &removed.deleted {
+                self.note_image("delete", &id.to_string(), &id.to_string());
+            }
+        }
         let outcomes = outcomes.into_iter().map(|outcome| Ok(outcome?));
         Ok(outcomes.collect())
+    }
+
+    /// Writes down that something happens to an image.
+    pub(crate) fn note_image(&self, action: &str, id: &str, name: &str) {
+        self.note(&Event::now("image", action, id).with("name", name));
     }
 
     /// Removes the image that a name has for one platform; the others keep the name.
@@ -83,15 +109,18 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub fn prune(&self, request: PruneRequest) -> Result<PruneReport> {
-        let before = self.store.usage();
-        let containers = match request.containers {
-            true => self.prune_containers()?,
-            false => Vec::new(),
+    pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport> {
+        let filters = Filters::new(&request.filters, &PRUNE_FILTERS)?;
+        let until = self.until(&filters)?;
+        let (containers, freed) = match request.containers {
+            true => self.prune_containers(&request.filters)?,
+            false => (Vec::new(), 0),
         };
-        let freed = before
-            .containers
-            .saturating_sub(self.store.usage().containers);
+        let (volumes, emptied) = match request.volumes {
+            true => self.prune_unnamed(&request.filters)?,
+            false => (Vec::new(), 0),
+        };
+        let kept = self.kept(&filters, until)?;
         let known = self.all_containers()?;
         let cached = match request.build_cache {
             true => {
@@ -104,7 +133,15 @@ impl Engine {
             }
             false => 0,
         };
-        let pruned = self.store.prune(request.all, &|id| in_use(&known, id))?;
+        let pruned = self.store.prune(request.all, &|id| {
+            let unmeant = || {
+                kept.contains(id).then(|| Use {
+                    container: String::new(),
+                    running: false,
+                })
+            };
+            in_use(&known, id).or_else(unmeant)
+        })?;
         for leftover in &pruned.left {
             // They belong to ids that only a user namespace like the container's reaches.
             let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
@@ -112,9 +149,28 @@ impl Engine {
         }
         Ok(PruneReport {
             containers,
+            volumes,
             untagged: pruned.untagged,
             deleted: pruned.deleted,
-            bytes: pruned.bytes + freed + cached,
+            bytes: pruned.bytes + freed + emptied + cached,
+        })
+    }
+
+    /// The images that the filters do not mean.
+    fn kept(&self, filters: &Filters, until: Option<i64>) -> Result<HashSet<Digest>> {
+        let images = self.store.all_images()?.into_iter();
+        let kept = images.filter(|image| {
+            let created = image.config.created.as_deref().unwrap_or_default();
+            !filters.labels(&image.config.config.labels) || !is_before(created, until)
+        });
+        Ok(kept.map(|image| image.id).collect())
+    }
+
+    fn prune_unnamed(&self, filters: &[Filter]) -> Result<(Vec<String>, u64)> {
+        let labels = filters.iter().filter(|filter| filter.key != "until");
+        self.prune_volumes(&VolumePruneRequest {
+            all: false,
+            filters: labels.cloned().collect(),
         })
     }
 }

@@ -152,7 +152,12 @@ impl Engine {
     /// the store cannot be written. Then nothing is loaded.
     pub fn load(&self, input: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
         let images = self.store.load_for(input, platform)?;
-        Ok(loaded(images))
+        let loaded = loaded(images);
+        for Loaded { image } in &loaded {
+            let id = image.id.to_string();
+            self.note_image("load", &id, &id);
+        }
+        Ok(loaded)
     }
 
     /// Reads images from a directory with an OCI image layout.
@@ -193,7 +198,10 @@ impl Engine {
             comment: Some(request.message.clone().unwrap_or_else(default_comment)),
             ..History::default()
         });
-        Ok(self.store.import(tar, config, name.as_slice())?)
+        let image = self.store.import(tar, config, name.as_slice())?;
+        let id = image.id.to_string();
+        self.note_image("import", &id, &id);
+        Ok(image)
     }
 
     /// The time that goes into an image: `SOURCE_DATE_EPOCH`, or 1970, so that the same files make the

@@ -220,6 +220,7 @@ fn spec(root: &Path) -> Spec {
         shm_size: None,
         limits: Vec::new(),
         insecure: false,
+        journal: None,
         lifetime: smidge_run::Lifetime::default(),
         isolation: smidge_run::Isolation::default(),
         resources: smidge_run::Resources::default(),

@@ -103,6 +103,7 @@ impl Stage {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            journal: None,
             lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
             resources: smidge_run::Resources::default(),

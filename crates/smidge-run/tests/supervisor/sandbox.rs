@@ -100,6 +100,7 @@ impl Sandbox {
             shm_size: None,
             limits: Vec::new(),
             insecure: false,
+            journal: None,
             lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
             resources: smidge_run::Resources::default(),

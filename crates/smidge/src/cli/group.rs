@@ -4,9 +4,9 @@ use clap::Subcommand;
 
 use super::session::{Outcome, Session};
 use super::{
-    Command, attach, build, builder, create, exec, history, images, import, info, inspect, kill,
-    load, logs, pause, port, prune, ps, pull, push, rename, restart, rm, rmi, run, save, start,
-    stats, stop, tag, update, volume, wait,
+    Command, attach, build, builder, commit, cp, create, df, diff, events, exec, export, history,
+    images, import, info, inspect, kill, load, logs, pause, port, prune, ps, pull, push, rename,
+    restart, rm, rmi, run, save, start, stats, stop, tag, update, volume, wait,
 };
 
 /// Manage images
@@ -33,6 +33,10 @@ pub(super) enum Image {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) enum Container {
+    Commit(commit::Args),
+    Cp(cp::Args),
+    Diff(diff::Args),
+    Export(export::Args),
     Create(Box<create::Args>),
     Attach(attach::Args),
     Exec(exec::Args),
@@ -96,6 +100,8 @@ pub(super) enum Builder {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub(super) enum System {
+    Df(df::Args),
+    Events(events::Args),
     Info(info::Args),
     Prune(prune::Args),
 }
@@ -122,6 +128,10 @@ impl From<Image> for Command {
 impl From<Container> for Command {
     fn from(command: Container) -> Self {
         match command {
+            Container::Commit(args) => Self::Commit(args),
+            Container::Cp(args) => Self::Cp(args),
+            Container::Diff(args) => Self::Diff(args),
+            Container::Export(args) => Self::Export(args),
             Container::Create(args) => Self::Create(args),
             Container::Attach(args) => Self::Attach(args),
             Container::Exec(args) => Self::Exec(args),
@@ -146,11 +156,14 @@ impl From<Container> for Command {
     }
 }
 
-impl From<System> for Command {
-    fn from(command: System) -> Self {
-        match command {
-            System::Info(args) => Self::Info(args),
-            System::Prune(args) => Self::Prune(args),
+impl System {
+    /// Does what was asked for.
+    pub(super) fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::Df(args) => df::run(session, &args),
+            Self::Events(args) => events::run(session, &args),
+            Self::Info(args) => info::run(session, &args),
+            Self::Prune(args) => prune::run(session, &args),
         }
     }
 }

@@ -9,7 +9,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
         "Containers",
         &[
             "create", "ps", "logs", "exec", "attach", "start", "stop", "restart", "kill", "pause",
-            "unpause", "update", "stats", "wait", "rename", "port", "rm",
+            "unpause", "update", "stats", "wait", "cp", "diff", "commit", "export", "rename",
+            "port", "rm",
         ],
     ),
     (
@@ -25,7 +26,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     (
         "Look and tidy",
-        &["inspect", "ldd", "prune", "info", "version"],
+        &["inspect", "events", "ldd", "prune", "info", "version"],
     ),
     (
         "Docker's grouped forms",

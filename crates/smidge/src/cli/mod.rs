@@ -15,14 +15,20 @@
 mod attach;
 mod build;
 mod builder;
+mod commit;
 mod compression;
 mod config;
 mod connection;
 mod copy;
+mod cp;
 mod create;
+mod df;
+mod diff;
 mod digest;
 mod dockerfile;
+mod events;
 mod exec;
+mod export;
 mod group;
 mod help;
 mod history;
@@ -116,6 +122,10 @@ enum Command {
     Update(update::Args),
     Stats(stats::Args),
     Wait(wait::Args),
+    Cp(cp::Args),
+    Diff(diff::Args),
+    Commit(commit::Args),
+    Export(export::Args),
     Rename(rename::Args),
     Port(port::Args),
     Rm(rm::Args),
@@ -138,6 +148,7 @@ enum Command {
     Config(config::Args),
     Registry(registry::Args),
     Ldd(ldd::Args),
+    Events(events::Args),
     Prune(prune::Args),
     Info(info::Args),
     Version(version::Args),
@@ -254,6 +265,10 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Update(args) => update::run(session, &args),
         Command::Stats(args) => stats::run(session, &args),
         Command::Wait(args) => wait::run(session, &args),
+        Command::Cp(args) => cp::run(session, &args),
+        Command::Diff(args) => diff::run(session, &args),
+        Command::Commit(args) => commit::run(session, &args),
+        Command::Export(args) => export::run(session, &args),
         Command::Rename(args) => rename::run(session, &args),
         Command::Port(args) => port::run(session, &args),
         Command::Rm(args) => rm::run(session, &args),
@@ -276,12 +291,13 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Config(args) => config::run(session, &args),
         Command::Registry(args) => registry::run(session, &args),
         Command::Ldd(args) => ldd::run(session, &args),
+        Command::Events(args) => events::run(session, &args),
         Command::Prune(args) => prune::run(session, &args),
         Command::Info(args) => info::run(session, &args),
         Command::Version(args) => version::run(session, &args),
         Command::Image(group) => return dispatch(session, group.into()),
         Command::Container(group) => return dispatch(session, group.into()),
-        Command::System(group) => return dispatch(session, group.into()),
+        Command::System(group) => group.run(session),
         Command::Volume(group) => group.run(session),
         Command::Builder(group::Builder::Build(args)) => build::run(session, &args),
         Command::Builder(group::Builder::Du(args)) => builder::du(session, &args),

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use smidge_engine::image::PruneRequest;
+use smidge_engine::image::{Filter, PruneRequest};
 use smidge_engine::{Error, Kind};
 
 use super::session::{Outcome, Session};
@@ -18,6 +18,12 @@ pub(super) struct Args {
     /// Remove all images that no container was made from, not just nameless ones
     #[arg(short, long)]
     all: bool,
+    /// Remove only what meets a condition: until, label or label!; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// Remove volumes that nobody named and no container has, too
+    #[arg(long)]
+    volumes: bool,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -49,6 +55,9 @@ pub(super) struct Images {
     /// Remove all images that no container was made from, not just nameless ones
     #[arg(short, long)]
     all: bool,
+    /// Remove only what meets a condition: until, label or label!; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -57,6 +66,9 @@ pub(super) struct Images {
 /// Remove containers that have ended
 #[derive(clap::Args)]
 pub(super) struct Containers {
+    /// Remove only what meets a condition: until, label or label!; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -66,6 +78,8 @@ impl From<Images> for Args {
     fn from(args: Images) -> Self {
         Self {
             all: args.all,
+            filter: args.filter,
+            volumes: false,
             force: args.force,
             scope: Scope::Images,
         }
@@ -76,6 +90,8 @@ impl From<Containers> for Args {
     fn from(args: Containers) -> Self {
         Self {
             all: false,
+            filter: args.filter,
+            volumes: false,
             force: args.force,
             scope: Scope::Containers,
         }
@@ -88,19 +104,27 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     }
     let engine = session.engine()?;
     if args.scope == Scope::Containers {
-        for id in engine.prune_containers()? {
+        let (ids, bytes) = engine.prune_containers(&args.filter)?;
+        for id in ids {
             session.print(&id)?;
         }
+        session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
         return Ok(0);
     }
     let containers = args.scope == Scope::Everything;
-    let report = engine.prune(PruneRequest {
+    let report = engine.prune(&PruneRequest {
         containers,
         all: args.all,
-        build_cache: args.scope == Scope::Everything,
+        // What builds have left has no labels, and ages of its own: `builder prune`.
+        build_cache: args.scope == Scope::Everything && args.filter.is_empty(),
+        volumes: args.volumes,
+        filters: args.filter.clone(),
     })?;
     for id in &report.containers {
         session.print(id)?;
+    }
+    for name in &report.volumes {
+        session.print(&format!("deleted: volume {name}"))?;
     }
     for name in &report.untagged {
         session.print(&format!("untagged: {}", name.familiar()))?;

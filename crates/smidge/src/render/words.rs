@@ -112,6 +112,17 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
         .unwrap_or_default()
 }
 
+/// A time in nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond.
+pub(crate) fn rfc3339_nanos(time: i64) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:9]Z"
+    );
+    OffsetDateTime::from_unix_timestamp_nanos(time.into())
+        .ok()
+        .and_then(|time| time.format(FORMAT).ok())
+        .unwrap_or_default()
+}
+
 /// A container's state as `ps` shows it: `Up 5 seconds`, `Exited (0) 3 minutes ago`.
 pub(crate) fn status(state: &State, now: SystemTime) -> String {
     let since = |text: &str| {
@@ -269,6 +280,10 @@ mod tests {
         assert_eq!(epoch, UNIX_EPOCH);
         assert_eq!(stamp(epoch), "1970-01-01 00:00:00 +0000 UTC");
         assert_eq!(rfc3339(epoch), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            rfc3339_nanos(1_500_000_001),
+            "1970-01-01T00:00:01.500000001Z"
+        );
         assert_eq!(ago(epoch + Duration::from_secs(5), epoch), "5 seconds ago");
         assert_eq!(
             ago(epoch, epoch + Duration::from_secs(5)),

@@ -273,6 +273,7 @@ impl Builder<'_> {
             shm_size: self.request.dockerfile.shm_size,
             limits: self.limits.clone(),
             insecure,
+            journal: None,
             lifetime: smidge_run::Lifetime::default(),
             isolation: Isolation::default(),
             resources: smidge_run::Resources::default(),

@@ -6,7 +6,8 @@ use super::parse::{Base, Branch, Command, Node, Pipeline, Term};
 use super::{Data, TemplateError, function};
 
 /// Objects whose keys are the user's own: a missing one is no mistake in the template.
-const FREE_MAPS: [&str; 8] = [
+const FREE_MAPS: [&str; 9] = [
+    "Attributes",
     "Labels",
     "Annotations",
     "ExposedPorts",

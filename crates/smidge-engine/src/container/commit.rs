@@ -1,0 +1,190 @@
+//! `commit`: what a container has changed becomes an image.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use smidge_image::{Descriptor, DiffId, History, Manifest, media_type};
+use smidge_run::{Status, View};
+use smidge_store::Image;
+use smidge_store::copy::pack_changes;
+
+use super::create::now;
+use super::record::Known;
+use super::visit::{owners, visit};
+use crate::image::{apply_changes, reference};
+use crate::{Engine, Error, Kind, Result};
+
+/// An image, as it is to be made of a container.
+#[derive(Clone, Debug, Default)]
+pub struct CommitRequest {
+    /// The container's name or id.
+    pub container: String,
+    /// The image's name, if it is to have one.
+    pub name: Option<String>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// Dockerfile instructions that change its config.
+    pub changes: Vec<String>,
+    /// What its history says of it.
+    pub message: Option<String>,
+    /// Whether the program stops while its files are read.
+    pub pause: bool,
+}
+
+impl Engine {
+    /// Makes an image of a container's image and what the container has changed. What is in volumes is no
+    /// part of it.
+    ///
+    /// # Errors
+    /// When there is no such container, when its image is gone, when a name or a change cannot be
+    /// understood, when a file cannot be read, when the store cannot be written.
+    pub fn commit(&self, request: &CommitRequest) -> Result<Image> {
+        let known = self.container(&request.container)?;
+        let name = request.name.as_deref().map(reference).transpose()?;
+        if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+            let fault = "cannot commit under a digest: give the image a tag";
+            return Err(Error::new(Kind::Input, fault));
+        }
+        let image = self.store.image(&known.record.image_id.to_string())?;
+        let mut config = image.config.clone();
+        config.config = known.record.config.clone();
+        config.config.extra.remove("Hostname");
+        apply_changes(&request.changes, &mut config.config)?;
+        let layer = {
+            let _paused = request.pause.then(|| pause(&known));
+            self.changed_layer(&known)?
+        };
+        let created = self.commit_time();
+        config.created = Some(created.clone());
+        config.author.clone_from(&request.author);
+        config.history.push(History {
+            created: Some(created),
+            author: request.author.clone(),
+            created_by: Some(known.record.spec.args.join(" ")),
+            comment: request.message.clone(),
+            empty_layer: layer.is_none(),
+            ..History::default()
+        });
+        let mut layers = image.manifest.layers.clone();
+        if let Some(layer) = layer {
+            config.rootfs.diff_ids.push(DiffId(layer.digest));
+            layers.push(layer);
+        }
+        let config = config.to_bytes();
+        self.store.put(&config)?;
+        let manifest = Manifest::new(Descriptor::of(media_type::CONFIG, &config), layers);
+        let made = self
+            .store
+            .add_image(&manifest.to_bytes(), name.as_slice())?;
+        let id = made.id.to_string();
+        self.note_container(&known, "commit", &[("imageID", id.as_str())]);
+        Ok(made)
+    }
+
+    /// The time that goes into the image: `SOURCE_DATE_EPOCH`, or now, as a container is none that could be
+    /// made again.
+    fn commit_time(&self) -> String {
+        use time::format_description::well_known::Rfc3339;
+        let asked = self.host.source_date_epoch;
+        let moment = asked.and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
+        moment
+            .and_then(|moment| moment.format(&Rfc3339).ok())
+            .unwrap_or_else(now)
+    }
+
+    /// Stores what a container has changed as a layer; none if there is nothing.
+    fn changed_layer(&self, known: &Known) -> Result<Option<Descriptor>> {
+        let upper = known.container.dir.join("upper");
+        if !upper.exists() {
+            return Ok(None);
+        }
+        let owners = owners(&known.record);
+        let pipe = pipe_with(PipeFlags::CLOEXEC);
+        let (reader, writer) =
+            pipe.map_err(|error| Error::io("cannot make a pipe", error.into()))?;
+        let (mut reader, writer) = (File::from(reader), File::from(writer));
+        let visit = visit(known, View::Host, &[writer.as_fd()], || {
+            Ok(pack_changes(&upper, owners, &mut &writer)?)
+        })?;
+        drop(writer);
+        let mut blob = self.store.blob_writer()?;
+        let copied = std::io::copy(&mut reader, &mut blob).and_then(|_| blob.flush());
+        drop(reader);
+        let entries = visit.finish()?;
+        copied.map_err(|source| match source.downcast::<smidge_store::Error>() {
+            Ok(error) => error.into(),
+            Err(source) => Error::io("cannot store the layer", source),
+        })?;
+        if entries == 0 {
+            return Ok(None);
+        }
+        let (digest, size) = blob.commit()?;
+        Ok(Some(Descriptor::new(media_type::LAYER, digest, size)))
+    }
+}
+
+/// Processes that were stopped. They go on when this is dropped.
+struct Paused(Vec<OwnedFd>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            let _ = pidfd_send_signal(process, Signal::CONT);
+        }
+    }
+}
+
+/// Stops all processes of a container that runs.
+fn pause(known: &Known) -> Paused {
+    let mut paused = Paused(Vec::new());
+    let state = &known.state;
+    if state.status != Status::Running {
+        return paused;
+    }
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let (Some(own), Some(its)) = (namespace("self"), namespace(&state.pid.to_string())) else {
+        return paused;
+    };
+    // It shares the host's processes.
+    if own == its {
+        return paused;
+    }
+    let mut stopped = BTreeSet::new();
+    // Those that run may start others meanwhile.
+    loop {
+        let before = stopped.len();
+        for (number, pid) in processes() {
+            if stopped.contains(&number) || namespace(&number).as_ref() != Some(&its) {
+                continue;
+            }
+            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+                continue;
+            };
+            // The number may have passed to another one before there was a handle.
+            let is_its = namespace(&number).as_ref() == Some(&its);
+            if is_its && pidfd_send_signal(&process, Signal::STOP).is_ok() {
+                paused.0.push(process);
+            }
+            stopped.insert(number);
+        }
+        if stopped.len() == before {
+            return paused;
+        }
+    }
+}
+
+/// All processes that can be seen.
+fn processes() -> Vec<(String, Pid)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter_map(|name| {
+            let pid = Pid::from_raw(name.parse().ok()?)?;
+            Some((name, pid))
+        })
+        .collect()
+}

@@ -1,0 +1,106 @@
+//! Work that is done among a container's files, by a process that sees them: see [`smidge_run::look`].
+
+use std::os::fd::BorrowedFd;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use smidge_run::{IdMap, Onlooker, View};
+use smidge_store::copy::Owners;
+
+use super::record::{Known, Record};
+use crate::{Error, Kind, Result};
+
+/// An error on its way from one process to another.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    kind: Kind,
+    message: String,
+    /// The causes, each the next one's effect.
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+/// A cause that was told by another process.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Cause {
+    text: String,
+    source: Option<Box<Cause>>,
+}
+
+/// A visit whose outcome is still to be heard.
+pub(crate) struct Visit<T> {
+    visitor: Onlooker,
+    outcome: std::marker::PhantomData<T>,
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        let mut causes = Vec::new();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        Self {
+            kind: error.kind(),
+            message: error.message().to_owned(),
+            causes,
+            hints: error.hints().to_vec(),
+        }
+    }
+}
+
+impl From<Told> for Error {
+    fn from(told: Told) -> Self {
+        let chain = told
+            .causes
+            .into_iter()
+            .rev()
+            .fold(None, |source, text| Some(Box::new(Cause { text, source })));
+        let error = Self::new(told.kind, told.message);
+        let error = match chain {
+            Some(cause) => error.caused_by(*cause),
+            None => error,
+        };
+        told.hints.into_iter().fold(error, Self::with_hint)
+    }
+}
+
+/// Sets somebody to work among a container's files. Only the standard streams and `keep` are open there.
+pub(crate) fn visit<T: Serialize>(
+    known: &Known,
+    view: View,
+    keep: &[BorrowedFd<'_>],
+    act: impl FnOnce() -> Result<T>,
+) -> Result<Visit<T>> {
+    let visitor = smidge_run::look(&known.record.spec, view, keep, || {
+        let outcome = act().map_err(|error| Told::from(&error));
+        // Writing to memory does not fail.
+        serde_json::to_vec(&outcome).unwrap_or_default()
+    })?;
+    Ok(Visit {
+        visitor,
+        outcome: std::marker::PhantomData,
+    })
+}
+
+impl<T: DeserializeOwned> Visit<T> {
+    /// Waits for the work's outcome.
+    pub(crate) fn finish(self) -> Result<T> {
+        let answer = self.visitor.finish()?;
+        let outcome: std::result::Result<T, Told> =
+            serde_json::from_slice(&answer).map_err(|source| {
+                Error::new(Kind::Bug, "cannot understand what was found").caused_by(source)
+            })?;
+        Ok(outcome?)
+    }
+}
+
+/// How the files of a container say whose they are.
+pub(crate) fn owners(record: &Record) -> Owners {
+    match record.spec.id_map {
+        IdMap::None => Owners::Disk,
+        _ => Owners::Claims,
+    }
+}

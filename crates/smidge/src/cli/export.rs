@@ -1,0 +1,41 @@
+//! `smidge export`.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use smidge_engine::Error;
+
+use super::cp::output;
+use super::session::{Outcome, Session};
+
+/// Write a container's files as a tar archive
+///
+/// What is mounted in the container, volumes included, is left out.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smidge export -o web.tar web
+  smidge export web | tar -t")]
+pub(super) struct Args {
+    /// Name or id of the container
+    container: String,
+    /// Write to a file, not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
+    let file = match &args.output {
+        None => output()?,
+        Some(path) => {
+            // Not before it is known that there is something to write.
+            engine.container(&args.container)?;
+            let path = session.host.absolute(path);
+            File::create(&path).map_err(|source| {
+                Error::io(format!("cannot create `{}`", path.display()), source)
+            })?
+        }
+    };
+    engine.export(&args.container, &file)?;
+    Ok(0)
+}
