@@ -69,11 +69,12 @@ pub fn look(
     let (way, lock) = way(spec, view)?;
     let (outer, inner) = Channel::pair().map_err(RunError::setup(LOOK))?;
     let (answer, result) = pipe_with(PipeFlags::CLOEXEC).map_err(RunError::setup(LOOK))?;
-    let cloned =
-        sys::clone_into(namespaces(spec, view, &way)).map_err(|source| RunError::Namespaces {
+    let cloned = sys::clone_into(namespaces(spec, view, &way), None).map_err(|source| {
+        RunError::Namespaces {
             id: spec.id.clone(),
             source,
-        })?;
+        }
+    })?;
     let Some((child, _pidfd)) = cloned else {
         let mut kept = keep.to_vec();
         kept.extend([inner.as_fd(), result.as_fd()]);
