@@ -336,7 +336,7 @@ fn lists_are_filtered() {
         engine.remove_image("app", false).unwrap_err().kind(),
         Kind::Conflict
     );
-    assert_eq!(engine.prune_containers().unwrap().len(), 2);
+    assert_eq!(engine.prune_containers(&[]).unwrap().0.len(), 2);
     assert_eq!(names(&[], None), [""; 0]);
 }
 
