@@ -238,7 +238,6 @@ impl Builder<'_> {
         let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
         let own = job.env.iter().chain(&mounted.env).cloned();
         let insecure = job.run.security == Security::Insecure;
-        let network = self.network(job.run)?;
         Ok(Spec {
             id: format!("build-{}", std::process::id()),
             layers,
@@ -256,7 +255,7 @@ impl Builder<'_> {
             tty: false,
             stdin: false,
             init: false,
-            network,
+            network: self.network(job.run)?,
             ports: Vec::new(),
             attachments: Vec::new(),
             id_map,
