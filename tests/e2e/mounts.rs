@@ -87,6 +87,13 @@ fn images_can_be_mounted() {
         );
         let part = "--mount type=image,src=busybox,dst=/i,image-subpath=etc busybox";
         assert_eq!(run(context, &format!("{part} ls /i")), "group\npasswd");
+        // A directory that hides what a layer below has there.
+        let text =
+            "FROM busybox\nRUN mkdir /d; touch /d/old\nRUN rm -r /d; mkdir /d; touch /d/new\n";
+        context.write("again/Dockerfile", text);
+        context.line("build -t again again").ok();
+        let again = "--mount type=image,src=again,dst=/i busybox ls /i/d";
+        assert_eq!(run(context, again), "new");
         let script = "touch\t/i/x\t2>&1;\ttrue";
         let refused = run(context, &format!("{whole} sh -c {script}"));
         assert!(refused.contains("Read-only file system"), "{refused}");

@@ -1,14 +1,11 @@
 //! What is brought in from outside: files and directories of the host, images, memory.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, major, minor};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
+use rustix::mount::MountAttrFlags;
 
 use crate::device;
 use crate::error::RunError;
@@ -50,7 +47,10 @@ pub(crate) fn bring_in(
         (MountKind::Tmpfs { size, mode }, None) => {
             new_tmpfs(*size, *mode, &mount.manner).map_err(fault(mount))?
         }
-        (MountKind::Layers(layers), None) => joined(layers, mount).map_err(fault(mount))?,
+        (MountKind::Layers(layers), None) => {
+            let user = spec.id_map != IdMap::None;
+            joined(layers, mount, user).map_err(fault(mount))?
+        }
     };
     let stat = rustix::fs::fstat(&tree).map_err(|errno| fault(mount)(errno))?;
     let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -133,7 +133,7 @@ fn new_tmpfs(size: Option<u64>, mode: u32, manner: &Manner) -> rustix::io::Resul
 }
 
 /// Layers as one read-only tree, or a part of it.
-fn joined(layers: &[PathBuf], mount: &Mount) -> rustix::io::Result<OwnedFd> {
+fn joined(layers: &[PathBuf], mount: &Mount, user: bool) -> rustix::io::Result<OwnedFd> {
     let tree = match layers {
         // The kernel joins no less than two.
         [only] => {
@@ -146,27 +146,13 @@ fn joined(layers: &[PathBuf], mount: &Mount) -> rustix::io::Result<OwnedFd> {
             mount::change(&tree, closed)?;
             tree
         }
-        layers => overlay(layers)?,
+        layers => mount::join(layers.iter(), user, MountAttrFlags::MOUNT_ATTR_NODEV)?,
     };
     if mount.manner.subpath.is_empty() {
         return Ok(tree);
     }
     let part = part(&tree, &mount.manner.subpath)?;
     mount::clone(&part, "", Depth::Flat)
-}
-
-fn overlay<P: AsRef<Path>>(layers: &[P]) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "overlay")?;
-    for layer in layers {
-        fsconfig_set_string(&context, "lowerdir+", layer.as_ref())?;
-    }
-    fsconfig_create(&context)?;
-    fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV,
-    )
 }
 
 fn fault(mount: &Mount) -> impl FnOnce(Errno) -> RunError + use<> {

@@ -79,17 +79,8 @@ pub(crate) fn mount_read_only(spec: &Spec) -> Result<OwnedFd, RunError> {
         if spec.layers.is_empty() {
             return mount::clone(CWD, &upper, Depth::Flat);
         }
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "source", "overlay")?;
-        for layer in std::iter::once(&upper).chain(&spec.layers) {
-            fsconfig_set_string(&context, "lowerdir+", layer)?;
-        }
-        if spec.id_map != IdMap::None {
-            fsconfig_set_flag(&context, "userxattr")?;
-        }
-        fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | attributes(spec);
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        let layers = std::iter::once(&upper).chain(&spec.layers);
+        mount::join(layers, spec.id_map != IdMap::None, attributes(spec))
     };
     let root = join().map_err(fault(&spec.dir, "join its directories"))?;
     mount::attach(&root, CWD, "/").map_err(fault(&spec.dir, "attach it"))?;
