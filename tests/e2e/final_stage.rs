@@ -307,6 +307,11 @@ fn a_slim_image_holds_what_its_program_needs_and_starts() {
             "{told}"
         );
         assert!(told.contains("needed by `/usr/bin/hello`"), "{told}");
+        let described = context.line("build --slim-final -t told --json .").ok();
+        let described: Value = serde_json::from_str(&described).unwrap();
+        let sizes = &described["sizes"];
+        let about = sizes["transfer"]["about"].as_u64().unwrap();
+        assert!(about < sizes["disk"].as_u64().unwrap(), "{described}");
         assert_eq!(context.line("run --rm slim").ok(), "hello there");
         assert_eq!(context.line("run --rm slim you").ok(), "hello you");
         assert_eq!(layers(context, "slim"), 1);
