@@ -44,7 +44,7 @@ pub(super) fn finish(command: Command) -> Command {
 
 /// A command's help: what it is about in full, its options one below the other, examples under the name
 /// that smidge was called by. As in Docker, a later option wins over an earlier one.
-fn one(command: Command, called: &str) -> Command {
+pub(super) fn one(command: Command, called: &str) -> Command {
     let command = command.args_override_self(true);
     let is_group = command.has_subcommands() && command.get_positionals().next().is_none();
     if is_group {

@@ -54,6 +54,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod quick;
 mod registry;
 mod rename;
 mod restart;
@@ -95,12 +96,19 @@ use crate::surroundings;
     arg_required_else_help = true
 )]
 struct Cli {
+    #[command(flatten)]
+    top: Top,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What comes before the subcommand.
+#[derive(clap::Args)]
+struct Top {
     /// Where images and containers are kept [default: $SMIDGE_ROOT, else /var/lib/smidge for root
     /// and ~/.local/share/smidge for others]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
 }
 
 /// The subcommands.
@@ -206,19 +214,26 @@ fn command(called: &'static str) -> clap::Command {
 
 /// Parses and does what a command line says.
 pub(crate) fn main(argv: Vec<OsString>, called: &'static str) -> Result<u8, Failure> {
+    if let Some(cli) = quick::parse(&argv, called) {
+        return obey(cli, called);
+    }
     let mut command = command(called);
     let spelled = spelling::spelled(&command, argv);
     let parsed = command
         .try_get_matches_from_mut(spelled.argv)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(fault) => return answer(&fault, called, &spelled.path),
-    };
+    match parsed {
+        Ok(cli) => obey(cli, called),
+        Err(fault) => answer(&fault, called, &spelled.path),
+    }
+}
+
+/// Does what a command line says.
+fn obey(cli: Cli, called: &'static str) -> Result<u8, Failure> {
     let session = Session {
         called,
         host: surroundings::host()?,
-        root: cli.root,
+        root: cli.top.root,
     };
     dispatch(&session, cli.command)
 }
