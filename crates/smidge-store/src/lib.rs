@@ -28,6 +28,7 @@
 //!   tmp/                       what is being made, locked by its maker
 //!   lock                       flock(2)ed while index.json is rewritten
 //!   gc.lock                    shared by those who add blobs, exclusive for who removes them
+//!   gc.turn                    exclusive for who tries to get that
 //! ```
 //! Changing this is a format break. Every write is temporary file, fsync, rename: a crash leaves a
 //! store that opens and, at most, garbage that [`Store::prune`] removes.

@@ -17,7 +17,7 @@ const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
 
 /// Everything that may stand in a store's root; `lost+found` when it is a file system's own.
-const ENTRIES: [&str; 12] = [
+const ENTRIES: [&str; 13] = [
     LAYOUT_FILE,
     "index.json",
     "blobs",
@@ -29,6 +29,7 @@ const ENTRIES: [&str; 12] = [
     "tmp",
     "lock",
     "gc.lock",
+    "gc.turn",
     "lost+found",
 ];
 
@@ -246,6 +247,12 @@ impl Store {
         remove: impl FnOnce(&HashSet<Digest>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever removes has the turn, so that nobody else does while the lock that keeps this process's
+        // own blobs is let go of.
+        let turn = self.open_lock(&self.path("gc.turn"))?;
+        if turn.try_lock().is_err() {
+            return Ok(None);
+        }
         let path = self.path("gc.lock");
         let file = self.open_lock(&path)?;
         pins.lock = None;
