@@ -21,6 +21,7 @@ pub mod container;
 pub mod event;
 pub mod image;
 pub mod ldd;
+pub mod network;
 pub mod registry;
 pub mod system;
 pub mod volume;

@@ -21,6 +21,7 @@ use super::record::{HostOptions, Known, MountPoint, Record};
 use super::resource;
 use super::user::{self, Account};
 use crate::image::similar_names;
+use crate::network::{self, NetworkMode};
 use crate::{Engine, Error, Kind, Result};
 
 /// A container, as it was asked for.
@@ -78,7 +79,7 @@ pub struct CreateRequest {
     /// How it calls itself and others.
     pub names: Names,
     /// `--network`.
-    pub network: Network,
+    pub network: NetworkMode,
     /// `--log-driver`.
     pub log_driver: Option<String>,
     /// `--log-opt`.
@@ -178,6 +179,9 @@ impl Engine {
 
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
         resource::check(&request.resources)?;
+        if let Some(endpoint) = request.network.endpoints().first() {
+            return Err(network::unknown(&endpoint.network));
+        }
         let mut layers = self.store.checkout(&image)?;
         let skeleton = self.store.root().join("skeleton");
         // Without it the container makes its mount points itself, which only takes longer.
@@ -189,7 +193,9 @@ impl Engine {
         let argv = argv(&config, request)?;
         let mut account = user::find(&tree, &config.user)?;
         user::add_groups(&tree, &mut account, &request.isolation.groups)?;
-        let settled = request.isolation.settle(request.network, &self.host)?;
+        let settled = request
+            .isolation
+            .settle(request.network.namespace(), &self.host)?;
         let emulator = emulation::emulator(&image.config.platform(), &self.host);
         let id_map = match IdMap::for_host(&account.user)? {
             // What it takes to let the kernel start the emulator for children, too.
@@ -243,6 +249,7 @@ impl Engine {
             auto_remove: request.remove,
             stop_timeout: request.lifetime.stop_timeout,
             attached: request.attached,
+            network: request.network.clone(),
             asked: asked(request, &draft.settled),
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);
@@ -300,7 +307,7 @@ impl Engine {
             tty: request.tty,
             stdin: request.stdin,
             init: request.lifetime.init == Some(true),
-            network: request.network,
+            network: request.network.namespace(),
             attachments: Vec::new(),
             ports: draft.ports.clone(),
             id_map: draft.id_map.clone(),
@@ -436,14 +443,14 @@ fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
         config.exposed_ports.insert(exposed, Empty {});
     }
     let published = !ports.is_empty();
-    if published && request.network == Network::None {
+    if published && request.network.namespace() == Network::None {
         return Err(Error::new(
             Kind::Input,
             "no port can be published with `--network none`",
         ));
     }
     // On the host's network, the program's own ports are the host's.
-    Ok(if request.network == Network::Host {
+    Ok(if request.network == NetworkMode::Host {
         Vec::new()
     } else {
         ports

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use smidge_run::{Network, Port, Propagation, Status};
+use smidge_run::{Port, Propagation, Status};
 
 use super::lifetime;
 use super::list::status_word;
@@ -139,7 +139,7 @@ fn usual_host_config(record: &Record) -> Value {
     let spec = &record.spec;
     let mut config = json!({
         "Binds": record.host.binds,
-        "NetworkMode": network_mode(spec.network),
+        "NetworkMode": record.network().word(),
         "PortBindings": bindings(&record.host.ports, true),
         "RestartPolicy": lifetime::shown(spec.lifetime.restart),
         "AutoRemove": record.host.auto_remove,
@@ -160,15 +160,6 @@ fn usual_host_config(record: &Record) -> Value {
         fields.extend(resource::host_config(&spec.resources));
     }
     config
-}
-
-/// As Docker calls the network of a container's own.
-fn network_mode(network: Network) -> &'static str {
-    match network {
-        Network::Private => "bridge",
-        Network::Host => "host",
-        Network::None => "none",
-    }
 }
 
 fn graph_driver(known: &Known) -> Value {
@@ -247,7 +238,8 @@ fn config(record: &Record) -> Value {
 }
 
 fn network_settings(known: &Known) -> Value {
-    let mode = network_mode(known.record.spec.network);
+    let mode = known.record.network();
+    let mode = mode.word();
     let ports = match known.state.status {
         Status::Running => {
             let mut ports = match bindings(&known.state.ports, false) {

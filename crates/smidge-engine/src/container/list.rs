@@ -138,7 +138,7 @@ fn suits(known: &Known, filters: &Filters) -> bool {
             .any(|port| port.protocol == protocol && range.contains(&port.container_port)),
         None => false,
     };
-    let network = format!("{:?}", record.spec.network).to_ascii_lowercase();
+    let network = record.network();
     filters.any("id", |id| container.id.starts_with(id.as_str()))
         && filters.any("name", |name| {
             container.name.contains(name.trim_matches('/'))
@@ -163,7 +163,9 @@ fn suits(known: &Known, filters: &Filters) -> bool {
         })
         && filters.any("publish", published)
         && filters.any("expose", exposed)
-        && filters.any("network", |wanted| *wanted == network)
+        && filters.any("network", |wanted| {
+            network.names().contains(&wanted.as_str())
+        })
 }
 
 /// The word for a state.

@@ -6,6 +6,7 @@ use std::path::Path;
 use smidge_run::Network;
 
 use super::create::CreateRequest;
+use crate::network::NetworkMode;
 use crate::{Error, Host, Kind, Result};
 
 /// Names that were asked for.
@@ -48,9 +49,9 @@ impl Files {
             Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
             _ => hostname.to_owned(),
         };
-        let mut hosts = hosts(&full, request.network);
+        let mut hosts = hosts(&full, request.network.namespace());
         for entry in &names.hosts {
-            let (name, address) = added_host(entry, request.network)?;
+            let (name, address) = added_host(entry, request.network.namespace())?;
             hosts.push_str(&format!("{address}\t{name}\n"));
         }
         Ok(Self {
@@ -131,7 +132,7 @@ impl Names {
 
 /// The container's host name.
 pub(super) fn hostname(request: &CreateRequest, id: &str, host: &Host) -> String {
-    let of_host = request.network == Network::Host || request.isolation.host_names;
+    let of_host = request.network == NetworkMode::Host || request.isolation.host_names;
     match (&request.names.hostname, of_host) {
         (Some(name), _) => name.clone(),
         (None, true) => std::fs::read_to_string("/proc/sys/kernel/hostname")

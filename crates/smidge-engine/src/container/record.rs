@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smidge_image::{Digest, RunConfig};
-use smidge_run::{Manner, Port, Spec, State};
+use smidge_run::{Manner, Network, Port, Spec, State};
 use smidge_store::Container;
 
+use crate::network::NetworkMode;
 use crate::{Engine, Note, Result};
 
 /// A container's `config.json`. Changing this is a format break.
@@ -53,6 +54,9 @@ pub struct HostOptions {
     pub stop_timeout: Option<i64>,
     /// Whether the command line stayed with it.
     pub attached: bool,
+    /// Which network it sees.
+    #[serde(default, skip_serializing_if = "NetworkMode::is_usual")]
+    pub network: NetworkMode,
     /// What differs from how containers are shut in by default, in Docker's words, for `inspect`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub asked: Map<String, Value>,
@@ -96,6 +100,15 @@ pub struct Known {
 }
 
 impl Record {
+    /// Which network the container sees. Records of earlier versions say it to the sandbox alone.
+    pub fn network(&self) -> NetworkMode {
+        match (&self.host.network, self.spec.network) {
+            (NetworkMode::Private, Network::Host) => NetworkMode::Host,
+            (NetworkMode::Private, Network::None) => NetworkMode::None,
+            (asked, _) => asked.clone(),
+        }
+    }
+
     /// The container's labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.config.labels

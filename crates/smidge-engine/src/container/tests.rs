@@ -1,9 +1,10 @@
 //! The verbs on containers, as far as nothing has to run.
 
-use smidge_run::{IdMap, MountKind, Network, Protocol};
+use smidge_run::{IdMap, MountKind, Protocol};
 
 use super::*;
 use crate::image::tests::{engine, import};
+use crate::network::NetworkMode;
 use crate::{Engine, Kind};
 
 const FILES: &[(&str, &str)] = &[
@@ -110,7 +111,7 @@ fn the_environment_comes_from_everywhere() {
 #[test]
 fn ports_are_published_and_exposed() {
     let (_dir, engine) = with_image(&["CMD [\"/a\"]", "EXPOSE 80 53/udp"]);
-    let ports = |publish: &[&str], all: bool, network: Network| {
+    let ports = |publish: &[&str], all: bool, network: NetworkMode| {
         let request = CreateRequest {
             publish: texts(publish),
             publish_all: all,
@@ -119,7 +120,7 @@ fn ports_are_published_and_exposed() {
         };
         engine.create(&request).map(|known| known.record.spec.ports)
     };
-    let published = ports(&["8080:80", "9000:9000/udp"], false, Network::Private).unwrap();
+    let published = ports(&["8080:80", "9000:9000/udp"], false, NetworkMode::Private).unwrap();
     let published: Vec<_> = published
         .iter()
         .map(|port| (port.host_ip.to_string(), port.host_port, port.protocol))
@@ -134,10 +135,12 @@ fn ports_are_published_and_exposed() {
         published,
         expected.map(|(ip, port, p)| (ip.to_owned(), port, p))
     );
-    assert_eq!(ports(&[], true, Network::Private).unwrap().len(), 4);
-    assert_eq!(ports(&["1:1"], false, Network::Host).unwrap(), []);
+    assert_eq!(ports(&[], true, NetworkMode::Private).unwrap().len(), 4);
+    assert_eq!(ports(&["1:1"], false, NetworkMode::Host).unwrap(), []);
     assert_eq!(
-        ports(&["1:1"], false, Network::None).unwrap_err().kind(),
+        ports(&["1:1"], false, NetworkMode::None)
+            .unwrap_err()
+            .kind(),
         Kind::Input
     );
 }

@@ -91,6 +91,26 @@ impl std::fmt::Display for Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);
 
+impl std::str::FromStr for Mac {
+    type Err = std::num::ParseIntError;
+
+    /// Six bytes in hexadecimal with `:` or `-` between them.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().unwrap_or_default();
+            // Neither signs nor single digits, which numbers may have.
+            let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            *byte = u8::from_str_radix(if digits { part } else { "" }, 16)?;
+        }
+        // What follows is no number, either.
+        parts.next().map_or(Ok(Self(bytes)), |_| {
+            u8::from_str_radix("", 16).map(|_| Self(bytes))
+        })
+    }
+}
+
 impl std::fmt::Display for Mac {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [a, b, c, d, e, g] = self.0;

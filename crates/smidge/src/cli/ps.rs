@@ -103,7 +103,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         .iter()
         .filter(|mount| !mount.name.is_empty())
         .count();
-    let network = format!("{:?}", record.spec.network).to_lowercase();
+    let networks = record.network().names().join(",");
     let mut row = row([
         ("ID", id.into()),
         ("Image", image(record, full).into()),
@@ -126,7 +126,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         ("Labels", labels.join(",").into()),
         ("Mounts", mounts(record, full).into()),
         ("LocalVolumes", volumes.to_string().into()),
-        ("Networks", network.into()),
+        ("Networks", networks.into()),
     ]);
     row.labels.clone_from(record.labels());
     row

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use smidge_engine::container::{CreateRequest, Known, Network, PullPolicy};
+use smidge_engine::container::{CreateRequest, Known, PullPolicy};
 use smidge_engine::{Engine, Error, Kind};
 use smidge_image::Platform;
 
@@ -12,6 +12,7 @@ use super::isolation::IsolationArgs;
 use super::lifetime::LifetimeArgs;
 use super::mount::MountArgs;
 use super::names::NamesArgs;
+use super::network::NetworkArgs;
 use super::refused::RefusedArgs;
 use super::resource::ResourceArgs;
 use crate::cli::connection::ConnectionArgs;
@@ -77,17 +78,6 @@ pub(in crate::cli) struct ContainerArgs {
     /// Program in place of the image's own
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Its network: bridge (a network of its own), host or none
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        alias = "net",
-        value_enum,
-        default_value_t,
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    network: Net,
     /// Fetch the image: missing, never or always
     #[arg(
         long,
@@ -117,6 +107,8 @@ pub(in crate::cli) struct ContainerArgs {
     #[command(flatten)]
     names: NamesArgs,
     #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
     isolation: IsolationArgs,
     #[command(flatten)]
     refused: RefusedArgs,
@@ -143,16 +135,6 @@ impl From<Pull> for PullPolicy {
             Pull::Always => Self::Always,
         }
     }
-}
-
-/// `--network`.
-#[derive(Clone, Copy, Default, ValueEnum)]
-enum Net {
-    #[default]
-    #[value(aliases = ["default", "private"])]
-    Bridge,
-    Host,
-    None,
 }
 
 impl ContainerArgs {
@@ -215,6 +197,7 @@ impl ContainerArgs {
         self.refused.check()?;
         self.mounts.apply(&mut request);
         self.names.apply(&mut request);
+        self.network.apply(&mut request)?;
         self.isolation.apply(&mut request);
         self.lifetime.apply(&mut request)?;
         self.resources.apply(&mut request)?;
@@ -244,11 +227,6 @@ impl ContainerArgs {
             workdir: self.workdir.clone(),
             user: self.user.clone(),
             entrypoint: self.entrypoint.clone(),
-            network: match self.network {
-                Net::Bridge => Network::Private,
-                Net::Host => Network::Host,
-                Net::None => Network::None,
-            },
             ..CreateRequest::default()
         }
     }

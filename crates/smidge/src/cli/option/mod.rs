@@ -6,5 +6,6 @@ mod isolation;
 mod lifetime;
 mod mount;
 mod names;
+mod network;
 mod refused;
 pub(super) mod resource;
