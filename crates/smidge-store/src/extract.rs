@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid,
-    XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat,
-    mknodat, openat, openat2, statat, symlinkat, syncfs, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2,
+    statat, symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
@@ -23,7 +23,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
 use crate::Ownership;
 use crate::attribute::{self, OPAQUE, is_kept};
 use crate::beside::Beside;
-use crate::found::claim_for;
+use crate::found::{claim_for, mode, times, unmapped_is_fine};
 use crate::sparse::{self, End};
 use crate::temp::write_back;
 use crate::tree::Overlaid;
@@ -518,7 +518,6 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// In a user namespace, files cannot belong to ids that it does not map: they stay the caller's.
 /// Hides a name of lower layers. Overlayfs lets nobody make its own marks on it, so where the store is
 /// on an overlay, as in a container, something stands for one that no layer has: a socket that nobody
 /// may use. No overlay can be made of such layers; they are copied.
@@ -530,13 +529,6 @@ fn make_whiteout(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<
     }
 }
 
-fn unmapped_is_fine(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match outcome {
-        Err(Errno::INVAL) => Ok(()),
-        outcome => outcome,
-    }
-}
-
 /// -1 means "leave it" to chown(2), so it cannot be an owner.
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     let real = |id: u32| (id != u32::MAX).then_some(id);
@@ -544,21 +536,6 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
         real(entry.uid).map(Uid::from_raw),
         real(entry.gid).map(Gid::from_raw),
     )
-}
-
-fn mode(bits: u32) -> Mode {
-    Mode::from_raw_mode((bits & 0o7777) as RawMode)
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 /// Removes a file, or a directory with all it holds.

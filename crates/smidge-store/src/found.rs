@@ -3,6 +3,7 @@
 use std::io;
 
 use rustix::fs::{FileType, Mode, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT, major, minor};
+use rustix::io::Errno;
 use smidge_image::{Claim, ClaimKind, Entry, EntryKind, LayerPath, Whiteout};
 
 use crate::Ownership;
@@ -165,5 +166,25 @@ pub(crate) fn modified(mtime: i64) -> Timestamps {
             tv_sec: mtime,
             tv_nsec: 0,
         },
+    }
+}
+
+/// Both times, as a layer has them: one, in whole seconds.
+pub(crate) fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// In a user namespace, files cannot belong to ids that it does not map: they stay the caller's.
+pub(crate) fn unmapped_is_fine(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match outcome {
+        Err(Errno::INVAL) => Ok(()),
+        outcome => outcome,
     }
 }

@@ -2,7 +2,7 @@
 
 use smidge_run::LogLimit;
 
-use super::mount_option::bytes;
+use super::resource::parse_bytes;
 use crate::{Error, Kind, Result};
 
 /// How a program's output is kept.
@@ -45,7 +45,7 @@ pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<Log> {
             _ if !kept => return Err(invalid("with `--log-driver none` nothing is kept")),
             "max-size" if value == "-1" => limit = None,
             "max-size" => {
-                let size = bytes(value).map_err(|why| invalid(&why))?;
+                let size = parse_bytes(value).map_err(|why| invalid(&why))?;
                 let one = LogLimit { size, files: 1 };
                 limit = Some(limit.map_or(one, |limit| LogLimit { size, ..limit }));
             }

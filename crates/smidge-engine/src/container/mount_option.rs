@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use smidge_run::{Manner, Propagation};
 
 use super::mount::ALLOWANCES;
+use super::resource::parse_bytes;
 use super::volume::{clean_destination, is_volume_name};
 use crate::{Error, Host, Kind, Result};
 
@@ -155,7 +156,7 @@ impl Keys {
             "volume-opt" => {
                 return Err("smidge mounts no devices and shares as volumes: mount it, and use a bind mount".to_owned());
             }
-            "tmpfs-size" => self.size = Some(bytes(value)?),
+            "tmpfs-size" => self.size = Some(parse_bytes(value)?),
             "tmpfs-mode" => self.mode = Some(octal(value)?),
             other => return Err(format!("unexpected key `{other}`")),
         }
@@ -275,7 +276,7 @@ impl Tmpfs {
                 option,
                 "defaults" | "noatime" | "relatime" | "strictatime" | "nodiratime"
             ) => {}
-            Some(("size", value)) if !value.ends_with('%') => self.size = Some(bytes(value)?),
+            Some(("size", value)) if !value.ends_with('%') => self.size = Some(parse_bytes(value)?),
             Some(("mode", value)) => self.mode = octal(value)?,
             Some((key @ ("size" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol"), value)) => {
                 let pair = (key.to_owned(), value.to_owned());
@@ -311,24 +312,6 @@ fn octal(text: &str) -> std::result::Result<u32, String> {
         .ok()
         .filter(|mode| *mode <= 0o7777)
         .ok_or_else(|| format!("invalid mode `{text}`: expected an octal number such as 1777"))
-}
-
-/// A number of bytes as Docker reads it: `64m`, `1g`, in powers of 1024.
-pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
-    let fault =
-        || format!("invalid size `{text}`: expected a number of bytes, such as `64m` or `1g`");
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(fault()),
-    };
-    let number: u64 = digits.parse().map_err(|_| fault())?;
-    number.checked_mul(1 << shift).ok_or_else(fault)
 }
 
 /// The fields of a line of comma-separated values; quotes keep commas together, doubled ones are

@@ -329,6 +329,9 @@ mod tests {
             ("1 2", None),
             ("inf", None),
             ("9999999p", None),
+            ("20000000000t", None),
+            ("3b", Some(3)),
+            ("2kib", Some(2048)),
             ("1mm", None),
         ] {
             assert_eq!(parse_bytes(text).ok(), bytes, "{text}");

@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
-    openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use smidge_image::{Entry, EntryKind, LayerError, LayerPath, decompress, read_layer, sniff};
@@ -20,7 +20,7 @@ use super::room::kind;
 use super::{Place, Room, refused};
 use crate::Error;
 use crate::attribute::is_kept;
-use crate::found::mode;
+use crate::found::{mode, times, unmapped_is_fine};
 
 /// Bytes of the archive that are read at a time.
 const BUFFER: usize = 1 << 18;
@@ -416,24 +416,5 @@ fn copy(content: &mut dyn Read, file: &mut File) -> Result<(), Fault> {
             Err(error) => return Err(Fault::Input(error)),
         };
         file.write_all(&buffer[..read]).map_err(Fault::System)?;
-    }
-}
-
-/// In a user namespace, files cannot belong to ids that it does not map: they stay the caller's.
-fn unmapped_is_fine(outcome: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match outcome {
-        Err(Errno::INVAL) => Ok(()),
-        outcome => outcome,
-    }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }

@@ -4,10 +4,10 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
+use smidge_engine::container::parse_bytes;
 use smidge_engine::image::{CacheKind, CachePruneRequest, CacheRecord};
 use smidge_engine::{Error, Kind};
 
-use super::dockerfile::bytes;
 use super::session::{Outcome, Session};
 use crate::render::listing::unwritable;
 use crate::render::{table, words};
@@ -49,7 +49,7 @@ pub(super) struct Prune {
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Keep so much of what was used last
-    #[arg(long, visible_alias = "reserved-space", value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, visible_alias = "reserved-space", value_name = "SIZE", value_parser = parse_bytes)]
     keep_storage: Option<u64>,
     /// Print each thing that was removed
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! The options of `smidge build` that only Dockerfiles know.
 
 use smidge_engine::build::DockerfileOptions;
+use smidge_engine::container::parse_bytes;
 use smidge_engine::{Error, Kind};
 
 use super::connection::ConnectionArgs;
@@ -53,7 +54,7 @@ pub(super) struct DockerfileArgs {
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
     /// Size of /dev/shm in every RUN [default: 64m]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     shm_size: Option<u64>,
     /// What every RUN may use at most, such as nofile=1024:4096; repeatable
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
@@ -154,49 +155,5 @@ impl DockerArgs {
             }
         }
         Ok(())
-    }
-}
-
-/// A number of bytes as Docker reads it: `64m`, `1g`, in powers of 1024.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err("expected a number of bytes, such as `64m` or `1g`".to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "expected a number of bytes, such as `64m` or `1g`".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "that is more than there can be".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_as_docker_does() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("100", Some(100)),
-            ("64m", Some(64 << 20)),
-            ("1G", Some(1 << 30)),
-            ("2kib", Some(2048)),
-            ("3b", Some(3)),
-            ("", None),
-            ("m", None),
-            ("1x", None),
-            ("-1", None),
-            ("20000000000t", None),
-        ] {
-            assert_eq!(bytes(text).ok(), expected, "{text}");
-        }
     }
 }

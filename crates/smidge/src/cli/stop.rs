@@ -11,9 +11,16 @@ use super::session::{Outcome, Session, each};
   smidge stop -t 60 db                    give it a minute
   smidge stop $(smidge ps -q)             all that run")]
 pub(super) struct Args {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+/// Which containers end, and how: of `stop` and `restart`.
+#[derive(clap::Args)]
+pub(super) struct Whom {
     /// Name or id; repeatable
     #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
     /// Seconds to wait before killing [default: 10]; -1 waits for ever
     #[arg(
         short,
@@ -28,13 +35,19 @@ pub(super) struct Args {
     signal: Option<String>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+impl Whom {
+    pub(super) fn request(&self) -> StopRequest {
+        StopRequest {
+            signal: self.signal.clone(),
+            timeout: self.timeout,
+        }
+    }
+}
+
+pub(super) fn run(session: &Session, Args { whom }: &Args) -> Outcome {
     let engine = session.engine()?;
-    let request = StopRequest {
-        signal: args.signal.clone(),
-        timeout: args.timeout,
-    };
-    each(&args.containers, |name| {
+    let request = whom.request();
+    each(&whom.containers, |name| {
         if let Some(note) = engine.stop(name, &request)? {
             session.note(&note);
         }

@@ -1,8 +1,6 @@
 //! Options that say how far a container is shut in.
 
-use smidge_engine::container::{CreateRequest, Ipc};
-
-use crate::cli::dockerfile::bytes;
+use smidge_engine::container::{CreateRequest, Ipc, parse_bytes};
 
 /// How far the container is shut in.
 #[derive(clap::Args)]
@@ -37,7 +35,7 @@ pub(super) struct IsolationArgs {
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
     /// Size of /dev/shm [default: 64m]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     shm_size: Option<u64>,
     /// Its shared memory and queues: private, none (without /dev/shm) or host
     #[arg(long, value_name = "WHOSE", value_parser = ipc)]
