@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// The subcommands, in the order in which a newcomer meets them.
-const GROUPS: [(&str, &[&str]); 6] = [
+pub(super) const GROUPS: [(&str, &[&str]); 6] = [
     ("Make and run", &["build", "run"]),
     (
         "Containers",
@@ -58,10 +58,11 @@ pub(super) fn one(command: Command, called: &str) -> Command {
         Some(text) => command.after_help(text.replace("smidge ", &format!("{called} "))),
         None => command,
     };
-    match about {
+    let command = match about {
         Some(about) => command.about(about).long_about(None),
         None => command,
-    }
+    };
+    command.mut_subcommands(|subcommand| one(subcommand, called))
 }
 
 fn top(command: &Command, called: &str) -> String {

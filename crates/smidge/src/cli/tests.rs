@@ -1,5 +1,7 @@
 use super::*;
 
+mod pages;
+
 #[test]
 fn the_grammar_is_sound() {
     command("smidge").debug_assert();
@@ -19,17 +21,6 @@ fn helps(command: &clap::Command, path: &str) -> Vec<(String, String)> {
         ));
     }
     all
-}
-
-#[test]
-fn every_help_is_as_stored() {
-    let mut command = command("smidge");
-    command.build();
-    let text: String = helps(&command, "smidge")
-        .into_iter()
-        .map(|(path, help)| format!("$ {path} --help\n{}\n\n", help.trim_end()))
-        .collect();
-    expect_test::expect_file!["help.txt"].assert_eq(&text);
 }
 
 #[test]
