@@ -24,6 +24,7 @@ mod copy;
 mod cp;
 mod craft;
 mod crash;
+mod crash_container;
 mod disk;
 mod docker_like;
 mod events;

@@ -1,7 +1,7 @@
 //! Removes trees that hold other users' files and the overlay's leavings.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::idmap::IdMap;
+use crate::journal::label;
 use crate::{identity, sys};
 
 /// How many directories are open at once. What lies deeper is moved up, so that no tree is too deep.
@@ -28,6 +29,28 @@ pub fn remove_tree(map: &IdMap, path: &Path) -> Result<(), RunError> {
         Err(Errno::ACCESS | Errno::PERM) if *map != IdMap::None => remove_mapped(map, path),
         Err(errno) => Err(fault(path, errno)),
     }
+}
+
+/// Frees the name of the container in `dir`, if it still has it: the file in `names/` beside it that is also
+/// its own `name`. Another container may have got a name that this one had before.
+pub(crate) fn forget_name(dir: &Path) {
+    let label = label(dir);
+    let name = label.split_once(' ').map_or("", |(_, name)| name);
+    if name.is_empty() || name.contains('/') {
+        return;
+    }
+    let path = dir.with_file_name("names").join(name);
+    let file = |path: &Path| rustix::fs::lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    if file(&path).is_some_and(|named| Some(named) == file(&dir.join("name"))) {
+        let _ = rustix::fs::unlink(&path);
+    }
+}
+
+/// Takes a container's directory away from where it is looked for, in one step. Where it is now, whoever
+/// removes it is killed meanwhile, it is known for garbage.
+pub(crate) fn move_aside(dir: &Path) -> Option<PathBuf> {
+    let grave = dir.with_extension("gone");
+    rustix::fs::rename(dir, &grave).ok().map(|()| grave)
 }
 
 /// The same as the caller, without a map.

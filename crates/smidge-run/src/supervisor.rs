@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,7 +27,7 @@ use crate::message::{Reply, Running, Streams};
 use crate::port::{Listeners, Proxy};
 use crate::probe::Prober;
 use crate::program::Program;
-use crate::removal::remove_tree;
+use crate::removal::{forget_name, move_aside, remove_tree};
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
 use crate::state::{self, State};
@@ -261,16 +262,23 @@ impl<'a> Supervisor<'a> {
                 break code;
             }
         };
-        self.release(code);
+        let grave = self.release(code);
         self.hub.admit(&self.door);
         let Self {
             mut hub,
             lock,
             door,
+            spec,
             ..
         } = self;
-        drop((lock, door));
+        // What nobody can find any more is nobody's business: its lock tells `prune` that somebody is at it.
+        let lock = grave.is_some().then_some(lock);
+        drop(door);
         hub.say_farewell(code);
+        if let Some(grave) = grave {
+            let _ = remove_tree(&spec.id_map, &grave);
+        }
+        drop(lock);
         hub.see_off();
     }
 
@@ -459,8 +467,8 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Lets go of everything that the container held, the door last: who can come in waits for more
-    /// than the program's end.
-    fn release(&mut self, code: i32) {
+    /// than the program's end. Of a container that is thrown away, what is left to be removed.
+    fn release(&mut self, code: i32) -> Option<PathBuf> {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop();
         }
@@ -471,15 +479,33 @@ impl<'a> Supervisor<'a> {
         self.state.finish(code);
         // Who waits for a container that is thrown away hears its end from the socket.
         let _ = self.state.write(&self.spec.dir);
-        for path in &self.spec.cleanup {
-            if let Err(error) = remove_tree(&self.spec.id_map, path) {
-                self.state.error = error.to_string();
-                let _ = self.state.write(&self.spec.dir);
-            }
-        }
+        let grave = self.throw_away().unwrap_or_else(|error| {
+            self.state.error = error.to_string();
+            let _ = self.state.write(&self.spec.dir);
+            None
+        });
         if let Some((journal, label)) = journal.filter(|_| !self.spec.cleanup.is_empty()) {
             journal.note(&label, "destroy", &[]);
         }
         let _ = fs::remove_file(self.spec.dir.join(session::DOOR));
+        grave
+    }
+
+    /// Removes what goes with the container, and the container itself: its name at once, and its directory
+    /// from where it can be found, so that nobody ever sees a part of it.
+    fn throw_away(&self) -> Result<Option<PathBuf>, RunError> {
+        let (dir, map) = (&self.spec.dir, &self.spec.id_map);
+        let with_it = self.spec.cleanup.iter().filter(|path| *path != dir);
+        let removed = with_it.map(|path| remove_tree(map, path));
+        let removed = removed.fold(Ok(()), Result::and);
+        if !self.spec.cleanup.contains(dir) {
+            return removed.map(|()| None);
+        }
+        removed?;
+        forget_name(dir);
+        match move_aside(dir) {
+            Some(grave) => Ok(Some(grave)),
+            None => remove_tree(map, dir).map(|()| None),
+        }
     }
 }

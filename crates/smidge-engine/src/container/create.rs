@@ -134,11 +134,11 @@ impl Engine {
         let created = now();
         let container = self
             .store
-            .create_container(request.name.as_deref(), &|id, name| {
-                self.record(&draft, (id, name), &created)
+            .create_container(request.name.as_deref(), &|id, _| {
+                self.record(&draft, id, &created)
             })?;
         // What was just written need not be read.
-        let record = self.record(&draft, (&container.id, &container.name), &created);
+        let record = self.record(&draft, &container.id, &created);
         if let Err(fault) = self.furnish(&container, &record, &draft) {
             // The first fault is the one worth telling.
             let _ = self.store.remove_container(&container);
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     /// The record of a container whose id is known.
-    fn record(&self, draft: &Draft<'_>, (id, name): (&str, &str), created: &str) -> Record {
+    fn record(&self, draft: &Draft<'_>, id: &str, created: &str) -> Record {
         let request = draft.request;
         let hostname = hostname(request, id, &self.host);
         let mut config = draft.config.clone();
@@ -254,7 +254,7 @@ impl Engine {
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);
         if request.remove {
-            spec.cleanup = self.leavings(&spec.dir, name, &mounts);
+            spec.cleanup = leavings(&spec.dir, &mounts);
         }
         Record {
             created: created.to_owned(),
@@ -333,16 +333,6 @@ impl Engine {
         }
     }
 
-    /// Everything that a container leaves on the disk.
-    fn leavings(&self, dir: &Path, name: &str, mounts: &[MountPoint]) -> Vec<PathBuf> {
-        let volumes = mounts.iter().filter(|mount| mount.anonymous);
-        let name = self.store.root().join("containers/names").join(name);
-        volumes
-            .filter_map(|mount| mount.source.parent().map(Path::to_path_buf))
-            .chain([dir.to_path_buf(), name])
-            .collect()
-    }
-
     /// Makes what the container's mounts lead to, and the files that every container has in `/etc`.
     fn furnish(&self, container: &Container, record: &Record, draft: &Draft<'_>) -> Result<()> {
         for planned in &draft.mounts {
@@ -358,6 +348,15 @@ pub(crate) fn now() -> String {
     OffsetDateTime::now_utc()
         .format(&Rfc3339)
         .unwrap_or_default()
+}
+
+/// Everything that a container leaves on the disk.
+fn leavings(dir: &Path, mounts: &[MountPoint]) -> Vec<PathBuf> {
+    let volumes = mounts.iter().filter(|mount| mount.anonymous);
+    volumes
+        .filter_map(|mount| mount.source.parent().map(Path::to_path_buf))
+        .chain([dir.to_path_buf()])
+        .collect()
 }
 
 /// The image's config with what the options change, environment aside.

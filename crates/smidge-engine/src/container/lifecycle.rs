@@ -168,23 +168,15 @@ impl Engine {
         self.discard(known, volumes || known.record.host.auto_remove)
     }
 
-    /// Gives a container another name. One that removes itself at its end does so under the new one
-    /// only if it is started again; what is left of the old name otherwise is nobody's.
+    /// Gives a container another name.
     ///
     /// # Errors
     /// When there is no such container, when the name is none or taken, when the store cannot be written.
     pub fn rename_container(&self, name: &str, new: &str) -> Result<()> {
         let known = self.container(name)?;
         let renamed = self.store.rename_container(&known.container, new)?;
-        let (old, new) = (known.container.name_path(), renamed.name_path());
-        let mut record = known.record;
-        let mut named = record.spec.cleanup.iter_mut().filter(|path| **path == old);
-        if let Some(path) = named.next() {
-            *path = new;
-            renamed.write_record(&record)?;
-        }
         let event = Event::now("container", "rename", &renamed.id)
-            .with("image", record.image.as_str())
+            .with("image", known.record.image.as_str())
             .with("name", renamed.name.as_str())
             .with("oldName", format!("/{}", known.container.name));
         self.note(&event);
@@ -229,6 +221,8 @@ impl Engine {
         let Known {
             container, record, ..
         } = known;
+        // Of one that was killed before its state was known, or whose supervisor was.
+        smidge_run::remove_group(&container.dir);
         let map = &record.spec.id_map;
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
