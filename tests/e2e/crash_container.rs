@@ -133,6 +133,8 @@ impl Trial<'_> {
         }
         let delay = self.delay(line);
         let victim = self.kill_during(line, round, delay);
+        let stopped = || stopped(&self.marker) && line != "pause old" && line != "unpause old";
+        until("what was stopped goes on", || !stopped());
         let told = format!("round {round}: {victim} of `smidge {line}` after {delay:?}");
         self.clean(&told);
     }
@@ -186,7 +188,8 @@ impl Trial<'_> {
 
     /// Waits for the client. One that stays with its container has to be killed, too.
     fn wait(&mut self, line: &'static str, mut client: Child, begin: Instant) {
-        let stays = line.ends_with("sleep MARKER") && !line.contains(" -d") && !line.starts_with("create");
+        let stays =
+            line.ends_with("sleep MARKER") && !line.contains(" -d") && !line.starts_with("create");
         if stays {
             client.kill().unwrap();
         }
@@ -206,7 +209,10 @@ impl Trial<'_> {
         for id in &ids {
             let shown = context.line(&format!("inspect {id}"));
             // It may have removed itself meanwhile.
-            assert!(shown.code() == 0 || shown.stderr().contains("no such"), "{told}");
+            assert!(
+                shown.code() == 0 || shown.stderr().contains("no such"),
+                "{told}"
+            );
         }
         if !ids.is_empty() {
             let remove = ["rm", "-f", "-v"].into_iter().chain(ids.iter().copied());
@@ -215,22 +221,39 @@ impl Trial<'_> {
         context.line("system prune -f --volumes").ok();
         assert_eq!(context.line("ps -aq").ok(), "");
         let store = context.store();
-        until("the end of smidge's processes", || processes(&store).is_empty());
-        until("the end of containers' processes", || running(&self.marker) == 0);
+        until("the end of smidge's processes", || {
+            processes(&store).is_empty()
+        });
+        until("the end of containers' processes", || {
+            running(&self.marker) == 0
+        });
         until("the end of mounts", || mounted(&store).is_empty());
         self.check_groups(told);
-        for (directory, kept) in [("containers", &["names"][..]), ("containers/names", &[]), ("tmp", &[])] {
+        for (directory, kept) in [
+            ("containers", &["names"][..]),
+            ("containers/names", &[]),
+            ("tmp", &[]),
+        ] {
             assert_eq!(names(&store.join(directory)), kept, "{told}: {directory}");
         }
-        documents(&store).iter().for_each(|path| check_document(path));
+        documents(&store)
+            .iter()
+            .for_each(|path| check_document(path));
     }
 
     fn check_groups(&self, told: &str) {
         let Some(group) = &self.group else { return };
         for hierarchy in names(Path::new("/sys/fs/cgroup")) {
             let path = Path::new("/sys/fs/cgroup").join(hierarchy).join(group);
-            let below = names(&path).into_iter().filter(|name| path.join(name).is_dir());
-            assert_eq!(below.collect::<Vec<_>>(), [""; 0], "{told}: {}", path.display());
+            let below = names(&path)
+                .into_iter()
+                .filter(|name| path.join(name).is_dir());
+            assert_eq!(
+                below.collect::<Vec<_>>(),
+                [""; 0],
+                "{told}: {}",
+                path.display()
+            );
         }
     }
 
@@ -245,10 +268,16 @@ impl Trial<'_> {
                 .collect();
             assert_eq!(digest, name);
         }
-        let images = self.context.smidge(["images", "--format", "{{.Repository}}"]).ok();
+        let images = self
+            .context
+            .smidge(["images", "--format", "{{.Repository}}"])
+            .ok();
         assert!(images.lines().any(|name| name == "busybox"), "{images}");
         for image in images.lines() {
-            let said = self.context.line(&format!("run --rm -v kept:/kept {image} echo well")).ok();
+            let said = self
+                .context
+                .line(&format!("run --rm -v kept:/kept {image} echo well"))
+                .ok();
             assert_eq!(said, "well");
         }
     }
@@ -298,6 +327,21 @@ fn processes(store: &Path) -> Vec<Process> {
     found.collect()
 }
 
+/// Whether a process with a word on its command line is stopped by a signal (proc_pid_stat(5)).
+fn stopped(word: &str) -> bool {
+    let read = |pid: Pid, file: &str| {
+        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let mut marked = pids().filter(|pid| read(*pid, "cmdline").split('\0').any(|one| one == word));
+    marked.any(|pid| {
+        read(pid, "stat")
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" T"))
+    })
+}
+
 fn pids() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
@@ -337,7 +381,10 @@ fn documents(store: &Path) -> Vec<PathBuf> {
     while let Some(path) = pending.pop() {
         if path.is_dir() && !path.is_symlink() {
             pending.extend(names(&path).iter().map(|name| path.join(name)));
-        } else if path.extension().is_some_and(|end| end == "json" || end == "jsonl") {
+        } else if path
+            .extension()
+            .is_some_and(|end| end == "json" || end == "jsonl")
+        {
             found.push(path);
         }
     }
@@ -347,7 +394,11 @@ fn documents(store: &Path) -> Vec<PathBuf> {
 fn check_document(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     let is_list = path.extension().is_some_and(|end| end == "jsonl");
-    let documents: Vec<&str> = if is_list { text.lines().collect() } else { vec![&text] };
+    let documents: Vec<&str> = if is_list {
+        text.lines().collect()
+    } else {
+        vec![&text]
+    };
     for document in documents {
         let parsed = serde_json::from_str::<serde_json::Value>(document);
         assert!(parsed.is_ok(), "{}: `{document}`", path.display());

@@ -54,7 +54,9 @@ fn containers_get_other_names() {
 fn one_that_is_thrown_away_takes_no_name_along_that_another_has_got() {
     let context = Context::new();
     load_busybox(&context);
-    context.line("run -d --rm --name web busybox sleep 1000").ok();
+    context
+        .line("run -d --rm --name web busybox sleep 1000")
+        .ok();
     context.line("rename web brief").ok();
     context.line("run -d --name web busybox sleep 1000").ok();
     context.line("stop brief").ok();

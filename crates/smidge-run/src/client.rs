@@ -14,6 +14,8 @@ pub(crate) struct Client {
     /// Whether it is to hear of the end.
     pub(crate) joined: bool,
     pub(crate) gone: bool,
+    /// Whether it has stopped the container's processes.
+    pub(crate) halts: bool,
     /// Whether it has been told everything that it is to hear.
     pub(crate) leaving: bool,
     queue: VecDeque<Vec<u8>>,
@@ -27,6 +29,7 @@ impl Client {
             streams: Streams::default(),
             joined: false,
             gone: false,
+            halts: false,
             leaving: false,
             queue: VecDeque::new(),
         }

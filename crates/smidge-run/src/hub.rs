@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
 use crate::client::Client;
+use crate::halt;
 use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
 use crate::program::Program;
@@ -176,6 +177,7 @@ impl Hub {
             Some(Request::Resize { rows, columns }) => self.program.resize(Size { rows, columns }),
             Some(Request::Signal(signal)) => self.program.deliver(signal),
             Some(Request::Retire) => self.retired = true,
+            Some(Request::Halt) => client.halts = true,
             _ => {}
         }
         true
@@ -197,6 +199,11 @@ impl Hub {
                 .any(|client| client.gone && client.streams.stdin)
         {
             self.program.end_input();
+        }
+        let halts = |client: &Client, gone| client.halts && client.gone == gone;
+        let any = |gone| self.clients.iter().any(|client| halts(client, gone));
+        if any(true) && !any(false) {
+            halt::resume(self.program.pid);
         }
         self.clients
             .retain(|client| !client.gone && (client.lags() || !client.leaving));

@@ -21,6 +21,7 @@ mod error;
 mod executable;
 mod external;
 mod frame;
+mod halt;
 mod health;
 mod hub;
 mod identity;
@@ -60,6 +61,7 @@ mod visitor;
 
 pub use cgroup::{DeviceRate, Lack, Resources, Usage, pause, remove_group, unpause, update, usage};
 pub use error::RunError;
+pub use halt::{Halt, halt};
 pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};
 pub use idmap::{IdMap, Range};
 pub use isolation::{Device, Ipc, Isolation};

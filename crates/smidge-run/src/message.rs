@@ -34,6 +34,8 @@ pub(crate) enum Request<'a> {
     Signal(i32),
     /// The program is not to be started again by itself.
     Retire,
+    /// The client stops the container's processes; they are to go on when it is gone, however it ends.
+    Halt,
 }
 
 /// Which of the program's streams a client is joined with.
@@ -77,6 +79,7 @@ impl<'a> Request<'a> {
             }
             Self::Signal(signal) => [b"S".as_slice(), &signal.to_le_bytes()].concat(),
             Self::Retire => vec![b'Q'],
+            Self::Halt => vec![b'H'],
         }
     }
 
@@ -87,6 +90,7 @@ impl<'a> Request<'a> {
             (b'I', bytes) => Some(Self::Input(bytes)),
             (b'E', []) => Some(Self::InputEnd),
             (b'Q', []) => Some(Self::Retire),
+            (b'H', []) => Some(Self::Halt),
             (b'R', [a, b, c, d]) => Some(Self::Resize {
                 rows: u16::from_le_bytes([*a, *b]),
                 columns: u16::from_le_bytes([*c, *d]),

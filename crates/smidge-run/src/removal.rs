@@ -40,7 +40,11 @@ pub(crate) fn forget_name(dir: &Path) {
         return;
     }
     let path = dir.with_file_name("names").join(name);
-    let file = |path: &Path| rustix::fs::lstat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let file = |path: &Path| {
+        rustix::fs::lstat(path)
+            .ok()
+            .map(|stat| (stat.st_dev, stat.st_ino))
+    };
     if file(&path).is_some_and(|named| Some(named) == file(&dir.join("name"))) {
         let _ = rustix::fs::unlink(&path);
     }

@@ -365,6 +365,14 @@ pub(crate) fn retire(dir: &Path) {
     }
 }
 
+/// Lets the supervisor know that the caller stops the container's processes: it lets them go on when what is
+/// returned is closed, by whomever.
+pub(crate) fn halt(dir: &Path) -> io::Result<OwnedFd> {
+    let socket = connect(dir)?;
+    message::send(&socket, &Request::Halt.encode())?;
+    Ok(socket)
+}
+
 /// Waits for the exit status of the container in `dir`; `Some(None)` if `timeout` passes first,
 /// `None` if it cannot be had from a supervisor.
 pub(crate) fn watch(dir: &Path, timeout: Option<Duration>) -> Option<Option<i32>> {

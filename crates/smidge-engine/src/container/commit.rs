@@ -1,14 +1,12 @@
 //! `commit`: what a container has changed becomes an image.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use smidge_image::{Descriptor, DiffId, History, Manifest, media_type};
-use smidge_run::{Status, View};
+use smidge_run::View;
 use smidge_store::Image;
 use smidge_store::copy::pack_changes;
 
@@ -55,7 +53,9 @@ impl Engine {
         config.config.extra.remove("Hostname");
         apply_changes(&request.changes, &mut config.config)?;
         let layer = {
-            let _paused = request.pause.then(|| pause(&known));
+            // One that does not run, or no more, needs no stopping.
+            let dir = &known.container.dir;
+            let _halted = request.pause.then(|| smidge_run::halt(dir).ok());
             self.changed_layer(&known)?
         };
         let created = self.commit_time();
@@ -125,66 +125,4 @@ impl Engine {
         let (digest, size) = blob.commit()?;
         Ok(Some(Descriptor::new(media_type::LAYER, digest, size)))
     }
-}
-
-/// Processes that were stopped. They go on when this is dropped.
-struct Paused(Vec<OwnedFd>);
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        for process in &self.0 {
-            let _ = pidfd_send_signal(process, Signal::CONT);
-        }
-    }
-}
-
-/// Stops all processes of a container that runs.
-fn pause(known: &Known) -> Paused {
-    let mut paused = Paused(Vec::new());
-    let state = &known.state;
-    if state.status != Status::Running {
-        return paused;
-    }
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let (Some(own), Some(its)) = (namespace("self"), namespace(&state.pid.to_string())) else {
-        return paused;
-    };
-    // It shares the host's processes.
-    if own == its {
-        return paused;
-    }
-    let mut stopped = BTreeSet::new();
-    // Those that run may start others meanwhile.
-    loop {
-        let before = stopped.len();
-        for (number, pid) in processes() {
-            if stopped.contains(&number) || namespace(&number).as_ref() != Some(&its) {
-                continue;
-            }
-            let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-                continue;
-            };
-            // The number may have passed to another one before there was a handle.
-            let is_its = namespace(&number).as_ref() == Some(&its);
-            if is_its && pidfd_send_signal(&process, Signal::STOP).is_ok() {
-                paused.0.push(process);
-            }
-            stopped.insert(number);
-        }
-        if stopped.len() == before {
-            return paused;
-        }
-    }
-}
-
-/// All processes that can be seen.
-fn processes() -> Vec<(String, Pid)> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names
-        .filter_map(|name| {
-            let pid = Pid::from_raw(name.parse().ok()?)?;
-            Some((name, pid))
-        })
-        .collect()
 }
