@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ports serve PORT                    a server for the client below, HTTP (`wrk`), echoes (also UDP)
+//! ports tell PORT [4]                 a server of both families that tells each client what it knows
 //! ports proxy PID PORT TARGET         publishes TARGET of the namespace of PID as 127.0.0.1:PORT
 //! ports measure PORT KIND SECONDS     download, upload, ping or connect
 //! ```
@@ -12,14 +13,18 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fs::OFlags;
+use rustix::io::FdFlags;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use smidge_run::port::{Listeners, Proxy};
-use smidge_run::{Port, Protocol};
+use smidge_run::{Port, Protocol, Publish};
 
 const BLOCK: usize = 128 << 10;
 
@@ -30,6 +35,8 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["serve", port] => serve(port.parse().unwrap()),
+        ["tell", port] => tell(port.parse().unwrap(), AddressFamily::INET6),
+        ["tell", port, "4"] => tell(port.parse().unwrap(), AddressFamily::INET),
         ["proxy", pid, port, target] => {
             proxy(
                 pid.parse().unwrap(),
@@ -87,6 +94,52 @@ fn answer(mut stream: TcpStream) {
     }
 }
 
+/// Does with a socket what few programs do before they bind it, and sees whether all of that lasts.
+fn tell(port: u16, family: AddressFamily) {
+    let first = net::socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+    sockopt::set_socket_reuseaddr(&first, true).unwrap();
+    sockopt::set_socket_keepalive(&first, true).unwrap();
+    sockopt::set_tcp_keepidle(&first, Duration::from_secs(77)).unwrap();
+    let second = rustix::io::fcntl_dupfd_cloexec(&first, 30).unwrap();
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let data = EventData::new_u64(7);
+    epoll::add(&poll, &second, data, EventFlags::IN).unwrap();
+    let any: IpAddr = match family {
+        AddressFamily::INET => Ipv4Addr::UNSPECIFIED.into(),
+        _ => {
+            sockopt::set_ipv6_v6only(&first, false).unwrap();
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    };
+    net::bind(&first, &SocketAddr::new(any, port)).unwrap();
+    net::listen(&second, 16).unwrap();
+    let flags = |socket| {
+        let descriptor = rustix::io::fcntl_getfd(socket).unwrap();
+        let status = rustix::fs::fcntl_getfl(socket).unwrap();
+        (
+            descriptor.contains(FdFlags::CLOEXEC),
+            status.contains(OFlags::NONBLOCK),
+        )
+    };
+    loop {
+        let mut events = Vec::with_capacity(4);
+        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None).unwrap();
+        assert_eq!(events[0].data.u64(), 7);
+        let (client, from) = match net::acceptfrom(&first) {
+            Ok((client, from)) => (client, SocketAddr::try_from(from.unwrap()).unwrap()),
+            Err(_) => continue,
+        };
+        let text = format!(
+            "{} {} {:?} {:?}\n",
+            from.ip().to_canonical(),
+            sockopt::tcp_keepidle(&client).unwrap().as_secs(),
+            flags(&first),
+            flags(&second),
+        );
+        let _ = TcpStream::from(client).write_all(text.as_bytes());
+    }
+}
+
 fn proxy(pid: i32, port: u16, target: u16) {
     let port = Port {
         host_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -94,9 +147,9 @@ fn proxy(pid: i32, port: u16, target: u16) {
         container_port: target,
         protocol: Protocol::Tcp,
     };
-    let listeners = Listeners::bind(&[port]).unwrap();
+    let listeners = Listeners::bind(&[port], Publish::Proxy).unwrap();
     let program = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-    let _proxy = Proxy::fork(listeners, program.as_fd()).unwrap();
+    let _proxy = Proxy::fork(listeners, program.as_fd(), None).unwrap();
     thread::park();
 }
 

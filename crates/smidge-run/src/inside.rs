@@ -21,8 +21,8 @@ use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
-use crate::spec::{Mount, MountKind, Network, Spec};
-use crate::{external, identity, kernel, limit, network, pretend, reaper, root, seccomp, sys};
+use crate::spec::{Mount, MountKind, Network, Publish, Spec};
+use crate::{external, identity, kernel, limit, network, port, pretend, reaper, root, seccomp, sys};
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
 pub(crate) const OWN_MOUNTS: &str = "own the mounts";
@@ -108,6 +108,11 @@ fn shut_in(
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("let calls be answered"))?;
     }
+    if is_direct(spec) {
+        let listener = port::install().map_err(RunError::setup("watch the published ports"))?;
+        let handed = channel.send_pretence(listener.as_fd());
+        handed.map_err(RunError::setup("watch the published ports"))?;
+    }
     if !filters_late(spec) {
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
@@ -117,6 +122,14 @@ fn shut_in(
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     Ok(program)
+}
+
+/// Whether the program gets the host's sockets for its published ports.
+fn is_direct(spec: &Spec) -> bool {
+    spec.publish == Publish::Direct
+        && spec.network == Network::Private
+        && !spec.ports.is_empty()
+        && !spec.pretend
 }
 
 /// Lets the process die with its launcher, which may be gone already. After the identity has changed,

@@ -46,7 +46,8 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The other end of the program's terminal, if it was given one.
     pub terminal: Option<OwnedFd>,
-    /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`].
+    /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`], or those that
+    /// bind sockets, with [`Publish::Direct`](crate::Publish::Direct).
     pub pretence: Option<OwnedFd>,
     /// What must stay open as long as it runs.
     pub(crate) networks: Networks,

@@ -78,7 +78,7 @@ pub use skeleton::make_skeleton;
 pub use spawner::{Finished, Running, Spawner, Streams};
 pub use spec::{
     Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
-    Spec, User,
+    Publish, Spec, User,
 };
 pub use state::{State, Status, retire, signal, wait};
 pub use supervisor::start;

@@ -14,6 +14,7 @@ use crate::error::RunError;
 use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
 use crate::network::Networks;
+use crate::port::{Calls, Listeners, Proxy};
 use crate::spec::Spec;
 use crate::state::ASKS_TO_END;
 use crate::sys;
@@ -39,6 +40,8 @@ pub(crate) struct Program {
     bare: bool,
     /// Whether an emulator runs it.
     emulated: bool,
+    /// What tells that it binds to published ports, where it is to get the host's sockets.
+    calls: Option<OwnedFd>,
     /// What its networks last as long as.
     _networks: Networks,
     /// A signal that its emulator may die of, and fail to.
@@ -108,7 +111,7 @@ impl Program {
             pidfd,
             terminal,
             // A container that is supervised has the ids that it has.
-            pretence: _,
+            pretence: calls,
             networks,
             // What it changes is its own.
             baseline: _,
@@ -131,9 +134,22 @@ impl Program {
             ended_by: None,
             bare: spec.lifetime.bare,
             emulated: spec.emulator.is_some(),
+            calls,
             _networks: networks,
             doubt: None,
         })
+    }
+
+    /// Leads published ports to it, if there are any.
+    pub(crate) fn publish(&self, listeners: Listeners) -> Result<Option<Proxy>, RunError> {
+        if listeners.is_empty() {
+            return Ok(None);
+        }
+        let calls = self.calls.as_ref().map(|calls| Calls {
+            listener: calls.as_fd(),
+            pid: self.pid,
+        });
+        Proxy::fork(listeners, self.pidfd.as_fd(), calls).map(Some)
     }
 
     /// Where output may come from.

@@ -52,6 +52,9 @@ pub struct Spec {
     pub attachments: Vec<Attachment>,
     /// Ports of the host that lead inside.
     pub ports: Vec<Port>,
+    /// How they lead inside.
+    #[serde(default, skip_serializing_if = "Publish::is_auto")]
+    pub publish: Publish,
     /// How the container's user and group ids appear on the host.
     pub id_map: IdMap,
     /// Capabilities that the program may hold, one bit each ([`crate::capability`]).
@@ -254,6 +257,25 @@ pub enum Network {
     Host,
     /// A network namespace of its own that nothing leads into.
     None,
+}
+
+/// How ports of the host lead into the container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Publish {
+    /// Through the kernel where that is possible, else through a process.
+    #[default]
+    Auto,
+    /// Through a process that passes everything on.
+    Proxy,
+    /// The program itself gets the host's socket when it asks for the port inside.
+    Direct,
+}
+
+impl Publish {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 /// A port of the host that leads into the container.

@@ -56,7 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Everything that keeps the program from starting.
 pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
     let listeners = match spec.network {
-        Network::Private => Listeners::bind(&spec.ports)?,
+        Network::Private => Listeners::bind(&spec.ports, spec.publish)?,
         Network::Host | Network::None => Listeners::default(),
     };
     let lock = take(spec)?;
@@ -213,10 +213,7 @@ impl<'a> Supervisor<'a> {
                 Restart::No => Listeners::default(),
                 _ => listeners.try_clone()?,
             };
-            let proxy = match listeners.is_empty() {
-                true => None,
-                false => Some(Proxy::fork(listeners, program.pidfd.as_fd())?),
-            };
+            let proxy = program.publish(listeners)?;
             let signals = sys::signal_fd(&PASSED_ON);
             let signals = signals.map_err(RunError::supervise("watch for signals"))?;
             state.write(&spec.dir)?;
@@ -337,11 +334,9 @@ impl<'a> Supervisor<'a> {
 
     fn start_again(&mut self) -> Result<(), RunError> {
         let program = Program::start(self.spec, self.size, launch)?;
-        let surround = || match self.listeners.is_empty() {
-            true => Ok(None),
-            false => Proxy::fork(self.listeners.try_clone()?, program.pidfd.as_fd()).map(Some),
-        };
-        self.proxy = surround().inspect_err(|_| program.kill())?;
+        let listeners = self.listeners.try_clone();
+        let published = listeners.and_then(|listeners| program.publish(listeners));
+        self.proxy = published.inspect_err(|_| program.kill())?;
         self.started = Instant::now();
         self.state = State {
             restart_count: self.state.restart_count + 1,

@@ -7,6 +7,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::{self, Errno};
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown, sockopt};
 
+use super::gate::Target;
 use super::pipe::{Pipe, Pool};
 
 /// How much is copied at a time. Requests and answers fit; a read that fills it is bulk, and
@@ -237,8 +238,8 @@ pub(super) enum Stage {
 /// A client's socket, one to the program, and the flows between them.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// The program's port.
-    pub(super) target: u16,
+    /// Where the program is.
+    pub(super) target: Target,
     pub(super) stage: Stage,
     pub(super) outside: Side,
     pub(super) inside: Option<Side>,
@@ -250,7 +251,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that has got as far as the proxy.
-    pub(super) fn new(socket: OwnedFd, target: u16) -> Self {
+    pub(super) fn new(socket: OwnedFd, target: Target) -> Self {
         Self {
             target,
             stage: Stage::Waiting,

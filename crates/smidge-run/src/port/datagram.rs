@@ -9,8 +9,8 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::{self, Errno};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::listener::Listener;
-use super::relay::{INSIDE, Token};
+use super::gate::{Gate, Target};
+use super::relay::Token;
 
 /// How many clients are remembered at most; then the one that has been silent longest is forgotten.
 pub(super) const LIMIT: usize = 1024;
@@ -29,7 +29,7 @@ const BATCH: usize = 64;
 struct Session {
     listener: u32,
     client: SocketAddr,
-    target: u16,
+    target: Target,
     socket: OwnedFd,
     /// Which of the program's addresses the socket is connected to.
     family: usize,
@@ -48,8 +48,8 @@ impl Session {
 
     /// Turns to the other address.
     fn turn(&mut self, index: u32, epoll: &OwnedFd) -> io::Result<()> {
-        let family = (self.family + 1) % INSIDE.len();
-        let socket = connect(SocketAddr::new(INSIDE[family], self.target))?;
+        let family = (self.family + 1) % self.target.0.len();
+        let socket = connect(self.target.0[family])?;
         epoll::add(
             epoll,
             &socket,
@@ -74,7 +74,7 @@ impl Datagrams {
     pub(super) fn take_in(
         &mut self,
         number: u32,
-        listener: &Listener,
+        listener: &Gate,
         epoll: &OwnedFd,
         buffer: &mut [u8],
     ) {
@@ -107,7 +107,7 @@ impl Datagrams {
     pub(super) fn give_back(
         &mut self,
         index: u32,
-        listeners: &[Listener],
+        listeners: &[Gate],
         epoll: &OwnedFd,
         buffer: &mut [u8],
     ) {
@@ -157,11 +157,11 @@ impl Datagrams {
         &mut self,
         listener: u32,
         client: SocketAddr,
-        target: u16,
+        target: Target,
         epoll: &OwnedFd,
     ) -> io::Result<u32> {
         let index = self.vacancy();
-        let socket = connect(SocketAddr::new(INSIDE[0], target))?;
+        let socket = connect(target.0[0])?;
         epoll::add(
             epoll,
             &socket,

@@ -2,15 +2,20 @@
 //!
 //! No privilege and no helper program: a socket stays in the network namespace that it was made
 //! in, wherever its process goes. So the listeners are made first; then one process takes them
-//! along into the container's network namespace and makes its connections there.
+//! along into the container's network namespace and makes its connections there. Or, where that was asked
+//! for ([`Publish::Direct`](crate::Publish)), the program itself gets the listeners.
 
 mod connection;
 mod datagram;
+mod direct;
+mod gate;
 mod listener;
 mod pipe;
 mod proxy;
 mod relay;
+mod theirs;
 
+pub(crate) use direct::install;
 pub use listener::Listeners;
-pub use proxy::Proxy;
+pub use proxy::{Calls, Proxy};
 pub(crate) use proxy::enter;

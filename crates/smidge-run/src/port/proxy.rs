@@ -9,6 +9,7 @@ use rustix::process::{
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Listeners;
+use super::direct::Direct;
 use super::relay::Relay;
 use crate::error::RunError;
 use crate::sys;
@@ -19,6 +20,15 @@ const GRACE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// The calls of a program that is to get the host's sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls<'a> {
+    /// What they are received from.
+    pub listener: BorrowedFd<'a>,
+    /// The program's process id.
+    pub pid: u32,
+}
+
 /// A running proxy, a child of the process that forked it, with which it dies.
 #[derive(Debug)]
 pub struct Proxy {
@@ -27,15 +37,20 @@ pub struct Proxy {
 
 impl Proxy {
     /// Forks a process that carries everything that arrives at `listeners` into the network
-    /// namespace of `program`. The caller must have one thread only.
+    /// namespace of `program`; with `calls`, it gives them to the program, as soon as it binds to their
+    /// ports. The caller must have one thread only.
     ///
     /// # Errors
     /// When there can be no such process, or it may not enter.
-    pub fn fork(listeners: Listeners, program: BorrowedFd<'_>) -> Result<Self, RunError> {
+    pub fn fork(
+        listeners: Listeners,
+        program: BorrowedFd<'_>,
+        calls: Option<Calls<'_>>,
+    ) -> Result<Self, RunError> {
         let parent = process::getpid();
         let fork = sys::fork().map_err(RunError::supervise("start the port proxy"))?;
         let Some(pid) = fork else {
-            let _ = serve(listeners, program, parent);
+            let _ = serve(listeners, program, calls, parent);
             sys::exit(1);
         };
         let pidfd = process::pidfd_open(pid, PidfdFlags::empty())
@@ -55,20 +70,33 @@ impl Proxy {
 }
 
 /// The life of the proxy's process.
-fn serve(listeners: Listeners, program: BorrowedFd<'_>, parent: Pid) -> std::io::Result<()> {
+fn serve(
+    listeners: Listeners,
+    program: BorrowedFd<'_>,
+    calls: Option<Calls<'_>>,
+    parent: Pid,
+) -> std::io::Result<()> {
     let mut keep: Vec<BorrowedFd<'_>> = listeners.sockets().map(AsFd::as_fd).collect();
     keep.push(program);
+    keep.extend(calls.map(|calls| calls.listener));
     sys::close_all_but(&keep);
     let _ = rustix::thread::set_name(c"smidge-ports");
     let stop = sys::signal_fd(&[libc::SIGTERM])?;
-    enter(program)?;
+    let direct = match calls {
+        // It stays where the sockets are that the program gets.
+        Some(calls) => Some(Direct::new(calls, program)?),
+        None => {
+            enter(program)?;
+            None
+        }
+    };
     // Only now: changing the user namespace takes the wish back (prctl(2)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if process::getppid() != Some(parent) {
         return Ok(());
     }
     let limit = raise_file_limit();
-    let mut relay = Relay::new(listeners, stop, limit)?;
+    let mut relay = Relay::new(listeners, stop, limit, direct)?;
     sys::release_memory();
     relay.run()?;
     sys::exit(0);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,11 @@ use rustix::net::{self, SocketAddrAny, SocketFlags, SocketType, sockopt};
 use super::Listeners;
 use super::connection::{Connection, Scratch, Side, Stage, Turn};
 use super::datagram::{self, Datagrams};
+use super::direct::{Change, Direct};
+use super::gate::{Gate, Target};
 use super::listener::Listener;
 use super::pipe;
 use crate::Protocol;
-
-/// Where the program may listen, in the order in which it is tried.
-pub(super) const INSIDE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::LOCALHOST),
-    IpAddr::V6(Ipv6Addr::LOCALHOST),
-];
 
 /// How long until a port that nobody listens on is tried again, the first time and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -53,6 +49,7 @@ pub(super) enum Token {
     Outside(u32),
     Inside(u32),
     Datagram(u32),
+    Call,
 }
 
 impl Token {
@@ -63,6 +60,7 @@ impl Token {
             Self::Outside(index) => (2, index),
             Self::Inside(index) => (3, index),
             Self::Datagram(index) => (4, index),
+            Self::Call => (5, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(index))
     }
@@ -74,6 +72,7 @@ impl Token {
             2 => Self::Outside(index),
             3 => Self::Inside(index),
             4 => Self::Datagram(index),
+            5 => Self::Call,
             _ => Self::Stop,
         }
     }
@@ -90,13 +89,15 @@ struct Queue {
 pub(super) struct Relay {
     epoll: OwnedFd,
     stop: OwnedFd,
-    listeners: Vec<Listener>,
+    gates: Vec<Gate>,
+    /// Where the program gets the host's sockets itself.
+    direct: Option<Direct>,
     datagrams: Datagrams,
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
     /// Connections that have had their share but could go on.
     busy: Vec<u32>,
-    queues: BTreeMap<u16, Queue>,
+    queues: BTreeMap<Target, Queue>,
     scratch: Scratch,
     /// How many connections there may be.
     limit: usize,
@@ -107,14 +108,24 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// A relay that may use `files` descriptors and ends some time after `stop` is readable.
-    pub(super) fn new(listeners: Listeners, stop: OwnedFd, files: usize) -> io::Result<Self> {
+    /// A relay that may use `files` descriptors and ends some time after `stop` is readable. It leads what
+    /// arrives to the program, in the same network namespace; with `calls`, it gives the listeners to the
+    /// program, as soon as it binds to their ports.
+    pub(super) fn new(
+        listeners: Listeners,
+        stop: OwnedFd,
+        files: usize,
+        calls: Option<Direct>,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, Token::Stop.data(), EventFlags::IN)?;
-        let listeners = listeners.into_listeners();
+        if let Some(direct) = &calls {
+            epoll::add(&epoll, direct.calls(), Token::Call.data(), EventFlags::IN)?;
+        }
         let has_datagrams = listeners
+            .ports()
             .iter()
-            .any(|listener| listener.protocol == Protocol::Udp);
+            .any(|port| port.protocol == Protocol::Udp);
         let sessions = if has_datagrams {
             datagram::LIMIT.min(files / 4)
         } else {
@@ -124,7 +135,8 @@ impl Relay {
         let mut relay = Self {
             epoll,
             stop,
-            listeners,
+            gates: Vec::new(),
+            direct: None,
             datagrams: Datagrams::default(),
             connections: Vec::new(),
             free: Vec::new(),
@@ -136,6 +148,21 @@ impl Relay {
             paused: None,
             stopping: false,
         };
+        match calls {
+            Some(mut direct) => {
+                direct.take(listeners.into_listeners());
+                relay.direct = Some(direct);
+            }
+            None => {
+                let gate = |listener: Listener| Gate {
+                    target: Target::near(listener.port.container_port),
+                    protocol: listener.port.protocol,
+                    socket: listener.socket,
+                    is_shut: false,
+                };
+                relay.gates = listeners.into_listeners().into_iter().map(gate).collect();
+            }
+        }
         relay.listen(true);
         Ok(relay)
     }
@@ -168,17 +195,19 @@ impl Relay {
     fn serve(&mut self, token: Token, flags: epoll::EventFlags) {
         match token {
             Token::Stop => self.wind_up(),
-            Token::Listener(index) => match self.listeners.get(index as usize) {
-                Some(Listener {
+            Token::Listener(index) => match self.gates.get(index as usize) {
+                // Said before it was shut.
+                Some(Gate { is_shut: true, .. }) | None => {}
+                Some(Gate {
                     protocol: Protocol::Tcp,
                     ..
                 }) => self.accept(index as usize),
-                Some(listener) => {
+                Some(gate) => {
                     self.datagrams
-                        .take_in(index, listener, &self.epoll, self.scratch.buffer());
+                        .take_in(index, gate, &self.epoll, self.scratch.buffer());
                 }
-                None => {}
             },
+            Token::Call => self.answer(flags),
             Token::Outside(index) | Token::Inside(index) => {
                 let outside = matches!(token, Token::Outside(_));
                 self.note(index, outside, flags);
@@ -186,7 +215,7 @@ impl Relay {
             Token::Datagram(index) => {
                 let buffer = self.scratch.buffer();
                 self.datagrams
-                    .give_back(index, &self.listeners, &self.epoll, buffer);
+                    .give_back(index, &self.gates, &self.epoll, buffer);
             }
         }
     }
@@ -219,7 +248,7 @@ impl Relay {
                 self.listen(false);
                 return;
             }
-            let Some(Listener { socket, target, .. }) = self.listeners.get(listener) else {
+            let Some(Gate { socket, target, .. }) = self.gates.get(listener) else {
                 return;
             };
             match net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -267,7 +296,7 @@ impl Relay {
     }
 
     /// Puts a connection in the queue of those whose port nobody listens on.
-    fn queue(&mut self, index: u32, target: u16) {
+    fn queue(&mut self, index: u32, target: Target) {
         let (delay, _) = RETRY;
         let queue = self.queues.entry(target).or_insert_with(|| Queue {
             waiting: VecDeque::new(),
@@ -279,13 +308,16 @@ impl Relay {
 
     /// Connects to the program, at its addresses from `first` on; false if it does not listen.
     fn dial(&mut self, index: u32, first: usize) -> bool {
-        for (family, address) in INSIDE.iter().enumerate().skip(first) {
+        let Some(Target(addresses)) = self.connection(index).map(|known| known.target) else {
+            return true;
+        };
+        for (family, address) in addresses.into_iter().enumerate().skip(first) {
             let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
                 return true;
             };
             connection.inside = None;
             connection.stage = Stage::Waiting;
-            let Ok(socket) = connect(SocketAddr::new(*address, connection.target)) else {
+            let Ok(socket) = connect(address) else {
                 continue;
             };
             let handshake = handshake(&socket);
@@ -371,13 +403,38 @@ impl Relay {
     /// Starts or stops to accept.
     fn listen(&mut self, accepting: bool) {
         self.accepting = accepting;
-        for (index, listener) in (0..).zip(&self.listeners) {
+        for (index, gate) in (0..).zip(&self.gates) {
             let token = Token::Listener(index).data();
-            let _ = match accepting {
-                true => epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN),
-                false => epoll::delete(&self.epoll, &listener.socket),
+            let _ = match accepting && !gate.is_shut {
+                true => epoll::add(&self.epoll, &gate.socket, token, EventFlags::IN),
+                false => epoll::delete(&self.epoll, &gate.socket),
             };
         }
+    }
+
+    /// Answers a program that binds a socket.
+    fn answer(&mut self, flags: EventFlags) {
+        let Some(direct) = &mut self.direct else {
+            return;
+        };
+        if !flags.contains(EventFlags::IN) {
+            // Nobody is left to ask.
+            let _ = epoll::delete(&self.epoll, direct.calls());
+            return;
+        }
+        let next = self.gates.len();
+        for change in direct.answer(next) {
+            match change {
+                Change::Open(gate) => self.gates.push(gate),
+                Change::Shut(index) => {
+                    if let Some(gate) = self.gates.get_mut(index) {
+                        gate.is_shut = true;
+                    }
+                }
+            }
+        }
+        // Those that are watched already stay so.
+        self.listen(self.accepting);
     }
 
     /// The program has ended: nothing new is let in, but what it has said is still passed on.
@@ -385,7 +442,8 @@ impl Relay {
         self.stopping = true;
         self.listen(false);
         let _ = epoll::delete(&self.epoll, &self.stop);
-        self.listeners.clear();
+        self.gates.clear();
+        self.direct = None;
         self.datagrams = Datagrams::default();
         self.queues.clear();
         for index in (0..).take(self.connections.len()) {
@@ -428,7 +486,7 @@ impl Relay {
     }
 
     /// Tries the first of a queue, and if it gets through, all others.
-    fn retry(&mut self, target: u16, now: Instant) {
+    fn retry(&mut self, target: Target, now: Instant) {
         let Some(mut queue) = self.queues.remove(&target) else {
             return;
         };

@@ -136,6 +136,72 @@ pub(crate) fn answer_file(
         .map(drop)
 }
 
+/// Puts a copy of `file` in the place of an open file of the caller's, who still waits.
+pub(crate) fn place_file(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    number: i32,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    /// `SECCOMP_ADDFD_FLAG_SETFD`: under this number.
+    const IN_PLACE: u32 = 1;
+    let addition = libc::seccomp_notif_addfd {
+        id,
+        flags: IN_PLACE,
+        srcfd: file.as_raw_fd().cast_unsigned(),
+        newfd: number.cast_unsigned(),
+        newfd_flags: match close_on_exec {
+            true => libc::O_CLOEXEC.cast_unsigned(),
+            false => 0,
+        },
+    };
+    let request = libc::SECCOMP_IOCTL_NOTIF_ADDFD;
+    // SAFETY: the kernel reads the struct, which outlives the call.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), request, &raw const addition) }.into())
+        .map(drop)
+}
+
+/// A copy of `file` with this number, whatever had it before.
+pub(crate) fn at_number(file: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers. Whoever had the number lives in the process that this one was forked off,
+    // by contract: here nobody uses it any more.
+    unsafe {
+        check(libc::dup2(file.as_raw_fd(), number).into())?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Gives a socket's option to another socket, where it has a different one. What the kernel refuses stays as
+/// it is.
+pub(crate) fn copy_option(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: i32, name: i32) {
+    /// More than the largest of them, a name of 16 bytes.
+    type Value = [u8; 64];
+    let read = |socket: BorrowedFd<'_>| {
+        let mut value: Value = [0; 64];
+        let mut length = 64;
+        let to = value.as_mut_ptr().cast();
+        // SAFETY: the buffer and its length outlive the call, which writes no more than that.
+        let read = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length) };
+        (read == 0).then_some((value, length))
+    };
+    let (Some((mut value, length)), Some((old, _))) = (read(from), read(to)) else {
+        return;
+    };
+    if value == old {
+        return;
+    }
+    // The kernel tells twice what it was told (socket(7)).
+    if level == libc::SOL_SOCKET
+        && [libc::SO_SNDBUF, libc::SO_RCVBUF].contains(&name)
+        && let Some(number) = value.first_chunk_mut::<4>()
+    {
+        *number = (i32::from_ne_bytes(*number) / 2).to_ne_bytes();
+    }
+    // SAFETY: the kernel reads `length` bytes of the buffer, which outlives the call.
+    unsafe { libc::setsockopt(to.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+}
+
 /// Reads another process's memory, as far as it is mapped without a gap.
 pub(crate) fn read_memory(thread: u32, address: u64, to: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec {
