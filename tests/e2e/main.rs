@@ -43,6 +43,7 @@ mod mounts;
 mod nested;
 mod peers;
 mod platform;
+mod port;
 mod process;
 mod program;
 mod progress;

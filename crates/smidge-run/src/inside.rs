@@ -22,7 +22,9 @@ use crate::idmap::IdMap;
 use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
 use crate::spec::{Mount, MountKind, Network, Publish, Spec};
-use crate::{external, identity, kernel, limit, network, port, pretend, reaper, root, seccomp, sys};
+use crate::{
+    external, identity, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
+};
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
 pub(crate) const OWN_MOUNTS: &str = "own the mounts";

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Empty, Platform, RunConfig};
-use smidge_run::{Emulator, IdMap, Mount, Network, Port, Resources, Spec, State};
+use smidge_run::{Emulator, IdMap, Mount, Network, Port, Publish, Resources, Spec, State};
 use smidge_store::{Container, Image, LayeredTree};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -50,6 +50,8 @@ pub struct CreateRequest {
     pub publish: Vec<String>,
     /// `--publish-all`.
     pub publish_all: bool,
+    /// `--publish-mode`.
+    pub publish_mode: Publish,
     /// `--expose`.
     pub expose: Vec<String>,
     /// `--volume`.
@@ -310,16 +312,15 @@ impl Engine {
             network: request.network.namespace(),
             attachments: Vec::new(),
             ports: draft.ports.clone(),
+            publish: request.publish_mode,
             id_map: draft.id_map.clone(),
             capabilities,
             seccomp,
             no_new_privileges,
-            cleanup: Vec::new(),
             log: draft.log.kept,
             log_limit: draft.log.limit,
             dir,
             emulator: draft.emulator.clone(),
-            pretend: false,
             shm_size: request.isolation.shm_size,
             limits,
             insecure: request.isolation.privileged,
@@ -330,6 +331,7 @@ impl Engine {
             },
             lifetime: draft.lifetime.clone(),
             resources: request.resources.clone(),
+            ..Spec::default()
         }
     }
 

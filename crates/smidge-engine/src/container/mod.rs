@@ -52,7 +52,7 @@ pub(crate) use logs::nanoseconds;
 pub(crate) use user::{Account, find as find_user};
 
 pub use smidge_run::{
-    DeviceRate, HealthStatus, Ipc, Network, Resources, State, Status, Usage, log::Stream,
+    DeviceRate, HealthStatus, Ipc, Network, Publish, Resources, State, Status, Usage, log::Stream,
 };
 pub use smidge_store::Change;
 

@@ -46,15 +46,16 @@ pub(crate) fn install() -> std::io::Result<OwnedFd> {
 pub(super) enum Change {
     /// A gate more.
     Open(Gate),
-    /// A gate that is somebody else's now.
-    Shut(usize),
+    /// A gate is somebody else's now, or the relay's again.
+    Shut(usize, bool),
 }
 
 /// A socket that waits for the program to want it.
 #[derive(Debug)]
 struct Door {
     listener: Listener,
-    /// The same for IPv4 alone.
+    /// The same for IPv4 alone. It is kept as long as the relay leads there: what is led to a port that only
+    /// the relay listens on would come back for ever.
     four: Option<OwnedFd>,
     /// Its gate in the relay, if it ever had one.
     gate: Option<usize>,
@@ -144,8 +145,7 @@ impl Direct {
         let room = (address.port(), theirs.protocol, theirs.is_six);
         let is_new = self.bind_inside(room, &theirs, address)?;
         let door = &mut self.doors[chosen];
-        let (target, is_given) = door.hand_over(&theirs, self.calls.as_fd(), call.id)?;
-        door.is_given |= is_given;
+        let target = door.hand_over(&theirs, self.calls.as_fd(), call.id)?;
         if is_new {
             self.inside.push(room);
             changes.push(Change::Open(theirs.into_gate(target)?));
@@ -211,25 +211,22 @@ impl Direct {
 }
 
 impl Door {
-    /// Gives the program a socket of this door's in place of its own. Tells where it can be reached, and
-    /// whether it is the door's first one.
-    fn hand_over(
-        &mut self,
-        theirs: &Theirs,
-        calls: BorrowedFd<'_>,
-        id: u64,
-    ) -> io::Result<(Target, bool)> {
+    /// Gives the program a socket of this door's in place of its own. Tells where it can be reached. What
+    /// the program has of an earlier one shows whether that is still in use.
+    fn hand_over(&mut self, theirs: &Theirs, calls: BorrowedFd<'_>, id: u64) -> io::Result<Target> {
         let Port {
             host_ip, host_port, ..
         } = self.listener.port;
         let is_six = sockopt::socket_domain(&self.listener.socket)? == AddressFamily::INET6;
         if theirs.is_six == is_six {
             theirs.replace(calls, id, &self.listener.socket)?;
-            let target = match self.listener.both {
+            self.is_given = true;
+            // Or it would go on to take everything of IPv4.
+            self.four.take_if(|four| !theirs.has(four));
+            return Ok(match self.listener.both {
                 true => Target::near(host_port),
                 false => Target::at(host_ip, host_port),
-            };
-            return Ok((target, true));
+            });
         }
         let ip = match host_ip {
             IpAddr::V4(ip) => ip,
@@ -240,13 +237,14 @@ impl Door {
             None => self.listener.beside(ip)?,
         };
         theirs.replace(calls, id, self.four.insert(four))?;
-        Ok((Target::at(ip.into(), host_port), false))
+        self.is_given &= theirs.has(&self.listener.socket);
+        Ok(Target::at(ip.into(), host_port))
     }
 
     /// Opens a gate for what arrives here and is not for the program's own socket, or shuts it.
     fn settle(&mut self, target: Target, next: usize, changes: &mut Vec<Change>) -> io::Result<()> {
         match self.gate {
-            Some(gate) if self.is_given => changes.push(Change::Shut(gate)),
+            Some(gate) => changes.push(Change::Shut(gate, self.is_given)),
             None if !self.is_given => {
                 let opened = |change: &&Change| matches!(change, Change::Open(_));
                 self.gate = Some(next + changes.iter().filter(opened).count());

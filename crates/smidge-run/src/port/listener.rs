@@ -124,6 +124,10 @@ impl Listener {
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let other = net::socket_with(AddressFamily::INET, kind, flags, None)?;
+        if port.protocol == Protocol::Tcp {
+            // Connections have been made already.
+            sockopt::set_socket_reuseaddr(&other, true)?;
+        }
         // Only for the moment: whoever else asks for the port is to be refused.
         let share = |shared| {
             sockopt::set_socket_reuseport(&self.socket, shared)?;
@@ -242,7 +246,11 @@ fn bind_for_both(group: &[Port]) -> Result<Bound, (Port, Errno)> {
         });
     }
     // As they were asked for.
-    let place = |port: &Port| group.iter().position(|wanted| wanted.host_ip == port.host_ip);
+    let place = |port: &Port| {
+        group
+            .iter()
+            .position(|wanted| wanted.host_ip == port.host_ip)
+    };
     bound.1.sort_by_key(place);
     Ok(bound)
 }

@@ -17,5 +17,5 @@ mod theirs;
 
 pub(crate) use direct::install;
 pub use listener::Listeners;
-pub use proxy::{Calls, Proxy};
 pub(crate) use proxy::enter;
+pub use proxy::{Calls, Proxy};

@@ -426,9 +426,9 @@ impl Relay {
         for change in direct.answer(next) {
             match change {
                 Change::Open(gate) => self.gates.push(gate),
-                Change::Shut(index) => {
+                Change::Shut(index, is_shut) => {
                     if let Some(gate) = self.gates.get_mut(index) {
-                        gate.is_shut = true;
+                        gate.is_shut = is_shut;
                     }
                 }
             }

@@ -13,7 +13,8 @@ use super::gate::{Gate, Target};
 use crate::Protocol;
 use crate::sys::{self, Notification};
 
-/// Options that a program may set before it binds, by level (`socket(7)`, `tcp(7)`, `ip(7)`, `ipv6(7)`).
+/// Options that a program may set before it binds, by level (`socket(7)`, `tcp(7)`, `ip(7)`, `ipv6(7)`); but
+/// for those that say who else may bind to the port: that is decided.
 const OPTIONS: [(i32, &[i32]); 4] = [
     (
         libc::SOL_SOCKET,
@@ -26,7 +27,6 @@ const OPTIONS: [(i32, &[i32]); 4] = [
             libc::SO_OOBINLINE,
             libc::SO_PRIORITY,
             libc::SO_LINGER,
-            libc::SO_REUSEADDR,
             libc::SO_RCVLOWAT,
             libc::SO_RCVTIMEO,
             libc::SO_SNDTIMEO,
@@ -170,8 +170,7 @@ impl Theirs {
         let protocol = match sockopt::socket_type(&socket)? {
             SocketType::STREAM
                 if spoken.is_some_and(|spoken| {
-                    spoken == ipproto::TCP
-                        || spoken.as_raw().get().cast_signed() == MULTIPATH
+                    spoken == ipproto::TCP || spoken.as_raw().get().cast_signed() == MULTIPATH
                 }) =>
             {
                 Protocol::Tcp
@@ -191,12 +190,7 @@ impl Theirs {
 
     /// Gives the program another socket under every number that it has this one by, with the same settings,
     /// watched by whoever watched this one.
-    pub(super) fn replace(
-        &self,
-        calls: BorrowedFd<'_>,
-        id: u64,
-        by: &OwnedFd,
-    ) -> io::Result<()> {
+    pub(super) fn replace(&self, calls: BorrowedFd<'_>, id: u64, by: &OwnedFd) -> io::Result<()> {
         self.dress(by)?;
         let names = self.names();
         let watches = self.watches(&names);
@@ -220,6 +214,12 @@ impl Theirs {
         })
     }
 
+    /// Whether the program has another socket open.
+    pub(super) fn has(&self, socket: &OwnedFd) -> bool {
+        let name = name(socket);
+        self.files().any(|(_, leads)| leads == name)
+    }
+
     /// Sets what the program has set.
     fn dress(&self, other: &OwnedFd) -> io::Result<()> {
         for (level, names) in OPTIONS {
@@ -232,8 +232,7 @@ impl Theirs {
 
     /// The numbers that the program has it by, and whether `execve(2)` closes them.
     fn names(&self) -> Vec<(i32, bool)> {
-        let own = rustix::fs::fstat(&self.socket).map_or(0, |status| status.st_ino);
-        let wanted = format!("socket:[{own}]");
+        let wanted = name(&self.socket);
         let mut names: Vec<i32> = self
             .files()
             .filter(|(_, leads)| *leads == wanted)
@@ -248,7 +247,10 @@ impl Theirs {
             let flags = flags.and_then(|digits| i32::from_str_radix(digits, 8).ok());
             flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
         };
-        names.iter().map(|number| (*number, closes(number))).collect()
+        names
+            .iter()
+            .map(|number| (*number, closes(number)))
+            .collect()
     }
 
     /// Who watches it (proc_pid_fdinfo(5)).
@@ -273,7 +275,10 @@ impl Theirs {
                         events: EventFlags::from_bits_retain(events),
                         data: u64::from_str_radix(data, 16).ok()?,
                     };
-                    names.iter().any(|(name, _)| *name == number).then_some(watch)
+                    names
+                        .iter()
+                        .any(|(name, _)| *name == number)
+                        .then_some(watch)
                 };
                 watches.extend(read());
             }
@@ -324,9 +329,21 @@ fn watch_another(watches: &[Watch], socket: &OwnedFd, other: &OwnedFd) {
     while let Err(Errno::INTR) = process::waitpid(Some(child), WaitOptions::empty()) {}
 }
 
+/// Where links in `/proc/PID/fd` lead that stand for a socket (`proc_pid_fd(5)`).
+fn name(socket: &OwnedFd) -> String {
+    let inode = rustix::fs::fstat(socket).map_or(0, |status| status.st_ino);
+    format!("socket:[{inode}]")
+}
+
 /// A number that `/proc/PID/status` says (`proc_pid_status(5)`).
 fn status(thread: u32, about: &str) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let said = |line: &str| line.strip_prefix(about)?.strip_prefix(':')?.trim().parse().ok();
+    let said = |line: &str| {
+        line.strip_prefix(about)?
+            .strip_prefix(':')?
+            .trim()
+            .parse()
+            .ok()
+    };
     text.lines().find_map(said)
 }

@@ -182,7 +182,8 @@ pub(crate) fn copy_option(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: i32, 
         let mut length = 64;
         let to = value.as_mut_ptr().cast();
         // SAFETY: the buffer and its length outlive the call, which writes no more than that.
-        let read = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length) };
+        let read =
+            unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut length) };
         (read == 0).then_some((value, length))
     };
     let (Some((mut value, length)), Some((old, _))) = (read(from), read(to)) else {

@@ -9,6 +9,7 @@
 
 #[path = "../arm64/mod.rs"]
 mod arm64;
+mod direct;
 mod life;
 mod port;
 mod sandbox;

@@ -15,7 +15,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-fn port(host_ip: IpAddr, container_port: u16, protocol: Protocol) -> Port {
+pub(crate) fn port(host_ip: IpAddr, container_port: u16, protocol: Protocol) -> Port {
     Port {
         host_ip,
         host_port: 0,
@@ -37,7 +37,7 @@ fn tcp(sandbox: &Sandbox) -> SocketAddr {
 }
 
 /// Sends everything, then ends its half, then reads everything: half-closing must work both ways.
-fn echo(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn echo(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut received = Vec::new();
@@ -52,7 +52,7 @@ fn echo(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     received
 }
 
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let step = |_| {
         state ^= state << 13;

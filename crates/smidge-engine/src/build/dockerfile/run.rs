@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smidge_dockerfile::instruction::{Network, Security};
 use smidge_dockerfile::plan::RunAction;
 use smidge_image::{Descriptor, DiffId, Digest, LayerPath, Tree as _, media_type};
-use smidge_run::{Finished, IdMap, Isolation, Mount, Spec, Streams, capability};
+use smidge_run::{Finished, IdMap, Mount, Spec, Streams, capability};
 use smidge_store::{CachedStep, Ownership, SnapshotOptions, Times};
 
 use super::builder::Builder;
@@ -251,31 +251,20 @@ impl Builder<'_> {
                 .into_iter()
                 .chain(mounted.mounts.iter().cloned())
                 .collect(),
-            read_only: false,
-            tty: false,
-            stdin: false,
-            init: false,
             network: self.network(job.run)?,
-            ports: Vec::new(),
-            attachments: Vec::new(),
             id_map,
             capabilities: capability::DEFAULT,
             seccomp: !insecure,
             no_new_privileges: false,
             // What a machine that goes down has not written is not missed.
             cleanup: vec![dir.to_owned()],
-            log: false,
-            log_limit: None,
             dir: dir.to_owned(),
             emulator,
             pretend: !ids_are_real,
             shm_size: self.request.dockerfile.shm_size,
             limits: self.limits.clone(),
             insecure,
-            journal: None,
-            lifetime: smidge_run::Lifetime::default(),
-            isolation: Isolation::default(),
-            resources: smidge_run::Resources::default(),
+            ..Spec::default()
         })
     }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use smidge_engine::container::{CreateRequest, Known, PullPolicy};
+use smidge_engine::container::{CreateRequest, Known, Publish, PullPolicy};
 use smidge_engine::{Engine, Error, Kind};
 use smidge_image::Platform;
 
@@ -45,6 +45,14 @@ pub(in crate::cli) struct ContainerArgs {
     /// Publish all exposed ports at random ports
     #[arg(short = 'P', long)]
     publish_all: bool,
+    /// How published ports lead to the program
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    publish_mode: PublishMode,
     /// Expose a port; repeatable
     #[arg(long, value_name = "PORT[/udp]")]
     expose: Vec<String>,
@@ -137,6 +145,18 @@ impl From<Pull> for PullPolicy {
     }
 }
 
+/// How published ports lead to the program.
+#[derive(Clone, Copy, ValueEnum)]
+enum PublishMode {
+    /// The fastest way that does not hand out the host's sockets
+    Auto,
+    /// By a proxy, which the program takes for the client
+    Proxy,
+    /// The program gets the host's own sockets: as fast as without a container, and it sees who connects, but
+    /// these sockets can also reach what the host reaches
+    Direct,
+}
+
 impl ContainerArgs {
     /// Makes the container; `attached` says whether the caller will stay with it. `None` if the image
     /// could not be fetched: what went wrong was said.
@@ -216,6 +236,11 @@ impl ContainerArgs {
             remove: self.rm,
             publish: self.publish.clone(),
             publish_all: self.publish_all,
+            publish_mode: match self.publish_mode {
+                PublishMode::Auto => Publish::Auto,
+                PublishMode::Proxy => Publish::Proxy,
+                PublishMode::Direct => Publish::Direct,
+            },
             expose: self.expose.clone(),
             env: self.env.clone(),
             env_files: self.env_file.clone(),

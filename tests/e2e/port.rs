@@ -1,0 +1,95 @@
+//! Published ports: by which way, and who is in it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+
+use crate::context::Context;
+use crate::fixture::with_busybox;
+use crate::http::page;
+
+/// A CGI program that tells whom the server sees.
+const TELLS: &str = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/who; \
+     chmod 755 /www/cgi-bin/who; exec httpd -f -p 80 -h /www";
+
+/// An address of this machine that is not the loopback device's.
+fn own_address() -> Option<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    Some(socket.local_addr().unwrap().ip().to_string())
+}
+
+/// The host's port of a container's.
+fn published(context: &Context, name: &str) -> u16 {
+    let line = context.line(&format!("port {name} 80")).ok();
+    let first = line.lines().next().unwrap().to_owned();
+    first.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// What an HTTP server answers to one who asks for a page.
+fn ask(address: &str, port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect((address, port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn start(context: &Context, options: &str, script: &str) {
+    let mut command = context.line_command(&format!("run -d {options} busybox sh -c"));
+    command.arg(script);
+    context.finish(command).ok();
+}
+
+#[test]
+fn direct_ports_show_who_connects() {
+    with_busybox(|context| {
+        let options =
+            "--name web --publish-mode direct -p 0:80 --health-tcp 80 --health-interval 1s";
+        start(context, options, TELLS);
+        let port = published(context, "web");
+        // The first connection may come before the program listens.
+        assert!(ask("127.0.0.1", port, "/cgi-bin/who").contains("127.0.0.1"));
+        if let Some(own) = own_address() {
+            let answer = ask(&own, port, "/cgi-bin/who");
+            assert!(answer.contains(&own), "{answer}");
+        }
+        // From inside it is where the program believes it to be.
+        let inside = context.line("exec web wget -qO- http://127.0.0.1:80/cgi-bin/who");
+        assert!(inside.ok().contains("127.0.0.1"));
+        while context
+            .line("inspect web --format {{.State.Health.Status}}")
+            .ok()
+            != "healthy"
+        {}
+        let taken = context.line(&format!("run --rm -p {port}:80 busybox true"));
+        taken.says(125, &["is already in use", "container `web`"]);
+        // Whoever comes while it is started again waits.
+        context.line("restart -t 0 web").ok();
+        assert!(ask("127.0.0.1", published(context, "web"), "/cgi-bin/who").contains("127.0.0.1"));
+        context.line("rm -f web").ok();
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    });
+}
+
+#[test]
+fn every_mode_leads_to_the_program() {
+    with_busybox(|context| {
+        for mode in ["auto", "proxy", "direct"] {
+            let options = format!("--name box --publish-mode {mode} -p 0:80");
+            start(
+                context,
+                &options,
+                "echo fine > /tmp/page; exec httpd -f -p 80 -h /tmp",
+            );
+            assert_eq!(
+                page(published(context, "box"), "/page").trim(),
+                "fine",
+                "{mode}"
+            );
+            context.line("rm -f box").ok();
+        }
+        context
+            .line("run --rm --publish-mode other busybox true")
+            .says(125, &["auto", "proxy", "direct"]);
+    });
+}
