@@ -23,9 +23,13 @@ impl From<StoreError> for Error {
             E::ReadOnly { .. } => Kind::Denied,
             E::NoSuchImage(_)
             | E::NoSuchContainer(_)
+            | E::NoSuchNetwork(_)
             | E::NoSuchPlatform { .. }
             | E::NotHeld { .. } => Kind::NotFound,
-            E::ManyNames { .. } | E::ImageInUse { .. } | E::NameInUse { .. } => Kind::Conflict,
+            E::ManyNames { .. }
+            | E::ImageInUse { .. }
+            | E::NameInUse { .. }
+            | E::NetworkExists(_) => Kind::Conflict,
             E::Fetch(_)
             | E::NoSpace { .. }
             | E::Corrupt { .. }

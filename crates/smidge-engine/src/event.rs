@@ -28,11 +28,12 @@ pub struct EventQuery {
 }
 
 /// What can be filtered by.
-const FILTERS: [&str; 7] = [
+const FILTERS: [&str; 8] = [
     "container",
     "event",
     "image",
     "label",
+    "network",
     "scope",
     "type",
     "volume",
@@ -198,6 +199,7 @@ fn suits(event: &Event, filters: &Filters) -> bool {
             [plain, event.action.as_str()].contains(&action.as_str())
         })
         && filters.any("container", |wanted| of("container", wanted))
+        && filters.any("network", |wanted| of("network", wanted))
         && filters.any("volume", |wanted| of("volume", wanted))
         && filters.any("image", image)
         && filters.any("scope", |scope| scope == "local")

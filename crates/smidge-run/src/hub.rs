@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::halt;
 use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
+use crate::network::Attachment;
 use crate::program::Program;
 use crate::terminal::Size;
 
@@ -28,6 +29,15 @@ pub(crate) enum Source {
     Exit,
 }
 
+/// Something that a client asks for and is answered.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// To be put on a network.
+    Connect(Box<Attachment>),
+    /// To be taken off the network of a bridge.
+    Disconnect(String),
+}
+
 /// A program between its log and its clients.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -40,6 +50,8 @@ pub(crate) struct Hub {
     stdin_once: bool,
     /// Whether a client has said that the program shall not be started again.
     pub(crate) retired: bool,
+    /// What clients have asked for that is for others to do, with the number of the client who waits.
+    pub(crate) wishes: Vec<(usize, Wish)>,
     buffer: Vec<u8>,
 }
 
@@ -53,6 +65,7 @@ impl Hub {
             log,
             stdin_once: false,
             retired: false,
+            wishes: Vec::new(),
             buffer: vec![0; LIMIT],
         }
     }
@@ -178,6 +191,12 @@ impl Hub {
             Some(Request::Signal(signal)) => self.program.deliver(signal),
             Some(Request::Retire) => self.retired = true,
             Some(Request::Halt) => client.halts = true,
+            Some(Request::Connect(attachment)) => {
+                self.wishes.push((index, Wish::Connect(attachment)));
+            }
+            Some(Request::Disconnect(bridge)) => {
+                self.wishes.push((index, Wish::Disconnect(bridge)));
+            }
             _ => {}
         }
         true

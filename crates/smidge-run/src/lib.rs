@@ -80,7 +80,7 @@ pub use spec::{
     Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
     Publish, Spec, User,
 };
-pub use state::{State, Status, retire, signal, wait};
+pub use state::{Process, State, Status, is_held, retire, signal, wait};
 pub use supervisor::start;
 pub use sys::{end_with_caller, fail_at_file_size_limit};
 pub use view::{Onlooker, View, look};

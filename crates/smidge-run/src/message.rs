@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 use crate::log::Stream;
+use crate::network::Attachment;
 use crate::spec::Port;
 
 /// The most bytes of a stream in one message.
@@ -36,6 +37,10 @@ pub(crate) enum Request<'a> {
     Retire,
     /// The client stops the container's processes; they are to go on when it is gone, however it ends.
     Halt,
+    /// The container is to be put on a network; answered.
+    Connect(Box<Attachment>),
+    /// The container is to be taken off the network of a bridge; answered.
+    Disconnect(String),
 }
 
 /// Which of the program's streams a client is joined with.
@@ -80,6 +85,8 @@ impl<'a> Request<'a> {
             Self::Signal(signal) => [b"S".as_slice(), &signal.to_le_bytes()].concat(),
             Self::Retire => vec![b'Q'],
             Self::Halt => vec![b'H'],
+            Self::Connect(attachment) => json(b'C', attachment),
+            Self::Disconnect(bridge) => [b"D", bridge.as_bytes()].concat(),
         }
     }
 
@@ -95,6 +102,8 @@ impl<'a> Request<'a> {
                 rows: u16::from_le_bytes([*a, *b]),
                 columns: u16::from_le_bytes([*c, *d]),
             }),
+            (b'C', bytes) => serde_json::from_slice(bytes).ok().map(Self::Connect),
+            (b'D', bytes) => Some(Self::Disconnect(String::from_utf8(bytes.to_vec()).ok()?)),
             (b'S', bytes) => Some(Self::Signal(i32::from_le_bytes(bytes.try_into().ok()?))),
             _ => None,
         }
@@ -112,6 +121,8 @@ pub(crate) enum Reply<'a> {
     Output(Stream, &'a [u8]),
     /// The program has ended and everything is released; nothing follows.
     Exited(i32),
+    /// What was asked for has been done.
+    Done,
 }
 
 /// A program that runs.
@@ -129,6 +140,7 @@ impl<'a> Reply<'a> {
             Self::Failed(error) => json(b'F', error),
             Self::Output(Stream::Stdout, bytes) => [b"1", *bytes].concat(),
             Self::Output(Stream::Stderr, bytes) => [b"2", *bytes].concat(),
+            Self::Done => vec![b'Y'],
             Self::Exited(code) => [b"X".as_slice(), &code.to_le_bytes()].concat(),
         }
     }
@@ -138,6 +150,7 @@ impl<'a> Reply<'a> {
         match kind {
             b'B' => serde_json::from_slice(rest).ok().map(Self::Started),
             b'F' => serde_json::from_slice(rest).ok().map(Self::Failed),
+            b'Y' => Some(Self::Done),
             b'1' => Some(Self::Output(Stream::Stdout, rest)),
             b'2' => Some(Self::Output(Stream::Stderr, rest)),
             b'X' => Some(Self::Exited(i32::from_le_bytes(rest.try_into().ok()?))),

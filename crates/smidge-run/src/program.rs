@@ -43,7 +43,7 @@ pub(crate) struct Program {
     /// What tells that it binds to published ports, where it is to get the host's sockets.
     calls: Option<OwnedFd>,
     /// What its networks last as long as.
-    _networks: Networks,
+    pub(crate) networks: Networks,
     /// A signal that its emulator may die of, and fail to.
     doubt: Option<Doubt>,
 }
@@ -135,7 +135,7 @@ impl Program {
             bare: spec.lifetime.bare,
             emulated: spec.emulator.is_some(),
             calls,
-            _networks: networks,
+            networks,
             doubt: None,
         })
     }

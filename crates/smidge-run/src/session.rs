@@ -352,6 +352,24 @@ pub fn attach(dir: &Path, attach: &Attach) -> Result<Started, RunError> {
     Ok(started)
 }
 
+/// Asks the supervisor of the container in `dir` for something that it answers.
+pub(crate) fn ask(dir: &Path, request: &Request<'_>) -> Result<(), RunError> {
+    let not_running = |_| RunError::NotRunning { id: state::id(dir) };
+    let socket = connect(dir).map_err(not_running)?;
+    message::send(&socket, &request.encode()).map_err(|error| not_running(error.into()))?;
+    let mut buffer = vec![0; LIMIT];
+    loop {
+        let length = message::receive(&socket, &mut buffer);
+        let length = length.map_err(|error| not_running(error.into()))?;
+        match Reply::decode(&buffer[..length]) {
+            Some(Reply::Done) => return Ok(()),
+            Some(Reply::Failed(error)) => return Err(error),
+            Some(_) => {}
+            None => return Err(RunError::NotRunning { id: state::id(dir) }),
+        }
+    }
+}
+
 /// Sends a signal by way of the supervisor.
 pub(crate) fn signal(dir: &Path, signal: i32) -> io::Result<()> {
     message::send(connect(dir)?, &Request::Signal(signal).encode())?;

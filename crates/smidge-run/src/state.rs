@@ -59,7 +59,8 @@ pub struct Process {
 
 impl Process {
     /// The process that now has the number `pid`.
-    pub(crate) fn of(pid: u32) -> Self {
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
         let start_time = fs::read(format!("/proc/{pid}/stat"))
             .ok()
             .and_then(|stat| parse_stat(&stat))
@@ -279,6 +280,12 @@ pub(crate) fn lock(dir: &Path) -> Result<Option<File>, RunError> {
         Err(rustix::io::Errno::AGAIN) => Ok(None),
         Err(error) => Err(RunError::record(dir)(error)),
     }
+}
+
+/// Whether somebody watches over the container in `dir`, or is about to.
+#[must_use]
+pub fn is_held(dir: &Path) -> bool {
+    matches!(lock(dir), Ok(None))
 }
 
 /// Signals that ask a program to end, whoever it is.

@@ -4,6 +4,7 @@
 //! never blocks on anything but `poll(2)`. It outlives the client that started it. If it is killed
 //! itself, the kernel kills the program, and [`State::read`] says so.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,19 +19,20 @@ use crate::cgroup::remove_group;
 use crate::client::Client;
 use crate::error::RunError;
 use crate::health::HealthState;
-use crate::hub::{Hub, Source};
+use crate::hub::{Hub, Source, Wish};
 use crate::journal::label;
 use crate::launch::launch;
 use crate::lifetime::{Backoff, Restart};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
+use crate::network::{Attachment, Networks};
 use crate::port::{Listeners, Proxy};
 use crate::probe::Prober;
 use crate::program::Program;
 use crate::removal::{forget_name, move_aside, remove_tree};
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
-use crate::state::{self, State};
+use crate::state::{self, State, Status};
 use crate::sys;
 use crate::terminal::Size;
 
@@ -170,7 +172,8 @@ fn unknown(spec: &Spec) -> Option<HealthState> {
 }
 
 struct Supervisor<'a> {
-    spec: &'a Spec,
+    /// What changes of it while it runs is for the next start by itself.
+    spec: Cow<'a, Spec>,
     hub: Hub,
     proxy: Option<Proxy>,
     /// Kept for the next start by itself, if there may be one.
@@ -232,7 +235,7 @@ impl<'a> Supervisor<'a> {
             tty: spec.tty,
         };
         Ok(Self {
-            spec,
+            spec: Cow::Borrowed(spec),
             hub: Hub::new(program, running, log),
             proxy,
             listeners,
@@ -252,6 +255,8 @@ impl<'a> Supervisor<'a> {
         let code = loop {
             while !self.turn() {}
             let code = self.hub.program.reap();
+            // A program that is started again is on them anew.
+            self.hub.program.networks = Networks::default();
             self.check = Check::default();
             self.state.ended_by = self.hub.program.ended_by();
             self.hub.drain();
@@ -285,6 +290,7 @@ impl<'a> Supervisor<'a> {
         // Who wants it to stay down has said so before it ended it.
         self.hub.admit(&self.door);
         self.hub.hear_all();
+        self.fulfil();
         let restart = self.spec.lifetime.restart;
         if self.hub.retired || !restart.again(code, self.state.restart_count) {
             return false;
@@ -333,14 +339,14 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_again(&mut self) -> Result<(), RunError> {
-        let program = Program::start(self.spec, self.size, launch)?;
+        let program = Program::start(&self.spec, self.size, launch)?;
         let listeners = self.listeners.try_clone();
         let published = listeners.and_then(|listeners| program.publish(listeners));
         self.proxy = published.inspect_err(|_| program.kill())?;
         self.started = Instant::now();
         self.state = State {
             restart_count: self.state.restart_count + 1,
-            health: unknown(self.spec),
+            health: unknown(&self.spec),
             ..State::running(program.pid, self.state.ports.clone())
         };
         let written = self.state.write(&self.spec.dir);
@@ -374,7 +380,7 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.check.asked = self.started.elapsed();
-        match Prober::fork(self.spec, health) {
+        match Prober::fork(&self.spec, health) {
             Ok(prober) => self.check.prober = Some(prober),
             // Short of something: tried again.
             Err(_) => self.check.due = Some(Instant::now() + health.interval),
@@ -457,8 +463,52 @@ impl<'a> Supervisor<'a> {
             }
             DOOR => self.hub.admit(&self.door),
             ANSWER => self.hear(),
-            source => self.hub.serve(source),
+            source => {
+                self.hub.serve(source);
+                self.fulfil();
+            }
         }
+    }
+
+    /// Does what clients have asked for, and answers them.
+    fn fulfil(&mut self) {
+        for (client, wish) in std::mem::take(&mut self.hub.wishes) {
+            let done = match wish {
+                Wish::Connect(attachment) => self.connect(*attachment),
+                Wish::Disconnect(bridge) => self.disconnect(&bridge),
+            };
+            let reply = done.map_or_else(Reply::Failed, |()| Reply::Done);
+            if let Some(client) = self.hub.clients.get_mut(client) {
+                client.tell(&reply);
+            }
+            sys::release_memory();
+        }
+    }
+
+    fn connect(&mut self, attachment: Attachment) -> Result<(), RunError> {
+        let mut all = self.spec.attachments.clone();
+        all.push(attachment);
+        let program = &mut self.hub.program;
+        if self.state.status == Status::Running {
+            let (pid, pidfd) = (program.pid, program.pidfd.as_fd());
+            program.networks.connect(&all, pidfd, pid)?;
+        }
+        self.spec.to_mut().attachments = all;
+        Ok(())
+    }
+
+    fn disconnect(&mut self, bridge: &str) -> Result<(), RunError> {
+        let all = self.spec.attachments.iter().cloned();
+        let (gone, rest): (Vec<_>, Vec<_>) = all.partition(|a| a.bridge == bridge);
+        let program = &mut self.hub.program;
+        if self.state.status == Status::Running {
+            for gone in &gone {
+                let pidfd = program.pidfd.as_fd();
+                program.networks.disconnect(gone, &rest, pidfd)?;
+            }
+        }
+        self.spec.to_mut().attachments = rest;
+        Ok(())
     }
 
     /// Lets go of everything that the container held, the door last: who can come in waits for more

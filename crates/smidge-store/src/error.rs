@@ -277,12 +277,18 @@ pub enum Error {
         /// The id of the container that has it.
         by: String,
     },
+    /// A network's name is taken.
+    #[error("network with name {0} already exists")]
+    NetworkExists(String),
+    /// No network has this name.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
     /// A text cannot be the name of what it is to name.
     #[error(
         "invalid {kind} name `{name}`: expected two or more of `A-Z a-z 0-9 _ . -`, the first a letter or digit"
     )]
     BadName {
-        /// `container` or `volume`.
+        /// `container`, `volume` or `network`.
         kind: &'static str,
         /// The text.
         name: String,

@@ -21,6 +21,7 @@
 //!   containers/<id>/           config.json and what the sandbox puts beside it
 //!   containers/names/<name>    the same file as containers/<id>/name: a name is taken by one
 //!   volumes/<name>/_data/      and volume.json: when it was made, and its labels
+//!   networks/<name>/           network.json; leases/<address>: which container has it; who is on it
 //!   cache/transfer/<encoder>/  <diff-id-hex> → <hex>: layers as they travel
 //!   cache/build/, cache/mounts/
 //!                              what builds leave for builds to come
@@ -77,6 +78,7 @@ mod index;
 mod intake;
 mod layered;
 mod name;
+mod network;
 mod partial;
 mod platform;
 mod regular;
@@ -85,6 +87,7 @@ mod snapshot;
 mod sparse;
 mod squash;
 mod store;
+mod subnet;
 mod temp;
 mod transfer;
 mod tree;
@@ -105,11 +108,13 @@ pub use garbage::{Pruned, Usage};
 pub use image::Image;
 pub use intake::{Fetch, Intake};
 pub use layered::LayeredTree;
+pub use network::{Applicant, Lease, Network, NetworkRecord, Refusal};
 pub use platform::Variant;
 pub use removal::{InUse, Removed, Use};
 pub use snapshot::{Snapshot, SnapshotOptions, Times};
 pub use squash::Squash;
 pub use store::{Lock, Store};
+pub use subnet::{Block, Subnet};
 pub use temp::{Workspace, disk_usage};
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};

@@ -21,7 +21,7 @@ use super::record::{HostOptions, Known, MountPoint, Record};
 use super::resource;
 use super::user::{self, Account};
 use crate::image::similar_names;
-use crate::network::{self, NetworkMode};
+use crate::network::NetworkMode;
 use crate::{Engine, Error, Kind, Result};
 
 /// A container, as it was asked for.
@@ -122,6 +122,7 @@ struct Draft<'r> {
     id_map: IdMap,
     emulator: Option<Emulator>,
     lifetime: smidge_run::Lifetime,
+    network: NetworkMode,
 }
 
 impl Engine {
@@ -181,9 +182,7 @@ impl Engine {
 
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
         resource::check(&request.resources)?;
-        if let Some(endpoint) = request.network.endpoints().first() {
-            return Err(network::unknown(&endpoint.network));
-        }
+        let network = self.resolve(&request.network)?;
         let mut layers = self.store.checkout(&image)?;
         let skeleton = self.store.root().join("skeleton");
         // Without it the container makes its mount points itself, which only takes longer.
@@ -231,6 +230,7 @@ impl Engine {
             id_map,
             emulator,
             lifetime,
+            network,
         })
     }
 
@@ -251,7 +251,7 @@ impl Engine {
             auto_remove: request.remove,
             stop_timeout: request.lifetime.stop_timeout,
             attached: request.attached,
-            network: request.network.clone(),
+            network: draft.network.clone(),
             asked: asked(request, &draft.settled),
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);

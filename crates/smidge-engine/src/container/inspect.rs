@@ -63,11 +63,13 @@ impl Engine {
     /// # Errors
     /// When there is no such container, or its record cannot be read.
     pub fn inspect_container(&self, name: &str) -> Result<ContainerInspect> {
-        Ok(inspected(&self.container(name)?))
+        let known = self.container(name)?;
+        let settings = self.network_settings(&known);
+        Ok(inspected(&known, settings))
     }
 }
 
-fn inspected(known: &Known) -> ContainerInspect {
+fn inspected(known: &Known, networks: Map<String, Value>) -> ContainerInspect {
     let Known {
         container, record, ..
     } = known;
@@ -95,7 +97,7 @@ fn inspected(known: &Known) -> ContainerInspect {
         graph_driver: graph_driver(known),
         mounts: record.mounts.iter().map(mount).collect(),
         config: config(record),
-        network_settings: network_settings(known),
+        network_settings: network_settings(known, networks),
     }
 }
 
@@ -237,9 +239,7 @@ fn config(record: &Record) -> Value {
     })
 }
 
-fn network_settings(known: &Known) -> Value {
-    let mode = known.record.network();
-    let mode = mode.word();
+fn network_settings(known: &Known, networks: Map<String, Value>) -> Value {
     let ports = match known.state.status {
         Status::Running => {
             let mut ports = match bindings(&known.state.ports, false) {
@@ -253,15 +253,10 @@ fn network_settings(known: &Known) -> Value {
         }
         Status::Created | Status::Restarting | Status::Exited => json!({}),
     };
-    json!({
-        "SandboxID": known.container.id,
-        "Ports": ports,
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "MacAddress": "",
-        "Networks": {mode: {"IPAddress": "", "Gateway": "", "MacAddress": ""}},
-    })
+    let mut settings = networks;
+    settings.insert("SandboxID".to_owned(), json!(known.container.id));
+    settings.insert("Ports".to_owned(), ports);
+    Value::Object(settings)
 }
 
 /// Ports of the host by the container's. A port that the kernel is to choose was asked for as ``.

@@ -247,6 +247,7 @@ impl Engine {
                 }
             }
         }
+        self.leave_networks(known)?;
         self.store.remove_container(container)?;
         self.note_container(known, "destroy", &[]);
         Ok(())

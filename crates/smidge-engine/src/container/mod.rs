@@ -30,6 +30,7 @@ mod volume;
 
 pub use commit::CommitRequest;
 pub use copy::CopyOptions;
+pub(crate) use create::now;
 pub use create::{CreateRequest, PullPolicy};
 pub use exec::{ExecRequest, Execution};
 pub use health::HealthRequest;

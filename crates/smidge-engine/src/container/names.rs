@@ -6,7 +6,7 @@ use std::path::Path;
 use smidge_run::Network;
 
 use super::create::CreateRequest;
-use crate::network::NetworkMode;
+use crate::network::{self, Endpoint, NetworkMode};
 use crate::{Error, Host, Kind, Result};
 
 /// Names that were asked for.
@@ -49,7 +49,11 @@ impl Files {
             Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
             _ => hostname.to_owned(),
         };
-        let mut hosts = hosts(&full, request.network.namespace());
+        let mut hosts = match request.network.endpoints() {
+            [] => hosts(&full, request.network.namespace()),
+            // The name stands for the addresses that it is given at its start.
+            _ => hosts("", Network::Private),
+        };
         for entry in &names.hosts {
             let (name, address) = added_host(entry, request.network.namespace())?;
             hosts.push_str(&format!("{address}\t{name}\n"));
@@ -57,7 +61,10 @@ impl Files {
         Ok(Self {
             hostname: format!("{hostname}\n"),
             hosts,
-            resolver: names.resolver()?,
+            resolver: match request.network.endpoints() {
+                [] => names.resolver()?,
+                endpoints => names.resolver_on(endpoints)?,
+            },
         })
     }
 
@@ -100,6 +107,15 @@ impl Names {
             });
         }
         Ok(self.changed(&host))
+    }
+
+    /// That of a container on networks: its own name server asks those that were asked for.
+    fn resolver_on(&self, endpoints: &[Endpoint]) -> Result<String> {
+        let text = self.resolver()?;
+        Ok(match endpoints.iter().all(Endpoint::is_default) {
+            true => text,
+            false => network::resolver(&text),
+        })
     }
 
     /// The host's text with other servers, domains or options.
@@ -178,8 +194,12 @@ fn hosts(hostname: &str, network: Network) -> String {
     {
         return hosts;
     }
+    let hostname = match hostname {
+        "" => String::new(),
+        name => format!(" {name}"),
+    };
     format!(
-        "127.0.0.1\tlocalhost {hostname}\n\
+        "127.0.0.1\tlocalhost{hostname}\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\n\

@@ -15,7 +15,7 @@ use crate::{Engine, Error, Kind, Result};
 /// What `prune` removes.
 #[derive(Clone, Debug, Default)]
 pub struct PruneRequest {
-    /// Stopped containers.
+    /// Stopped containers, and networks that none is on.
     pub containers: bool,
     /// Images that no container was made from, whether they have a name or not.
     pub all: bool,
@@ -32,6 +32,8 @@ pub struct PruneRequest {
 pub struct PruneReport {
     /// Ids of containers.
     pub containers: Vec<String>,
+    /// Names of networks.
+    pub networks: Vec<String>,
     /// Names of volumes.
     pub volumes: Vec<String>,
     /// Names of images.
@@ -116,6 +118,10 @@ impl Engine {
             true => self.prune_containers(&request.filters)?,
             false => (Vec::new(), 0),
         };
+        let networks = match request.containers {
+            true => self.prune_networks(&request.filters)?,
+            false => Vec::new(),
+        };
         let (volumes, emptied) = match request.volumes {
             true => self.prune_unnamed(&request.filters)?,
             false => (Vec::new(), 0),
@@ -149,6 +155,7 @@ impl Engine {
         }
         Ok(PruneReport {
             containers,
+            networks,
             volumes,
             untagged: pruned.untagged,
             deleted: pruned.deleted,

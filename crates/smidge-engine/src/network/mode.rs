@@ -53,6 +53,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is on the network that is there without having been made.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.network == "bridge"
+    }
+
     /// Whether nothing but the network was asked for.
     fn is_plain(&self) -> bool {
         *self == Self::on(&self.network)
@@ -136,11 +142,17 @@ impl NetworkMode {
     /// The mode that a name stands for, if it is no network's.
     fn built_in(name: &str) -> Option<Self> {
         match name {
-            "" | "default" | "private" | "bridge" => Some(Self::Private),
+            "" | "default" | "private" => Some(Self::Private),
+            "bridge" => Some(Self::Networks(vec![Endpoint::on(name)])),
             "host" => Some(Self::Host),
             "none" => Some(Self::None),
             _ => None,
         }
+    }
+
+    /// Whether a name means something else than a network.
+    pub(super) fn is_word(name: &str) -> bool {
+        Self::built_in(name).is_some() || name.starts_with("container:")
     }
 
     /// Docker's word for it (`HostConfig.NetworkMode`).

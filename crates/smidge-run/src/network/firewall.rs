@@ -125,6 +125,26 @@ impl Firewall {
         Ok(())
     }
 
+    /// Whether a network has its rules, here and where others drop what they do not know.
+    pub(super) fn guards(&self, bridge: &str) -> io::Result<bool> {
+        let table = message(number::INET, libc::NFT_MSG_GETTABLE, 0)
+            .with_text(attribute::TABLE_NAME, &Table::new(bridge).name);
+        match self.0.request(table) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            asked => asked?,
+        }
+        for family in FAMILIES {
+            for chain in FOREIGN {
+                match self.handles(family, chain, bridge)? {
+                    Some(handles) if handles.is_empty() => return Ok(false),
+                    Some(_) => break,
+                    None => {}
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Leads what is for a port of a loopback address to other ports there: the first for datagrams, the
     /// second for connections.
     pub(super) fn redirect(&self, to: Ipv4Addr, port: u16, ports: [u16; 2]) -> io::Result<()> {
@@ -172,30 +192,39 @@ impl Firewall {
 
     /// Removes what [`let_pass`](Self::let_pass) has added to a chain.
     fn forget(&self, family: u8, chain: &str, bridge: &str) -> io::Result<()> {
-        let place = |kind, flags| {
-            message(family, kind, flags)
-                .with_text(attribute::RULE_TABLE, FILTER_TABLE)
-                .with_text(attribute::RULE_CHAIN, chain)
-        };
-        let mut handles = Vec::new();
-        let listed = self.0.list(place(libc::NFT_MSG_GETRULE, 0), |rule| {
-            let attributes = rule.get(GENERAL..).unwrap_or_default();
-            if has(attributes, &device(bridge)) {
-                let mut all = netlink::attributes(attributes);
-                let handle = all.find(|(kind, _)| *kind == attribute::RULE_HANDLE);
-                handles.extend(handle.map(|(_, value)| value.to_vec()));
-            }
-        });
-        match listed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            listed => listed?,
-        }
-        for handle in handles {
-            let gone = place(libc::NFT_MSG_DELRULE, 0).with(attribute::RULE_HANDLE, &handle);
+        for handle in self.handles(family, chain, bridge)?.unwrap_or_default() {
+            let gone =
+                place(family, chain, libc::NFT_MSG_DELRULE).with(attribute::RULE_HANDLE, &handle);
             self.0.batch(batch(vec![gone]))?;
         }
         Ok(())
     }
+
+    /// The numbers of the rules about a bridge in a foreign chain; `None` if there is no such chain.
+    fn handles(&self, family: u8, chain: &str, bridge: &str) -> io::Result<Option<Vec<Vec<u8>>>> {
+        let mut handles = Vec::new();
+        let listed = self
+            .0
+            .list(place(family, chain, libc::NFT_MSG_GETRULE), |rule| {
+                let attributes = rule.get(GENERAL..).unwrap_or_default();
+                if has(attributes, &device(bridge)) {
+                    let mut all = netlink::attributes(attributes);
+                    let handle = all.find(|(kind, _)| *kind == attribute::RULE_HANDLE);
+                    handles.extend(handle.map(|(_, value)| value.to_vec()));
+                }
+            });
+        match listed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            listed => listed.map(|()| Some(handles)),
+        }
+    }
+}
+
+/// The beginning of a request about the rules of a foreign chain.
+fn place(family: u8, chain: &str, kind: i32) -> Message {
+    message(family, kind, 0)
+        .with_text(attribute::RULE_TABLE, FILTER_TABLE)
+        .with_text(attribute::RULE_CHAIN, chain)
 }
 
 /// A table in the making.

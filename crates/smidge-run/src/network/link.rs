@@ -73,11 +73,14 @@ impl Links {
     }
 
     /// Makes a bridge and tells its number, or that of the one which is there already.
-    pub(super) fn bridge(&self, name: &str, mtu: Option<u32>) -> io::Result<u32> {
+    pub(super) fn bridge(&self, name: &str, mac: Mac, mtu: Option<u32>) -> io::Result<u32> {
         if let Some(number) = self.number(name)? {
             return Ok(number);
         }
-        let mut request = create(0).with_text(attribute::IFLA_IFNAME, name);
+        // Of its own: otherwise it had that of one of its cables, and another one after that had gone.
+        let mut request = create(0)
+            .with_text(attribute::IFLA_IFNAME, name)
+            .with(attribute::IFLA_ADDRESS, &mac.0);
         if let Some(mtu) = mtu {
             request = request.with_number(attribute::IFLA_MTU, mtu);
         }
@@ -155,7 +158,7 @@ impl Links {
         unless_there(self.0.request(request))
     }
 
-    /// Sends everything that no other route is for through a gateway.
+    /// Sends everything that no other route is for through a gateway; one that is there already is fine.
     pub(super) fn add_default_route(&self, number: u32, gateway: IpAddr) -> io::Result<()> {
         let (family, bytes) = family_and_bytes(gateway);
         // struct rtmsg: family, prefixes, tos, table, protocol, scope, type, flags.
@@ -177,7 +180,7 @@ impl Links {
         let request = Message::new(libc::RTM_NEWROUTE, flags, &fixed)
             .with(attribute::RTA_GATEWAY, &bytes)
             .with_number(attribute::RTA_OIF, number);
-        self.0.request(request)
+        unless_there(self.0.request(request))
     }
 }
 

@@ -5,6 +5,7 @@
 //! namespace of the network's own ([`anchor`]), which lasts as long as a container is on it.
 
 mod anchor;
+mod change;
 mod firewall;
 mod link;
 mod member;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::RunError;
 use crate::state::Process;
 use anchor::Anchor;
+pub use change::{connect, disconnect};
 use firewall::Firewall;
 use link::{Cable, Links};
 use member::{Member, Record, members};
@@ -91,6 +93,27 @@ impl std::fmt::Display for Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);
 
+impl Mac {
+    /// One that is made of an address, and as unique, as Docker's are.
+    #[must_use]
+    pub fn of(ip: Option<IpAddr>) -> Self {
+        let [a, b, c, d] = last_bytes(ip);
+        Self([0x02, 0x42, a, b, c, d])
+    }
+}
+
+/// The bytes that tell the addresses of a network apart.
+fn last_bytes(ip: Option<IpAddr>) -> [u8; 4] {
+    match ip {
+        Some(IpAddr::V4(ip)) => ip.octets(),
+        Some(IpAddr::V6(ip)) => {
+            let [.., a, b, c, d] = ip.octets();
+            [a, b, c, d]
+        }
+        None => [0; 4],
+    }
+}
+
 impl std::str::FromStr for Mac {
     type Err = std::num::ParseIntError;
 
@@ -100,7 +123,7 @@ impl std::str::FromStr for Mac {
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
             let part = parts.next().unwrap_or_default();
-            // Neither signs nor single digits, which numbers may have.
+            // Neither signs nor single digits.
             let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
             *byte = u8::from_str_radix(if digits { part } else { "" }, 16)?;
         }
@@ -137,15 +160,19 @@ pub struct Attachment {
     pub mac: Mac,
     /// The device's addresses.
     pub addresses: Vec<Address>,
-    /// What the network's other containers call this one.
+    /// What the network's other containers call this one. Where none of a container's networks has such
+    /// names, it asks the machine's name servers by itself.
     pub names: Vec<String>,
+    /// Which servers are asked for names that the networks do not have; the machine's own if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<IpAddr>,
 }
 
 /// The networks of a container: to be kept as long as it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
-    _memberships: Vec<Membership>,
-    _server: Option<NameServer>,
+    memberships: Vec<Membership>,
+    server: Option<NameServer>,
 }
 
 /// That a container is on a network.
@@ -153,15 +180,21 @@ pub(crate) struct Networks {
 struct Membership {
     /// Goes first: whoever finds it may rely on the namespaces.
     _record: Record,
-    _anchor: Option<Anchor>,
+    anchor: Option<Anchor>,
+    bridge: String,
 }
 
 impl Attachment {
-    /// What the bridge's end of the cable is called: known from the address, which nobody else on the
-    /// network has.
+    /// What the bridge's end of the cable is called: known from the network, and the address, which nobody
+    /// else on the network has.
     fn cable(&self) -> String {
-        let [_, _, c, d, e, f] = self.mac.0;
-        format!("smv-{c:02x}{d:02x}{e:02x}{f:02x}")
+        let network = self
+            .bridge
+            .strip_prefix(firewall::PREFIX)
+            .unwrap_or(&self.bridge);
+        let network: String = network.chars().take(3).collect();
+        let [a, b, c, d] = last_bytes(self.addresses.first().map(|address| address.ip));
+        format!("smv-{network}{a:02x}{b:02x}{c:02x}{d:02x}")
     }
 
     fn fault(&self, step: &str) -> impl FnOnce(io::Error) -> RunError {
@@ -188,8 +221,8 @@ pub(crate) fn join(
         .map(|attachment| attach(attachment, namespace.as_fd()))
         .collect::<Result<_, _>>()?;
     Ok(Networks {
-        _memberships: memberships,
-        _server: Some(NameServer::fork(attachments, pidfd)?),
+        memberships,
+        server: NameServer::fork(attachments, pidfd)?,
     })
 }
 
@@ -199,9 +232,8 @@ fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membersh
     let anchor = match rustix::process::geteuid().is_root() {
         true => {
             let links = Links::open().map_err(attachment.fault("open the kernel's door"))?;
-            if plug(attachment, &links, namespace)? {
-                guard(attachment).map_err(attachment.fault("set up the firewall"))?;
-            }
+            let is_new = plug(attachment, &links, namespace)?;
+            guard(attachment, is_new).map_err(attachment.fault("set up the firewall"))?;
             None
         }
         false => {
@@ -226,7 +258,8 @@ fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membersh
     drop(lock);
     Ok(Membership {
         _record: record,
-        _anchor: anchor,
+        anchor,
+        bridge: attachment.bridge.clone(),
     })
 }
 
@@ -238,14 +271,61 @@ fn lock(dir: &Path) -> io::Result<File> {
     Ok(lock)
 }
 
-fn guard(attachment: &Attachment) -> io::Result<()> {
+/// Sees to it that a bridge's rules are there: somebody may have removed them since it was made.
+fn guard(attachment: &Attachment, is_new: bool) -> io::Result<()> {
     let Attachment {
         bridge,
         gateways,
         internal,
         ..
     } = attachment;
-    Firewall::open()?.guard(bridge, gateways, *internal)
+    let firewall = Firewall::open()?;
+    match !is_new && firewall.guards(bridge)? {
+        true => Ok(()),
+        false => {
+            firewall.guard(bridge, gateways, *internal)?;
+            forward(gateways, *internal)
+        }
+    }
+}
+
+/// Lets the machine pass packets on between devices, for networks that something leads out of.
+fn forward(gateways: &[Address], internal: bool) -> io::Result<()> {
+    const SETTINGS: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    for (setting, v6) in SETTINGS.iter().zip([false, true]) {
+        let path = Path::new("/proc/sys").join(setting);
+        let is_wanted = !internal && gateways.iter().any(|own| own.ip.is_ipv6() == v6);
+        if is_wanted && fs::read(&path)?.first() == Some(&b'0') {
+            let name = setting.replace('/', ".");
+            fs::write(&path, "1").map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot set {name} to 1: {error}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a network's bridge and its rules, for root; an ordinary user's is made with its first container.
+///
+/// # Errors
+/// When there is a device of that name already, or the kernel refuses.
+pub fn establish(
+    bridge: &str,
+    gateways: &[Address],
+    internal: bool,
+    mtu: Option<u32>,
+) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let links = Links::open()?;
+    if links.number(bridge)?.is_some() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let made = new_bridge(&links, bridge, gateways, mtu)
+        .and_then(|_| Firewall::open()?.guard(bridge, gateways, internal))
+        .and_then(|()| forward(gateways, internal));
+    made.inspect_err(|_| drop(dissolve(bridge)))
 }
 
 /// Makes the bridge, if it is not there, and the cable. Tells whether the bridge is new.
@@ -259,7 +339,13 @@ fn plug(
         .map_err(attachment.fault("look for its bridge"))?;
     let bridge = match known {
         Some(number) => number,
-        None => new_bridge(attachment, links).map_err(attachment.fault("make its bridge"))?,
+        None => new_bridge(
+            links,
+            &attachment.bridge,
+            &attachment.gateways,
+            attachment.mtu,
+        )
+        .map_err(attachment.fault("make its bridge"))?,
     };
     let outer = attachment.cable();
     let cable = Cable {
@@ -281,9 +367,15 @@ fn plug(
     Ok(known.is_none())
 }
 
-fn new_bridge(attachment: &Attachment, links: &Links) -> io::Result<u32> {
-    let number = links.bridge(&attachment.bridge, attachment.mtu)?;
-    for gateway in &attachment.gateways {
+fn new_bridge(
+    links: &Links,
+    bridge: &str,
+    gateways: &[Address],
+    mtu: Option<u32>,
+) -> io::Result<u32> {
+    let mac = Mac::of(gateways.first().map(|address| address.ip));
+    let number = links.bridge(bridge, mac, mtu)?;
+    for gateway in gateways {
         links.add_address(number, *gateway)?;
     }
     links.up(number)?;
@@ -343,6 +435,26 @@ mod tests {
         Address {
             ip: ip.parse().unwrap(),
             prefix: prefix.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn hardware_addresses_are_read_and_made() {
+        for text in ["02:42:ac:12:00:02", "02-42-AC-12-00-02"] {
+            let mac: Mac = text.parse().unwrap();
+            assert_eq!(mac, Mac::of(Some("172.18.0.2".parse().unwrap())), "{text}");
+            assert_eq!(mac.to_string(), "02:42:ac:12:00:02");
+        }
+        let v6 = Mac::of(Some("fd00::a:b".parse().unwrap()));
+        assert_eq!(v6.to_string(), "02:42:00:0a:00:0b");
+        for bad in [
+            "",
+            "1:2:3:4:5:6",
+            "02:42:ac:12:00",
+            "02:42:ac:12:00:02:03",
+            "02:42:ac:12:00:+2",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }
 

@@ -44,11 +44,17 @@ pub(crate) struct NameServer {
 
 impl NameServer {
     /// Forks a process that answers in the network namespace of `program`. The caller must have one
-    /// thread only. Returns when the server can be asked.
+    /// thread only. Returns when the server can be asked; none if there are no names to tell.
     pub(crate) fn fork(
         attachments: &[Attachment],
         program: BorrowedFd<'_>,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Option<Self>, RunError> {
+        if attachments
+            .iter()
+            .all(|attachment| attachment.names.is_empty())
+        {
+            return Ok(None);
+        }
         let step = RunError::supervise("start the name server");
         let parent = process::getpid();
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -62,7 +68,7 @@ impl NameServer {
             .map_err(RunError::supervise("watch the name server"))?;
         let server = Self { pidfd };
         match rustix::io::read(&ours, &mut [0; 1]) {
-            Ok(1) => Ok(server),
+            Ok(1) => Ok(Some(server)),
             _ => Err(RunError::supervise("start the name server")(
                 io::Error::other("it has ended"),
             )),
@@ -86,7 +92,7 @@ fn serve(
 ) -> io::Result<()> {
     sys::close_all_but(&[program, ready.as_fd()]);
     let _ = rustix::thread::set_name(c"smidge-names");
-    let elsewhere = elsewhere();
+    let elsewhere = elsewhere(attachments);
     enter(program)?;
     // Only now: changing the user namespace takes the wish back (prctl(2)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -114,14 +120,24 @@ fn serve(
     }
 }
 
-/// Sockets that lead to the machine's own name servers, made where these can be reached.
-fn elsewhere() -> Vec<UdpSocket> {
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|ip| ip.trim().parse::<IpAddr>().ok());
-    let sockets = servers.filter_map(|ip| {
+/// Sockets that lead to other name servers, made where these can be reached. Nothing leads out of
+/// internal networks, not even questions, which can carry anything (CVE-2024-29018).
+fn elsewhere(attachments: &[Attachment]) -> Vec<UdpSocket> {
+    if attachments.iter().all(|attachment| attachment.internal) {
+        return Vec::new();
+    }
+    let asked = attachments
+        .iter()
+        .flat_map(|attachment| &attachment.servers);
+    let mut servers: Vec<IpAddr> = asked.copied().collect();
+    if servers.is_empty() {
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let lines = text.lines();
+        let named = lines.filter_map(|line| line.trim().strip_prefix("nameserver"));
+        servers = named.filter_map(|ip| ip.trim().parse().ok()).collect();
+    }
+    servers.dedup();
+    let sockets = servers.into_iter().filter_map(|ip| {
         let any: SocketAddr = match ip {
             IpAddr::V4(_) => ([0; 4], 0).into(),
             IpAddr::V6(_) => ([0_u16; 8], 0).into(),

@@ -34,6 +34,7 @@ fn place(dir: &Path, net: u8, number: u8) -> Attachment {
             address(&format!("10.211.{net}.{number}"), 24),
             address(&format!("fd21:{net}::{number}"), 64),
         ],
+        servers: Vec::new(),
         names: vec![format!("cell{number}"), "both".to_owned()],
     }
 }

@@ -8,7 +8,7 @@ use super::session::{Outcome, Session};
 use crate::render::listing::{self, Row};
 use crate::render::words;
 
-/// Show what happens to containers, images and volumes
+/// Show what happens to containers, images, networks and volumes
 ///
 /// What happened in the last 7 days is kept. Without --until it goes on until it is stopped.
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ use crate::render::words;
   smidge events --since 1h --until 0s     what happened in the last hour
   smidge events -f type=container -f event=die --format '{{.Actor.Attributes.name}}'")]
 pub(super) struct Args {
-    /// Show those that meet a condition: container, event, image, label, scope, type or volume; repeatable
+    /// Show those that meet a condition: container, event, image, label, network, scope, type or volume; repeatable
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// A Go template, or `json`

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use super::session::{Outcome, Session};
 use super::{
     Command, attach, build, builder, commit, cp, create, df, diff, events, exec, export, history,
-    images, import, info, inspect, kill, load, logs, pause, port, prune, ps, pull, push, rename,
-    restart, rm, rmi, run, save, start, stats, stop, tag, update, volume, wait,
+    images, import, info, inspect, kill, load, logs, network, pause, port, prune, ps, pull, push,
+    rename, restart, rm, rmi, run, save, start, stats, stop, tag, update, volume, wait,
 };
 
 /// Manage images
@@ -83,6 +83,36 @@ impl Volume {
             Self::Ls(args) => volume::ls(session, &args),
             Self::Prune(args) => volume::prune(session, &args),
             Self::Rm(args) => volume::rm(session, &args),
+        }
+    }
+}
+
+/// Manage networks
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(super) enum Network {
+    Connect(network::Connect),
+    Create(Box<network::Create>),
+    Disconnect(network::Disconnect),
+    Inspect(network::Inspect),
+    #[command(visible_alias = "list")]
+    Ls(network::Ls),
+    Prune(network::Prune),
+    #[command(visible_alias = "remove")]
+    Rm(network::Rm),
+}
+
+impl Network {
+    /// Does what was asked for.
+    pub(super) fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::Connect(args) => network::connect(session, &args),
+            Self::Create(args) => network::create(session, &args),
+            Self::Disconnect(args) => network::disconnect(session, &args),
+            Self::Inspect(args) => network::inspect(session, &args),
+            Self::Ls(args) => network::ls(session, &args),
+            Self::Prune(args) => network::prune(session, &args),
+            Self::Rm(args) => network::rm(session, &args),
         }
     }
 }

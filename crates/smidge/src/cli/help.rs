@@ -30,7 +30,14 @@ pub(super) const GROUPS: [(&str, &[&str]); 6] = [
     ),
     (
         "Docker's grouped forms",
-        &["image", "container", "volume", "system", "builder"],
+        &[
+            "image",
+            "container",
+            "volume",
+            "network",
+            "system",
+            "builder",
+        ],
     ),
 ];
 

@@ -9,7 +9,7 @@ use smidge_image::Platform;
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Row};
 
-/// Show everything about an image, a container or a volume
+/// Show everything about an image, a container, a network or a volume
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge inspect hello
@@ -41,6 +41,7 @@ pub(super) enum Type {
     Image,
     Container,
     Volume,
+    Network,
 }
 
 impl Args {
@@ -91,24 +92,27 @@ pub(super) fn show(
     outcome
 }
 
-/// A container of the name, else an image, else a volume, as in Docker.
+/// A container of the name, else an image, else a network, else a volume, as in Docker.
 fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
     let container = || json(engine.inspect_container(name)?);
     let image = || json(engine.inspect_image_for(name, args.platform.as_ref())?);
     let volume = || json(engine.inspect_volume(name)?);
+    let network = || json(engine.inspect_network(name)?);
     match args.kind {
         // No container is for a platform.
         None if args.platform.is_some() => image(),
         Some(Type::Container) => container(),
         Some(Type::Image) => image(),
         Some(Type::Volume) => volume(),
+        Some(Type::Network) => network(),
         None => match container() {
             Err(fault) if matches!(fault.kind(), Kind::NotFound | Kind::Input) => image()
+                .or_else(|fault| network().map_err(|_| fault))
                 .or_else(|fault| volume().map_err(|_| fault))
                 .map_err(|fault| match fault.kind() {
                     Kind::NotFound => {
                         Error::new(Kind::NotFound, format!("no such object: `{name}`")).with_hint(
-                            "what there is: `smidge ps -a`, `smidge images` and `smidge volume ls`",
+                            "what there is: `smidge ps -a`, `smidge images`, `smidge network ls` and `smidge volume ls`",
                         )
                     }
                     _ => fault,

@@ -44,6 +44,7 @@ mod logout;
 mod logs;
 mod ls;
 mod manifest;
+mod network;
 mod option;
 mod pause;
 mod port;
@@ -166,6 +167,8 @@ enum Command {
     Container(group::Container),
     #[command(subcommand)]
     Volume(group::Volume),
+    #[command(subcommand)]
+    Network(group::Network),
     #[command(subcommand)]
     System(group::System),
     #[command(subcommand, alias = "buildx")]
@@ -313,6 +316,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Image(group) => return dispatch(session, group.into()),
         Command::Container(group) => return dispatch(session, group.into()),
         Command::System(group) => group.run(session),
+        Command::Network(group) => group.run(session),
         Command::Volume(group) => group.run(session),
         Command::Builder(group::Builder::Build(args)) => build::run(session, &args),
         Command::Builder(group::Builder::Du(args)) => builder::du(session, &args),

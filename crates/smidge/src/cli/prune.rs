@@ -9,7 +9,7 @@ use super::session::{Outcome, Session};
 use crate::render::listing::unwritable;
 use crate::render::words;
 
-/// Remove what nothing needs: ended containers, nameless images, what builds have left
+/// Remove what nothing needs: ended containers, empty networks, nameless images, what builds have left
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge prune
@@ -123,6 +123,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     for id in &report.containers {
         session.print(id)?;
     }
+    for name in &report.networks {
+        session.print(&format!("deleted: network {name}"))?;
+    }
     for name in &report.volumes {
         session.print(&format!("deleted: volume {name}"))?;
     }
@@ -147,7 +150,9 @@ fn doomed(args: &Args) -> String {
     };
     match args.scope {
         Scope::Everything => {
-            format!("all ended containers, {images} and what builds have left of no image")
+            format!(
+                "all ended containers, networks that none is on, {images} and what builds have left of no image"
+            )
         }
         Scope::Images => images.to_owned(),
         Scope::Containers => "all ended containers".to_owned(),

@@ -1,0 +1,351 @@
+//! A container's places on networks, when it is started.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER};
+use smidge_run::{Process, Spec};
+use smidge_store::{Applicant, Container, Lease, Network, Refusal, Subnet};
+
+use super::{Endpoint, NetworkMode, NetworkRequest, gateways, plan, unknown, within};
+use crate::container::{Known, Record};
+use crate::{Engine, Error, Kind, Result};
+
+/// What a container was given of its networks when it was last started, or connected.
+const PLACES: &str = "networks.json";
+
+/// What of a container concerns its networks.
+pub(super) struct Guest<'a> {
+    pub(super) container: &'a Container,
+    pub(super) record: &'a Record,
+}
+
+impl Engine {
+    /// Checks what was asked for, and calls each network by its name.
+    pub(crate) fn resolve(&self, mode: &NetworkMode) -> Result<NetworkMode> {
+        let NetworkMode::Networks(endpoints) = mode else {
+            return Ok(mode.clone());
+        };
+        let mut resolved: Vec<Endpoint> = Vec::new();
+        for endpoint in endpoints {
+            let row = self.find_network(&endpoint.network)?;
+            let network = &row.name;
+            if resolved.iter().any(|other| other.network == *network) {
+                let message = format!("network `{network}` is specified multiple times");
+                return Err(Error::new(Kind::Input, message));
+            }
+            let asked = [endpoint.ipv4.map(IpAddr::V4), endpoint.ipv6.map(IpAddr::V6)];
+            for ip in asked.into_iter().flatten() {
+                if !row
+                    .record
+                    .subnets
+                    .iter()
+                    .any(|subnet| subnet.block.contains(ip))
+                {
+                    return Err(outside(network, ip, &row.record.subnets));
+                }
+            }
+            resolved.push(Endpoint {
+                network: network.clone(),
+                ..endpoint.clone()
+            });
+        }
+        Ok(NetworkMode::Networks(resolved))
+    }
+
+    /// What a container is started with: what is kept of it, and its places on networks, which it has
+    /// until it ends.
+    pub(crate) fn spec_to_start(&self, container: &Container, record: &Record) -> Result<Spec> {
+        let mut spec = record.spec.clone();
+        let mode = record.network();
+        let guest = Guest { container, record };
+        for (at, endpoint) in mode.endpoints().iter().enumerate() {
+            let network = self.network_to_join(&endpoint.network)?;
+            let prefix = plan::device_prefix(&network.record);
+            let device = format!("{prefix}{at}");
+            let attachment = self.admit(&guest, endpoint, (&network, device))?;
+            if record.host.auto_remove {
+                spec.cleanup.extend(leases(&network, &attachment));
+            }
+            spec.attachments.push(attachment);
+        }
+        if !spec.attachments.is_empty() {
+            keep(container, &spec.attachments)?;
+            tell_hosts(&guest, &spec.attachments)?;
+        }
+        Ok(spec)
+    }
+
+    /// Takes back the addresses of a container that is being removed.
+    pub(crate) fn leave_networks(&self, known: &Known) -> Result<()> {
+        for endpoint in known.record.network().endpoints() {
+            if let Some(network) = self.store.network(&endpoint.network)? {
+                self.store.end_lease(&network, &known.container.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The network of a name; `bridge` is made when it is first asked for.
+    pub(super) fn network_to_join(&self, name: &str) -> Result<Network> {
+        if let Some(network) = self.store.network(name)? {
+            return Ok(network);
+        }
+        if name != "bridge" {
+            return Err(unknown(name));
+        }
+        let made = self.store.create_network(name, |_, others| {
+            let id = self.unmade(name).id;
+            let request = NetworkRequest {
+                name: name.to_owned(),
+                ..NetworkRequest::default()
+            };
+            plan::plan(&request, &id, others)
+        });
+        match made {
+            Ok(network) => Ok(network),
+            // Somebody else was quicker.
+            Err(fault) => self.store.network(name)?.ok_or(fault),
+        }
+    }
+
+    /// Gives a container a place on a network.
+    pub(super) fn admit(
+        &self,
+        guest: &Guest<'_>,
+        endpoint: &Endpoint,
+        (network, device): (&Network, String),
+    ) -> Result<Attachment> {
+        let mut addresses = Vec::new();
+        for subnet in &network.record.subnets {
+            let wanted = match subnet.block.first() {
+                IpAddr::V4(_) => endpoint.ipv4.map(IpAddr::V4),
+                IpAddr::V6(_) => endpoint.ipv6.map(IpAddr::V6),
+            };
+            addresses.push(self.lease(guest.container, network, (subnet, wanted))?);
+        }
+        let is_default = network.name == "bridge";
+        Ok(Attachment {
+            dir: network.dir.clone(),
+            bridge: network.record.bridge.clone(),
+            gateways: gateways(&network.record),
+            internal: network.record.internal,
+            mtu: plan::mtu(&network.record),
+            device,
+            mac: endpoint
+                .mac
+                .unwrap_or_else(|| Mac::of(addresses.first().map(|own| own.ip))),
+            names: match is_default {
+                true => Vec::new(),
+                false => names(guest.container, endpoint),
+            },
+            servers: servers(&guest.record.host.asked),
+            addresses,
+        })
+    }
+
+    fn lease(
+        &self,
+        container: &Container,
+        network: &Network,
+        (subnet, wanted): (&Subnet, Option<IpAddr>),
+    ) -> Result<Address> {
+        let Process { pid, start_time } = Process::of(std::process::id());
+        let applicant = Applicant {
+            container: &container.id,
+            note: &format!("{pid} {start_time}"),
+            wanted,
+            needs: &|lease: &Lease| self.needs(lease),
+        };
+        let name = &network.name;
+        match self.store.lease(network, subnet, &applicant)? {
+            Ok(ip) => Ok(within(subnet, ip)),
+            Err(Refusal::Exhausted) => {
+                let message =
+                    format!("no available addresses on this network's address pools: {name}");
+                Err(Error::new(Kind::Conflict, message).with_fact(format!(
+                    "all of `{}` are in use",
+                    subnet.range.unwrap_or(subnet.block)
+                )))
+            }
+            Err(Refusal::Outside) => {
+                let ip = wanted.unwrap_or(subnet.gateway);
+                Err(outside(name, ip, &network.record.subnets))
+            }
+            Err(Refusal::Taken { by }) => {
+                let error = Error::new(Kind::Conflict, "Address already in use");
+                let ip = wanted.map(|ip| ip.to_string()).unwrap_or_default();
+                Err(match self.store.container(&by) {
+                    Ok(holder) => error.with_fact(format!(
+                        "container `{}` has {ip} on network {name}",
+                        holder.name
+                    )),
+                    Err(_) => error.with_fact(format!("{ip} on network {name}")),
+                })
+            }
+        }
+    }
+}
+
+/// That a network has no such address for a container.
+fn outside(network: &str, ip: IpAddr, subnets: &[Subnet]) -> Error {
+    let message = format!("no configured subnet or ip-range contain the IP address {ip}");
+    let all: Vec<String> = subnets
+        .iter()
+        .map(|subnet| subnet.block.to_string())
+        .collect();
+    Error::new(Kind::Input, message).with_fact(format!("network {network} has {}", all.join(", ")))
+}
+
+/// What other containers on a network call one, as in Docker.
+fn names(container: &Container, endpoint: &Endpoint) -> Vec<String> {
+    let short = container.id[..container.id.len().min(12)].to_owned();
+    let mut names = vec![container.name.clone(), short];
+    for alias in &endpoint.aliases {
+        if !names.contains(alias) {
+            names.push(alias.clone());
+        }
+    }
+    names
+}
+
+/// Which name servers were asked for with `--dns`.
+fn servers(asked: &serde_json::Map<String, serde_json::Value>) -> Vec<IpAddr> {
+    let list = asked.get("Dns").and_then(|list| list.as_array());
+    let texts = list.into_iter().flatten().filter_map(|text| text.as_str());
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// The files that say that a container has its addresses.
+fn leases(network: &Network, attachment: &Attachment) -> Vec<PathBuf> {
+    let ips = attachment
+        .addresses
+        .iter()
+        .map(|address| address.ip.to_string());
+    ips.map(|ip| network.dir.join("leases").join(ip)).collect()
+}
+
+/// Writes down what a container was given.
+pub(super) fn keep(container: &Container, attachments: &[Attachment]) -> Result<()> {
+    let path = container.dir.join(PLACES);
+    let unwritable = |source| Error::io(format!("cannot write `{}`", path.display()), source);
+    let json = serde_json::to_vec(attachments).map_err(|fault| unwritable(fault.into()))?;
+    let new = container.dir.join("networks.new");
+    std::fs::write(&new, json).map_err(unwritable)?;
+    std::fs::rename(&new, &path).map_err(unwritable)
+}
+
+/// What a container has been given; nothing if it does not run.
+pub(super) fn kept(known: &Known) -> Vec<Attachment> {
+    if !known.state.status.is_active() {
+        return Vec::new();
+    }
+    let bytes = std::fs::read(known.container.dir.join(PLACES)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// Puts a container's addresses under its host name in its `/etc/hosts`, which it may have open: the
+/// file is written in place. What else is in there stays.
+pub(super) fn tell_hosts(guest: &Guest<'_>, attachments: &[Attachment]) -> Result<()> {
+    let path = guest.container.dir.join("etc/hosts");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let own = own_name(&guest.record.spec);
+    let text = hosts(&text, &own, attachments);
+    write_in_place(&path, &text)
+}
+
+/// Lets a container ask the name server that knows who is on its networks.
+pub(super) fn tell_resolver(container: &Container) -> Result<()> {
+    let path = container.dir.join("etc/resolv.conf");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    write_in_place(&path, &resolver(&text))
+}
+
+fn write_in_place(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .map_err(|source| Error::io(format!("cannot write `{}`", path.display()), source))
+}
+
+fn own_name(spec: &Spec) -> String {
+    match spec.isolation.domainname.as_str() {
+        "" => spec.hostname.clone(),
+        domain => format!("{0}.{domain} {0}", spec.hostname),
+    }
+}
+
+fn hosts(text: &str, own: &str, attachments: &[Attachment]) -> String {
+    let is_own = |line: &&str| {
+        let parts = line.split_once('\t');
+        parts.is_some_and(|(ip, name)| {
+            name == own && ip.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback())
+        })
+    };
+    let rest = text.lines().filter(|line| !is_own(line));
+    let addresses = attachments
+        .iter()
+        .flat_map(|attachment| &attachment.addresses);
+    let lines = addresses.map(|address| format!("{}\t{own}", address.ip));
+    let all = rest.map(str::to_owned).chain(lines);
+    all.map(|line| line + "\n").collect()
+}
+
+/// A resolver's file with the containers' own name server in place of others.
+pub(crate) fn resolver(text: &str) -> String {
+    let is = |line: &&str, word: &str| line.split_whitespace().next() == Some(word);
+    let search = text.lines().filter(|line| is(line, "search"));
+    let options = text.lines().filter(|line| is(line, "options"));
+    let options = options.flat_map(|line| line.split_whitespace().skip(1));
+    let mut options: Vec<&str> = options.collect();
+    // Names of containers have no dots, and are to be asked for as they are.
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0");
+    }
+    let search: String = search.map(|line| format!("{line}\n")).collect();
+    format!(
+        "nameserver {NAME_SERVER}\n{search}options {}\n",
+        options.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_anew_and_the_rest_stays() {
+        let attachment = |ip: &str| Attachment {
+            dir: "/".into(),
+            bridge: "b".to_owned(),
+            gateways: Vec::new(),
+            internal: false,
+            mtu: None,
+            device: "eth0".to_owned(),
+            mac: Mac([0; 6]),
+            addresses: vec![Address {
+                ip: ip.parse().unwrap(),
+                prefix: 16,
+            }],
+            names: Vec::new(),
+            servers: Vec::new(),
+        };
+        let base = "127.0.0.1\tlocalhost\n127.0.0.1\tme\n10.0.0.9\tother\n";
+        let first = hosts(base, "me", &[attachment("10.0.0.2")]);
+        assert_eq!(first, format!("{base}10.0.0.2\tme\n"));
+        let second = hosts(
+            &first,
+            "me",
+            &[attachment("10.0.0.3"), attachment("fd00::3")],
+        );
+        assert_eq!(second, format!("{base}10.0.0.3\tme\nfd00::3\tme\n"));
+        assert_eq!(hosts(&second, "me", &[]), base);
+    }
+
+    #[test]
+    fn resolvers_ask_the_containers_server() {
+        let text = "# x\nnameserver 1.1.1.1\nsearch lan\noptions edns0 trust-ad\n";
+        let expected = "nameserver 127.0.0.11\nsearch lan\noptions edns0 trust-ad ndots:0\n";
+        assert_eq!(resolver(text), expected);
+        assert_eq!(resolver(expected), expected);
+        assert_eq!(resolver(""), "nameserver 127.0.0.11\noptions ndots:0\n");
+    }
+}
