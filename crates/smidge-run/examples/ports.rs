@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 use rustix::io::FdFlags;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use smidge_run::port::{Listeners, Proxy};
+use smidge_run::port::{Listeners, Proxy, Way};
 use smidge_run::{Port, Protocol, Publish};
 
 const BLOCK: usize = 128 << 10;
@@ -149,7 +149,7 @@ fn proxy(pid: i32, port: u16, target: u16) {
     };
     let listeners = Listeners::bind(&[port], Publish::Proxy).unwrap();
     let program = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-    let _proxy = Proxy::fork(listeners, program.as_fd(), None).unwrap();
+    let _proxy = Proxy::fork(listeners, program.as_fd(), Way::Proxy).unwrap();
     thread::park();
 }
 

@@ -14,8 +14,8 @@ use crate::error::RunError;
 use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
 use crate::network::Networks;
-use crate::port::{Calls, Listeners, Proxy};
-use crate::spec::Spec;
+use crate::port::{Calls, Listeners, Proxy, Way};
+use crate::spec::{Publish, Spec};
 use crate::state::ASKS_TO_END;
 use crate::sys;
 use crate::terminal::Size;
@@ -141,15 +141,34 @@ impl Program {
     }
 
     /// Leads published ports to it, if there are any.
-    pub(crate) fn publish(&self, listeners: Listeners) -> Result<Option<Proxy>, RunError> {
+    pub(crate) fn publish(
+        &self,
+        spec: &Spec,
+        listeners: Listeners,
+    ) -> Result<Option<Proxy>, RunError> {
         if listeners.is_empty() {
             return Ok(None);
         }
-        let calls = self.calls.as_ref().map(|calls| Calls {
-            listener: calls.as_fd(),
-            pid: self.pid,
-        });
-        Proxy::fork(listeners, self.pidfd.as_fd(), calls).map(Some)
+        let led = match spec.publish {
+            Publish::Auto if rustix::process::geteuid().is_root() => {
+                let networks = spec.attachments.iter().filter(|network| !network.internal);
+                let addresses = networks.flat_map(|network| &network.addresses);
+                addresses.map(|address| address.ip).collect()
+            }
+            _ => Vec::new(),
+        };
+        let way = match &self.calls {
+            Some(calls) => Way::Direct(Calls {
+                listener: calls.as_fd(),
+                pid: self.pid,
+            }),
+            None if led.is_empty() => Way::Proxy,
+            None => Way::Kernel {
+                id: &spec.id,
+                addresses: &led,
+            },
+        };
+        Proxy::fork(listeners, self.pidfd.as_fd(), way).map(Some)
     }
 
     /// Where output may come from.

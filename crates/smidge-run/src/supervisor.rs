@@ -216,7 +216,7 @@ impl<'a> Supervisor<'a> {
                 Restart::No => Listeners::default(),
                 _ => listeners.try_clone()?,
             };
-            let proxy = program.publish(listeners)?;
+            let proxy = program.publish(spec, listeners)?;
             let signals = sys::signal_fd(&PASSED_ON);
             let signals = signals.map_err(RunError::supervise("watch for signals"))?;
             state.write(&spec.dir)?;
@@ -341,7 +341,7 @@ impl<'a> Supervisor<'a> {
     fn start_again(&mut self) -> Result<(), RunError> {
         let program = Program::start(&self.spec, self.size, launch)?;
         let listeners = self.listeners.try_clone();
-        let published = listeners.and_then(|listeners| program.publish(listeners));
+        let published = listeners.and_then(|listeners| program.publish(&self.spec, listeners));
         self.proxy = published.inspect_err(|_| program.kill())?;
         self.started = Instant::now();
         self.state = State {

@@ -1,5 +1,5 @@
-//! Rules of the kernel's packet filter: what leaves a network wears the machine's address, and other
-//! networks stay out
+//! Rules of the kernel's packet filter: what leaves a network wears the machine's address, other
+//! networks stay out, and published ports lead to containers
 //! ([nft(8)](https://www.netfilter.org/projects/nftables/manpage.html), `linux/netfilter/nf_tables.h`).
 //!
 //! A network has a table of its own: made anew as a whole, removed as a whole. Where Docker, or an
@@ -7,10 +7,11 @@
 //! whatever one table accepts another may still drop.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Address;
 use super::netlink::{self, Message, Netlink};
+use crate::spec::{Port, Protocol};
 
 /// How names of bridges begin, by which networks know each other.
 pub(super) const PREFIX: &str = "smi-";
@@ -29,6 +30,7 @@ const GENERAL: usize = 4;
 /// Numbers of attributes.
 mod attribute {
     pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const TABLE_FLAGS: u16 = 2;
     pub(super) const CHAIN_TABLE: u16 = 1;
     pub(super) const CHAIN_NAME: u16 = 3;
     pub(super) const CHAIN_HOOK: u16 = 4;
@@ -50,6 +52,7 @@ mod attribute {
 /// What `linux/netfilter.h` and `nf_tables.h` number.
 mod number {
     pub(super) const INET: u8 = 1;
+    pub(super) const PREROUTING: u32 = 0;
     pub(super) const FORWARD: u32 = 2;
     pub(super) const OUTPUT: u32 = 3;
     pub(super) const POSTROUTING: u32 = 4;
@@ -61,7 +64,11 @@ mod number {
     pub(super) const UNEQUAL: u32 = 1;
     pub(super) const NETWORK_HEADER: u32 = 1;
     pub(super) const TRANSPORT_HEADER: u32 = 2;
+    pub(super) const FIB_ADDRESS_TYPE: u32 = 3;
+    pub(super) const FIB_DESTINATION: u32 = 2;
+    pub(super) const LOCAL: u32 = 2;
     pub(super) const DESTINATION: u32 = 1;
+    pub(super) const OWNED: u32 = 2;
     pub(super) const DROP: u32 = 0;
     pub(super) const ACCEPT: u32 = 1;
 }
@@ -78,11 +85,11 @@ const VERDICT: u32 = 0;
 
 /// The packet filter of a network namespace.
 #[derive(Debug)]
-pub(super) struct Firewall(Netlink);
+pub(crate) struct Firewall(Netlink);
 
 impl Firewall {
     /// That of the caller's namespace.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         Netlink::filter().map(Self)
     }
 
@@ -162,6 +169,33 @@ impl Firewall {
         self.0.batch(table.finish())
     }
 
+    /// Leads ports of the machine to a container's addresses, and nowhere else: what is led is forgotten with
+    /// the last call, or when this is dropped, however suddenly (`NFT_TABLE_F_OWNER`, Linux 5.12).
+    ///
+    /// Not led is what comes from the machine's loopback addresses, which nothing leaves with, and what comes
+    /// from a network's containers, whose answers would take another way; they meet whoever listens.
+    pub(crate) fn lead(&self, name: &str, ports: &[(Port, IpAddr)]) -> io::Result<()> {
+        let mut table = Table::owned(name);
+        let inward = number::META_IIFNAME;
+        for (chain, hook) in [
+            ("prerouting", number::PREROUTING),
+            ("output", number::OUTPUT),
+        ] {
+            table.chain(chain, "nat", (hook, DESTINATION_NAT));
+            for (port, inside) in ports {
+                let rule = match hook {
+                    number::PREROUTING => {
+                        Rule::new().meta(inward, number::UNEQUAL, PREFIX.as_bytes())
+                    }
+                    _ => Rule::new(),
+                };
+                let rule = rule.for_published(port);
+                table.rule(chain, rule.lead_to(*inside, port.container_port));
+            }
+        }
+        self.0.batch(table.finish())
+    }
+
     /// Removes a network's rules; if there are none, that is fine.
     pub(super) fn remove(&self, bridge: &str) -> io::Result<()> {
         self.0.batch(batch(Table::new(bridge).removal()))?;
@@ -230,6 +264,8 @@ fn place(family: u8, chain: &str, kind: i32) -> Message {
 /// A table in the making.
 struct Table {
     name: String,
+    /// Whether it goes with the socket that it was made through.
+    is_owned: bool,
     messages: Vec<Message>,
 }
 
@@ -237,13 +273,25 @@ impl Table {
     fn new(name: &str) -> Self {
         Self {
             name: format!("smidge-{name}"),
+            is_owned: false,
             messages: Vec::new(),
         }
     }
 
+    fn owned(name: &str) -> Self {
+        Self {
+            is_owned: true,
+            ..Self::new(name)
+        }
+    }
+
     fn create(&self) -> Message {
-        message(number::INET, libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE)
-            .with_text(attribute::TABLE_NAME, &self.name)
+        let create = message(number::INET, libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE)
+            .with_text(attribute::TABLE_NAME, &self.name);
+        match self.is_owned {
+            true => create.with(attribute::TABLE_FLAGS, &number::OWNED.to_be_bytes()),
+            false => create,
+        }
     }
 
     /// Removing is making first, so that it does not fail for want of a table.
@@ -358,17 +406,23 @@ impl Rule {
         };
         let length = u32::try_from(network.len()).unwrap_or_default();
         let mask = subnet.mask();
-        let nothing = vec![0; mask.len()];
         self.family(subnet.ip)
             .payload(number::NETWORK_HEADER, (offset, length))
-            .expression("bitwise", move |data| {
-                data.with(1, &REGISTER.to_be_bytes())
-                    .with(2, &REGISTER.to_be_bytes())
-                    .with(3, &length.to_be_bytes())
-                    .with_nested(nested(4), &[], |m| m.with(attribute::DATA_VALUE, &mask))
-                    .with_nested(nested(5), &[], |m| m.with(attribute::DATA_VALUE, &nothing))
-            })
+            .masked(&mask)
             .compare(number::EQUAL, &network)
+    }
+
+    /// Only these bits of what was loaded.
+    fn masked(self, mask: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).unwrap_or_default();
+        let (mask, nothing) = (mask.to_vec(), vec![0; mask.len()]);
+        self.expression("bitwise", move |data| {
+            data.with(1, &REGISTER.to_be_bytes())
+                .with(2, &REGISTER.to_be_bytes())
+                .with(3, &length.to_be_bytes())
+                .with_nested(nested(4), &[], |m| m.with(attribute::DATA_VALUE, &mask))
+                .with_nested(nested(5), &[], |m| m.with(attribute::DATA_VALUE, &nothing))
+        })
     }
 
     /// Packets for a port.
@@ -377,6 +431,45 @@ impl Rule {
         self.meta(number::META_L4PROTO, number::EQUAL, &[protocol])
             .payload(number::TRANSPORT_HEADER, (2, 2))
             .compare(number::EQUAL, &port.to_be_bytes())
+    }
+
+    /// The first packet for a published port of the machine.
+    fn for_published(self, port: &Port) -> Self {
+        let rule = self.family(port.host_ip);
+        let rule = match port.host_ip {
+            // Any address of the machine's own.
+            ip if ip.is_unspecified() => rule
+                .expression("fib", |data| {
+                    data.with(1, &REGISTER.to_be_bytes())
+                        .with(2, &number::FIB_ADDRESS_TYPE.to_be_bytes())
+                        .with(3, &number::FIB_DESTINATION.to_be_bytes())
+                })
+                .compare(number::EQUAL, &number::LOCAL.to_ne_bytes()),
+            IpAddr::V4(ip) => rule
+                .payload(number::NETWORK_HEADER, (16, 4))
+                .compare(number::EQUAL, &ip.octets()),
+            IpAddr::V6(ip) => rule
+                .payload(number::NETWORK_HEADER, (24, 16))
+                .compare(number::EQUAL, &ip.octets()),
+        };
+        let rule = match port.host_ip {
+            IpAddr::V4(_) => rule
+                .payload(number::NETWORK_HEADER, (16, 1))
+                .compare(number::UNEQUAL, &[127]),
+            IpAddr::V6(_) => rule
+                .payload(number::NETWORK_HEADER, (24, 16))
+                .compare(number::UNEQUAL, &Ipv6Addr::LOCALHOST.octets()),
+        };
+        match port.protocol {
+            Protocol::Udp => rule.for_port(libc::IPPROTO_UDP, port.host_port),
+            // A connection that the kernel has not watched from its start is somebody's already: of the
+            // flags that begin and end one, only SYN is set.
+            Protocol::Tcp => rule
+                .for_port(libc::IPPROTO_TCP, port.host_port)
+                .payload(number::TRANSPORT_HEADER, (13, 1))
+                .masked(&[0x17])
+                .compare(number::EQUAL, &[0x02]),
+        }
     }
 
     fn immediate(self, register: u32, value: Vec<u8>) -> Self {

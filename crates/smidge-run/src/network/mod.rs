@@ -16,7 +16,7 @@ mod server;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
@@ -26,7 +26,7 @@ use crate::error::RunError;
 use crate::state::Process;
 use anchor::Anchor;
 pub use change::{connect, disconnect};
-use firewall::Firewall;
+pub(crate) use firewall::Firewall;
 use link::{Cable, Links};
 use member::{Member, Record, members};
 pub use server::NAME_SERVER;
@@ -205,6 +205,12 @@ impl Attachment {
             source,
         }
     }
+}
+
+/// What tells that devices or addresses of the own network namespace come and go: something to read,
+/// whatever it says.
+pub(crate) fn changes() -> io::Result<OwnedFd> {
+    netlink::Netlink::changes()
 }
 
 /// Puts a process that was just made on networks, and lets it ask for the names of who is on them. The

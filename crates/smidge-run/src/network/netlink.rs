@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto,
     socket_with,
 };
 
@@ -119,6 +119,15 @@ impl Netlink {
     pub(super) fn route() -> io::Result<Self> {
         // Number 0 of the kernel's protocols.
         Self::open(None)
+    }
+
+    /// What tells that devices or addresses come and go: something to read, whatever it says.
+    pub(super) fn changes() -> io::Result<OwnedFd> {
+        const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, GROUPS.cast_unsigned()))?;
+        Ok(socket)
     }
 
     /// The packet filter.

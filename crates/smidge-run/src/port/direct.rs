@@ -23,7 +23,7 @@ use rustix::net::{self, AddressFamily, sockopt};
 use super::Listeners;
 use super::gate::{Gate, Target};
 use super::listener::{BACKLOG, Listener};
-use super::proxy::{Calls, Proxy};
+use super::proxy::{Calls, Proxy, Way};
 use super::theirs::{Theirs, address};
 use crate::seccomp::{self, Action};
 use crate::sys::{self, Notification, Verdict};
@@ -205,7 +205,7 @@ impl Direct {
         let left: Vec<Door> = left;
         let listeners = left.into_iter().map(|door| door.listener).collect();
         // Without it nobody answers, which is what a lack of processes comes to.
-        let _ = Proxy::fork(Listeners::of(listeners), self.program.as_fd(), None);
+        let _ = Proxy::fork(Listeners::of(listeners), self.program.as_fd(), Way::Proxy);
         Verdict::Continue
     }
 }

@@ -7,8 +7,10 @@
 
 mod connection;
 mod datagram;
+mod dial;
 mod direct;
 mod gate;
+mod lead;
 mod listener;
 mod pipe;
 mod proxy;
@@ -18,4 +20,4 @@ mod theirs;
 pub(crate) use direct::install;
 pub use listener::Listeners;
 pub(crate) use proxy::enter;
-pub use proxy::{Calls, Proxy};
+pub use proxy::{Calls, Proxy, Way};

@@ -1,5 +1,6 @@
 //! The process that holds the listeners and is in the container's network namespace.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,7 +11,8 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Listeners;
 use super::direct::Direct;
-use super::relay::Relay;
+use super::lead::Lead;
+use super::relay::{Help, Relay};
 use crate::error::RunError;
 use crate::sys;
 
@@ -19,6 +21,23 @@ const GRACE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+
+/// How what arrives gets to the program.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// The proxy passes it on.
+    Proxy,
+    /// The kernel does, as soon as it can: from other machines to these addresses of the container `id`. Only
+    /// for root.
+    Kernel {
+        /// The container.
+        id: &'a str,
+        /// Its addresses.
+        addresses: &'a [IpAddr],
+    },
+    /// The program gets the listeners, as soon as it binds to their ports.
+    Direct(Calls<'a>),
+}
 
 /// The calls of a program that is to get the host's sockets.
 #[derive(Clone, Copy, Debug)]
@@ -37,20 +56,19 @@ pub struct Proxy {
 
 impl Proxy {
     /// Forks a process that carries everything that arrives at `listeners` into the network
-    /// namespace of `program`; with `calls`, it gives them to the program, as soon as it binds to their
-    /// ports. The caller must have one thread only.
+    /// namespace of `program`, or has it carried some other way. The caller must have one thread only.
     ///
     /// # Errors
     /// When there can be no such process, or it may not enter.
     pub fn fork(
         listeners: Listeners,
         program: BorrowedFd<'_>,
-        calls: Option<Calls<'_>>,
+        way: Way<'_>,
     ) -> Result<Self, RunError> {
         let parent = process::getpid();
         let fork = sys::fork().map_err(RunError::supervise("start the port proxy"))?;
         let Some(pid) = fork else {
-            let _ = serve(listeners, program, calls, parent);
+            let _ = serve(listeners, program, way, parent);
             sys::exit(1);
         };
         let pidfd = process::pidfd_open(pid, PidfdFlags::empty())
@@ -73,22 +91,30 @@ impl Proxy {
 fn serve(
     listeners: Listeners,
     program: BorrowedFd<'_>,
-    calls: Option<Calls<'_>>,
+    way: Way<'_>,
     parent: Pid,
 ) -> std::io::Result<()> {
     let mut keep: Vec<BorrowedFd<'_>> = listeners.sockets().map(AsFd::as_fd).collect();
     keep.push(program);
-    keep.extend(calls.map(|calls| calls.listener));
+    if let Way::Direct(calls) = way {
+        keep.push(calls.listener);
+    }
     sys::close_all_but(&keep);
     let _ = rustix::thread::set_name(c"smidge-ports");
     let stop = sys::signal_fd(&[libc::SIGTERM])?;
-    let direct = match calls {
-        // It stays where the sockets are that the program gets.
-        Some(calls) => Some(Direct::new(calls, program)?),
-        None => {
+    let help = match way {
+        Way::Proxy => {
             enter(program)?;
-            None
+            Help::None
         }
+        Way::Kernel { id, addresses } => {
+            let lead = Lead::prepare(id, listeners.ports(), addresses);
+            // The packet filter is for those with root's privileges, which are lost in a user namespace.
+            move_into_thread_name_spaces(program, ThreadNameSpaceType::NETWORK)?;
+            lead.map_or(Help::None, Help::Kernel)
+        }
+        // It stays where the sockets are that the program gets.
+        Way::Direct(calls) => Help::Direct(Direct::new(calls, program)?),
     };
     // Only now: changing the user namespace takes the wish back (prctl(2)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -96,7 +122,7 @@ fn serve(
         return Ok(());
     }
     let limit = raise_file_limit();
-    let mut relay = Relay::new(listeners, stop, limit, direct)?;
+    let mut relay = Relay::new(listeners, stop, limit, help)?;
     sys::release_memory();
     relay.run()?;
     sys::exit(0);

@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{self, SocketAddrAny, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, SocketFlags};
 
 use super::Listeners;
 use super::connection::{Connection, Scratch, Side, Stage, Turn};
 use super::datagram::{self, Datagrams};
+use super::dial::{Handshake, connect, handshake, is_local, keep_near};
 use super::direct::{Change, Direct};
 use super::gate::{Gate, Target};
+use super::lead::Lead;
 use super::listener::Listener;
 use super::pipe;
 use crate::Protocol;
@@ -33,9 +34,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted before others have their turn.
 const ACCEPTED: usize = 64;
 
-/// The send buffer towards a receiver on the same host; more needs a privilege (`wmem_max`, socket(7)).
-const NEAR: usize = 208 << 10;
-
 /// Descriptors for everything but connections and the sessions of UDP.
 const RESERVE: usize = 64 + 2 * pipe::LIMIT;
 
@@ -50,6 +48,7 @@ pub(super) enum Token {
     Inside(u32),
     Datagram(u32),
     Call,
+    Change,
 }
 
 impl Token {
@@ -61,6 +60,7 @@ impl Token {
             Self::Inside(index) => (3, index),
             Self::Datagram(index) => (4, index),
             Self::Call => (5, 0),
+            Self::Change => (6, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(index))
     }
@@ -73,6 +73,7 @@ impl Token {
             3 => Self::Inside(index),
             4 => Self::Datagram(index),
             5 => Self::Call,
+            6 => Self::Change,
             _ => Self::Stop,
         }
     }
@@ -85,13 +86,22 @@ struct Queue {
     due: Instant,
 }
 
+/// Who else has a part in leading what arrives to the program.
+#[derive(Debug)]
+pub(super) enum Help {
+    None,
+    /// The kernel leads what comes from other machines.
+    Kernel(Lead),
+    /// The program gets the host's sockets itself.
+    Direct(Direct),
+}
+
 /// All listeners and connections.
 pub(super) struct Relay {
     epoll: OwnedFd,
     stop: OwnedFd,
     gates: Vec<Gate>,
-    /// Where the program gets the host's sockets itself.
-    direct: Option<Direct>,
+    help: Help,
     datagrams: Datagrams,
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
@@ -109,18 +119,25 @@ pub(super) struct Relay {
 
 impl Relay {
     /// A relay that may use `files` descriptors and ends some time after `stop` is readable. It leads what
-    /// arrives to the program, in the same network namespace; with `calls`, it gives the listeners to the
-    /// program, as soon as it binds to their ports.
+    /// arrives to the program, in the same network namespace, with the exception of what `help` is for.
     pub(super) fn new(
         listeners: Listeners,
         stop: OwnedFd,
         files: usize,
-        calls: Option<Direct>,
+        mut help: Help,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, Token::Stop.data(), EventFlags::IN)?;
-        if let Some(direct) = &calls {
-            epoll::add(&epoll, direct.calls(), Token::Call.data(), EventFlags::IN)?;
+        match &mut help {
+            Help::Direct(direct) => {
+                epoll::add(&epoll, direct.calls(), Token::Call.data(), EventFlags::IN)?;
+            }
+            Help::Kernel(lead) => {
+                if let Some(changes) = lead.watch() {
+                    epoll::add(&epoll, changes, Token::Change.data(), EventFlags::IN)?;
+                }
+            }
+            Help::None => {}
         }
         let has_datagrams = listeners
             .ports()
@@ -136,7 +153,7 @@ impl Relay {
             epoll,
             stop,
             gates: Vec::new(),
-            direct: None,
+            help: Help::None,
             datagrams: Datagrams::default(),
             connections: Vec::new(),
             free: Vec::new(),
@@ -148,12 +165,9 @@ impl Relay {
             paused: None,
             stopping: false,
         };
-        match calls {
-            Some(mut direct) => {
-                direct.take(listeners.into_listeners());
-                relay.direct = Some(direct);
-            }
-            None => {
+        match &mut help {
+            Help::Direct(direct) => direct.take(listeners.into_listeners()),
+            _ => {
                 let gate = |listener: Listener| Gate {
                     target: Target::near(listener.port.container_port),
                     protocol: listener.port.protocol,
@@ -163,6 +177,7 @@ impl Relay {
                 relay.gates = listeners.into_listeners().into_iter().map(gate).collect();
             }
         }
+        relay.help = help;
         relay.listen(true);
         Ok(relay)
     }
@@ -208,6 +223,11 @@ impl Relay {
                 }
             },
             Token::Call => self.answer(flags),
+            Token::Change => {
+                if let Help::Kernel(lead) = &mut self.help {
+                    lead.heed();
+                }
+            }
             Token::Outside(index) | Token::Inside(index) => {
                 let outside = matches!(token, Token::Outside(_));
                 self.note(index, outside, flags);
@@ -331,6 +351,9 @@ impl Relay {
             if handshake == Handshake::Done {
                 connection.stage = Stage::Relaying;
                 self.advance(index);
+                if let Help::Kernel(lead) = &mut self.help {
+                    lead.hurry();
+                }
             }
             return true;
         }
@@ -414,7 +437,7 @@ impl Relay {
 
     /// Answers a program that binds a socket.
     fn answer(&mut self, flags: EventFlags) {
-        let Some(direct) = &mut self.direct else {
+        let Help::Direct(direct) = &mut self.help else {
             return;
         };
         if !flags.contains(EventFlags::IN) {
@@ -443,7 +466,7 @@ impl Relay {
         self.listen(false);
         let _ = epoll::delete(&self.epoll, &self.stop);
         self.gates.clear();
-        self.direct = None;
+        self.help = Help::None;
         self.datagrams = Datagrams::default();
         self.queues.clear();
         for index in (0..).take(self.connections.len()) {
@@ -464,16 +487,28 @@ impl Relay {
         let due = queues
             .chain(self.paused)
             .chain(self.datagrams.due())
+            .chain(self.lead_due())
             .min()?;
         Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
     }
 
+    fn lead_due(&self) -> Option<Instant> {
+        match &self.help {
+            Help::Kernel(lead) => lead.due(),
+            _ => None,
+        }
+    }
+
     /// Does what is due.
     fn keep_time(&mut self) {
-        if self.queues.is_empty() && self.paused.is_none() && self.datagrams.due().is_none() {
+        let others = [self.paused, self.datagrams.due(), self.lead_due()];
+        if self.queues.is_empty() && others.iter().all(Option::is_none) {
             return;
         }
         let now = Instant::now();
+        if let Help::Kernel(lead) = &mut self.help {
+            lead.look(now);
+        }
         if self.paused.is_some_and(|paused| paused <= now) {
             self.paused = None;
             self.listen(true);
@@ -515,44 +550,6 @@ impl Relay {
             queue.waiting.pop_front();
         }
     }
-}
-
-/// How a connection to the program is getting on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handshake {
-    Pending,
-    Done,
-    Refused,
-}
-
-fn handshake(socket: &OwnedFd) -> Handshake {
-    match sockopt::socket_error(socket) {
-        Ok(Ok(())) if net::getpeername(socket).is_ok() => Handshake::Done,
-        Ok(Ok(())) => Handshake::Pending,
-        _ => Handshake::Refused,
-    }
-}
-
-/// Begins a connection to `address`.
-fn connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let socket = datagram::socket(address, SocketType::STREAM)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    keep_near(&socket);
-    match net::connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error),
-    }
-}
-
-/// Keeps little under way to a receiver on the same host: what it reads is then still in the
-/// processor's cache, which saves a quarter of the time that all three processes take. Left to
-/// itself, the buffer grows to megabytes, as a far receiver needs it.
-fn keep_near(socket: &OwnedFd) {
-    let _ = sockopt::set_socket_send_buffer_size(socket, NEAR);
-}
-
-fn is_local(client: SocketAddrAny) -> bool {
-    SocketAddr::try_from(client).is_ok_and(|client| client.ip().to_canonical().is_loopback())
 }
 
 /// Watches both directions of a connection, once and for all.

@@ -10,6 +10,7 @@
 #[path = "../arm64/mod.rs"]
 mod arm64;
 mod direct;
+mod lead;
 mod life;
 mod port;
 mod sandbox;

@@ -45,12 +45,14 @@ pub(in crate::cli) struct ContainerArgs {
     /// Publish all exposed ports at random ports
     #[arg(short = 'P', long)]
     publish_all: bool,
-    /// How published ports lead to the program
+    /// How ports lead inside: auto (the kernel for root's containers on a bridge, else a proxy), proxy, or direct
+    /// (the program gets the host's sockets: fastest, and it sees who connects; but they reach what the host does)
     #[arg(
         long,
         value_name = "MODE",
         default_value = "auto",
-        hide_default_value = true
+        hide_default_value = true,
+        hide_possible_values = true
     )]
     publish_mode: PublishMode,
     /// Expose a port; repeatable
@@ -145,15 +147,11 @@ impl From<Pull> for PullPolicy {
     }
 }
 
-/// How published ports lead to the program.
+/// `--publish-mode`.
 #[derive(Clone, Copy, ValueEnum)]
 enum PublishMode {
-    /// The fastest way that does not hand out the host's sockets
     Auto,
-    /// By a proxy, which the program takes for the client
     Proxy,
-    /// The program gets the host's own sockets: as fast as without a container, and it sees who connects, but
-    /// these sockets can also reach what the host reaches
     Direct,
 }
 

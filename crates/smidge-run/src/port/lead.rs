@@ -1,0 +1,224 @@
+//! Published ports by the kernel: as soon as the program listens, packets from elsewhere are led to it by the
+//! packet filter, under the client's address. Until then, and for clients on this machine's loopback
+//! addresses, there is the relay; so no connection is lost.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::net::{self, RecvFlags};
+
+use crate::network::{Firewall, changes};
+use crate::{Port, Protocol};
+
+/// How long until the program is looked at again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(16));
+
+/// What a socket's line in `/proc/net` says when it takes connections, or datagrams from everybody
+/// (`proc_pid_net(5)`).
+const LISTENS: &str = "0A";
+const UNCONNECTED: &str = "07";
+
+/// What leads the kernel to a program.
+#[derive(Debug)]
+pub(super) struct Lead {
+    firewall: Firewall,
+    /// What tells that the program's addresses may have changed.
+    changes: Option<OwnedFd>,
+    name: String,
+    /// Ports that nobody listens on yet, and the address that they are for.
+    waiting: Vec<(Port, IpAddr)>,
+    led: Vec<(Port, IpAddr)>,
+    due: Option<Instant>,
+    pause: Duration,
+}
+
+impl Lead {
+    /// Takes hold of the packet filter, in the network namespace of the ports; `None` if there is none, or
+    /// none of the ports can be led to one of the program's `addresses`.
+    pub(super) fn prepare(id: &str, ports: &[Port], addresses: &[IpAddr]) -> Option<Self> {
+        let reachable = |port: &Port| {
+            let same = |ip: &&IpAddr| ip.is_ipv4() == port.host_ip.is_ipv4();
+            let address = addresses.iter().find(same)?;
+            (passes_on(*address) && !port.host_ip.is_loopback()).then_some((*port, *address))
+        };
+        let waiting: Vec<_> = ports.iter().filter_map(reachable).collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        let (pause, _) = PAUSE;
+        Some(Self {
+            firewall: Firewall::open().ok()?,
+            changes: None,
+            name: format!("ports-{}", id.get(..12).unwrap_or(id)),
+            waiting,
+            led: Vec::new(),
+            due: Some(Instant::now() + pause),
+            pause,
+        })
+    }
+
+    /// Begins to look at the program, in its own network namespace; gives what tells that its addresses may
+    /// have changed.
+    pub(super) fn watch(&mut self) -> Option<&OwnedFd> {
+        self.changes = changes().ok();
+        self.changes.as_ref()
+    }
+
+    /// When [`look`](Self::look) has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Somebody has got through to the program.
+    pub(super) fn hurry(&mut self) {
+        if self.due.is_some() {
+            self.due = Some(Instant::now());
+        }
+    }
+
+    /// Leads to the ports that the program listens on now, if it is time.
+    pub(super) fn look(&mut self, now: Instant) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let table = Table::read();
+        let (found, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(port, ip)| table.has(port, *ip));
+        self.waiting = waiting;
+        if !found.is_empty() {
+            self.led.extend(found);
+            self.apply();
+        }
+        let (_, longest) = PAUSE;
+        self.pause = (self.pause * 2).min(longest);
+        self.due = (!self.waiting.is_empty()).then_some(now + self.pause);
+    }
+
+    /// Leads no more to addresses that are gone.
+    pub(super) fn heed(&mut self) {
+        let mut said = [0; 512];
+        while let Some(changes) = &self.changes
+            && net::recv(changes, &mut said, RecvFlags::empty()).is_ok()
+        {}
+        let before = self.led.len();
+        // Only what is one's own can be bound to.
+        self.led.retain(|(_, ip)| UdpSocket::bind((*ip, 0)).is_ok());
+        if self.led.len() < before {
+            self.apply();
+        }
+    }
+
+    /// Without the kernel's help, the relay goes on.
+    fn apply(&mut self) {
+        if self.firewall.lead(&self.name, &self.led).is_err() {
+            self.waiting.clear();
+        }
+    }
+}
+
+/// Whether the machine passes packets of an address's family on.
+fn passes_on(ip: IpAddr) -> bool {
+    let setting = match ip {
+        IpAddr::V4(_) => "/proc/sys/net/ipv4/ip_forward",
+        IpAddr::V6(_) => "/proc/sys/net/ipv6/conf/all/forwarding",
+    };
+    fs::read_to_string(setting).is_ok_and(|text| text.trim() == "1")
+}
+
+/// The sockets of a network namespace that somebody can reach.
+struct Table(Vec<(Protocol, SocketAddr)>);
+
+impl Table {
+    fn read() -> Self {
+        let mut sockets = Vec::new();
+        for (name, protocol, state) in [
+            ("tcp", Protocol::Tcp, LISTENS),
+            ("tcp6", Protocol::Tcp, LISTENS),
+            ("udp", Protocol::Udp, UNCONNECTED),
+            ("udp6", Protocol::Udp, UNCONNECTED),
+        ] {
+            let text = fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+            let text = text.unwrap_or_default();
+            let lines = text.lines().skip(1).filter_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let (local, _peer, shown) = (words.next()?, words.next()?, words.next()?);
+                Some((protocol, address(local).filter(|_| shown == state)?))
+            });
+            sockets.extend(lines);
+        }
+        Self(sockets)
+    }
+
+    /// Whether one takes what is for a port at this address. One for all addresses of IPv6 is taken to be
+    /// for those of IPv4 as well.
+    fn has(&self, port: &Port, ip: IpAddr) -> bool {
+        let suits = |found: IpAddr| {
+            let found = found.to_canonical();
+            let any = found.is_unspecified() && (found.is_ipv6() || ip.is_ipv4());
+            found == ip || any
+        };
+        self.0.iter().any(|(protocol, found)| {
+            *protocol == port.protocol && found.port() == port.container_port && suits(found.ip())
+        })
+    }
+}
+
+/// An address as `/proc/net` writes it: numbers of 32 bits in the machine's order, `:`, the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut octets = Vec::with_capacity(16);
+    for start in (0..ip.len()).step_by(8) {
+        let word = u32::from_str_radix(ip.get(start..start + 8)?, 16).ok()?;
+        octets.extend(word.to_ne_bytes());
+    }
+    let ip = match octets.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(octets).ok()?),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        for (text, expected) in [
+            ("0100007F:1F90", Some("127.0.0.1:8080")),
+            ("00000000:0050", Some("0.0.0.0:80")),
+            ("00000000000000000000000001000000:0050", Some("[::1]:80")),
+            (
+                "0000000000000000FFFF00000100007F:0050",
+                Some("[::ffff:127.0.0.1]:80"),
+            ),
+            ("0100007F", None),
+            ("0100:0050", None),
+        ] {
+            let read = address(text).map(|address| address.to_string());
+            assert_eq!(read.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_seen() {
+        let near = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listener = TcpListener::bind((near, 0)).unwrap();
+        let port = |protocol| Port {
+            host_ip: near,
+            host_port: 0,
+            container_port: listener.local_addr().unwrap().port(),
+            protocol,
+        };
+        let table = Table::read();
+        assert!(table.has(&port(Protocol::Tcp), near));
+        assert!(!table.has(&port(Protocol::Udp), near));
+        assert!(!table.has(&port(Protocol::Tcp), Ipv4Addr::new(10, 0, 0, 1).into()));
+    }
+}
