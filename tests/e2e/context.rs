@@ -270,6 +270,9 @@ impl Drop for Context {
         if !ids.is_empty() {
             self.smidge(["rm", "-f", "-v"].into_iter().chain(ids.lines()));
         }
+        if self.store().join("networks").exists() {
+            self.line("network prune -f");
+        }
     }
 }
 

@@ -41,6 +41,7 @@ mod limits;
 mod login;
 mod mounts;
 mod nested;
+mod network;
 mod peers;
 mod platform;
 mod port;

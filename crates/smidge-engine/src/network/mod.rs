@@ -129,12 +129,14 @@ impl Engine {
         let until = self.until(&filters)?;
         let mut removed = Vec::new();
         for row in self.all_networks()? {
-            if built_in(&row.name).is_none()
+            // What was made at need is made again.
+            let is_built_in = built_in(&row.name).is_some();
+            if (!is_built_in || self.store.network(&row.name)?.is_some())
                 && filters.labels(&row.record.labels)
                 && is_before(&row.record.created, until)
                 && self.discard_network(&row)?.is_empty()
             {
-                removed.push(row.name);
+                removed.extend((!is_built_in).then_some(row.name));
             }
         }
         Ok(removed)

@@ -236,6 +236,14 @@ impl Firewall {
 
     /// The numbers of the rules about a bridge in a foreign chain; `None` if there is no such chain.
     fn handles(&self, family: u8, chain: &str, bridge: &str) -> io::Result<Option<Vec<Vec<u8>>>> {
+        // A list of what is not there would only be empty.
+        let known = message(family, libc::NFT_MSG_GETCHAIN, 0)
+            .with_text(attribute::CHAIN_TABLE, FILTER_TABLE)
+            .with_text(attribute::CHAIN_NAME, chain);
+        match self.0.request(known) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            known => known?,
+        }
         let mut handles = Vec::new();
         let listed = self
             .0
@@ -247,10 +255,7 @@ impl Firewall {
                     handles.extend(handle.map(|(_, value)| value.to_vec()));
                 }
             });
-        match listed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            listed => listed.map(|()| Some(handles)),
-        }
+        listed.map(|()| Some(handles))
     }
 }
 

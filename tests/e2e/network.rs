@@ -1,0 +1,463 @@
+//! Networks with names: who reaches whom, by which name and address, and what `kill -9` leaves.
+
+use crate::context::{Context, have, skip, smidge_binary};
+use crate::fixture::{load_busybox, with_busybox};
+use crate::process::until;
+
+/// A container that does nothing, with these options.
+fn idle(context: &Context, options: &str) {
+    let line = format!("run -d {options} busybox sleep 1000");
+    context.line(&line).ok();
+}
+
+fn shown(context: &Context, name: &str, format: &str) -> String {
+    context.smidge(["inspect", "-f", format, name]).ok()
+}
+
+/// A container's address on a network.
+fn address(context: &Context, name: &str, network: &str) -> String {
+    let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+    shown(context, name, &format)
+}
+
+/// Whether one container reaches what another is called by.
+fn reaches(context: &Context, from: &str, to: &str) -> bool {
+    let ran = context.line(&format!("exec {from} ping -c 1 -W 1 {to}"));
+    ran.code() == 0
+}
+
+/// Whether one container knows a name.
+fn knows(context: &Context, from: &str, name: &str) -> bool {
+    let ran = context.line(&format!("exec {from} nslookup -type=a {name}. 127.0.0.11"));
+    ran.code() == 0
+}
+
+#[test]
+fn networks_are_made_listed_and_removed() {
+    with_busybox(|context| {
+        let create = "network create --subnet 10.66.0.0/16 --ip-range 10.66.5.0/24 --gateway 10.66.0.254 \
+            --aux-address router=10.66.5.1 --label tier=back -o com.docker.network.driver.mtu=1400 --attachable back";
+        let id = context.line(create).ok();
+        assert!(
+            id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{id}"
+        );
+        let listed = context.line("network ls").ok();
+        let lines: Vec<Vec<&str>> = listed
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[0], ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]);
+        assert_eq!(lines[1], [&id[..12], "back", "bridge", "local"]);
+        let names = context.line("network ls --format {{.Name}}").ok();
+        assert_eq!(names, "back\nbridge\nhost\nnone");
+        for (filter, expected) in [
+            ("label=tier=back", "back"),
+            ("type=custom", "back"),
+            ("driver=null", "none"),
+            ("name=ack", "back"),
+            ("dangling=true", "back"),
+            ("label=tier=front", ""),
+        ] {
+            let line = format!("network ls --format {{{{.Name}}}} -f {filter}");
+            assert_eq!(context.line(&line).ok(), expected, "{filter}");
+        }
+        assert_eq!(
+            context.line("network ls -q --no-trunc -f name=back").ok(),
+            id
+        );
+        let format = "{{.Name}} {{.Driver}} {{.Attachable}} {{json .IPAM.Config}} {{json .Labels}} {{json .Options}}";
+        let expected = "back bridge true [{\"AuxiliaryAddresses\":{\"router\":\"10.66.5.1\"},\
+            \"Gateway\":\"10.66.0.254\",\"IPRange\":\"10.66.5.0/24\",\"Subnet\":\"10.66.0.0/16\"}] \
+            {\"tier\":\"back\"} {\"com.docker.network.driver.mtu\":\"1400\"}";
+        let told = context
+            .smidge(["network", "inspect", "-f", format, &id[..5]])
+            .ok();
+        let sorted = |text: &str| {
+            let mut bytes: Vec<u8> = text.bytes().collect();
+            bytes.sort_unstable();
+            bytes
+        };
+        assert_eq!(sorted(&told), sorted(expected), "{told}");
+        assert_eq!(shown(context, "back", "{{.Scope}}"), "local");
+        assert_eq!(context.line("network rm back").ok(), "back");
+        context
+            .line("network rm back")
+            .says(1, &["network back not found"]);
+        context.line("network rm -f back").ok();
+    });
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    with_busybox(|context| {
+        context
+            .line("network create --subnet 10.67.0.0/16 back")
+            .ok();
+        for (line, said) in [
+            (
+                "network create back",
+                "network with name back already exists",
+            ),
+            ("network create bridge", "predefined bridge network"),
+            (
+                "network create -d overlay a",
+                "there is no network driver `overlay`",
+            ),
+            (
+                "network create --subnet 10.67.1.0/24 a",
+                "Pool overlaps with other one",
+            ),
+            (
+                "network create --subnet 10.68.0.1/16 a",
+                "last bits are not zero",
+            ),
+            (
+                "network create --gateway 10.68.0.1 a",
+                "no matching subnet for gateway",
+            ),
+            (
+                "network create --ipam-driver dhcp a",
+                "`--ipam-driver` cannot be met",
+            ),
+            ("network create -o a=b a", "no such option"),
+            (
+                "network rm bridge",
+                "pre-defined network and cannot be removed",
+            ),
+            ("network inspect none1", "network none1 not found"),
+            ("network connect back nobody", "no such container"),
+        ] {
+            context.line(line).says(1, &[said]);
+        }
+    });
+}
+
+#[test]
+fn containers_get_what_a_network_has() {
+    with_busybox(|context| {
+        context
+            .line("network create --subnet 10.67.0.0/16 back")
+            .ok();
+        for (options, said) in [
+            ("--network nowhere", "network nowhere not found"),
+            ("--network back --network back", "specified multiple times"),
+            ("--network back --network host", "cannot attach both"),
+            (
+                "--network host --ip 10.67.0.9",
+                "on networks that were made alone",
+            ),
+            ("--network-alias a", "on networks that were made alone"),
+            (
+                "--network name=back,ip=10.67.0.9 --ip 10.67.0.8",
+                "cannot specify both",
+            ),
+            (
+                "--network back --ip 10.99.0.9",
+                "contain the IP address 10.99.0.9",
+            ),
+            (
+                "--network back --ip 10.67.0.1",
+                "contain the IP address 10.67.0.1",
+            ),
+        ] {
+            let line = format!("run --rm {options} busybox true");
+            context.line(&line).says(125, &[said]);
+        }
+    });
+}
+
+#[test]
+fn a_network_stays_while_containers_are_on_it() {
+    with_busybox(|context| {
+        context
+            .line("network create --subnet 10.67.0.0/16 back")
+            .ok();
+        idle(context, "--name holder --network back --ip 10.67.0.9");
+        let second = context.line("run --rm --network back --ip 10.67.0.9 busybox true");
+        second.says(125, &["Address already in use", "container `holder`"]);
+        let used = context.line("network rm back");
+        used.says(1, &["network back has active endpoints (name:\"holder\""]);
+        context
+            .line("network connect back holder")
+            .says(1, &["already exists in network back"]);
+        context
+            .line("network connect host holder")
+            .says(1, &["host network"]);
+        context
+            .line("network disconnect bridge holder")
+            .says(1, &["is not connected to network"]);
+        assert_eq!(context.line("network prune -f").ok(), "");
+        context.line("rm -f holder").ok();
+        assert_eq!(
+            context.line("network prune -f").ok(),
+            "Deleted Networks:\nback"
+        );
+    });
+}
+
+#[test]
+fn neighbours_reach_each_other_by_name_and_others_do_not() {
+    with_busybox(|context| {
+        context.line("network create one").ok();
+        context.line("network create two").ok();
+        idle(
+            context,
+            "--name first --network one --network-alias db --network-alias store",
+        );
+        idle(context, "--name second --network one");
+        idle(context, "--name other --network two");
+        let id = shown(context, "first", "{{.Id}}");
+        for name in ["first", "db", "store", &id[..12]] {
+            assert!(reaches(context, "second", name), "{name}");
+            assert!(!knows(context, "other", name), "{name}");
+        }
+        let ip = address(context, "first", "one");
+        assert!(reaches(context, "second", &ip));
+        assert!(!reaches(context, "other", &ip), "{ip}");
+        let hosts = context.line("exec first cat /etc/hosts").ok();
+        assert!(hosts.contains(&format!("{ip}\t{}", &id[..12])), "{hosts}");
+        let resolver = context.line("exec first cat /etc/resolv.conf").ok();
+        assert!(resolver.starts_with("nameserver 127.0.0.11"), "{resolver}");
+        assert!(resolver.contains("ndots:0"), "{resolver}");
+        let listed = context
+            .line("ps --filter network=one --format {{.Names}}:{{.Networks}}")
+            .ok();
+        assert_eq!(listed, "second:one\nfirst:one");
+        let format = "{{range .Containers}}{{.Name}} {{.IPv4Address}},{{end}}";
+        let on = context
+            .smidge(["network", "inspect", "-f", format, "one"])
+            .ok();
+        assert!(on.contains(&format!("first {ip}/")), "{on}");
+        // Who has ended is not there any more, nor is its name.
+        context.line("stop -t 0 first").ok();
+        assert!(!knows(context, "second", "first"));
+        context.line("start first").ok();
+        assert!(reaches(context, "second", "db"));
+    });
+}
+
+#[test]
+fn addresses_are_the_ones_that_were_asked_for() {
+    with_busybox(|context| {
+        context
+            .line("network create --subnet 10.69.0.0/24 --ipv6 --subnet fd69::/64 net")
+            .ok();
+        let line = "--name box --network name=net,alias=a,ip=10.69.0.77,ip6=fd69::77,mac-address=02:11:22:33:44:55";
+        idle(context, line);
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}} {{.Gateway}} \
+            {{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}} {{.MacAddress}} {{json .Aliases}}{{end}}";
+        let expected = "10.69.0.77/24 10.69.0.1 fd69::77/64 fd69::1 02:11:22:33:44:55 [\"a\"]";
+        assert_eq!(shown(context, "box", format), expected);
+        let device = context.line("exec box ip addr show eth0").ok();
+        for part in ["10.69.0.77/24", "fd69::77/64", "02:11:22:33:44:55"] {
+            assert!(device.contains(part), "{device}");
+        }
+        idle(context, "--name peer --network net");
+        assert_eq!(address(context, "peer", "net"), "10.69.0.2");
+        assert!(reaches(context, "peer", "10.69.0.77"));
+        let six = context.line("exec peer ping -6 -c 1 -W 1 fd69::77");
+        six.ok();
+        context.line("restart -t 0 box").ok();
+        assert_eq!(shown(context, "box", format), expected);
+        context.line("stop -t 0 box").ok();
+        assert_eq!(address(context, "box", "net"), "");
+    });
+}
+
+#[test]
+fn running_containers_come_and_go() {
+    with_busybox(|context| {
+        for name in ["front", "back"] {
+            context.line(&format!("network create {name}")).ok();
+        }
+        idle(context, "--name db --network back");
+        idle(context, "--name web --network front --restart always");
+        // It has no network that others are on.
+        idle(context, "--name lone");
+        assert!(!reaches(context, "web", "db"));
+        context.line("network connect --alias www back web").ok();
+        context.line("network connect back lone").ok();
+        for (from, to) in [("web", "db"), ("db", "www"), ("db", "lone"), ("lone", "db")] {
+            assert!(reaches(context, from, to), "{from} {to}");
+        }
+        assert_eq!(
+            shown(context, "web", "{{len .NetworkSettings.Networks}}"),
+            "2"
+        );
+        // What it is on, it is on again when it is started again by itself.
+        let pid = shown(context, "web", "{{.State.Pid}}");
+        context.finish(killed(context, &pid)).ok();
+        until("its next start", || {
+            let now = shown(context, "web", "{{.State.Running}} {{.State.Pid}}");
+            now.starts_with("true") && now != format!("true {pid}") && !now.ends_with(" 0")
+        });
+        until("the network", || {
+            reaches(context, "web", "db") && reaches(context, "db", "web")
+        });
+        context.line("network disconnect back web").ok();
+        assert!(!reaches(context, "web", "db"));
+        assert!(!knows(context, "db", "www"));
+        let again = context.line("network disconnect back web");
+        again.says(1, &["is not connected to network back"]);
+        assert_eq!(
+            shown(context, "web", "{{len .NetworkSettings.Networks}}"),
+            "1"
+        );
+        context.line("restart -t 0 lone").ok();
+        assert!(reaches(context, "lone", "db"));
+    });
+}
+
+/// A command that kills a process of the context's user.
+fn killed(context: &Context, pid: &str) -> std::process::Command {
+    let mut kill = context.program("kill");
+    kill.args(["-9", pid]);
+    kill
+}
+
+#[test]
+fn published_ports_lead_to_containers_on_networks() {
+    with_busybox(|context| {
+        context.line("network create net").ok();
+        let script = "mkdir /www; echo fine > /www/index.html; exec httpd -f -p 80 -h /www";
+        let mut run = context.line_command("run -d --name web --network net -p 0:80 busybox sh -c");
+        run.arg(script);
+        context.finish(run).ok();
+        let line = context.line("port web 80").ok();
+        let port = line
+            .lines()
+            .next()
+            .and_then(|line| line.rsplit(':').next())
+            .unwrap();
+        let page = crate::http::page(port.parse().unwrap(), "/index.html");
+        assert!(page.contains("fine"), "{page}");
+    });
+}
+
+#[test]
+fn what_kills_leave_is_cleared_away() {
+    with_busybox(|context| {
+        context
+            .line("network create --subnet 10.71.0.0/24 net")
+            .ok();
+        for round in 0..3 {
+            idle(context, "--name victim --network net --ip 10.71.0.9");
+            idle(context, "--name peer --network net");
+            let pid = shown(context, "victim", "{{.State.Pid}}");
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            context.finish(killed(context, parent.unwrap().trim())).ok();
+            assert_eq!(context.line("wait victim").ok(), "137");
+            assert!(!knows(context, "peer", "victim"), "round {round}");
+            // Its address is free.
+            idle(context, "--name next --network net --ip 10.71.0.9");
+            assert!(reaches(context, "peer", "next"));
+            context.line("rm -f victim peer next").ok();
+        }
+        for moment in 0..25_u64 {
+            let line = "run --rm --name victim --network net --ip 10.71.0.9 busybox sleep 1000";
+            let mut child = context.spawn(context.line_command(line));
+            std::thread::sleep(std::time::Duration::from_micros(moment * moment * 100));
+            child.kill().unwrap();
+            child.wait_with_output().unwrap();
+            let _ = context.line("rm -f victim").code();
+            until("the address", || {
+                context
+                    .line("run --rm --network net --ip 10.71.0.9 busybox true")
+                    .code()
+                    == 0
+            });
+        }
+        assert_eq!(context.line("network rm net").ok(), "net");
+    });
+}
+
+/// A network namespace in place of a machine, with the one behind it, which knows no way to containers.
+struct Machine(String);
+
+impl Machine {
+    /// `None` where namespaces cannot be made.
+    fn new() -> Option<Self> {
+        let name = format!("smt{}", std::process::id());
+        let script = "ip netns add NAME && ip netns add NAMEx && ip -n NAME link set lo up && ip -n NAMEx link set lo up \
+            && ip -n NAME link add up0 type veth peer name up0 netns NAMEx \
+            && ip -n NAME addr add 198.51.100.1/24 dev up0 && ip -n NAMEx addr add 198.51.100.2/24 dev up0 \
+            && ip -n NAME link set up0 up && ip -n NAMEx link set up0 up \
+            && ip netns exec NAME sysctl -qw net.ipv4.ip_forward=0";
+        let machine = Self(name);
+        let made = machine.shell(script);
+        made.then_some(machine)
+    }
+
+    fn shell(&self, script: &str) -> bool {
+        let script = script.replace("NAME", &self.0);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).status().unwrap().success()
+    }
+
+    /// `smidge` with the words of a line, on this machine.
+    fn line(&self, context: &Context, line: &str) -> crate::context::Ran {
+        let mut command = context.program("ip");
+        command
+            .args(["netns", "exec", &self.0])
+            .arg(smidge_binary());
+        command.args(line.split_whitespace());
+        context.finish(command)
+    }
+
+    /// Whether a container on a network reaches the machine behind this one.
+    fn leads_out(&self, context: &Context, network: &str) -> bool {
+        let line = format!("run --rm --network {network} busybox ping -c 1 -W 2 198.51.100.2");
+        self.line(context, &line).code() == 0
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.shell("ip netns del NAME; ip netns del NAMEx");
+    }
+}
+
+#[test]
+fn roots_networks_lead_out_under_the_machines_address() {
+    if !rustix::process::geteuid().is_root() || !have("ip") {
+        return skip("only root's networks lead out");
+    }
+    let Some(machine) = Machine::new() else {
+        return skip("no network namespaces can be made here");
+    };
+    let context = Context::new();
+    load_busybox(&context);
+    for line in ["network create open", "network create --internal shut"] {
+        machine.line(&context, line).ok();
+    }
+    assert!(machine.leads_out(&context, "open"));
+    assert!(machine.leads_out(&context, "bridge"));
+    assert!(!machine.leads_out(&context, "shut"));
+    assert!(!machine.leads_out(&context, "none"));
+    let devices = || machine.shell("ip -n NAME link | grep -q smi-");
+    assert!(devices());
+    // Somebody else's firewall lets nothing pass that it does not know, as Docker's does.
+    if have("iptables") {
+        assert!(machine.shell("ip netns exec NAME iptables -P FORWARD DROP"));
+        assert!(machine.leads_out(&context, "open"));
+        assert!(machine.shell("ip netns exec NAME iptables -N DOCKER-USER"));
+        assert!(machine.shell("ip netns exec NAME iptables -A DOCKER-USER -j RETURN"));
+        assert!(machine.shell("ip netns exec NAME iptables -I FORWARD -j DOCKER-USER"));
+        assert!(machine.leads_out(&context, "open"));
+    }
+    // Rules that somebody has thrown away are made again.
+    if have("nft") {
+        assert!(machine.shell("ip netns exec NAME nft flush ruleset"));
+        assert!(machine.leads_out(&context, "open"));
+    }
+    // What the next command finds of a machine that was started anew.
+    assert!(machine.shell(
+        "for d in $(ip -n NAME -o link | grep -o 'smi-[0-9a-f]*'); do ip -n NAME link del $d; done"
+    ));
+    assert!(machine.leads_out(&context, "open"));
+    machine.line(&context, "network prune -f").ok();
+    assert!(!devices());
+    assert!(!machine.shell("ip netns exec NAME nft list tables | grep -q smidge-smi"));
+}
