@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Stdio;
 
-use crate::context::{Context, Ran};
-use crate::fixture::{load_busybox, with_busybox};
+use crate::context::{Context, Ran, have, skip};
+use crate::fixture::{compiled, load_busybox, with_busybox};
 
 /// Runs a script in a new container.
 fn script(context: &Context, options: &str, script: &str) -> Ran {
@@ -400,5 +400,45 @@ fn a_program_goes_on_after_it_was_committed() {
         let mut child = context.line_command("run --rm made cat /n");
         child.stdin(Stdio::null());
         context.finish(child).ok();
+    });
+}
+
+/// CVE-2019-14271: whoever copies from a container looks names up, and loads the container's own library
+/// for it, as the host's root.
+#[test]
+fn libraries_of_a_container_are_never_loaded() {
+    if !have("gcc") {
+        skip("there is no gcc");
+        return;
+    }
+    let source = r#"#include <fcntl.h>
+__attribute__((constructor)) static void loaded(void) { open("/loaded", O_CREAT | O_WRONLY, 0644); }"#;
+    let library = compiled("hostile.so", source, &["-shared", "-fPIC"]);
+    with_busybox(|context| {
+        let hostile = context.copy(&library, "hostile.so");
+        let hostile = hostile.display().to_string();
+        context.line("run -d --name box busybox sleep 1000").ok();
+        let script = "mkdir -p /lib/x86_64-linux-gnu /lib64 /usr/lib; echo 'passwd: files evil' > /etc/nsswitch.conf";
+        context.smidge(["exec", "box", "sh", "-c", script]).ok();
+        for directory in ["/lib/x86_64-linux-gnu", "/lib64", "/usr/lib"] {
+            for name in [
+                "libnss_files.so.2",
+                "libnss_compat.so.2",
+                "libnss_evil.so.2",
+                "libc.so.6",
+            ] {
+                let to = format!("box:{directory}/{name}");
+                context.smidge(["cp", &hostile, &to]).ok();
+            }
+        }
+        context.write("file", "text");
+        context.line("cp -a file box:/tmp/file").ok();
+        context.line("cp -a box:/etc/passwd passwd").ok();
+        context.line("cp -a box:/tmp .").ok();
+        context.line("exec -u app box true").ok();
+        context.line("diff box").ok();
+        assert!(context.line("exec box test -e /loaded").code() == 1);
+        assert!(!std::path::Path::new("/loaded").exists());
+        context.line("rm -f box").ok();
     });
 }

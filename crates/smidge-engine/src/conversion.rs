@@ -167,6 +167,7 @@ impl From<RunError> for Error {
             E::PortInUse { .. }
             | E::AlreadyRunning { .. }
             | E::NotRunning { .. }
+            | E::NotShared { .. }
             | E::Paused { .. }
             | E::NotPaused { .. } => Kind::Conflict,
             E::Limit { source, .. } | E::Cgroup { source, .. } => Kind::of_io(source),

@@ -28,6 +28,8 @@ pub(crate) enum Report {
     Terminal(OwnedFd),
     /// What tells the calls of a program that is to believe in ids which do not exist.
     Pretence(OwnedFd),
+    /// Something that can be mounted.
+    Mount(OwnedFd),
     /// The process that is to become the program, of a process that enters a container.
     Sibling(Pid),
     /// The kernel refuses to execute the program.
@@ -97,6 +99,11 @@ impl Channel {
         self.send_file(b"P", listener)
     }
 
+    /// Hands something over that can be mounted.
+    pub(crate) fn send_mount(&self, mount: &OwnedFd) -> rustix::io::Result<()> {
+        self.send_file(b"M", mount.as_fd())
+    }
+
     /// Tells which process is to become the program.
     pub(crate) fn send_sibling(&self, pid: Pid) -> rustix::io::Result<()> {
         let number = pid.as_raw_nonzero().get().to_le_bytes();
@@ -134,6 +141,7 @@ impl Channel {
         match (packet.get(..length).and_then(<[u8]>::split_first), file) {
             (Some((b'T', [])), Some(master)) => Report::Terminal(master),
             (Some((b'P', [])), Some(listener)) => Report::Pretence(listener),
+            (Some((b'M', [])), Some(mount)) => Report::Mount(mount),
             (Some((b'R', [])), _) => Report::Ready,
             (Some((b'C', number)), _) => number
                 .first_chunk()

@@ -159,7 +159,7 @@ impl Room {
     pub(crate) fn launch(&self, spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(RunError::supervise("take in orphans"))?;
-        let inside = |channel: &Channel| {
+        let inside = |channel: &Channel, _| {
             let program = self.enter(spec, stdio, channel);
             inside::start(spec, program, channel)
         };

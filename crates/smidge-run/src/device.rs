@@ -48,17 +48,25 @@ pub(crate) struct Devices {
     pts: OwnedFd,
 }
 
-/// Mounts and fills `/dev`.
-pub(crate) fn mount(spec: &Spec, root: &OwnedFd) -> std::result::Result<Devices, RunError> {
+/// Mounts and fills `/dev`; `shared_memory` is another container's `/dev/shm`.
+pub(crate) fn mount(
+    spec: &Spec,
+    root: &OwnedFd,
+    shared_memory: Option<&OwnedFd>,
+) -> std::result::Result<Devices, RunError> {
     let dev = mount_dev(spec, root).map_err(fault("/dev"))?;
     let pts = mount_pts(spec, &dev).map_err(fault("/dev/pts"))?;
-    mount_queues(spec, &dev)?;
+    mount_queues(spec, &dev, shared_memory)?;
     add_devices(spec, root)?;
     Ok(Devices { dev, pts })
 }
 
 /// Mounts what processes share: `/dev/shm` and `/dev/mqueue`.
-fn mount_queues(spec: &Spec, dev: &OwnedFd) -> std::result::Result<(), RunError> {
+fn mount_queues(
+    spec: &Spec,
+    dev: &OwnedFd,
+    shared_memory: Option<&OwnedFd>,
+) -> std::result::Result<(), RunError> {
     if spec.isolation.ipc == Ipc::Host {
         for name in ["shm", "mqueue"] {
             let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat);
@@ -73,7 +81,9 @@ fn mount_queues(spec: &Spec, dev: &OwnedFd) -> std::result::Result<(), RunError>
     let closed = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    if spec.isolation.ipc != Ipc::None {
+    if let Some(shared) = shared_memory {
+        attach_below(shared, dev, "shm").map_err(fault("/dev/shm"))?;
+    } else if spec.isolation.ipc != Ipc::None {
         // To the kernel 0 means that there is no limit; to Docker that nothing is asked for.
         let size = spec.shm_size.filter(|size| *size > 0);
         let size = size.unwrap_or(SHARED_MEMORY).to_string();

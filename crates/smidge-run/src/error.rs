@@ -231,6 +231,16 @@ pub enum RunError {
         /// The container.
         id: String,
     },
+    /// What another container has cannot be shared.
+    #[error("cannot share the {what} of container `{id}`: {why}")]
+    NotShared {
+        /// What is to be shared: `network`.
+        what: String,
+        /// The other container.
+        id: String,
+        /// Why not.
+        why: String,
+    },
     /// A file of the container's directory cannot be used.
     #[error("cannot use `{path}`")]
     Record {

@@ -146,7 +146,10 @@ fn joined(layers: &[PathBuf], mount: &Mount, user: bool) -> rustix::io::Result<O
             mount::change(&tree, closed)?;
             tree
         }
-        layers => mount::join(layers.iter(), user, MountAttrFlags::MOUNT_ATTR_NODEV)?,
+        layers => {
+            let layers: Vec<&PathBuf> = layers.iter().collect();
+            mount::join(&layers, user, MountAttrFlags::MOUNT_ATTR_NODEV)?
+        }
     };
     if mount.manner.subpath.is_empty() {
         return Ok(tree);

@@ -9,6 +9,7 @@ use rustix::net::{self, RecvFlags};
 
 use crate::client::Client;
 use crate::halt;
+use crate::lifetime::Restart;
 use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
 use crate::network::Attachment;
@@ -52,6 +53,10 @@ pub(crate) struct Hub {
     pub(crate) retired: bool,
     /// What clients have asked for that is for others to do, with the number of the client who waits.
     pub(crate) wishes: Vec<(usize, Wish)>,
+    /// Whether a client has said that the container shall not be removed.
+    pub(crate) kept: bool,
+    /// What a client has said is to happen when the program ends.
+    pub(crate) restart: Option<Restart>,
     buffer: Vec<u8>,
 }
 
@@ -66,6 +71,8 @@ impl Hub {
             stdin_once: false,
             retired: false,
             wishes: Vec::new(),
+            kept: false,
+            restart: None,
             buffer: vec![0; LIMIT],
         }
     }
@@ -197,6 +204,8 @@ impl Hub {
             Some(Request::Disconnect(bridge)) => {
                 self.wishes.push((index, Wish::Disconnect(bridge)));
             }
+            Some(Request::Keep) => self.kept = true,
+            Some(Request::Restart(restart)) => self.restart = Some(restart),
             _ => {}
         }
         true

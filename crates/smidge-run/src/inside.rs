@@ -19,20 +19,35 @@ use crate::emulator::Emulation;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
+use crate::isolation::{Namespace, Processes};
 use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
+use crate::peer::Luggage;
 use crate::spec::{Mount, MountKind, Network, Publish, Spec};
 use crate::{
-    external, identity, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
+    external, identity, join, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
 };
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
 pub(crate) const OWN_MOUNTS: &str = "own the mounts";
 
 /// Turns the process into the program of `spec`, or reports why it cannot.
-pub(crate) fn run(spec: &Spec, stdio: &Stdio, channel: &Channel, group: Option<&Group>) -> ! {
-    let shut_in = shut_in(spec, stdio, channel, group);
-    start(spec, shut_in, channel)
+pub(crate) fn run(
+    spec: &Spec,
+    stdio: &Stdio,
+    channel: &Channel,
+    group: Option<&Group>,
+    luggage: Luggage,
+) -> ! {
+    let shut_in = shut_in(spec, stdio, channel, group, &luggage);
+    match (luggage.trampoline, shut_in) {
+        (Some(trampoline), Ok(program)) => {
+            let error = join::appear(spec, channel, program, &trampoline);
+            channel.report_failure(&error);
+            sys::exit(127)
+        }
+        (_, shut_in) => start(spec, shut_in, channel),
+    }
 }
 
 /// Turns the process, shut in, into its program, or reports why that cannot be.
@@ -47,7 +62,8 @@ pub(crate) fn start(spec: &Spec, shut_in: Result<Executable, RunError>, channel:
 
 fn become_program(spec: &Spec, program: &Executable, channel: &Channel) -> RunError {
     if spec.init {
-        match reaper::split(spec.tty) {
+        let is_first = spec.isolation.processes == Processes::Own;
+        match reaper::split(spec.tty, is_first) {
             Ok(()) => (),
             Err(error) => return RunError::setup("start PID 1")(error),
         }
@@ -62,16 +78,18 @@ fn shut_in(
     stdio: &Stdio,
     channel: &Channel,
     group: Option<&Group>,
+    luggage: &Luggage,
 ) -> Result<Executable, RunError> {
-    let terminal =
-        take_stdio(stdio, &[channel.as_fd()]).map_err(RunError::setup("take the streams over"))?;
+    let mut keep = vec![channel.as_fd()];
+    keep.extend(luggage.files().map(AsFd::as_fd));
+    let terminal = take_stdio(stdio, &keep).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
     let prepared = external::prepare(spec)?;
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", private).map_err(RunError::setup(OWN_MOUNTS))?;
     set_names(spec)?;
-    if is_prepared_from_outside(&spec.id_map, group) {
+    if is_prepared_from_outside(spec, &spec.id_map, group) {
         channel
             .wait()
             .map_err(RunError::setup("wait to be let on"))?;
@@ -88,7 +106,7 @@ fn shut_in(
         cwd,
         devices,
         emulation,
-    } = build_root(spec, prepared, group)?;
+    } = build_root(spec, prepared, group, luggage)?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
@@ -120,7 +138,8 @@ fn shut_in(
     }
     identity::drop_privileges(spec)?;
     tie_to_launcher(channel)?;
-    if filters_late(spec) {
+    // The process that comes after this one has more to do than any filter must allow.
+    if filters_late(spec) && !spec.isolation.joins(Namespace::Processes) {
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     Ok(program)
@@ -208,7 +227,7 @@ fn set_names(spec: &Spec) -> Result<(), RunError> {
         rustix::system::setdomainname(domain.as_bytes())
             .map_err(RunError::setup("set the domain name"))?;
     }
-    if spec.network != Network::Host {
+    if spec.network.is_own() {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
             .map_err(RunError::setup("open a socket"))?;
@@ -232,10 +251,11 @@ fn build_root(
     spec: &Spec,
     prepared: Vec<Option<OwnedFd>>,
     group: Option<&Group>,
+    luggage: &Luggage,
 ) -> Result<Interior, RunError> {
     let root = root::mount(spec)?;
-    let devices = device::mount(spec, &root)?;
-    kernel::mount(spec, &root, &devices)?;
+    let devices = device::mount(spec, &root, luggage.shared_memory.as_ref())?;
+    kernel::mount(spec, &root, &devices, luggage.proc.as_ref())?;
     if let Some(group) = group {
         cgroup::mount_view(group, &root)?;
     }
@@ -288,7 +308,10 @@ fn open_terminal(
         rustix::fs::fchown(&slave, Some(identity::uid(spec.user.uid)), None)?;
     }
     place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
-    rustix::process::ioctl_tiocsctty(&slave)?;
+    // Otherwise it is for the process that comes after this one.
+    if !spec.isolation.joins(Namespace::Processes) {
+        rustix::process::ioctl_tiocsctty(&slave)?;
+    }
     channel.send_terminal(master.as_fd())
 }
 

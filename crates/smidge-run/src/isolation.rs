@@ -26,6 +26,11 @@ pub struct Isolation {
     pub host_names: bool,
     /// Which shared memory, semaphores and message queues it has.
     pub ipc: Ipc,
+    /// Which processes it sees.
+    pub processes: Processes,
+    /// Namespaces of other containers that it has in place of its own. Whoever shares one is in the
+    /// other's user namespace as well, so the id map must be the other's.
+    pub joined: Vec<Joined>,
 }
 
 /// Which shared memory, semaphores and message queues a container has (`ipc_namespaces(7)`).
@@ -39,6 +44,54 @@ pub enum Ipc {
     None,
     /// The host's.
     Host,
+    /// Its own, which others may share.
+    Shareable,
+    /// Another container's: see [`Isolation::joined`].
+    Joined,
+}
+
+/// Which processes a container sees (`pid_namespaces(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Processes {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// Another container's: see [`Isolation::joined`].
+    Joined,
+}
+
+/// A namespace of another container, which has to run when it is joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// What is shared.
+    pub namespace: Namespace,
+    /// The other container's directory.
+    pub dir: PathBuf,
+}
+
+/// A kind of namespace that containers may share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// Network devices, addresses and ports.
+    Network,
+    /// Shared memory, semaphores and message queues; with them `/dev/shm`.
+    Ipc,
+    /// Processes.
+    Processes,
+}
+
+impl std::fmt::Display for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Network => "network",
+            Self::Ipc => "IPC namespace",
+            Self::Processes => "PID namespace",
+        })
+    }
 }
 
 /// A device of the host that a container has.
@@ -53,5 +106,12 @@ pub struct Device {
 impl Isolation {
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether another container's namespace takes the place of its own.
+    pub(crate) fn joins(&self, namespace: Namespace) -> bool {
+        self.joined
+            .iter()
+            .any(|joined| joined.namespace == namespace)
     }
 }

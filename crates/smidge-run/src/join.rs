@@ -13,17 +13,17 @@
 //!   (CVE-2019-5736);
 //! - its terminal is made from the container's devpts, which is checked to be one (CVE-2025-52565).
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, PidfdFlags, Signal, WaitOptions, pidfd_open, set_dumpable_behavior, waitpid,
+    DumpableBehavior, PidfdFlags, WaitOptions, pidfd_open, set_dumpable_behavior, waitpid,
 };
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -37,7 +37,7 @@ use crate::idmap::IdMap;
 use crate::launch::{Launched, Stdio};
 use crate::network::Networks;
 use crate::spec::Spec;
-use crate::state::{Process, State, Status};
+use crate::state::{self, Process, State, Status};
 use crate::{identity, inside, limit, seccomp, sys};
 
 /// The magic number of devpts (`statfs(2)`).
@@ -60,15 +60,16 @@ pub(crate) struct Host {
     pid: u32,
     pidfd: OwnedFd,
     namespaces: ThreadNameSpaceType,
+    /// Its user namespace's number.
+    pub(crate) user: u64,
 }
 
 impl Host {
-    /// Finds the container's program, or a child of it: a PID 1 of ours (`--init`) lets nobody in.
-    pub(crate) fn find(spec: &Spec) -> Result<Self, RunError> {
-        let not_running = || RunError::NotRunning {
-            id: spec.id.clone(),
-        };
-        let state = State::read(&spec.dir)?;
+    /// Finds the program of the container in `dir`, or a child of it: a PID 1 of ours (`--init`) lets
+    /// nobody in.
+    pub(crate) fn find(dir: &Path) -> Result<Self, RunError> {
+        let not_running = || RunError::NotRunning { id: state::id(dir) };
+        let state = State::read(dir)?;
         if state.status != Status::Running {
             return Err(not_running());
         }
@@ -92,16 +93,20 @@ impl Host {
 
     fn of(process: Process) -> std::io::Result<Self> {
         let pidfd = process.open().ok_or(Errno::SRCH)?;
-        let mut namespaces = ThreadNameSpaceType::empty();
+        let (mut namespaces, mut user) = (ThreadNameSpaceType::empty(), 0);
         for (name, kind) in NAMESPACES {
             let theirs = std::fs::metadata(format!("/proc/{}/ns/{name}", process.pid))?;
             let ours = std::fs::metadata(format!("/proc/self/ns/{name}"))?;
             namespaces.set(kind, theirs.ino() != ours.ino());
+            if kind == ThreadNameSpaceType::USER {
+                user = theirs.ino();
+            }
         }
         Ok(Self {
             pid: process.pid,
             pidfd,
             namespaces,
+            user,
         })
     }
 
@@ -114,11 +119,18 @@ impl Host {
     /// Enters the network namespace alone, as far as it is another: with it the user namespace, without
     /// which that is not allowed.
     pub(crate) fn enter_network(&self) -> rustix::io::Result<()> {
-        let network = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
         if !self.namespaces.contains(ThreadNameSpaceType::NETWORK) {
             return Ok(());
         }
-        move_into_thread_name_spaces(self.pidfd.as_fd(), self.namespaces & network)
+        self.enter_some(ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK)
+    }
+
+    /// Enters namespaces of these kinds, as far as they are others.
+    pub(crate) fn enter_some(&self, kinds: ThreadNameSpaceType) -> rustix::io::Result<()> {
+        match self.namespaces & kinds {
+            none if none.is_empty() => Ok(()),
+            some => move_into_thread_name_spaces(self.pidfd.as_fd(), some),
+        }
     }
 
     fn enter(&self) -> rustix::io::Result<()> {
@@ -141,7 +153,7 @@ pub fn join(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
         });
     }
     spec.id_map.check(&spec.user)?;
-    let host = Host::find(spec)?;
+    let host = Host::find(&spec.dir)?;
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
     let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
     let Some(usher) = fork else {
@@ -187,6 +199,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
                 Some((pid, pidfd)) => {
                     return Ok(Launched {
                         baseline: None,
+                        mounts: None,
                         pid: pid.as_raw_nonzero().get().cast_unsigned(),
                         pidfd,
                         terminal,
@@ -196,7 +209,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
                 }
                 None => break died(),
             },
-            Report::Pretence(_) => (),
+            Report::Pretence(_) | Report::Mount(_) => (),
             Report::End => break died(),
         }
     };
@@ -210,6 +223,55 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
 fn hide() -> Result<(), RunError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(RunError::setup("hide the process"))
+}
+
+/// Lets a process that has been shut in out of a container's sight appear among its processes, as a sibling
+/// of this one, which becomes the program. Comes back only if it cannot.
+pub(crate) fn appear(
+    spec: &Spec,
+    channel: &Channel,
+    program: Executable,
+    trampoline: &OwnedFd,
+) -> RunError {
+    if let Err(error) = hide() {
+        return error;
+    }
+    match sys::clone_sibling() {
+        Ok(Some(pid)) => {
+            let _ = channel.send_sibling(pid);
+            sys::exit(0)
+        }
+        Ok(None) => match begin_session(spec, channel) {
+            Ok(()) => execute(spec, channel, program, trampoline),
+            Err(error) => error,
+        },
+        Err(error) => RunError::setup("start a process")(error),
+    }
+}
+
+/// Makes a process the first of a session of its own, that ends with its supervisor.
+fn begin_session(spec: &Spec, channel: &Channel) -> Result<(), RunError> {
+    rustix::process::setsid().map_err(RunError::setup("open a session"))?;
+    if spec.tty {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+            .map_err(RunError::setup("open a terminal"))?;
+    }
+    inside::tie_to_launcher(channel)
+}
+
+/// Becomes the sealed program that becomes the program.
+fn execute(spec: &Spec, channel: &Channel, program: Executable, trampoline: &OwnedFd) -> RunError {
+    let (arguments, environment) = program.into_words();
+    sys::reset_signals();
+    if inside::filters_late(spec)
+        && let Err(error) = seccomp::install(spec)
+    {
+        return RunError::setup("install the filter")(error);
+    }
+    channel.report_ready();
+    let report = channel.as_fd();
+    let source = sys::jump(trampoline.as_fd(), report, &arguments, &environment);
+    RunError::setup("execute anything")(source)
 }
 
 /// What the visitor needs of the host's.
@@ -292,41 +354,20 @@ impl Visit<'_> {
     /// The visitor's part, where it can be seen.
     fn execute(&self, visitor: &Visitor) -> RunError {
         match self.prepare(visitor) {
-            Ok((arguments, environment)) => {
-                sys::reset_signals();
-                if inside::filters_late(self.spec)
-                    && let Err(error) = seccomp::install(self.spec)
-                {
-                    return RunError::setup("install the filter")(error);
-                }
-                self.channel.report_ready();
-                let report = self.channel.as_fd();
-                let source =
-                    sys::jump(visitor.trampoline.as_fd(), report, &arguments, &environment);
-                RunError::setup("execute anything")(source)
-            }
+            Ok(program) => execute(self.spec, &self.channel, program, &visitor.trampoline),
             Err(error) => error,
         }
     }
 
-    fn prepare(&self, visitor: &Visitor) -> Result<(Vec<CString>, Vec<CString>), RunError> {
+    fn prepare(&self, visitor: &Visitor) -> Result<Executable, RunError> {
         let spec = self.spec;
-        rustix::process::setsid().map_err(RunError::setup("open a session"))?;
-        if spec.tty {
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
-                .map_err(RunError::setup("open a terminal"))?;
-        }
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(RunError::setup("tie the process to its supervisor"))?;
-        if !self.channel.is_connected() {
-            sys::exit(137);
-        }
+        begin_session(spec, &self.channel)?;
         let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
         rustix::process::chdir(cwd).map_err(|errno| RunError::WorkingDirectory {
             path: cwd.to_owned(),
             source: errno.into(),
         })?;
-        Ok(Executable::find(spec, &visitor.own, None)?.into_words())
+        Executable::find(spec, &visitor.own, None)
     }
 
     /// Makes the program's terminal from the container's own devpts, and its streams.
@@ -353,7 +394,7 @@ impl Visit<'_> {
 /// # Errors
 /// `NotRunning`; when the file cannot be read.
 pub fn read_inside(spec: &Spec, path: &str, limit: u64) -> Result<Option<Vec<u8>>, RunError> {
-    let host = Host::find(spec)?;
+    let host = Host::find(&spec.dir)?;
     let fault = |errno: Errno| RunError::Record {
         path: path.into(),
         source: errno.into(),

@@ -38,9 +38,14 @@ const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Mounts `/proc` and `/sys` of the container's own namespaces.
-pub(crate) fn mount(spec: &Spec, root: &OwnedFd, devices: &Devices) -> Result<(), RunError> {
-    let proc = mount_proc(spec, root).map_err(fault("/proc"))?;
+/// Mounts `/proc` and `/sys` of the container's namespaces; `others` is `/proc` of processes that it shares.
+pub(crate) fn mount(
+    spec: &Spec,
+    root: &OwnedFd,
+    devices: &Devices,
+    others: Option<&OwnedFd>,
+) -> Result<(), RunError> {
+    let proc = mount_proc(spec, root, others).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
     set_sysctls(spec, &proc)?;
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
@@ -89,8 +94,16 @@ impl EmptyDirectory {
 /// The view of the container's own process ids. In another container of which something of `/proc` is
 /// hidden, the kernel makes no new one (mount_namespaces(7)): what is seen there has to do, where
 /// processes have other numbers.
-fn mount_proc(spec: &Spec, root: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+fn mount_proc(
+    spec: &Spec,
+    root: &OwnedFd,
+    others: Option<&OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
     let point = mount::point(root.as_fd(), "proc", Kind::Directory)?;
+    if let Some(proc) = others {
+        mount::attach(proc, &point, "")?;
+        return rustix::io::fcntl_dupfd_cloexec(proc, 0);
+    }
     let proc = match mount::new("proc", &[], CLOSED) {
         Err(Errno::PERM) if spec.id_map != IdMap::None => {
             mount::clone(CWD, "/proc", Depth::Recursive)?
@@ -144,7 +157,7 @@ fn cover(
 /// Lets every user of the container listen on every port and ping, as Docker does. Old kernels lack
 /// the files, and a group range may not be mapped; neither keeps a program from starting.
 fn set_network_defaults(spec: &Spec, proc: &OwnedFd) {
-    if spec.network == Network::Host {
+    if !spec.network.is_own() {
         return;
     }
     let groups = spec.id_map.mapped_groups();

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitpid};
 
 use crate::cgroup::Group;
 use crate::channel::{Channel, Report};
@@ -10,10 +10,12 @@ use crate::copied::{self, Baseline};
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
-use crate::isolation::Ipc;
+use crate::isolation::{Ipc, Processes};
+use crate::leftover;
 use crate::network::{self, Networks};
+use crate::peer::{Luggage, Peers, Side};
 use crate::pretend;
-use crate::spec::{Network, Spec};
+use crate::spec::Spec;
 use crate::sys;
 
 /// Where the program's standard streams lead.
@@ -51,6 +53,8 @@ pub struct Launched {
     pub pretence: Option<OwnedFd>,
     /// What must stay open as long as it runs.
     pub(crate) networks: Networks,
+    /// Its mount namespace, if what it leaves running has to be looked for.
+    pub(crate) mounts: Option<u64>,
     /// How the copy of the layers was before, where one had to be made.
     pub(crate) baseline: Option<Baseline>,
 }
@@ -112,7 +116,7 @@ pub(crate) fn check(spec: &Spec) -> Result<(), RunError> {
 fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
     let group = Group::create(&spec.dir, &spec.resources)?;
     let group = group.as_ref();
-    let inside = |channel: &Channel| inside::run(spec, stdio, channel, group);
+    let inside = |channel: &Channel, luggage| inside::run(spec, stdio, channel, group, luggage);
     clone_to(spec, namespaces(spec, group), &spec.id_map, group, inside).inspect_err(|_| {
         if let Some(group) = group {
             group.remove(&spec.dir);
@@ -120,53 +124,74 @@ fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
     })
 }
 
-/// Clones a process into namespaces, whose ids it maps, and a control group, and lets it become the
-/// program: `inside` does not return.
+/// Clones a process into namespaces, whose ids it maps if they are new, and a control group, and lets it
+/// become the program: `inside` does not return.
 pub(crate) fn clone_to(
     spec: &Spec,
     namespaces: i32,
     map: &IdMap,
     group: Option<&Group>,
-    inside: impl FnOnce(&Channel),
+    inside: impl FnOnce(&Channel, Luggage),
 ) -> Result<Launched, RunError> {
+    let peers = Peers::find(&spec.isolation.joined)?;
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
     let directory = group.map(Group::open_v2).transpose();
     let directory = directory.map_err(RunError::setup("open the control group"))?;
     let directory = directory.flatten();
-    let cloned = sys::clone_into(namespaces, directory.as_ref().map(AsFd::as_fd));
-    let cloned = cloned.map_err(|source| RunError::Namespaces {
+    let directory = directory.as_ref().map(AsFd::as_fd);
+    let side = match &peers {
+        Some(peers) => peers.clone(namespaces, directory),
+        None => clone(spec, namespaces, directory),
+    };
+    let (pid, pidfd) = match side? {
+        Side::Outside(pid, pidfd) => (pid, pidfd),
+        Side::Inside(luggage) => {
+            inside(&inner, luggage);
+            sys::exit(127);
+        }
+    };
+    drop((inner, peers));
+    let followed = follow(spec, map, (pid, pidfd.as_fd()), &outer, group);
+    // It ends by itself after its report, and at the closed channel otherwise.
+    drop(outer);
+    let reap = |pidfd: &OwnedFd| {
+        let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    };
+    let handed = followed.inspect_err(|_| reap(&pidfd))?;
+    let (pid, pidfd) = match handed.sibling {
+        Some(sibling) => {
+            reap(&pidfd);
+            sibling
+        }
+        None => (pid, pidfd),
+    };
+    Ok(Launched {
+        pid: pid.as_raw_nonzero().get().cast_unsigned(),
+        pidfd,
+        terminal: handed.terminal,
+        pretence: handed.pretence,
+        networks: handed.networks,
+        baseline: None,
+        mounts: handed.mounts,
+    })
+}
+
+fn clone(spec: &Spec, namespaces: i32, group: Option<BorrowedFd<'_>>) -> Result<Side, RunError> {
+    let cloned = sys::clone_into(namespaces, group).map_err(|source| RunError::Namespaces {
         id: spec.id.clone(),
         source,
     })?;
-    let Some((pid, pidfd)) = cloned else {
-        inside(&inner);
-        sys::exit(127);
-    };
-    drop(inner);
-    match follow(spec, map, (pid, pidfd.as_fd()), &outer, group) {
-        Ok(Handed {
-            terminal,
-            pretence,
-            networks,
-        }) => Ok(Launched {
-            pid: pid.as_raw_nonzero().get().cast_unsigned(),
-            pidfd,
-            terminal,
-            pretence,
-            networks,
-            baseline: None,
-        }),
-        Err(error) => {
-            // It ends by itself after its report, and at the closed channel otherwise.
-            drop(outer);
-            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-            Err(error)
-        }
-    }
+    Ok(match cloned {
+        Some((pid, pidfd)) => Side::Outside(pid, pidfd),
+        None => Side::Inside(Luggage::default()),
+    })
 }
 
 fn namespaces(spec: &Spec, group: Option<&Group>) -> i32 {
-    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    let mut namespaces = libc::CLONE_NEWNS;
+    if spec.isolation.processes == Processes::Own {
+        namespaces |= libc::CLONE_NEWPID;
+    }
     // At its top is the group that the process is in when it is made: in a group, that comes later.
     if group.is_none() && !spec.resources.host_cgroup_namespace {
         namespaces |= libc::CLONE_NEWCGROUP;
@@ -174,13 +199,13 @@ fn namespaces(spec: &Spec, group: Option<&Group>) -> i32 {
     if !spec.isolation.host_names {
         namespaces |= libc::CLONE_NEWUTS;
     }
-    if spec.isolation.ipc != Ipc::Host {
+    if !matches!(spec.isolation.ipc, Ipc::Host | Ipc::Joined) {
         namespaces |= libc::CLONE_NEWIPC;
     }
-    if spec.network != Network::Host {
+    if spec.network.is_own() {
         namespaces |= libc::CLONE_NEWNET;
     }
-    if spec.id_map != IdMap::None {
+    if spec.id_map != IdMap::None && spec.isolation.joined.is_empty() {
         namespaces |= libc::CLONE_NEWUSER;
     }
     namespaces
@@ -192,11 +217,14 @@ struct Handed {
     terminal: Option<OwnedFd>,
     pretence: Option<OwnedFd>,
     networks: Networks,
+    /// The process that becomes the program, if it is another than the one that was cloned.
+    sibling: Option<(Pid, OwnedFd)>,
+    mounts: Option<u64>,
 }
 
-/// Whether the process inside has to wait until something is done to it.
-pub(crate) fn is_prepared_from_outside(map: &IdMap, group: Option<&Group>) -> bool {
-    *map != IdMap::None || group.is_some()
+/// Whether the process inside has to wait until something is done to it, or known of it.
+pub(crate) fn is_prepared_from_outside(spec: &Spec, map: &IdMap, group: Option<&Group>) -> bool {
+    *map != IdMap::None || group.is_some() || spec.isolation.processes != Processes::Own
 }
 
 /// Maps the ids and listens until the program runs.
@@ -211,18 +239,22 @@ fn follow(
         // While it still has the caller's ids, which version 1 asks for.
         group.enter_v1(pid.as_raw_nonzero().get().cast_unsigned())?;
     }
-    if *map != IdMap::None {
+    // Another container's namespace has its map.
+    if *map != IdMap::None && spec.isolation.joined.is_empty() {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
             detail,
         };
         map.apply(pid).map_err(unmapped)?;
     }
-    if is_prepared_from_outside(map, group) {
+    let mut handed = Handed::default();
+    if spec.isolation.processes != Processes::Own {
+        handed.mounts = leftover::mounts_of(pid.as_raw_nonzero().get().cast_unsigned());
+    }
+    if is_prepared_from_outside(spec, map, group) {
         // A process that does not hear it has failed already, and has said how.
         let _ = channel.release();
     }
-    let mut handed = Handed::default();
     if !spec.attachments.is_empty() {
         handed.networks = network::join(&spec.attachments, pid, pidfd)?;
         channel.release().map_err(RunError::setup("go on"))?;
@@ -236,14 +268,34 @@ fn follow(
             Report::Terminal(master) => handed.terminal = Some(master),
             Report::Pretence(listener) => handed.pretence = Some(listener),
             Report::Ready => ready = true,
-            Report::Sibling(_) | Report::Refused(_) => (),
-            Report::Failed(error) => return Err(*error),
+            Report::Mount(_) => (),
+            // A child of this process's, so the number stays its own until it is waited for.
+            Report::Sibling(pid) => {
+                let pidfd = pidfd_open(pid, PidfdFlags::empty());
+                let pidfd = pidfd.map_err(RunError::supervise("watch the process"))?;
+                handed.sibling = Some((pid, pidfd));
+            }
             Report::End if ready => return Ok(handed),
-            Report::End => {
-                return Err(RunError::Died {
-                    id: spec.id.clone(),
-                });
+            report => {
+                if let Some((pid, _)) = handed.sibling {
+                    let _ = waitpid(Some(pid), WaitOptions::empty());
+                }
+                return Err(failure(spec, report));
             }
         }
+    }
+}
+
+/// What the last report of a process says that has not become the program.
+fn failure(spec: &Spec, report: Report) -> RunError {
+    match report {
+        Report::Failed(error) => *error,
+        Report::Refused(source) => RunError::Exec {
+            program: spec.args.first().cloned().unwrap_or_default(),
+            source,
+        },
+        _ => RunError::Died {
+            id: spec.id.clone(),
+        },
     }
 }

@@ -33,12 +33,14 @@ pub mod journal;
 mod keeper;
 mod kernel;
 mod launch;
+mod leftover;
 mod lifetime;
 mod limit;
 pub mod log;
 mod message;
 mod mount;
 pub mod network;
+mod peer;
 pub mod port;
 mod pretend;
 mod probe;
@@ -64,7 +66,7 @@ pub use error::RunError;
 pub use halt::{Halt, halt};
 pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};
 pub use idmap::{IdMap, Range};
-pub use isolation::{Device, Ipc, Isolation};
+pub use isolation::{Device, Ipc, Isolation, Joined, Namespace, Processes};
 pub use join::{join, read_inside};
 pub use launch::{Launched, Stdio, launch};
 pub use lifetime::{Lifetime, Restart};
@@ -80,7 +82,7 @@ pub use spec::{
     Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
     Publish, Spec, User,
 };
-pub use state::{Process, State, Status, is_held, retire, signal, wait};
+pub use state::{Process, State, Status, change_restart, is_held, keep, retire, signal, wait};
 pub use supervisor::start;
 pub use sys::{end_with_caller, fail_at_file_size_limit};
 pub use view::{Onlooker, View, look};

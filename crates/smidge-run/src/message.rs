@@ -10,6 +10,7 @@ use rustix::net::{self, RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+use crate::lifetime::Restart;
 use crate::log::Stream;
 use crate::network::Attachment;
 use crate::spec::Port;
@@ -41,6 +42,10 @@ pub(crate) enum Request<'a> {
     Connect(Box<Attachment>),
     /// The container is to be taken off the network of a bridge; answered.
     Disconnect(String),
+    /// The container is not to be removed when its program ends this time.
+    Keep,
+    /// What happens from now on when the program ends.
+    Restart(Restart),
 }
 
 /// Which of the program's streams a client is joined with.
@@ -87,6 +92,8 @@ impl<'a> Request<'a> {
             Self::Halt => vec![b'H'],
             Self::Connect(attachment) => json(b'C', attachment),
             Self::Disconnect(bridge) => [b"D", bridge.as_bytes()].concat(),
+            Self::Keep => vec![b'K'],
+            Self::Restart(restart) => json(b'P', restart),
         }
     }
 
@@ -98,6 +105,8 @@ impl<'a> Request<'a> {
             (b'E', []) => Some(Self::InputEnd),
             (b'Q', []) => Some(Self::Retire),
             (b'H', []) => Some(Self::Halt),
+            (b'K', []) => Some(Self::Keep),
+            (b'P', text) => serde_json::from_slice(text).ok().map(Self::Restart),
             (b'R', [a, b, c, d]) => Some(Self::Resize {
                 rows: u16::from_le_bytes([*a, *b]),
                 columns: u16::from_le_bytes([*c, *d]),

@@ -2,17 +2,17 @@
 //! was resolved inside the container's root and cannot be exchanged any more (CVE-2021-30465).
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::sys;
@@ -38,15 +38,19 @@ pub(crate) fn new(
 
 /// Two directories or more, the top one first, as overlayfs shows them: read-only, mounted nowhere yet.
 /// In a user namespace (`user`) the marks of opaque directories are `user.` attributes.
-pub(crate) fn join<'l>(
-    layers: impl Iterator<Item = &'l PathBuf>,
-    user: bool,
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd> {
+pub(crate) fn join(layers: &[&PathBuf], user: bool, attributes: MountAttrFlags) -> Result<OwnedFd> {
+    match join_one_by_one(layers, user, attributes) {
+        // What a kernel before 6.7 says to layers one by one.
+        Err(Errno::INVAL) => join_in_a_page(layers, user, attributes),
+        joined => joined,
+    }
+}
+
+fn join_one_by_one(layers: &[&PathBuf], user: bool, attributes: MountAttrFlags) -> Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "overlay")?;
     for layer in layers {
-        fsconfig_set_string(&context, "lowerdir+", layer)?;
+        fsconfig_set_string(&context, "lowerdir+", *layer)?;
     }
     if user {
         fsconfig_set_flag(&context, "userxattr")?;
@@ -54,6 +58,72 @@ pub(crate) fn join<'l>(
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | attributes;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// The same with `mount(2)`, which takes a place to mount at: the top layer's own, for this moment.
+fn join_in_a_page(layers: &[&PathBuf], user: bool, attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let place = layers.first().ok_or(Errno::INVAL)?;
+    let mut options = OverlayOptions::default();
+    options.directories("lowerdir", layers.iter().map(|layer| layer.as_path()))?;
+    if user {
+        options.add("userxattr");
+    }
+    let mut flags = MountFlags::RDONLY;
+    let no_devices = attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV);
+    flags.set(MountFlags::NODEV, no_devices);
+    options.mount(place, flags)?;
+    let joined = clone(CWD, place.as_path(), Depth::Flat);
+    unmount(place.as_path(), UnmountFlags::DETACH)?;
+    joined
+}
+
+/// What an overlay consists of, for `mount(2)`. It has to fit in a page, and has a quoting of its own, so
+/// directories are named by the numbers of their descriptors: the kernel's 500 layers fit.
+#[derive(Debug, Default)]
+pub(crate) struct OverlayOptions {
+    text: String,
+    open: Vec<OwnedFd>,
+}
+
+impl OverlayOptions {
+    /// Adds an option that names directories.
+    pub(crate) fn directories<'p>(
+        &mut self,
+        name: &str,
+        paths: impl Iterator<Item = &'p Path>,
+    ) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut numbers = Vec::new();
+        for path in paths {
+            let directory = rustix::fs::open(path, flags, Mode::empty())?;
+            numbers.push(directory.as_raw_fd().to_string());
+            self.open.push(directory);
+        }
+        self.add(&format!("{name}={}", numbers.join(":")));
+        Ok(())
+    }
+
+    /// Adds another option.
+    pub(crate) fn add(&mut self, option: &str) {
+        if !self.text.is_empty() {
+            self.text.push(',');
+        }
+        self.text.push_str(option);
+    }
+
+    /// Mounts the overlay.
+    pub(crate) fn mount(self, target: &Path, flags: MountFlags) -> Result<()> {
+        // What does not fit, the kernel would leave out without a word.
+        if self.text.len() >= rustix::param::page_size() {
+            return Err(Errno::TOOBIG);
+        }
+        let options = CString::new(self.text).map_err(|_| Errno::INVAL)?;
+        let here = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::process::chdir("/proc/self/fd")?;
+        let mounted = rustix::mount::mount("overlay", target, "overlay", flags, &*options);
+        rustix::process::fchdir(&here)?;
+        mounted
+    }
 }
 
 /// A second mount of what `path` shows, mounted nowhere yet; an empty path means `directory` itself.
@@ -241,6 +311,55 @@ mod tests {
             Err(Errno::NOTDIR) => "not a directory".to_owned(),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// Layers under `directory`, whose names are long, each with one file of its own and one that the
+    /// layers above have as well.
+    fn layers(directory: &Path, count: usize) -> Vec<PathBuf> {
+        let layer = |number: usize| {
+            let layer = directory.join(format!("{number}-{}", "x".repeat(200)));
+            fs::create_dir(&layer).unwrap();
+            fs::write(layer.join(format!("own{number}")), "").unwrap();
+            fs::write(layer.join("all"), number.to_string()).unwrap();
+            layer
+        };
+        (0..count).map(layer).collect()
+    }
+
+    /// As kernels before 6.7 need it: more layers than a page has room for paths of.
+    #[test]
+    fn layers_are_joined_without_naming_them_one_by_one() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root can mount in a process with threads");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        let act = move || {
+            sys::unshare(libc::CLONE_NEWNS).unwrap();
+            let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+            rustix::mount::mount_change("/", private).unwrap();
+            // An overlay of the machine's may lie below: memory never does.
+            let memory = new("tmpfs", &[], MountAttrFlags::empty()).unwrap();
+            attach(&memory, CWD, root.to_str().unwrap()).unwrap();
+            let layers = layers(&root, 300);
+            let layers: Vec<&PathBuf> = layers.iter().collect();
+            let before = std::env::current_dir().unwrap();
+            for join in [join_in_a_page, join_one_by_one] {
+                let joined = join(&layers, false, MountAttrFlags::MOUNT_ATTR_NODEV).unwrap();
+                let inside = PathBuf::from(format!("/proc/self/fd/{}", joined.as_raw_fd()));
+                assert_eq!(fs::read_dir(&inside).unwrap().count(), 301);
+                assert_eq!(fs::read_to_string(inside.join("all")).unwrap(), "0");
+                let refused = fs::write(inside.join("new"), "").unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+                // The place that it was mounted at is as it was.
+                assert_eq!(fs::read_dir(layers[0]).unwrap().count(), 2);
+            }
+            assert_eq!(std::env::current_dir().unwrap(), before);
+            let too_many = join_in_a_page(&layers.repeat(5), false, MountAttrFlags::empty());
+            assert_eq!(too_many.unwrap_err(), Errno::TOOBIG);
+        };
+        std::thread::spawn(act).join().unwrap();
     }
 
     #[test]

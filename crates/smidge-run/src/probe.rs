@@ -152,7 +152,7 @@ impl Question<'_> {
 
     /// Does something in the container's network namespace.
     fn on_network<T>(&self, act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-        let host = Host::find(self.spec).map_err(|error| error.to_string())?;
+        let host = Host::find(&self.spec.dir).map_err(|error| error.to_string())?;
         let fault = |errno| format!("cannot enter the container's network: {errno}");
         host.enter_network().map_err(fault)?;
         // The change of identity took the wish back (prctl(2)).
@@ -303,5 +303,6 @@ fn start_here(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
         pretence: None,
         networks: crate::network::Networks::default(),
         baseline: None,
+        mounts: None,
     })
 }

@@ -11,7 +11,9 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
 use crate::error::RunError;
+use crate::isolation::Processes;
 use crate::launch::{Launched, Stdio};
+use crate::leftover;
 use crate::log::Stream;
 use crate::network::Networks;
 use crate::port::{Calls, Listeners, Proxy, Way};
@@ -44,6 +46,8 @@ pub(crate) struct Program {
     calls: Option<OwnedFd>,
     /// What its networks last as long as.
     pub(crate) networks: Networks,
+    /// Its mount namespace, if what it leaves running has to be looked for.
+    mounts: Option<u64>,
     /// A signal that its emulator may die of, and fail to.
     doubt: Option<Doubt>,
 }
@@ -115,6 +119,7 @@ impl Program {
             networks,
             // What it changes is its own.
             baseline: _,
+            mounts,
         } = launched;
         for fd in pipes.iter().chain([&terminal]).flatten() {
             let flags = fcntl_getfl(fd).map_err(RunError::supervise("set up a stream"))?;
@@ -132,10 +137,12 @@ impl Program {
             pending: Vec::new(),
             input_ends: false,
             ended_by: None,
-            bare: spec.lifetime.bare,
+            // Only the first process of a namespace is shielded.
+            bare: spec.lifetime.bare || spec.isolation.processes != Processes::Own,
             emulated: spec.emulator.is_some(),
             calls,
             networks,
+            mounts,
             doubt: None,
         })
     }
@@ -340,6 +347,7 @@ impl Program {
     /// Its exit status, or 128 + the signal that killed it. Only to be asked when it has ended.
     pub(crate) fn reap(&self) -> i32 {
         let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        self.mounts.into_iter().for_each(leftover::end);
         let Ok(Some(status)) = ended else {
             return 128 + libc::SIGKILL;
         };

@@ -192,9 +192,8 @@ fn follow(map: &IdMap, path: &Path, child: Pid, channel: &Channel) -> Result<(),
                 channel.release().map_err(|errno| fault(path, errno))?;
             }
             Report::Failed(error) => return Err(*error),
-            Report::Terminal(_) | Report::Pretence(_) | Report::Sibling(_) | Report::Refused(_) => {
-            }
             Report::End => return Ok(()),
+            _ => {}
         }
     }
 }

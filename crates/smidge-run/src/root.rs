@@ -1,8 +1,7 @@
 //! The container's root file system: the layers under a writable directory, joined by overlayfs.
 
-use std::fmt::Write as _;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,7 +13,7 @@ use rustix::mount::{
 use crate::copied;
 use crate::error::RunError;
 use crate::idmap::IdMap;
-use crate::mount::{self, Change, Depth};
+use crate::mount::{self, Change, Depth, OverlayOptions};
 use crate::spec::Spec;
 
 /// Mounts the root file system over the namespace's own `/`, where nothing else can be in its way:
@@ -63,10 +62,14 @@ fn joined(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, RunError> {
             mount::attach(&root, CWD, "/").map_err(fault(&spec.dir, "attach it"))?;
             Ok(root)
         }
+        // What a kernel before 6.7 says to layers one by one, at once or, before 6.5, at the end.
         Err(Fault {
             errno: Errno::INVAL,
             step,
-        }) if step.starts_with("lowerdir+") => classic_overlay(spec, upper, work),
+        }) => match classic_overlay(spec, upper, work) {
+            Err(_) => Err(fault(&spec.dir, &step)(Errno::INVAL)),
+            mounted => mounted,
+        },
         Err(Fault { errno, step }) => Err(fault(&spec.dir, &step)(errno)),
     }
 }
@@ -79,8 +82,8 @@ pub(crate) fn mount_read_only(spec: &Spec) -> Result<OwnedFd, RunError> {
         if spec.layers.is_empty() {
             return mount::clone(CWD, &upper, Depth::Flat);
         }
-        let layers = std::iter::once(&upper).chain(&spec.layers);
-        mount::join(layers, spec.id_map != IdMap::None, attributes(spec))
+        let layers: Vec<&PathBuf> = std::iter::once(&upper).chain(&spec.layers).collect();
+        mount::join(&layers, spec.id_map != IdMap::None, attributes(spec))
     };
     let root = join().map_err(fault(&spec.dir, "join its directories"))?;
     mount::attach(&root, CWD, "/").map_err(fault(&spec.dir, "attach it"))?;
@@ -164,56 +167,30 @@ fn settings(spec: &Spec) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// The same with `mount(2)`, for kernels before 6.7 that lack `lowerdir+`. Its options have to fit
-/// in a page and have their own quoting, so the directories are named by their descriptors.
+/// The same with `mount(2)`, for kernels before 6.7 that lack `lowerdir+`.
 fn classic_overlay(spec: &Spec, upper: &Path, work: &Path) -> Result<OwnedFd, RunError> {
     let target = spec.dir.join("merged");
     make_directory(&target, 0o700)?;
-    let open = |path: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).map_err(fault(path, "open it"))
+    let prepare = || {
+        let mut options = OverlayOptions::default();
+        options.directories("lowerdir", spec.layers.iter().map(PathBuf::as_path))?;
+        options.directories("upperdir", std::iter::once(upper))?;
+        options.directories("workdir", std::iter::once(work))?;
+        flags(spec).iter().for_each(|flag| options.add(flag));
+        for (name, value) in settings(spec) {
+            options.add(&format!("{name}={value}"));
+        }
+        Ok(options)
     };
-    let lower = spec
-        .layers
-        .iter()
-        .map(|layer| open(layer))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (upper, work) = (open(upper)?, open(work)?);
-    let mut options = String::new();
-    let mut separator = "lowerdir=";
-    for layer in &lower {
-        let _ = write!(options, "{separator}{}", descriptor(layer));
-        separator = ":";
-    }
-    let _ = write!(
-        options,
-        ",upperdir={},workdir={}",
-        descriptor(&upper),
-        descriptor(&work)
-    );
-    for flag in flags(spec) {
-        let _ = write!(options, ",{flag}");
-    }
-    for (name, value) in settings(spec) {
-        let _ = write!(options, ",{name}={value}");
-    }
-    let options = std::ffi::CString::new(options).unwrap_or_default();
-    rustix::mount::mount(
-        "overlay",
-        &target,
-        "overlay",
-        match attributes(spec).is_empty() {
-            true => MountFlags::empty(),
-            false => MountFlags::NODEV,
-        },
-        &*options,
-    )
-    .map_err(fault(&spec.dir, "mount the overlay"))?;
-    open(&target)
-}
-
-fn descriptor(directory: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", directory.as_raw_fd())
+    let attributes = match attributes(spec).is_empty() {
+        true => MountFlags::empty(),
+        false => MountFlags::NODEV,
+    };
+    prepare()
+        .and_then(|options| options.mount(&target, attributes))
+        .map_err(fault(&spec.dir, "mount the overlay"))?;
+    let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&target, open, Mode::empty()).map_err(fault(&target, "open it"))
 }
 
 /// Why the kernel refused, in its own words, where it says so (`fsopen(2)`: messages are read from

@@ -376,10 +376,10 @@ pub(crate) fn signal(dir: &Path, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the supervisor that its program is not to be started again.
-pub(crate) fn retire(dir: &Path) {
+/// Tells the supervisor something about its program's end. If there is none, there is nobody to be told.
+pub(crate) fn tell(dir: &Path, request: &Request<'_>) {
     if let Ok(socket) = connect(dir) {
-        let _ = message::send(socket, &Request::Retire.encode());
+        let _ = message::send(socket, &request.encode());
     }
 }
 

@@ -257,6 +257,16 @@ pub enum Network {
     Host,
     /// A network namespace of its own that nothing leads into.
     None,
+    /// Another container's: see [`Isolation::joined`].
+    Joined,
+}
+
+impl Network {
+    /// Whether the container has a network namespace of its own.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Private | Self::None)
+    }
 }
 
 /// How ports of the host lead into the container.

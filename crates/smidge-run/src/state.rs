@@ -21,6 +21,8 @@ use crate::cgroup::{self, Group};
 use crate::clock;
 use crate::error::RunError;
 use crate::health::HealthState;
+use crate::lifetime::Restart;
+use crate::message::Request;
 use crate::session;
 use crate::spec::Port;
 use crate::sys;
@@ -317,7 +319,19 @@ pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
 /// Keeps the program of the container in `dir` from being started again when it has ended. If it does not
 /// run there is nothing to do.
 pub fn retire(dir: &Path) {
-    session::retire(dir);
+    session::tell(dir, &Request::Retire);
+}
+
+/// Keeps the container in `dir` from being removed when its program ends this time, though that was asked
+/// for. If it does not run there is nothing to do.
+pub fn keep(dir: &Path) {
+    session::tell(dir, &Request::Keep);
+}
+
+/// Lets something else happen when the program of the container in `dir` ends than what it was started
+/// with. If it does not run there is nothing to do.
+pub fn change_restart(dir: &Path, restart: Restart) {
+    session::tell(dir, &Request::Restart(restart));
 }
 
 /// Waits until the container in `dir` has exited and everything it held is released; tells its exit

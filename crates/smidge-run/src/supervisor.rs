@@ -22,7 +22,7 @@ use crate::health::HealthState;
 use crate::hub::{Hub, Source, Wish};
 use crate::journal::label;
 use crate::launch::launch;
-use crate::lifetime::{Backoff, Restart};
+use crate::lifetime::Backoff;
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::network::{Attachment, Networks};
@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
     let listeners = match spec.network {
         Network::Private => Listeners::bind(&spec.ports, spec.publish)?,
-        Network::Host | Network::None => Listeners::default(),
+        Network::Host | Network::None | Network::Joined => Listeners::default(),
     };
     let lock = take(spec)?;
     let flags = SocketFlags::CLOEXEC;
@@ -212,10 +212,7 @@ impl<'a> Supervisor<'a> {
             ..State::running(program.pid, listeners.ports().to_vec())
         };
         let surround = || {
-            let kept = match spec.lifetime.restart {
-                Restart::No => Listeners::default(),
-                _ => listeners.try_clone()?,
-            };
+            let kept = listeners.try_clone()?;
             let proxy = program.publish(spec, listeners)?;
             let signals = sys::signal_fd(&PASSED_ON);
             let signals = signals.map_err(RunError::supervise("watch for signals"))?;
@@ -291,7 +288,7 @@ impl<'a> Supervisor<'a> {
         self.hub.admit(&self.door);
         self.hub.hear_all();
         self.fulfil();
-        let restart = self.spec.lifetime.restart;
+        let restart = self.hub.restart.unwrap_or(self.spec.lifetime.restart);
         if self.hub.retired || !restart.again(code, self.state.restart_count) {
             return false;
         }
@@ -524,12 +521,13 @@ impl<'a> Supervisor<'a> {
         self.state.finish(code);
         // Who waits for a container that is thrown away hears its end from the socket.
         let _ = self.state.write(&self.spec.dir);
+        let is_thrown_away = !self.spec.cleanup.is_empty() && !self.hub.kept;
         let grave = self.throw_away().unwrap_or_else(|error| {
             self.state.error = error.to_string();
             let _ = self.state.write(&self.spec.dir);
             None
         });
-        if let Some((journal, label)) = journal.filter(|_| !self.spec.cleanup.is_empty()) {
+        if let Some((journal, label)) = journal.filter(|_| is_thrown_away) {
             journal.note(&label, "destroy", &[]);
         }
         let _ = fs::remove_file(self.spec.dir.join(session::DOOR));
@@ -540,6 +538,9 @@ impl<'a> Supervisor<'a> {
     /// from where it can be found, so that nobody ever sees a part of it.
     fn throw_away(&self) -> Result<Option<PathBuf>, RunError> {
         let (dir, map) = (&self.spec.dir, &self.spec.id_map);
+        if self.hub.kept {
+            return Ok(None);
+        }
         let with_it = self.spec.cleanup.iter().filter(|path| *path != dir);
         let removed = with_it.map(|path| remove_tree(map, path));
         let removed = removed.fold(Ok(()), Result::and);

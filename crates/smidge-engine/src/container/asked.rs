@@ -1,7 +1,7 @@
 //! What was asked for beside the usual, in Docker's words: a part of `inspect`'s `HostConfig`.
 
 use serde_json::{Map, Value, json};
-use smidge_run::Ipc;
+use smidge_run::{Ipc, Processes};
 
 use super::create::CreateRequest;
 use super::isolation::{Isolation, Settled};
@@ -73,12 +73,15 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
 /// The namespaces that are not the container's own.
 fn shared(isolation: &Isolation) -> Vec<(&'static str, &'static str)> {
     let ipc = match isolation.ipc {
-        Ipc::Private => None,
+        // Whose it is, is said elsewhere.
+        Ipc::Private | Ipc::Joined => None,
+        Ipc::Shareable => Some(("IpcMode", "shareable")),
         Ipc::None => Some(("IpcMode", "none")),
         Ipc::Host => Some(("IpcMode", "host")),
     };
     let uts = isolation.host_names.then_some(("UTSMode", "host"));
-    ipc.into_iter().chain(uts).collect()
+    let pid = (isolation.processes == Processes::Host).then_some(("PidMode", "host"));
+    ipc.into_iter().chain(uts).chain(pid).collect()
 }
 
 fn log_config(request: &CreateRequest) -> Value {

@@ -2,6 +2,7 @@
 
 use smidge_run::{Resources, RunError, Status, Usage};
 
+use super::lifetime;
 use super::record::Known;
 use super::resource;
 use crate::{Engine, Error, Kind, Result};
@@ -28,28 +29,43 @@ impl Engine {
         Ok(smidge_run::unpause(&self.container(name)?.container.dir)?)
     }
 
-    /// Changes what a container may use, at once if it runs.
+    /// Changes what a container may use, and what happens when its program ends (`--restart`): at once if
+    /// it runs.
     ///
     /// # Errors
-    /// When there is no such container, the limits make no sense together, or the kernel does not take
-    /// them: then everything stays as it was.
-    pub fn update(&self, name: &str, changed: &Resources) -> Result<()> {
+    /// When there is no such container or policy, the limits make no sense together, or the kernel does
+    /// not take them: then everything stays as it was.
+    pub fn update(&self, name: &str, changed: &Resources, policy: Option<&str>) -> Result<()> {
+        let policy = policy.map(lifetime::restart).transpose()?;
         let Known {
             container,
             mut record,
             state,
             ..
         } = self.container(name)?;
+        if policy.is_some() && record.host.auto_remove {
+            let fault = format!(
+                "cannot change the restart policy of container `{name}`: it is removed when it ends"
+            );
+            return Err(Error::new(Kind::Conflict, fault));
+        }
         let mut all = record.spec.resources.clone();
         all.update(changed);
         resource::check(&all)?;
-        if state.status == Status::Running {
+        if state.status == Status::Running && !changed.is_empty() {
             smidge_run::update(&container.dir, &all, changed)?;
         }
         // No limit is what it starts without.
         all.pids_limit = all.pids_limit.filter(|limit| *limit > 0);
         record.spec.resources = all;
-        Ok(container.write_record(&record)?)
+        if let Some(policy) = policy {
+            record.spec.lifetime.restart = policy;
+        }
+        container.write_record(&record)?;
+        if let Some(policy) = policy {
+            smidge_run::change_restart(&container.dir, policy);
+        }
+        Ok(())
     }
 
     /// What a container uses; none if it does not run.

@@ -19,6 +19,7 @@ use super::names::{Files, Names, hostname};
 use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
 use super::resource;
+use super::sharing::Shares;
 use super::user::{self, Account};
 use crate::image::similar_names;
 use crate::network::NetworkMode;
@@ -120,6 +121,7 @@ struct Draft<'r> {
     settled: Settled,
     log: Log,
     id_map: IdMap,
+    shares: Shares,
     emulator: Option<Emulator>,
     lifetime: smidge_run::Lifetime,
     network: NetworkMode,
@@ -198,10 +200,12 @@ impl Engine {
             .isolation
             .settle(request.network.namespace(), &self.host)?;
         let emulator = emulation::emulator(&image.config.platform(), &self.host);
-        let id_map = match IdMap::for_host(&account.user)? {
+        let shares = self.shares(request)?;
+        let id_map = match (&shares.id_map, IdMap::for_host(&account.user)?) {
+            (Some(theirs), _) => theirs.clone(),
             // What it takes to let the kernel start the emulator for children, too.
-            IdMap::None if emulator.is_some() => IdMap::identity()?,
-            map => map,
+            (None, IdMap::None) if emulator.is_some() => IdMap::identity()?,
+            (None, map) => map,
         };
         if matches!(id_map, IdMap::Single { .. }) && !request.isolation.groups.is_empty() {
             let fault = "cannot add groups: this user may map a single id, and no groups beside it";
@@ -228,6 +232,7 @@ impl Engine {
             settled,
             log: log(request.log_driver.as_deref(), &request.log_options)?,
             id_map,
+            shares,
             emulator,
             lifetime,
             network,
@@ -237,13 +242,19 @@ impl Engine {
     /// The record of a container whose id is known.
     fn record(&self, draft: &Draft<'_>, id: &str, created: &str) -> Record {
         let request = draft.request;
-        let hostname = hostname(request, id, &self.host);
+        let hostname = match &draft.shares.network {
+            Some(other) => other.record.spec.hostname.clone(),
+            None => hostname(request, id, &self.host),
+        };
         let mut config = draft.config.clone();
         config
             .extra
             .insert("Hostname".to_owned(), hostname.clone().into());
         let placed = |planned: &Planned| self.placed(id, planned);
         let mounts: Vec<MountPoint> = draft.mounts.iter().map(placed).collect();
+        let mut fields = asked(request, &draft.settled);
+        let words = draft.shares.words.iter();
+        fields.extend(words.map(|(field, word)| ((*field).to_owned(), word.as_str().into())));
         let host = HostOptions {
             binds: request.volumes.clone(),
             ports: draft.ports.clone(),
@@ -251,8 +262,8 @@ impl Engine {
             auto_remove: request.remove,
             stop_timeout: request.lifetime.stop_timeout,
             attached: request.attached,
-            network: draft.network.clone(),
-            asked: asked(request, &draft.settled),
+            network: draft.shares.network_mode(&draft.network),
+            asked: fields,
         };
         let mut spec = self.spec(draft, id, &hostname, &mounts);
         if request.remove {
@@ -274,8 +285,11 @@ impl Engine {
     fn spec(&self, draft: &Draft<'_>, id: &str, hostname: &str, mounts: &[MountPoint]) -> Spec {
         let request = draft.request;
         let dir = self.store.root().join("containers").join(id);
-        let supplied = ["hosts", "hostname", "resolv.conf"]
-            .map(|name| Mount::bind(dir.join("etc").join(name), format!("/etc/{name}"), false));
+        let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| {
+            let destination = format!("/etc/{name}");
+            let theirs = draft.shares.supplied(&destination);
+            theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, false))
+        });
         let asked = draft.mounts.iter().zip(mounts);
         let asked = asked.map(|(planned, point)| mount::told(planned, point));
         let mut all: Vec<Mount> = supplied.into_iter().chain(asked).collect();
@@ -327,6 +341,7 @@ impl Engine {
             journal: Some(self.journal(&request.image, &draft.config.labels)),
             isolation: smidge_run::Isolation {
                 domainname: request.names.domainname.clone().unwrap_or_default(),
+                joined: draft.shares.joined.clone(),
                 ..isolation
             },
             lifetime: draft.lifetime.clone(),

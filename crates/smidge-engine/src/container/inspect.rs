@@ -152,6 +152,7 @@ fn usual_host_config(record: &Record) -> Value {
         "LogConfig": {"Type": "json-file", "Config": {}},
         "ShmSize": 64 << 20,
         "IpcMode": "private",
+        "PidMode": "",
         "UTSMode": "",
         "SecurityOpt": match spec.no_new_privileges {
             true => json!(["no-new-privileges"]),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use smidge_run::{Device, Ipc, Limit, Network, Profile, capability};
+use smidge_run::{Device, Ipc, Limit, Namespace, Network, Processes, Profile, capability};
 
 use crate::{Error, Host, Kind, Result};
 
@@ -32,6 +32,10 @@ pub struct Isolation {
     pub shm_size: Option<u64>,
     /// `--ipc`.
     pub ipc: Ipc,
+    /// `--pid`.
+    pub processes: Processes,
+    /// The containers that `--ipc` and `--pid` name.
+    pub joined: Vec<(Namespace, String)>,
     /// `--uts host`.
     pub host_names: bool,
 }
@@ -60,6 +64,7 @@ impl Isolation {
             isolation: smidge_run::Isolation {
                 all_devices: self.privileged,
                 ipc: self.ipc,
+                processes: self.processes,
                 host_names: self.host_names,
                 ..smidge_run::Isolation::default()
             },

@@ -72,13 +72,12 @@ impl Engine {
     /// Stops a container, if it runs, and starts it. The caller must have one thread only.
     ///
     /// # Errors
-    /// As [`Engine::stop`] and [`Engine::start`]; when the container is removed at its end.
+    /// As [`Engine::stop`] and [`Engine::start`].
     pub fn restart(&self, name: &str, request: &StopRequest) -> Result<Option<Note>> {
         let known = self.container(name)?;
-        if known.record.host.auto_remove && known.state.status.is_active() {
-            let message = format!("cannot restart container `{name}`: it is removed when it ends");
-            return Err(Error::new(Kind::Conflict, message)
-                .with_hint("run it without `--rm` to start it again"));
+        if known.record.host.auto_remove {
+            // It is removed when it ends by itself.
+            smidge_run::keep(&known.container.dir);
         }
         let note = self.stop_known(&known, request)?;
         self.start(name, None)?;

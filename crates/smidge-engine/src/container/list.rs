@@ -30,9 +30,9 @@ pub struct Row {
 }
 
 /// The filters of `ps`.
-const FILTERS: [&str; 13] = [
-    "health", "id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume",
-    "publish", "expose", "network",
+const FILTERS: [&str; 14] = [
+    "is-task", "health", "id", "name", "label", "exited", "status", "ancestor", "before", "since",
+    "volume", "publish", "expose", "network",
 ];
 
 impl Engine {
@@ -104,6 +104,11 @@ fn check_values(filters: &Filters) -> Result<()> {
                 .with_fact(format!("expected one of: {}", STATES.join(", "))),
         );
     }
+    let is_task = |text: &&String| !matches!(text.as_str(), "true" | "false" | "1" | "0");
+    if let Some(bad) = filters.values("is-task").iter().find(is_task) {
+        let fault = format!("invalid filter `is-task={bad}`: expected true or false");
+        return Err(Error::new(Kind::Input, fault));
+    }
     match filters
         .values("exited")
         .iter()
@@ -151,6 +156,8 @@ fn suits(known: &Known, filters: &Filters) -> bool {
                 == wanted
         })
         && filters.labels(record.labels())
+        // Tasks are for those who run services.
+        && filters.any("is-task", |wanted| matches!(wanted.as_str(), "false" | "0"))
         && filters.any("status", |wanted| wanted == status_word(state))
         && filters.any("exited", |code| {
             state.status == Status::Exited && code.parse().ok() == state.exit_code

@@ -54,8 +54,14 @@ pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<Log> {
                 files = Some(count.ok_or_else(|| invalid("expected a number of files"))?);
             }
             "compress" if value == "false" => {}
+            // For `logs --details`, which looks them up.
+            "labels" | "env" => {}
             "compress" => return Err(invalid("smidge compresses no logs")),
-            _ => return Err(invalid("there are `max-size` and `max-file`")),
+            _ => {
+                return Err(invalid(
+                    "there are `max-size`, `max-file`, `labels` and `env`",
+                ));
+            }
         }
     }
     match (files, &mut limit) {

@@ -55,6 +55,58 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What `logs --details` shows before each line: the labels and variables that `--log-opt labels=` and
+    /// `env=` name, in the form of a URL's query.
+    ///
+    /// # Errors
+    /// When there is no such container, or its record cannot be read.
+    pub fn log_details(&self, name: &str) -> Result<String> {
+        let record = self.container(name)?.record;
+        let wanted = |option: &str| -> Vec<String> {
+            let config = record.host.asked.get("LogConfig");
+            let names = config.and_then(|config| config["Config"][option].as_str());
+            let names = names.unwrap_or_default().split(',');
+            names.map(str::to_owned).collect()
+        };
+        let labels = wanted("labels");
+        let labels = labels
+            .iter()
+            .filter_map(|name| Some((name, record.labels().get(name)?.as_str())));
+        let names = wanted("env");
+        let variable = |name| {
+            let mut pairs = record
+                .config
+                .env
+                .iter()
+                .filter_map(|pair| pair.split_once('='));
+            pairs.find_map(|(key, value)| (key == name).then_some(value))
+        };
+        let variables = names
+            .iter()
+            .filter_map(|name| Some((name, variable(name)?)));
+        let pair = |(name, value): (&String, &str)| format!("{}={}", escaped(name), escaped(value));
+        let mut all: Vec<String> = labels.chain(variables).map(pair).collect();
+        all.sort_unstable();
+        Ok(all.join(","))
+    }
+}
+
+/// A text as Go's `url.QueryEscape` writes it.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            b' ' => escaped.push('+'),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
 /// A time as the log's reader takes it. Docker also takes a date, a time without zone (UTC here), and
 /// how long ago.
 fn moment(text: &str, now: SystemTime) -> Result<String> {

@@ -23,6 +23,7 @@ mod port;
 mod record;
 mod resource;
 mod seed;
+mod sharing;
 mod start;
 mod user;
 mod visit;
@@ -53,7 +54,8 @@ pub(crate) use logs::nanoseconds;
 pub(crate) use user::{Account, find as find_user};
 
 pub use smidge_run::{
-    DeviceRate, HealthStatus, Ipc, Network, Publish, Resources, State, Status, Usage, log::Stream,
+    DeviceRate, HealthStatus, Ipc, Namespace, Network, Processes, Publish, Resources, State,
+    Status, Usage, log::Stream,
 };
 pub use smidge_store::Change;
 

@@ -134,10 +134,13 @@ impl Engine {
         } = known;
         let started = match self.unloadable(&record) {
             Some(error) => Err(error),
-            None => self.spec_to_start(&container, &record).and_then(|spec| {
-                smidge_run::start(&spec, streams.map(Attach::from))
-                    .map_err(|fault| self.explain(&record, &container, fault))
-            }),
+            None => self
+                .refuse_lonely(&record)
+                .and_then(|()| self.spec_to_start(&container, &record))
+                .and_then(|spec| {
+                    smidge_run::start(&spec, streams.map(Attach::from))
+                        .map_err(|fault| self.explain(&record, &container, fault))
+                }),
         };
         match started {
             Ok(started) => Ok(Running { container, started }),

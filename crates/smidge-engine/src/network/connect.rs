@@ -147,7 +147,7 @@ fn check(record: &Record, network: &str) -> Result<()> {
         (_, "none") | (NetworkMode::None, _) => {
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"
         }
-        (NetworkMode::Host, _) => {
+        (NetworkMode::Host | NetworkMode::Container(_), _) => {
             "container sharing network namespace with another container or host cannot be connected to any other network"
         }
         (NetworkMode::Private | NetworkMode::Networks(_), _) => return Ok(()),

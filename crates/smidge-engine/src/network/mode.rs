@@ -19,6 +19,8 @@ pub enum NetworkMode {
     Host,
     /// One of its own that nothing leads into.
     None,
+    /// A container's: `container:` and the container's name or id; its id when the container is made.
+    Container(String),
     /// Networks with names, each once; there is one at least.
     Networks(Vec<Endpoint>),
 }
@@ -146,6 +148,7 @@ impl NetworkMode {
             "bridge" => Some(Self::Networks(vec![Endpoint::on(name)])),
             "host" => Some(Self::Host),
             "none" => Some(Self::None),
+            name if name.starts_with("container:") => Some(Self::Container(name.to_owned())),
             _ => None,
         }
     }
@@ -162,6 +165,7 @@ impl NetworkMode {
             Self::Private => "bridge",
             Self::Host => "host",
             Self::None => "none",
+            Self::Container(word) => word,
             Self::Networks(endpoints) => endpoints.first().map_or("bridge", |first| &first.network),
         }
     }
@@ -182,6 +186,7 @@ impl NetworkMode {
             Self::Private | Self::Networks(_) => Network::Private,
             Self::Host => Network::Host,
             Self::None => Network::None,
+            Self::Container(_) => Network::Joined,
         }
     }
 
@@ -194,7 +199,7 @@ impl NetworkMode {
     pub fn endpoints(&self) -> &[Endpoint] {
         match self {
             Self::Networks(endpoints) => endpoints,
-            Self::Private | Self::Host | Self::None => &[],
+            _ => &[],
         }
     }
 }

@@ -20,14 +20,15 @@ pub(super) fn program(dir: &Path) -> Result<Process, RunError> {
 }
 
 /// The processes of the container whose first is `program`: its descendants, and what is in its PID
-/// namespace without being one, as commands that joined it are.
+/// namespace without being one, as commands that joined it are. Where that is shared with others, its mount
+/// namespace tells them apart.
 pub(super) fn of_container(program: u32) -> Vec<u32> {
-    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let kind = if is_first(program) { "pid" } else { "mnt" };
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let (own, inside) = (namespace(std::process::id()), namespace(program));
     let mut parents = BTreeMap::new();
     let mut found = vec![program];
     for pid in all() {
-        // A container that shares the host's namespace has its descendants alone.
         if pid != program && inside.is_some() && inside != own && namespace(pid) == inside {
             found.push(pid);
         } else if let Some(parent) = parent(pid) {
@@ -47,6 +48,14 @@ pub(super) fn of_container(program: u32) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Whether a process is the first of its PID namespace (proc_pid_status(5)).
+fn is_first(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut lines = status.lines();
+    let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().last()) == Some("1")
 }
 
 /// Every process that is seen.

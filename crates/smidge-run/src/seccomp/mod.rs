@@ -45,6 +45,22 @@ pub(crate) fn native(ranges: Vec<(u32, Action)>) -> Vec<Instruction> {
     Code::program(&sections, Vec::new())
 }
 
+/// Lets the process and its children make no other calls than these, from now on.
+pub(crate) fn allow_only(calls: &[i64]) -> std::io::Result<()> {
+    let mut numbers: Vec<u32> = calls
+        .iter()
+        .filter_map(|call| u32::try_from(*call).ok())
+        .collect();
+    numbers.sort_unstable();
+    let mut ranges = vec![(0, rule::DENY)];
+    for number in numbers {
+        ranges.push((number, Action::Allow));
+        ranges.push((number + 1, rule::DENY));
+    }
+    let sections = [abi::NATIVE.section(ranges)];
+    sys::install_filter(&Code::program(&sections, Vec::new()))
+}
+
 fn filter(capabilities: u64) -> Vec<Instruction> {
     let abis = [&abi::COMPATIBLE, &abi::NATIVE];
     let sections = abis.map(|abi| abi.section(abi.ranges(capabilities)));

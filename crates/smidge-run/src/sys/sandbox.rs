@@ -249,6 +249,12 @@ pub(crate) fn enter_new_user_namespace() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
 }
 
+/// Moves the process, which must have one thread only, into new namespaces (`CLONE_NEW*`).
+pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers, and only changes what a process with one thread sees.
+    check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
 /// Makes the process's control groups the top of all that it sees of them.
 pub(crate) fn enter_new_cgroup_namespace() -> io::Result<()> {
     // SAFETY: takes no pointers, and only changes what the process sees.

@@ -30,8 +30,8 @@ pub(super) struct Args {
     /// Of an image for several machines, the one for OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Accepted for Docker's sake
-    #[arg(short, long, hide = true)]
+    /// Of a container, add up how much it has written
+    #[arg(short, long)]
     size: bool,
 }
 
@@ -55,7 +55,6 @@ impl Args {
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
-    let _ = args.size;
     let engine = session.engine()?;
     show(session, &args.names, args.format.as_deref(), &|name| {
         inspected(&engine, name, args)
@@ -94,7 +93,15 @@ pub(super) fn show(
 
 /// A container of the name, else an image, else a network, else a volume, as in Docker.
 fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
-    let container = || json(engine.inspect_container(name)?);
+    let container = || {
+        let mut value = json(engine.inspect_container(name)?)?;
+        if let (true, Value::Object(fields)) = (args.size, &mut value) {
+            let (changed, all) = engine.container_size(&engine.container(name)?)?;
+            fields.insert("SizeRw".to_owned(), changed.into());
+            fields.insert("SizeRootFs".to_owned(), all.into());
+        }
+        Ok(value)
+    };
     let image = || json(engine.inspect_image_for(name, args.platform.as_ref())?);
     let volume = || json(engine.inspect_volume(name)?);
     let network = || json(engine.inspect_network(name)?);

@@ -25,6 +25,9 @@ pub(super) struct Args {
         allow_hyphen_values = true
     )]
     tail: Tail,
+    /// Show the labels and variables that `--log-opt labels=` and `env=` have named, too
+    #[arg(long)]
+    details: bool,
     /// Show the time of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -62,20 +65,23 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         until: args.until.clone(),
     };
     let (mut out, mut err) = (session.out(), std::io::stderr().lock());
-    session
-        .engine()?
-        .logs(&args.container, &request, &mut |entry| {
-            let time = if args.timestamps {
-                format!("{} ", entry.time)
-            } else {
-                String::new()
-            };
-            let sink: &mut dyn std::io::Write = match entry.stream {
-                Stream::Stdout => &mut out,
-                Stream::Stderr => &mut err,
-            };
-            write!(sink, "{time}{}", entry.text)?;
-            sink.flush()
-        })?;
+    let engine = session.engine()?;
+    let details = match args.details {
+        true => format!("{} ", engine.log_details(&args.container)?),
+        false => String::new(),
+    };
+    engine.logs(&args.container, &request, &mut |entry| {
+        let time = if args.timestamps {
+            format!("{} ", entry.time)
+        } else {
+            String::new()
+        };
+        let sink: &mut dyn std::io::Write = match entry.stream {
+            Stream::Stdout => &mut out,
+            Stream::Stderr => &mut err,
+        };
+        write!(sink, "{time}{details}{}", entry.text)?;
+        sink.flush()
+    })?;
     Ok(0)
 }

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use serde_json::Value;
+use smidge_engine::Error;
 use smidge_engine::container::{ContainerQuery, Known, MountPoint, Record, Row, status_word};
 use smidge_engine::image::Filter;
 
@@ -21,7 +23,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     all: bool,
     /// Show those that meet a condition: id, name, label, exited, status, ancestor, before, since,
-    /// volume, publish, expose or network; repeatable
+    /// volume, publish, expose, network, health or is-task; repeatable
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// A Go template, `table TEMPLATE`, or `json`
@@ -39,7 +41,13 @@ pub(super) struct Args {
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
+    /// Show how much each has written
+    #[arg(short, long)]
+    size: bool,
 }
+
+/// The table with sizes.
+const WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 const COLUMNS: Columns = Columns {
     headers: &[
@@ -56,6 +64,7 @@ const COLUMNS: Columns = Columns {
         ("Mounts", "MOUNTS"),
         ("LocalVolumes", "LOCAL VOLUMES"),
         ("Networks", "NETWORKS"),
+        ("Size", "SIZE"),
     ],
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 };
@@ -66,18 +75,39 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         last: if args.latest { Some(1) } else { args.last },
         filters: args.filter.clone(),
     };
-    let containers = session.engine()?.containers(&query)?;
+    let engine = session.engine()?;
+    let containers = engine.containers(&query)?;
     let now = session.host.now;
-    let rows: Vec<_> = containers
-        .iter()
-        .map(|row| shown(row, now, args.no_trunc))
-        .collect();
+    let format = match args.format.as_deref() {
+        None | Some("table") if args.size => Some(WITH_SIZE),
+        format => format,
+    };
+    // To add it up takes a while.
+    let sized = args.size || format.is_some_and(|format| format.contains(".Size"));
+    let row = |row: &Row| -> Result<listing::Row, Error> {
+        let size = match sized {
+            true => size(engine.container_size(&row.known)?),
+            false => "0B".to_owned(),
+        };
+        let mut shown = shown(row, now, args.no_trunc);
+        if let Value::Object(fields) = &mut shown.value {
+            fields.insert("Size".to_owned(), size.into());
+        }
+        Ok(shown)
+    };
+    let rows: Vec<_> = containers.iter().map(row).collect::<Result<_, _>>()?;
     let mut out = session.out();
-    match (args.quiet, &args.format) {
-        (true, _) => listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?,
-        (false, format) => listing::print(&mut out, &COLUMNS, format.as_deref(), &rows)?,
+    match args.quiet {
+        true => listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?,
+        false => listing::print(&mut out, &COLUMNS, format, &rows)?,
     }
     Ok(0)
+}
+
+/// What a container has written, and with its image.
+fn size((changed, all): (u64, u64)) -> String {
+    let (changed, all) = (words::size(changed), words::size(all));
+    format!("{changed} (virtual {all})")
 }
 
 fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {

@@ -37,6 +37,19 @@ pub(super) struct Args {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
+    /// Pass signals on [default: true]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    sig_proxy: bool,
     #[command(flatten)]
     container: ContainerArgs,
 }
@@ -95,7 +108,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: all || args.attach.contains(&Stream::Stdout),
         stderr: all || args.attach.contains(&Stream::Stderr),
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
-        keep_signals: false,
+        keep_signals: !args.sig_proxy,
     });
     let running = engine.launch(known, streams)?;
     if args.detach {

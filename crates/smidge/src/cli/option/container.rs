@@ -76,7 +76,8 @@ pub(in crate::cli) struct ContainerArgs {
     /// Where its output is kept for `logs`: json-file, local (100 MB at most) or none
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// max-size=BYTES of a file of the log, max-file=COUNT of them; repeatable
+    /// max-size=BYTES of a file of the log, max-file=COUNT of them; labels=NAME,… and env=NAME,… for
+    /// `logs --details`; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     log_opt: Vec<String>,
     /// Working directory inside

@@ -1,6 +1,6 @@
 //! Options that say how far a container is shut in.
 
-use smidge_engine::container::{CreateRequest, Ipc, parse_bytes};
+use smidge_engine::container::{CreateRequest, Ipc, Namespace, Processes, parse_bytes};
 
 /// How far the container is shut in.
 #[derive(clap::Args)]
@@ -37,22 +37,49 @@ pub(super) struct IsolationArgs {
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     shm_size: Option<u64>,
-    /// Its shared memory and queues: private, none (without /dev/shm) or host
+    /// Its shared memory and queues: private, shareable, none (without /dev/shm), host or container:NAME
     #[arg(long, value_name = "WHOSE", value_parser = ipc)]
-    ipc: Option<Ipc>,
+    ipc: Option<(Ipc, Option<String>)>,
+    /// Whose processes it sees: its own, or those of host or container:NAME
+    #[arg(long, value_name = "WHOSE", value_parser = pid)]
+    pid: Option<(Processes, Option<String>)>,
     /// Whose host name it has: private or host
     #[arg(long, value_name = "WHOSE", value_parser = uts)]
     uts: Option<bool>,
 }
 
 /// `--ipc`.
-fn ipc(text: &str) -> Result<Ipc, String> {
-    match text {
-        "" | "private" => Ok(Ipc::Private),
-        "none" => Ok(Ipc::None),
-        "host" => Ok(Ipc::Host),
-        _ => Err("expected private, none or host".to_owned()),
+fn ipc(text: &str) -> Result<(Ipc, Option<String>), String> {
+    let mode = match text {
+        "" | "private" => Ipc::Private,
+        "shareable" => Ipc::Shareable,
+        "none" => Ipc::None,
+        "host" => Ipc::Host,
+        _ => match of_container(text) {
+            Some(name) => return Ok((Ipc::Joined, Some(name))),
+            None => {
+                let expected = "expected private, shareable, none, host or container:NAME";
+                return Err(expected.to_owned());
+            }
+        },
+    };
+    Ok((mode, None))
+}
+
+/// `--pid`.
+fn pid(text: &str) -> Result<(Processes, Option<String>), String> {
+    match (text, of_container(text)) {
+        ("" | "private", _) => Ok((Processes::Own, None)),
+        ("host", _) => Ok((Processes::Host, None)),
+        (_, Some(name)) => Ok((Processes::Joined, Some(name))),
+        _ => Err("expected host or container:NAME".to_owned()),
     }
+}
+
+/// The NAME of `container:NAME`.
+fn of_container(text: &str) -> Option<String> {
+    let name = text.strip_prefix("container:")?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// `--uts`: whether it is the host's.
@@ -67,6 +94,14 @@ fn uts(text: &str) -> Result<bool, String> {
 impl IsolationArgs {
     /// Tells the engine.
     pub(super) fn apply(&self, request: &mut CreateRequest) {
+        let (ipc, ipc_of) = self.ipc.clone().unwrap_or_default();
+        let (processes, processes_of) = self.pid.clone().unwrap_or_default();
+        let joined = [
+            (Namespace::Ipc, ipc_of),
+            (Namespace::Processes, processes_of),
+        ];
+        let joined = joined.into_iter();
+        let joined = joined.filter_map(|(namespace, name)| Some((namespace, name?)));
         request.isolation = smidge_engine::container::Isolation {
             read_only: self.read_only,
             privileged: self.privileged,
@@ -78,7 +113,9 @@ impl IsolationArgs {
             groups: self.group_add.clone(),
             limits: self.ulimit.clone(),
             shm_size: self.shm_size,
-            ipc: self.ipc.unwrap_or_default(),
+            ipc,
+            processes,
+            joined: joined.collect(),
             host_names: self.uts.unwrap_or_default(),
         };
     }

@@ -11,7 +11,7 @@ use smidge_engine::{Error, Kind};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// A network that was made, or bridge, host or none; repeatable [default: one of its own, which
+    /// A network that was made, or bridge, host, none or container:NAME; repeatable [default: one of its own, which
     /// only published ports lead into]
     #[arg(
         long,

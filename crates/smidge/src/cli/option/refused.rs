@@ -22,6 +22,8 @@ pub(super) struct RefusedArgs {
     #[arg(long, hide = true)]
     link_local_ip: Vec<String>,
     #[arg(long, hide = true)]
+    device_cgroup_rule: Vec<String>,
+    #[arg(long, hide = true)]
     cpu_count: Option<String>,
     #[arg(long, hide = true)]
     cpu_percent: Option<String>,
@@ -77,6 +79,12 @@ impl RefusedArgs {
                 "link-local-ip",
                 !self.link_local_ip.is_empty(),
                 "containers get no link-local addresses",
+            ),
+            (
+                "device-cgroup-rule",
+                !self.device_cgroup_rule.is_empty(),
+                "containers open no device that they make themselves, whatever a control group allows; \
+                 give them the device: `--device /dev/ttyUSB0`",
             ),
             ("cpu-count", self.cpu_count.is_some(), WINDOWS),
             ("cpu-percent", self.cpu_percent.is_some(), WINDOWS),

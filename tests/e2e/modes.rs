@@ -1,0 +1,289 @@
+//! Namespaces that containers share with the host or with each other.
+
+use crate::context::{Context, identities};
+use crate::fixture::{load_busybox, with_busybox};
+use crate::process::{marker, running, until};
+
+/// Runs a shell line in a new container.
+fn shell(context: &Context, options: &str, script: &str) -> String {
+    let options = options.split_whitespace();
+    let command = ["run", "--rm"].into_iter().chain(options);
+    context
+        .smidge(command.chain(["busybox", "sh", "-c", script]))
+        .ok()
+}
+
+fn namespace(context: &Context, options: &str, kind: &str) -> String {
+    shell(context, options, &format!("readlink /proc/self/ns/{kind}"))
+}
+
+/// A container that runs until it is removed.
+fn neighbour(context: &Context, options: &str) {
+    context
+        .line(&format!(
+            "run -d --name neighbour {options} busybox sleep 1000"
+        ))
+        .ok();
+}
+
+fn of_neighbour(context: &Context, kind: &str) -> String {
+    let line = format!("exec neighbour readlink /proc/self/ns/{kind}");
+    context.line(&line).ok()
+}
+
+#[test]
+fn containers_share_the_network_of_another() {
+    with_busybox(|context| {
+        neighbour(context, "-h there --add-host more:10.0.0.1");
+        let options = "--network container:neighbour";
+        let (net, user) = (of_neighbour(context, "net"), of_neighbour(context, "user"));
+        assert_eq!(namespace(context, options, "net"), net);
+        assert_eq!(namespace(context, options, "user"), user);
+        for own in ["ipc", "pid", "uts", "mnt"] {
+            let theirs = of_neighbour(context, own);
+            assert_ne!(namespace(context, options, own), theirs, "{own}");
+        }
+        // Loopback is shared, and so are the files that tell names.
+        let server = "exec -d neighbour nc -l -p 4321 -e echo heard";
+        context.line(server).ok();
+        until("the neighbour listens", || {
+            let tcp = context.line("exec neighbour cat /proc/net/tcp").ok();
+            let tcp6 = context.line("exec neighbour cat /proc/net/tcp6").ok();
+            tcp.contains(":10E1") || tcp6.contains(":10E1")
+        });
+        assert_eq!(shell(context, options, "nc 127.0.0.1 4321"), "heard");
+        let names = shell(context, options, "hostname; cat /etc/hosts");
+        assert!(
+            names.starts_with("there\n") && names.contains("10.0.0.1\tmore"),
+            "{names}"
+        );
+        context
+            .line(&format!("create --name beside {options} busybox true"))
+            .ok();
+        let mode = "inspect --format {{.HostConfig.NetworkMode}}";
+        let id = context.line("inspect --format {{.Id}} neighbour").ok();
+        let shown = context.line(&format!("{mode} beside")).ok();
+        assert_eq!(shown, format!("container:{id}"));
+    });
+}
+
+#[test]
+fn containers_share_memory_with_one_that_allows_it() {
+    with_busybox(|context| {
+        neighbour(context, "--ipc shareable");
+        let options = "--ipc container:neighbour";
+        let script = "echo note > /dev/shm/note";
+        shell(context, options, script);
+        let read = context.line("exec neighbour cat /dev/shm/note").ok();
+        assert_eq!(read, "note");
+        assert_eq!(
+            namespace(context, options, "ipc"),
+            of_neighbour(context, "ipc")
+        );
+        assert_ne!(
+            namespace(context, options, "net"),
+            of_neighbour(context, "net")
+        );
+        // Whoever has joined can be joined.
+        let line = format!("run -d --name third {options} busybox sleep 1000");
+        context.line(&line).ok();
+        assert_eq!(
+            shell(context, "--ipc container:third", "cat /dev/shm/note"),
+            "note"
+        );
+        context.line("rm -f third").ok();
+    });
+}
+
+#[test]
+fn containers_share_the_processes_of_another() {
+    with_busybox(|context| {
+        neighbour(context, "");
+        let options = "--pid container:neighbour";
+        assert_eq!(
+            namespace(context, options, "pid"),
+            of_neighbour(context, "pid")
+        );
+        let script = "cat /proc/1/cmdline | tr '\\0' ' '; kill -0 1 && echo reached";
+        assert_eq!(shell(context, options, script), "sleep 1000 reached");
+        assert!(shell(context, &format!("-t {options}"), "tty").contains("/dev/pts/"));
+        let codes = [
+            ("exit 7", 7),
+            ("kill -KILL $$", 137),
+            ("kill -TERM $$", 143),
+        ];
+        for (script, code) in codes {
+            let line = [
+                "run",
+                "--rm",
+                "--pid",
+                "container:neighbour",
+                "busybox",
+                "sh",
+                "-c",
+            ];
+            context.smidge(line.into_iter().chain([script])).exits(code);
+        }
+        let missing = context.line(&format!("run --rm {options} busybox /missing"));
+        assert!(missing.exits(127).contains("`/missing`"));
+        // Nothing of the host's is left open.
+        let files = shell(context, options, "ls /proc/self/fd | wc -l");
+        assert_eq!(files, "4", "three streams, and the directory that is read");
+        // What it can still do is what others can.
+        let status = shell(
+            context,
+            options,
+            "grep -e Seccomp: -e NoNewPrivs /proc/self/status",
+        );
+        assert!(
+            status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"),
+            "{status}"
+        );
+    });
+}
+
+/// Whoever is inside sees a newcomer, but nothing of smidge's: neither its binary nor the host's files.
+#[test]
+fn a_newcomer_shows_nothing_of_the_host() {
+    with_busybox(|context| {
+        let script = "while :; do for p in /proc/[0-9]*; do \
+                      readlink $p/exe $p/root $p/cwd $p/fd/3; done; done 2>/dev/null | \
+                      grep -v -e '^/$' -e '^/bin/busybox$' -e /proc/ > /seen";
+        let start = [
+            "run",
+            "-d",
+            "--name",
+            "neighbour",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        context.smidge(start).ok();
+        for _ in 0..20 {
+            shell(context, "--pid container:neighbour", "true");
+        }
+        context.line("exec neighbour pkill readlink").code();
+        let seen = context.line("exec neighbour cat /seen").ok();
+        let root = context.path().display().to_string();
+        let of_host = |line: &&str| line.contains("smidge") || line.starts_with(&root);
+        assert_eq!(seen.lines().find(of_host), None);
+        context.line("rm -f neighbour").ok();
+    });
+}
+
+/// The kernel ends the processes of a container with its first one only where they are its own.
+#[test]
+fn nothing_stays_of_a_program_that_shares_its_processes() {
+    with_busybox(|context| {
+        neighbour(context, "");
+        for options in ["--pid host", "--pid container:neighbour"] {
+            let word = marker();
+            let script = format!("sleep {word} & exit 5");
+            let line = format!("run --name gone {options} busybox sh -c");
+            let words: Vec<&str> = line.split(' ').chain([script.as_str()]).collect();
+            context.smidge(words).exits(5);
+            assert_eq!(running(&word), 0, "{options}");
+            context.line("rm gone").ok();
+        }
+    });
+}
+
+#[test]
+fn the_hosts_processes_are_seen_where_that_is_asked_for() {
+    with_busybox(|context| {
+        let host = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        let host = host.to_str().unwrap();
+        assert_eq!(namespace(context, "--pid host", "pid"), host);
+        assert_ne!(namespace(context, "--name usual", "pid"), host);
+        // Still nothing that is hidden is seen, and an ordinary signal works as outside.
+        let masked = shell(context, "--pid host", "head -c1 /proc/kcore | wc -c");
+        assert_eq!(masked, "0");
+        context
+            .line("run -d --name shared --pid host busybox sleep 1000")
+            .ok();
+        let shown = context
+            .line("inspect --format {{.HostConfig.PidMode}} shared")
+            .ok();
+        assert_eq!(shown, "host");
+        let stats = context
+            .line("stats --no-stream --format {{.PIDs}} shared")
+            .ok();
+        assert_eq!(stats, "1");
+        context.line("stop shared").ok();
+        let code = context
+            .line("inspect --format {{.State.ExitCode}} shared")
+            .ok();
+        assert_eq!(code, "143");
+        let reaped = shell(context, "--pid host --init", "sleep 0.1 & echo fine");
+        assert_eq!(reaped, "fine");
+    });
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused() {
+    with_busybox(|context| {
+        neighbour(context, "");
+        context.line("create --name idle busybox true").ok();
+        let network = "--network container:neighbour";
+        for (options, expected) in [
+            ("--network container:nobody", "no such container: `nobody`"),
+            (
+                "--pid container:idle",
+                "container `idle`: it is not running",
+            ),
+            ("--ipc container:neighbour", "it is not to be shared"),
+            ("--ipc sideways", "expected private, shareable"),
+            ("--pid sideways", "expected host or container:NAME"),
+            ("--init --pid container:neighbour", "conflicting options"),
+            (&format!("{network} -h x"), "hostname and the network mode"),
+            (
+                &format!("{network} --dns 1.1.1.1"),
+                "dns and the network mode",
+            ),
+            (
+                &format!("{network} --add-host a:1.1.1.1"),
+                "custom host-to-IP mapping",
+            ),
+            (
+                &format!("{network} -p 80"),
+                "port publishing and the container type",
+            ),
+            (
+                &format!("{network} --expose 80"),
+                "port exposing and the container type",
+            ),
+        ] {
+            let refused = context.line(&format!("run --rm {options} busybox true"));
+            let stderr = refused.exits(125);
+            assert!(stderr.contains(expected), "{options}: {stderr}");
+        }
+    });
+}
+
+/// The other container is looked up by its id when one is started: it may be another process by then.
+#[test]
+fn the_other_container_is_looked_up_at_every_start() {
+    for identity in identities() {
+        let context = Context::of(identity);
+        load_busybox(&context);
+        neighbour(&context, "");
+        let create = "create --name beside --network container:neighbour busybox";
+        context
+            .line(&format!("{create} readlink /proc/self/ns/net"))
+            .ok();
+        let first = context.line("start -a beside").ok();
+        assert_eq!(first, of_neighbour(&context, "net"));
+        context.line("rename neighbour elsewhere").ok();
+        context.line("restart -t 0 elsewhere").ok();
+        let second = context.line("start -a beside").ok();
+        let line = "exec elsewhere readlink /proc/self/ns/net";
+        assert_eq!(second, context.line(line).ok());
+        context.line("stop -t 0 elsewhere").ok();
+        let refused = context.line("start beside").exits(1);
+        assert!(
+            refused.contains("start it first: `smidge start elsewhere`"),
+            "{refused}"
+        );
+    }
+}

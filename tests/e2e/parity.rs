@@ -1,0 +1,187 @@
+//! Options of many verbs that Docker's users know: small things, each as there.
+
+use crate::context::Context;
+use crate::fixture::with_busybox;
+use crate::process::until;
+
+fn inspected(context: &Context, format: &str, name: &str) -> String {
+    context.smidge(["inspect", "--format", format, name]).ok()
+}
+
+#[test]
+fn sizes_are_added_up_where_they_are_asked_for() {
+    with_busybox(|context| {
+        let script = "head -c 2000000 /dev/zero > /big";
+        let run = ["run", "--name", "big", "busybox", "sh", "-c", script];
+        context.smidge(run).ok();
+        let table = context.line("ps -a --size").ok();
+        assert!(
+            table.contains("SIZE") && table.contains("2MB (virtual "),
+            "{table}"
+        );
+        assert!(!context.line("ps -a").ok().contains("SIZE"));
+        let column = context.line("ps -a --format {{.Size}}").ok();
+        assert!(column.starts_with("2MB (virtual "), "{column}");
+        let bytes: u64 = context
+            .line("inspect -s --format {{.SizeRw}} big")
+            .ok()
+            .parse()
+            .unwrap();
+        assert!((2_000_000..2_100_000).contains(&bytes), "{bytes}");
+        let all = context
+            .line("inspect --size --type container --format {{.SizeRootFs}} big")
+            .ok();
+        assert!(all.parse::<u64>().unwrap() > bytes);
+        let without = context.line("inspect --format {{.SizeRw}} big");
+        assert!(without.exits(1).contains("no field `SizeRw`"));
+    });
+}
+
+#[test]
+fn there_are_no_tasks() {
+    with_busybox(|context| {
+        context.line("create --name one busybox true").ok();
+        let listed = |value: &str| {
+            let line = format!("ps -a --format {{{{.Names}}}} -f is-task={value}");
+            context.line(&line).ok()
+        };
+        assert_eq!(listed("false"), "one");
+        assert_eq!(listed("true"), "");
+        let bad = context.line("ps -a -f is-task=maybe");
+        assert!(bad.exits(1).contains("expected true or false"));
+    });
+}
+
+#[test]
+fn logs_tell_what_their_options_have_named() {
+    with_busybox(|context| {
+        let options = "--log-opt labels=tier,zone --log-opt env=COLOUR -l tier=gold\u{a0}x -e COLOUR=deep&blue";
+        let line = format!("run --name told {options} busybox echo hello");
+        let words: Vec<String> = line
+            .split(' ')
+            .map(|word| word.replace('\u{a0}', " "))
+            .collect();
+        context.smidge(words).ok();
+        let plain = context.line("logs told").ok();
+        assert_eq!(plain, "hello");
+        let details = context.line("logs --details told").ok();
+        assert_eq!(details, "COLOUR=deep%26blue,tier=gold+x hello");
+        let timed = context.line("logs --details -t told").ok();
+        assert!(
+            timed.ends_with("Z COLOUR=deep%26blue,tier=gold+x hello"),
+            "{timed}"
+        );
+        context.line("run --name quiet busybox echo hello").ok();
+        let details = context.line("logs --details quiet").stdout();
+        assert!(details.starts_with(" hello"), "as in Docker: {details}");
+    });
+}
+
+/// The supervisor of a container that runs does what `update --restart` says from then on.
+#[test]
+fn policies_are_changed_while_a_container_runs() {
+    with_busybox(|context| {
+        context.line("run -d --name one busybox sleep 1000").ok();
+        context.line("update --restart always one").ok();
+        let policy = || inspected(context, "{{.HostConfig.RestartPolicy.Name}}", "one");
+        let count = || inspected(context, "{{.RestartCount}}", "one");
+        assert_eq!(policy(), "always");
+        // One that it does not hear, and that is not the one it is stopped with.
+        context.line("kill -s HUP one").ok();
+        until("it is started again", || count() == "1");
+        until("it runs", || {
+            inspected(context, "{{.State.Status}}", "one") == "running"
+        });
+        context.line("update --restart no one").ok();
+        assert_eq!(policy(), "no");
+        context.line("kill -s HUP one").ok();
+        until("it has ended", || {
+            inspected(context, "{{.State.Status}}", "one") == "exited"
+        });
+        context
+            .line("run -d --rm --name gone busybox sleep 1000")
+            .ok();
+        let refused = context.line("update --restart always gone");
+        assert!(refused.exits(1).contains("it is removed when it ends"));
+        let bad = context.line("update --restart sometimes one");
+        assert!(bad.exits(1).contains("invalid restart policy"));
+        let nothing = context.line("update one");
+        assert!(nothing.exits(1).contains("nothing to change"));
+        context.line("rm -f gone").ok();
+    });
+}
+
+#[test]
+fn a_container_that_is_thrown_away_survives_a_restart() {
+    with_busybox(|context| {
+        context
+            .line("run -d --rm --name one busybox sleep 1000")
+            .ok();
+        let id = || inspected(context, "{{.Id}} {{.State.Running}}", "one");
+        let first = id();
+        context
+            .smidge(["exec", "one", "sh", "-c", "echo kept > /file"])
+            .ok();
+        context.line("restart -t 0 one").ok();
+        assert_eq!(id(), first);
+        assert_eq!(context.line("exec one cat /file").ok(), "kept");
+        context.line("stop -t 0 one").ok();
+        until("it is removed", || context.line("ps -aq").ok().is_empty());
+    });
+}
+
+/// `--sig-proxy=false`: a signal is for the command, and the container goes on.
+#[test]
+fn signals_are_passed_on_unless_the_caller_keeps_them() {
+    with_busybox(|context| {
+        let start = |name: &str, option: &str| {
+            let line = format!("run --name {name} {option} busybox sleep 1000");
+            let child = context.spawn(context.line_command(&line));
+            until("it runs", || {
+                let shown = ["inspect", "--format", "{{.State.Status}}", name];
+                let shown = context.smidge(shown);
+                shown.code() == 0 && shown.stdout().trim() == "running"
+            });
+            child
+        };
+        for (name, option, stays) in [("kept", "--sig-proxy=false", true), ("passed", "", false)] {
+            let mut child = start(name, option);
+            let signal = std::process::Command::new("kill")
+                .args(["-TERM", &child.id().to_string()])
+                .status();
+            assert!(signal.unwrap().success());
+            child.wait().unwrap();
+            if !stays {
+                until("it has ended", || {
+                    inspected(context, "{{.State.Running}}", name) == "false"
+                });
+            }
+            let running = inspected(context, "{{.State.Running}}", name);
+            assert_eq!(running, stays.to_string(), "{name}");
+        }
+        context.line("rm -f kept").ok();
+    });
+}
+
+/// What cannot be met says why.
+#[test]
+fn refusals_name_their_reasons() {
+    with_busybox(|context| {
+        for (options, expected) in [
+            (
+                "--device-cgroup-rule c\u{a0}42:*\u{a0}rmw",
+                "give them the device",
+            ),
+            ("--gpus all", "does not set up GPUs"),
+            ("--runtime runc", "smidge is the runtime"),
+            ("--storage-opt size=1G", "no quota"),
+            ("--link other", "links are Docker's past"),
+            ("--isolation hyperv", "Windows"),
+        ] {
+            let words = format!("run --rm {options} busybox true");
+            let words = words.split(' ').map(|word| word.replace('\u{a0}', " "));
+            let stderr = context.smidge(words.collect::<Vec<_>>()).exits(125);
+            assert!(stderr.contains(expected), "{options}: {stderr}");
+        }
+    });
+}
