@@ -122,6 +122,21 @@ fn shut_in(
         network::settle(&spec.attachments)?;
     }
     limit::apply(&spec.limits)?;
+    let_calls_be_answered(spec, channel)?;
+    if !filters_late(spec) {
+        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
+    }
+    identity::drop_privileges(spec)?;
+    tie_to_launcher(channel)?;
+    // The process that comes after this one has more to do than any filter must allow.
+    if filters_late(spec) && !spec.isolation.joins(Namespace::Processes) {
+        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
+    }
+    Ok(program)
+}
+
+/// Hands out what tells the calls that others answer.
+fn let_calls_be_answered(spec: &Spec, channel: &Channel) -> Result<(), RunError> {
     if spec.pretend {
         // None of the steps that follow makes a call that would wait for an answer.
         let listener = pretend::install().map_err(RunError::setup("let calls be answered"))?;
@@ -133,16 +148,7 @@ fn shut_in(
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("watch the published ports"))?;
     }
-    if !filters_late(spec) {
-        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
-    }
-    identity::drop_privileges(spec)?;
-    tie_to_launcher(channel)?;
-    // The process that comes after this one has more to do than any filter must allow.
-    if filters_late(spec) && !spec.isolation.joins(Namespace::Processes) {
-        seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
-    }
-    Ok(program)
+    Ok(())
 }
 
 /// Whether the program gets the host's sockets for its published ports.

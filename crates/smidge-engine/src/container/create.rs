@@ -285,16 +285,7 @@ impl Engine {
     fn spec(&self, draft: &Draft<'_>, id: &str, hostname: &str, mounts: &[MountPoint]) -> Spec {
         let request = draft.request;
         let dir = self.store.root().join("containers").join(id);
-        let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| {
-            let destination = format!("/etc/{name}");
-            let theirs = draft.shares.supplied(&destination);
-            theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, false))
-        });
-        let asked = draft.mounts.iter().zip(mounts);
-        let asked = asked.map(|(planned, point)| mount::told(planned, point));
-        let mut all: Vec<Mount> = supplied.into_iter().chain(asked).collect();
-        // What lies within another mount comes after it.
-        all.sort_by_key(|mount| mount::depth(&mount.destination));
+        let all = all_mounts(draft, &dir, mounts);
         let Settled {
             capabilities,
             seccomp,
@@ -405,6 +396,22 @@ fn merged(image: &RunConfig, request: &CreateRequest, host: &crate::Host) -> Res
     config.labels.extend(env::labels(&from_files)?);
     config.labels.extend(env::labels(&request.labels)?);
     Ok(config)
+}
+
+/// What is mounted: what was asked for, and the files that every container has in `/etc`, its own in `dir`
+/// or those of whose network it has.
+fn all_mounts(draft: &Draft<'_>, dir: &Path, mounts: &[MountPoint]) -> Vec<Mount> {
+    let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| {
+        let destination = format!("/etc/{name}");
+        let theirs = draft.shares.supplied(&destination);
+        theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, false))
+    });
+    let asked = draft.mounts.iter().zip(mounts);
+    let asked = asked.map(|(planned, point)| mount::told(planned, point));
+    let mut all: Vec<Mount> = supplied.into_iter().chain(asked).collect();
+    // What lies within another mount comes after it.
+    all.sort_by_key(|mount| mount::depth(&mount.destination));
+    all
 }
 
 /// The mounts that `inspect` tells of.
