@@ -5,6 +5,7 @@
 
 mod docker;
 mod dockerfile;
+mod many;
 mod pack;
 mod port;
 mod registry;
@@ -38,8 +39,9 @@ pub struct Bench {
 /// A group of measurements.
 type Group = fn(&Bench) -> Outcome<Vec<Row>>;
 
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("start", start::run),
+    ("many", many::run),
     ("pack", pack::run),
     ("size", size::run),
     ("port", port::run),

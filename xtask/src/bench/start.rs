@@ -4,8 +4,10 @@ use super::timing::{Goal, medians, row, timed, verdict};
 use super::{Bench, Row, docker};
 use crate::tool::{self, Outcome};
 
-const EXIT: &str = "int main(void) { return 0; }\n";
-const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
+/// A program that ends at once.
+pub(super) const EXIT: &str = "int main(void) { return 0; }\n";
+/// A program that waits.
+pub(super) const PAUSE: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n";
 
 /// Podman's own limits are more than root may have on some machines.
 const LIMITS: &str = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
@@ -51,8 +53,10 @@ fn as_root(bench: &Bench) -> Outcome<Vec<Row>> {
     for (command, time) in commands.iter().zip(times).skip(1) {
         let Some(time) = time else { continue };
         let goal = match command.name {
-            "crun" => Goal::AtMost(0.8),
-            "docker" => Goal::Faster(25.0),
+            "crun" => Goal::AtMost(0.6),
+            "unshare" => Goal::AtMost(2.5),
+            "podman" => Goal::Faster(20.0),
+            "docker" => Goal::Faster(40.0),
             _ => Goal::Shown,
         };
         rows.push(row(
@@ -105,7 +109,7 @@ fn rootless(bench: &Bench) -> Outcome<Vec<Row>> {
             "the same, rootless",
             rootless,
             ("as root", root),
-            &Goal::AtMost(2.0),
+            &Goal::AtMost(1.5),
         )]),
         _ => Ok(Vec::new()),
     }
@@ -126,6 +130,6 @@ fn memory(bench: &Bench) -> Outcome<Row> {
         what: "supervisor of an idle container, PSS".to_owned(),
         smidge: format!("{kilobytes} kB"),
         peer: String::new(),
-        goal: verdict(kilobytes <= 2048, "≤ 2048 kB"),
+        goal: verdict(kilobytes <= 1536, "≤ 1536 kB"),
     })
 }
