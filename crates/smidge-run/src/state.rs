@@ -63,19 +63,14 @@ impl Process {
     /// The process that now has the number `pid`.
     #[must_use]
     pub fn of(pid: u32) -> Self {
-        let start_time = fs::read(format!("/proc/{pid}/stat"))
-            .ok()
-            .and_then(|stat| parse_stat(&stat))
-            .map_or(0, |(_, start_time)| start_time);
+        let start_time = stat(pid).map_or(0, |(_, start_time)| start_time);
         Self { pid, start_time }
     }
 
     /// Whether it still runs. One that waits to be reaped does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        fs::read(format!("/proc/{}/stat", self.pid))
-            .ok()
-            .and_then(|stat| parse_stat(&stat))
+        stat(self.pid)
             .is_some_and(|(state, start)| start == self.start_time && !matches!(state, b'Z' | b'X'))
     }
 
@@ -86,6 +81,15 @@ impl Process {
         // The number may have passed to another process before, but not after, the handle was made.
         self.is_alive().then_some(pidfd)
     }
+}
+
+/// The state letter and start time of a process.
+fn stat(pid: u32) -> Option<(u8, u64)> {
+    let mut buffer = [0; 1024];
+    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
+    // The kernel gives it in one piece.
+    let length = file.read(&mut buffer).ok()?;
+    parse_stat(&buffer[..length])
 }
 
 /// The state letter and start time in `/proc/PID/stat`. The name, in parentheses, may hold anything.
@@ -258,7 +262,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    let mut bytes = Vec::new();
+    // Room for all of it at once, as a rule.
+    let mut bytes = Vec::with_capacity(2048);
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

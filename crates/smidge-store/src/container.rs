@@ -170,8 +170,8 @@ impl Store {
 
     /// The container that a `name` file tells of, if it is there.
     fn read_label(&self, path: &Path) -> Result<Option<Container>, Error> {
-        let text = match regular::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        let (text, file) = match regular::identified(path) {
+            Ok((bytes, file)) => (String::from_utf8_lossy(&bytes).into_owned(), file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.io(READ, path, error)),
         };
@@ -187,7 +187,7 @@ impl Store {
             dir: self.path("containers").join(id),
         };
         // Another file: the container has another name now, or does not have this one yet.
-        let is_own = is_same(path, &container.dir.join(NAME));
+        let is_own = identity(&container.dir.join(NAME)) == Some(file);
         Ok(is_own.then_some(container))
     }
 
@@ -359,11 +359,13 @@ impl Store {
 
 /// Whether two names lead to one file.
 fn is_same(one: &Path, other: &Path) -> bool {
-    let id = |path: &Path| {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    id(one).is_some_and(|found| Some(found) == id(other))
+    identity(one).is_some_and(|found| Some(found) == identity(other))
+}
+
+/// Which file a name leads to: its device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn is_id_prefix(text: &str) -> bool {

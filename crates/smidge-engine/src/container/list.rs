@@ -43,14 +43,14 @@ impl Engine {
     pub fn containers(&self, query: &ContainerQuery) -> Result<Vec<Row>> {
         let filters = Filters::new(&query.filters, &FILTERS)?;
         check_values(&filters)?;
-        let mut all = self.all_containers()?;
-        if let Some(last) = query.last {
-            all.truncate(last);
-        }
         let named_state = ["status", "exited"]
             .iter()
             .any(|key| !filters.values(key).is_empty());
         let everything = query.all || query.last.is_some() || named_state;
+        let mut all = self.containers_that(|state| everything || state.status.is_active())?;
+        if let Some(last) = query.last {
+            all.truncate(last);
+        }
         let created = |key: &str| -> Result<Option<String>> {
             let name = filters.values(key).last();
             name.map(|name| Ok(self.container(name)?.record.created))
@@ -64,8 +64,7 @@ impl Engine {
         }
         let by_ancestor = !filters.values("ancestor").is_empty();
         all.retain(|known| {
-            (everything || known.state.status.is_active())
-                && suits(known, &filters)
+            suits(known, &filters)
                 && before
                     .as_ref()
                     .is_none_or(|bound| known.record.created < *bound)

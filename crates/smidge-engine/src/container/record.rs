@@ -144,12 +144,23 @@ impl Engine {
     /// All containers that can be read, the newest first. One that is removed meanwhile, or is
     /// damaged, is left out: it must not hide the others.
     pub(crate) fn all_containers(&self) -> Result<Vec<Known>> {
-        let mut all: Vec<Known> = self
-            .store
-            .containers()?
-            .into_iter()
-            .filter_map(|container| self.known(container).ok())
-            .collect();
+        self.containers_that(|_| true)
+    }
+
+    /// The same of those whose state is as wanted. Of the others no more than that is read.
+    pub(crate) fn containers_that(&self, wanted: impl Fn(&State) -> bool) -> Result<Vec<Known>> {
+        let known = |container: Container| {
+            let state = State::read(&container.dir).ok().filter(&wanted)?;
+            let record = container.record().ok()?;
+            Some(Known {
+                container,
+                record,
+                state,
+                notes: Vec::new(),
+            })
+        };
+        let found = self.store.containers()?.into_iter().filter_map(known);
+        let mut all: Vec<Known> = found.collect();
         all.sort_by(|a, b| b.record.created.cmp(&a.record.created));
         Ok(all)
     }

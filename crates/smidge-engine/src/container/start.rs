@@ -251,7 +251,9 @@ impl Engine {
 
     /// Which running container has published a port of the host.
     fn holder(&self, but: &Container, port: u16) -> Option<(String, String)> {
-        let all = self.all_containers().ok()?;
+        let all = self
+            .containers_that(|state| state.status.is_active())
+            .ok()?;
         let holder = all.into_iter().find(|known| {
             known.container.id != but.id
                 && known.state.status == Status::Running

@@ -239,11 +239,12 @@ impl Evaluator<'_> {
     }
 
     fn term(&mut self, term: &Term, dot: &Datum) -> Result<Datum, TemplateError> {
-        let base = match &term.base {
-            Base::Dot => dot.clone(),
-            Base::Literal(value) => Some(value.clone()),
+        let made;
+        let mut value = match &term.base {
+            Base::Dot => dot.as_ref(),
+            Base::Literal(value) => Some(value),
             Base::Variable(name) => match self.variables.iter().rev().find(|(n, _)| n == name) {
-                Some((_, value)) => value.clone(),
+                Some((_, value)) => value.as_ref(),
                 None => {
                     return Err(TemplateError::new(
                         term.span,
@@ -251,27 +252,37 @@ impl Evaluator<'_> {
                     ));
                 }
             },
-            Base::Group(pipeline) => self.pipeline(pipeline, dot)?,
-            Base::Function(name) => function::call(name, &[])
-                .map_err(|message| TemplateError::new(term.span, message))?,
+            Base::Group(pipeline) => {
+                made = self.pipeline(pipeline, dot)?;
+                made.as_ref()
+            }
+            Base::Function(name) => {
+                made = function::call(name, &[])
+                    .map_err(|message| TemplateError::new(term.span, message))?;
+                made.as_ref()
+            }
         };
-        let mut value = base;
         let mut parent: &str = "";
         for name in &term.fields {
-            value = field(value.as_ref(), name, parent)
+            value = field(value, name, parent)
                 .map_err(|message| TemplateError::new(term.span, message))?;
             parent = name;
         }
-        Ok(value)
+        // Only now: what a field is taken of may be large.
+        Ok(value.cloned())
     }
 }
 
 /// One field of a value whose own name is `parent`.
-fn field(value: Option<&Value>, name: &str, parent: &str) -> Result<Datum, String> {
+fn field<'v>(
+    value: Option<&'v Value>,
+    name: &str,
+    parent: &str,
+) -> Result<Option<&'v Value>, String> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => match object.get(name) {
-            Some(value) => Ok(Some(value.clone())),
+            Some(value) => Ok(Some(value)),
             None if FREE_MAPS.contains(&parent) => Ok(None),
             None => Err(unknown_field(object, name)),
         },
