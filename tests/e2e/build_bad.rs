@@ -3,13 +3,13 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use crate::context::{Context, skip};
 use crate::craft;
 use crate::fixture::{compiled, load_busybox, with_busybox};
 use crate::process::{marker, running, until};
+use crate::small_disk::Disk;
 
 /// Names in the store's `tmp/`.
 fn left(context: &Context) -> usize {
@@ -152,32 +152,6 @@ fn files_that_root_has_sealed_are_removed() {
     context.line("builder prune -a -f").ok();
     context.line("prune -f").ok();
     assert!(context.store().join("layers").read_dir().unwrap().count() <= 1);
-}
-
-/// A small disk of its own.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(at: PathBuf, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
-        let mounted = mount.arg(&at).output();
-        match mounted.is_ok_and(|output| output.status.success()) {
-            true => Some(Self(at)),
-            false => {
-                skip("only root can mount a small disk");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.0).status();
-        assert!(status.unwrap().success());
-    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ mod restart;
 mod run_flags;
 mod seeds;
 mod settings;
+mod small_disk;
 mod store;
 mod tls;
 mod token;

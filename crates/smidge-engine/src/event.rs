@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -61,9 +61,14 @@ impl Engine {
             text.map(|text| nanoseconds(text, self.host.now))
                 .transpose()
         };
+        let directory = self.events_directory();
+        let mut places = match query.since {
+            Some(_) => Places::new(),
+            // What has happened is of no interest, however much it is.
+            None => ends(&directory).map_err(|error| self.unreadable(error))?,
+        };
         let now = nanoseconds_of(SystemTime::now());
         let (since, until) = (time(&query.since)?, time(&query.until)?);
-        let directory = self.events_directory();
         std::fs::create_dir_all(&directory).map_err(|error| self.unreadable(error))?;
         // Before the first look, so that nothing comes between the two.
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
@@ -74,7 +79,6 @@ impl Engine {
             inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE,
         )
         .map_err(|error| self.unreadable(error.into()))?;
-        let mut places = Places::new();
         loop {
             let events = read_on(
                 &files(&directory).map_err(|e| self.unreadable(e))?,
@@ -148,6 +152,15 @@ fn wait(watch: &rustix::fd::OwnedFd, most: Duration) {
     while rustix::io::read(watch, &mut buffer).is_ok_and(|read| read > 0) {}
 }
 
+/// Where each file ends now.
+fn ends(directory: &Path) -> io::Result<Places> {
+    let lengths = files(directory)?.into_iter().map(|path| {
+        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        (path, length)
+    });
+    Ok(lengths.collect())
+}
+
 /// What was written since the last look.
 fn read_on(files: &[PathBuf], places: &mut Places) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
@@ -171,10 +184,21 @@ fn read_on(files: &[PathBuf], places: &mut Places) -> io::Result<Vec<Event>> {
             .map_or(0, |at| at + 1);
         *place += whole as u64;
         let lines = bytes[..whole].split(|byte| *byte == b'\n');
-        // What a crash has left of one tells nothing.
-        events.extend(lines.filter_map(|line| serde_json::from_slice(line).ok()));
+        events.extend(lines.filter_map(event));
     }
     Ok(events)
+}
+
+/// The event in a line. What a crash or a full disk has left of one tells nothing, but the next one may
+/// follow it.
+fn event(line: &[u8]) -> Option<Event> {
+    const BEGINNING: &[u8] = b"{\"kind\":";
+    let whole = || serde_json::from_slice(line).ok();
+    whole().or_else(|| {
+        let mut windows = line.windows(BEGINNING.len());
+        let at = windows.rposition(|window| window == BEGINNING)?;
+        serde_json::from_slice(&line[at..]).ok()
+    })
 }
 
 fn suits(event: &Event, filters: &Filters) -> bool {

@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -171,7 +171,8 @@ impl State {
             "its supervisor was killed".clone_into(&mut state.error);
             state.leave_group(dir);
             state.finish(128 + libc::SIGKILL);
-            state.write(dir)?;
+            // Who cannot write it down finds it out again the next time.
+            let _ = state.write(dir);
         }
         Ok(state)
     }
@@ -228,8 +229,12 @@ impl State {
         let path = dir.join("state.json");
         let temporary = dir.join("state.json.new");
         let write = || {
-            fs::write(&temporary, serde_json::to_vec(self)?)?;
-            replace(&temporary, &path)
+            let text = serde_json::to_vec(self)?;
+            let written = fs::write(&temporary, &text).and_then(|()| replace(&temporary, &path));
+            written.or_else(|error| {
+                let _ = fs::remove_file(&temporary);
+                overwrite(&path, text).map_err(|_| error)
+            })
         };
         write().map_err(RunError::record(&path))
     }
@@ -262,9 +267,13 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    // Room for all of it at once, as a rule.
-    let mut bytes = Vec::with_capacity(2048);
-    file.take(LONGEST).read_to_end(&mut bytes)?;
+    // Room for all of it at once, as a rule: a file that does not fill it has come to its end.
+    let mut bytes = vec![0; 2048];
+    let length = (&file).read(&mut bytes)?;
+    bytes.truncate(length);
+    if length == bytes.capacity() {
+        file.take(LONGEST).read_to_end(&mut bytes)?;
+    }
     Ok(bytes)
 }
 
@@ -276,6 +285,15 @@ fn replace(new: &Path, old: &Path) -> io::Result<()> {
         Ok(()) => fs::remove_file(new),
         Err(_) => fs::rename(new, old),
     }
+}
+
+/// Writes over a state where there is no room for another one: what it takes up already is enough, as a rule.
+/// In one piece and never shorter, so that nobody reads a part of it.
+fn overwrite(path: &Path, mut text: Vec<u8>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    text.resize(text.len().max(length), b' ');
+    file.write_all(&text)
 }
 
 /// Locks the container's directory: held by its supervisor for as long as it has one. `None` if

@@ -68,6 +68,12 @@ impl Store {
     /// unknown then.
     pub fn prune(&self, all: bool, in_use: InUse<'_>) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
+        // First what takes no room to be removed: the disk may be full.
+        for orphan in self.orphans()? {
+            self.reclaim(&orphan, &mut pruned)?;
+        }
+        self.sweep_names()?;
+        self.sweep_temporary(|leftover| self.reclaim(leftover, &mut pruned))?;
         self.update_index(|index| {
             let catalog = self.catalog(std::mem::take(&mut index.manifests));
             let wanted: HashSet<Digest> = catalog
@@ -92,11 +98,6 @@ impl Store {
             Ok(())
         })?;
         self.collect(|fresh| self.sweep_unreachable(fresh, &mut pruned))?;
-        for orphan in self.orphans()? {
-            self.reclaim(&orphan, &mut pruned)?;
-        }
-        self.sweep_names()?;
-        self.sweep_temporary(|leftover| self.reclaim(leftover, &mut pruned))?;
         Ok(pruned)
     }
 

@@ -151,7 +151,9 @@ impl Group {
             fs::write(&temporary, serde_json::to_vec(self)?)?;
             fs::rename(&temporary, &path)
         };
-        write().map_err(RunError::record(&path))
+        write()
+            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+            .map_err(RunError::record(&path))
     }
 
     /// Sets limits.

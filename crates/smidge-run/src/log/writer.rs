@@ -161,9 +161,29 @@ impl Writer {
         if let Some(file) = &mut self.file
             && !self.encoded.is_empty()
         {
-            let _ = file.write_all(&self.encoded);
+            write_whole(file, &self.encoded);
         }
         self.encoded.clear();
+    }
+}
+
+/// Writes all of it, up to the end of a line, or nothing: after half a line the next one could not be read
+/// either.
+fn write_whole(file: &mut File, lines: &[u8]) {
+    let mut written = 0;
+    while written < lines.len() {
+        match file.write(&lines[written..]) {
+            Ok(some) if some > 0 => written += some,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    let whole = lines[..written].iter().rposition(|byte| *byte == b'\n');
+    let torn = written - whole.map_or(0, |at| at + 1);
+    if torn > 0
+        && let Ok(metadata) = file.metadata()
+    {
+        let _ = file.set_len(metadata.len().saturating_sub(torn as u64));
     }
 }
 

@@ -101,6 +101,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         true => listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?,
         false => listing::print(&mut out, &COLUMNS, format, &rows)?,
     }
+    // The process ends now, and takes its memory along: to give back what a thousand containers take, piece
+    // by piece, is a good part of the time.
+    std::mem::forget((rows, containers));
     Ok(0)
 }
 

@@ -43,10 +43,9 @@ pub(super) type Datum = Option<Value>;
 
 /// Applies a tree.
 pub(super) fn render(nodes: &[Node], data: &Data) -> Result<String, TemplateError> {
-    let root = ("".to_owned(), Some(data.value.clone()));
     let mut evaluator = Evaluator {
         data,
-        variables: vec![root],
+        variables: Vec::new(),
         out: String::new(),
     };
     evaluator.nodes(nodes, &Some(data.value.clone()))?;
@@ -243,6 +242,7 @@ impl Evaluator<'_> {
         let mut value = match &term.base {
             Base::Dot => dot.as_ref(),
             Base::Literal(value) => Some(value),
+            Base::Variable(name) if name.is_empty() => Some(&self.data.value),
             Base::Variable(name) => match self.variables.iter().rev().find(|(n, _)| n == name) {
                 Some((_, value)) => value.as_ref(),
                 None => {

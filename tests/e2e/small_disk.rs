@@ -1,0 +1,159 @@
+//! A disk that is soon full, and containers on it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::context::{Context, skip};
+use crate::craft;
+use crate::fixture::load_busybox;
+use crate::process::{marker, running, until};
+
+/// A small disk of its own.
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    pub(crate) fn new(at: PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        let mounted = mount.arg(&at).output();
+        match mounted.is_ok_and(|output| output.status.success()) {
+            true => Some(Self(at)),
+            false => {
+                skip("only root can mount a small disk");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A supervisor that has said how its program ended may still have its log open.
+        until("the disk is let go of", || {
+            let unmounted = Command::new("umount").arg(&self.0).output();
+            unmounted.unwrap().status.success()
+        });
+    }
+}
+
+/// Fills the disk with the log of a container that goes on.
+fn fill(context: &Context, name: &str, marker: &str) {
+    let program = format!("seq 1 400000; exec sleep {marker}");
+    let line = format!("run -d --name {name} busybox sh -c");
+    context
+        .smidge(line.split_whitespace().chain([program.as_str()]))
+        .ok();
+    until("the program has said everything", || running(marker) == 1);
+}
+
+fn inspected(context: &Context, name: &str, template: &str) -> String {
+    context.smidge(["inspect", "-f", template, name]).ok()
+}
+
+#[test]
+fn a_program_survives_a_full_disk_and_its_container_can_be_removed() {
+    let context = Context::new();
+    let Some(_disk) = Disk::new(context.store(), "12m") else {
+        return;
+    };
+    load_busybox(&context);
+    context.line("run -d --name other busybox sleep 1000").ok();
+    let marker = marker();
+    fill(&context, "full", &marker);
+    let store = context.store();
+    let full = format!(
+        "no space left on the disk of the store `{}`",
+        store.display()
+    );
+    context.write("noise", craft::noise(3, 1 << 20));
+    for (line, code) in [
+        ("run --rm busybox true", 125),
+        ("run -d --name new busybox true", 125),
+        ("create busybox true", 1),
+        ("commit other", 1),
+        ("rename other another", 1),
+        ("tag busybox b", 1),
+    ] {
+        context.line(line).says(code, &[&full, "`smidge prune`"]);
+    }
+    context.line("cp noise full:/").says(1, &["No space left"]);
+    context.line("exec full true").ok();
+    assert_eq!(context.line("ps -q").ok().lines().count(), 2);
+    let id = inspected(&context, "full", "{{.Id}}");
+    let log =
+        std::fs::read_to_string(store.join(format!("containers/{id}/{id}-json.log"))).unwrap();
+    assert!(
+        log.lines()
+            .all(|line| line.starts_with('{') && line.ends_with('}'))
+    );
+    // What has ended is known, whoever wrote it down, or could not.
+    context.line("stop -t 0 full").ok();
+    assert_eq!(
+        inspected(&context, "full", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 143"
+    );
+    let pid = inspected(&context, "other", "{{.State.Pid}}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .unwrap();
+    let parent = Pid::from_raw(parent.trim().parse().unwrap()).unwrap();
+    kill_process(parent, Signal::KILL).unwrap();
+    assert_eq!(context.line("wait other").ok(), "137");
+    assert_eq!(context.line("ps -aq").ok().lines().count(), 2);
+    let left: Vec<_> = crate::leftover::names(&store.join("tmp"));
+    assert!(left.is_empty(), "{left:?}");
+    context.line("rm -f full other").ok();
+    assert_eq!(context.line("run --rm busybox echo well").ok(), "well");
+    let events = context.smidge([
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--format",
+        "{{.Action}}",
+    ]);
+    assert!(events.ok().lines().any(|action| action == "destroy"));
+}
+
+#[test]
+fn what_ended_makes_room_on_a_full_disk() {
+    let context = Context::new();
+    let Some(_disk) = Disk::new(context.store(), "12m") else {
+        return;
+    };
+    load_busybox(&context);
+    let marker = marker();
+    fill(&context, "full", &marker);
+    context.line("kill full").ok();
+    context.line("system prune -f").ok();
+    assert_eq!(context.line("run --rm busybox echo well").ok(), "well");
+}
+
+#[test]
+fn a_log_with_a_limit_fills_no_disk() {
+    let context = Context::new();
+    let Some(_disk) = Disk::new(context.store(), "12m") else {
+        return;
+    };
+    load_busybox(&context);
+    let line = "run --name brief --log-opt max-size=100k --log-opt max-file=3 busybox seq 1 100000";
+    context.line(line).ok();
+    let said = context.line("logs --tail 2 brief").ok();
+    assert_eq!(said, "99999\n100000");
+    let id = inspected(&context, "brief", "{{.Id}}");
+    let directory = context.store().join("containers").join(id);
+    let logs = crate::leftover::names(&directory)
+        .into_iter()
+        .filter(|name| name.contains("-json.log"));
+    let sizes: Vec<u64> = logs
+        .map(|name| directory.join(name).metadata().unwrap().len())
+        .collect();
+    assert_eq!(sizes.len(), 3);
+    assert!(sizes.iter().all(|size| *size <= 140_000), "{sizes:?}");
+}
