@@ -49,6 +49,26 @@ fn fill(context: &Context, name: &str, marker: &str) {
     until("the program has said everything", || running(marker) == 1);
 }
 
+/// Checks that every line of a container's log is one.
+fn log_is_whole(context: &Context, name: &str) {
+    let id = inspected(context, name, "{{.Id}}");
+    let path = context
+        .store()
+        .join(format!("containers/{id}/{id}-json.log"));
+    let log = std::fs::read_to_string(path).unwrap();
+    let is_whole = |line: &str| line.starts_with('{') && line.ends_with('}');
+    assert!(log.lines().all(is_whole), "{:?}", log.lines().last());
+}
+
+fn kill_supervisor(context: &Context, name: &str) {
+    let pid = inspected(context, name, "{{.State.Pid}}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let parent = Pid::from_raw(parent.trim().parse().unwrap()).unwrap();
+    kill_process(parent, Signal::KILL).unwrap();
+}
+
 fn inspected(context: &Context, name: &str, template: &str) -> String {
     context.smidge(["inspect", "-f", template, name]).ok()
 }
@@ -82,27 +102,14 @@ fn a_program_survives_a_full_disk_and_its_container_can_be_removed() {
     context.line("cp noise full:/").says(1, &["No space left"]);
     context.line("exec full true").ok();
     assert_eq!(context.line("ps -q").ok().lines().count(), 2);
-    let id = inspected(&context, "full", "{{.Id}}");
-    let log =
-        std::fs::read_to_string(store.join(format!("containers/{id}/{id}-json.log"))).unwrap();
-    assert!(
-        log.lines()
-            .all(|line| line.starts_with('{') && line.ends_with('}'))
-    );
+    log_is_whole(&context, "full");
     // What has ended is known, whoever wrote it down, or could not.
     context.line("stop -t 0 full").ok();
     assert_eq!(
         inspected(&context, "full", "{{.State.Status}} {{.State.ExitCode}}"),
         "exited 143"
     );
-    let pid = inspected(&context, "other", "{{.State.Pid}}");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .unwrap();
-    let parent = Pid::from_raw(parent.trim().parse().unwrap()).unwrap();
-    kill_process(parent, Signal::KILL).unwrap();
+    kill_supervisor(&context, "other");
     assert_eq!(context.line("wait other").ok(), "137");
     assert_eq!(context.line("ps -aq").ok().lines().count(), 2);
     let left: Vec<_> = crate::leftover::names(&store.join("tmp"));
