@@ -161,7 +161,11 @@ pub(crate) fn set_claim(file: BorrowedFd<'_>, claim: &Claim) -> rustix::io::Resu
         let text = claim.to_string();
         return fsetxattr(file, Claim::ATTRIBUTE, text.as_bytes(), XattrFlags::empty());
     }
-    match fremovexattr(file, Claim::ATTRIBUTE) {
+    remove(file, Claim::ATTRIBUTE)
+}
+
+fn remove(file: impl AsFd, name: &str) -> rustix::io::Result<()> {
+    match fremovexattr(file, name) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         removed => removed,
     }
@@ -176,6 +180,16 @@ pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
         let mut value = [0; 1];
         fgetxattr(&directory, *name, &mut value[..]) == Ok(1) && value == *b"y"
     })
+}
+
+/// Lets a directory show what lower layers have in it.
+pub(crate) fn clear_opaque(directory: impl AsFd) -> rustix::io::Result<()> {
+    let [trusted, user] = OPAQUE;
+    match remove(&directory, trusted) {
+        // Who may not remove it cannot have set it.
+        Ok(()) | Err(Errno::PERM) => remove(&directory, user),
+        refused => refused,
+    }
 }
 
 #[cfg(test)]

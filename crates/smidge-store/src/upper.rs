@@ -261,9 +261,14 @@ impl<'a> Upper<'a> {
             let lower = below.find(&file.path);
             let lower = lower.map_err(|error| self.failed(&file.path, error))?;
             let is_directory = |(_, stat): &(_, Stat)| Overlaid::of(stat) == Overlaid::Directory;
-            // Overlayfs marks every new directory: nobody need know where nothing is hidden.
+            // Overlayfs marks every new directory. Where nothing is hidden, nobody need know; and whoever
+            // makes the same layer over other files must not find those hidden.
             file.opaque = lower.as_ref().is_some_and(is_directory) && !hides(&hiding, &file.path);
-            hiding.extend(file.opaque.then(|| file.path.clone()));
+            match file.opaque {
+                true => drop(hiding.insert(file.path.clone())),
+                false => attribute::clear_opaque(self.directory(&file.path)?)
+                    .map_err(|error| self.failed(&file.path, error))?,
+            }
         }
         let mut kept: Vec<Found> = Vec::with_capacity(found.len());
         // The parents of what is kept, from the bottom up: they are kept, too.

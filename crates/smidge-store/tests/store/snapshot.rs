@@ -830,6 +830,29 @@ fn what_is_as_it_was_below_is_left_out() {
     assert!(!unpacked.join("same").exists() && !unpacked.join("top").exists());
 }
 
+/// Whoever makes the same layer over other files must not find these hidden.
+#[test]
+fn marks_that_hide_nothing_are_not_kept() {
+    let fixture = fixture();
+    let step = Step::new(fixture.store.root());
+    let base = add(&step.store, &["without"], &[tar(&[directory("etc")])]);
+    step.file("new/own", "x");
+    for (name, mode) in [("new", 0o755), ("new/own", 0o644)] {
+        chmod(&step.at(name), mode);
+    }
+    mark(&step.at("new"), "user.overlay.opaque", b"y");
+    let mut options = options(Ownership::of_caller());
+    options.lower = step.store.checkout(&base).unwrap();
+    let snapshot = step.take(&options);
+    let mut layer = Vec::new();
+    let mut reader = step.store.blob(&descriptor(&snapshot)).unwrap();
+    reader.read_to_end(&mut layer).unwrap();
+    let below = tar(&[file("new/kept", "y")]);
+    let image = add(&step.store, &["with"], &[below, layer]);
+    let tree = step.store.tree(&image).unwrap();
+    assert_eq!(tree.list(&path("new")).unwrap(), [&b"kept"[..], b"own"]);
+}
+
 #[test]
 fn what_cannot_be_in_a_layer_is_named() {
     let fixture = fixture();
