@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use smidge_image::{Descriptor, Digest, Hasher, HashingWriter};
 
@@ -136,9 +137,25 @@ impl Store {
         }
         Ok((digest, size))
     }
+
+    /// Makes a file of the store's a blob, which the caller knows to be right.
+    pub(crate) fn adopt_file(&self, file: &Path, digest: &Digest, size: u64) -> Result<(), Error> {
+        self.pin(digest)?;
+        let path = self.blob_path(digest);
+        if is_file_of_size(&path, size) {
+            return Ok(());
+        }
+        let synced = match self.is_passing() {
+            true => Ok(()),
+            false => File::open(file).and_then(|file| file.sync_all()),
+        };
+        synced
+            .and_then(|()| fs::rename(file, &path))
+            .map_err(|error| self.io("create", &path, error))
+    }
 }
 
-fn is_file_of_size(path: &std::path::Path, size: u64) -> bool {
+fn is_file_of_size(path: &Path, size: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.len() == size)
 }
 
@@ -169,6 +186,16 @@ impl BlobWriter<'_> {
             });
         }
         store.adopt(spooled).map(drop)
+    }
+
+    /// Ends the writing, and puts the file into a directory of the store's. Tells its path, digest and
+    /// size.
+    pub(crate) fn park(self, directory: &Path) -> Result<(PathBuf, Digest, u64), Error> {
+        let store = self.store;
+        let Spooled { temp, digest, size } = self.spool()?;
+        let path = directory.join(digest.hex());
+        temp.place(store, &path)?;
+        Ok((path, digest, size))
     }
 
     /// Ends the writing without making the blob visible.
@@ -219,15 +246,6 @@ impl Write for TempFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Spooled {
-    /// Reads what was written from its beginning.
-    pub(crate) fn reopen(&self) -> io::Result<File> {
-        let mut file = self.temp.file.try_clone()?;
-        io::Seek::rewind(&mut file)?;
-        Ok(file)
     }
 }
 

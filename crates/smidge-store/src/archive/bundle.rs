@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use smidge_image::{Entry, EntryKind, LayerError, LayerPath, read_layer};
+use smidge_image::{Digest, Entry, EntryKind, LayerError, LayerPath, read_layer};
 
-use crate::blob::{DOCUMENT_LIMIT, Spooled};
+use crate::blob::DOCUMENT_LIMIT;
 use crate::checkout::{Budget, unpacked};
 use crate::error::{MemberFault, READ};
+use crate::temp::TempDir;
 use crate::{DirTree, Error, Store};
 
 /// More members than any image has.
@@ -39,7 +40,27 @@ pub(super) trait Bundle {
     }
 }
 
+/// A member's content. It need not stay open: an archive may have more members than a process may have
+/// files.
+pub(super) struct Spooled {
+    path: PathBuf,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Holds it.
+    _directory: Rc<TempDir>,
+}
+
 impl Spooled {
+    /// Opens it, to be read from its beginning.
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// Makes it a blob of the store.
+    pub(super) fn adopt(&self, store: &Store) -> Result<(), Error> {
+        store.adopt_file(&self.path, &self.digest, self.size)
+    }
+
     /// The whole content, if it is small enough for a document.
     pub(super) fn document(&self, what: &str) -> Result<Vec<u8>, Error> {
         if self.size > DOCUMENT_LIMIT {
@@ -51,7 +72,7 @@ impl Spooled {
             });
         }
         let mut bytes = Vec::new();
-        self.reopen()
+        self.open()
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(|source| Error::Io {
                 action: READ,
@@ -62,11 +83,30 @@ impl Spooled {
     }
 }
 
-/// Copies a reader into a temporary file, hashing it.
-fn spool(store: &Store, reader: &mut dyn Read) -> Result<Rc<Spooled>, Error> {
-    let mut writer = store.blob_writer()?;
-    io::copy(reader, &mut writer).map_err(|error| Error::carried(error, Error::Input))?;
-    Ok(Rc::new(writer.spool()?))
+/// Where members are kept while they are looked at.
+struct Spool<'s> {
+    store: &'s Store,
+    directory: Rc<TempDir>,
+}
+
+impl<'s> Spool<'s> {
+    fn new(store: &'s Store) -> Result<Self, Error> {
+        let directory = Rc::new(store.temp_dir()?);
+        Ok(Self { store, directory })
+    }
+
+    /// Copies a reader into a file, hashing it.
+    fn take(&self, reader: &mut dyn Read) -> Result<Rc<Spooled>, Error> {
+        let mut writer = self.store.blob_writer()?;
+        io::copy(reader, &mut writer).map_err(|error| Error::carried(error, Error::Input))?;
+        let (path, digest, size) = writer.park(self.directory.path())?;
+        Ok(Rc::new(Spooled {
+            path,
+            digest,
+            size,
+            _directory: Rc::clone(&self.directory),
+        }))
+    }
 }
 
 enum Member {
@@ -100,12 +140,13 @@ impl Archive {
             first: None,
         };
         let mut budget = Budget::new(store)?;
+        let spool = Spool::new(store)?;
         let (_, unpacked) = unpacked(input).map_err(Error::Input)?;
         let outcome = read_layer(unpacked, |entry, content| {
             let name = entry.path.to_string_lossy().into_owned();
             archive.first.get_or_insert_with(|| name.clone());
             budget.spend(entry.size(), &name).map_err(Stop::Own)?;
-            archive.admit(store, &entry, content).map_err(Stop::Own)
+            archive.admit(&spool, &entry, content).map_err(Stop::Own)
         });
         match outcome {
             Ok(()) => Ok(archive),
@@ -124,11 +165,19 @@ impl Archive {
         self.first.clone()
     }
 
-    fn admit(&mut self, store: &Store, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
+    fn admit(
+        &mut self,
+        spool: &Spool<'_>,
+        entry: &Entry,
+        content: &mut dyn Read,
+    ) -> Result<(), Error> {
         let fault = |fault| Error::member(entry.path.to_string_lossy(), fault);
+        if self.members.len() == MEMBERS {
+            return Err(fault(MemberFault::TooMany(MEMBERS)));
+        }
         let member = match &entry.kind {
             EntryKind::Directory => return Ok(()),
-            EntryKind::File { .. } => Member::File(spool(store, content)?),
+            EntryKind::File { .. } => Member::File(spool.take(content)?),
             EntryKind::Hardlink { target } => Member::Link(target.clone()),
             EntryKind::Symlink { target } => {
                 Member::Link(link(&entry.path, target).ok_or_else(|| fault(MemberFault::Escape))?)
@@ -137,9 +186,6 @@ impl Archive {
                 return Err(fault(MemberFault::Kind));
             }
         };
-        if self.members.len() == MEMBERS {
-            return Err(fault(MemberFault::TooMany(MEMBERS)));
-        }
         match self.members.insert(entry.path.clone(), member) {
             Some(_) => Err(fault(MemberFault::Duplicate)),
             None => Ok(()),
@@ -182,7 +228,7 @@ impl Bundle for Archive {
 
 /// A directory, copied member by member as they are asked for.
 pub(super) struct Directory<'s> {
-    store: &'s Store,
+    spool: Spool<'s>,
     path: &'s Path,
     tree: DirTree,
     copied: HashMap<String, Rc<Spooled>>,
@@ -192,7 +238,7 @@ impl<'s> Directory<'s> {
     pub(super) fn open(store: &'s Store, path: &'s Path) -> Result<Self, Error> {
         let tree = DirTree::open(path).map_err(|error| unreadable(path, error))?;
         Ok(Self {
-            store,
+            spool: Spool::new(store)?,
             path,
             tree,
             copied: HashMap::new(),
@@ -220,7 +266,7 @@ impl Bundle for Directory<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&self.path.join(name), error)),
         };
-        let spooled = spool(self.store, &mut file)?;
+        let spooled = self.spool.take(&mut file)?;
         self.copied.insert(name.to_owned(), Rc::clone(&spooled));
         Ok(Some(spooled))
     }

@@ -46,7 +46,8 @@ impl Layout {
             // There are file systems that cannot lock directories.
             let _ = retry(|| lock.lock());
             // Whoever was waited for may have failed, and removed it.
-            if !is_at(&lock, directory) || !blobs.is_dir() {
+            let stays = fs::canonicalize(directory).is_ok_and(|real| is_at(&lock, &real));
+            if !stays || !blobs.is_dir() {
                 continue;
             }
             let mut layout = Self {

@@ -10,10 +10,9 @@ use smidge_image::{
     validate,
 };
 
-use super::bundle::{Archive, Bundle, Directory};
+use super::bundle::{Archive, Bundle, Directory, Spooled};
 use super::document::{DOCKER_MANIFEST, DockerImage, INDEX, REPOSITORIES, blob_member};
 use super::selection::{NAMES, Selection};
-use crate::blob::Spooled;
 use crate::checkout::{Budget, check_diff_id, walk_layer};
 use crate::document::{New, Terms};
 use crate::error::{MemberFault, READ};
@@ -76,7 +75,6 @@ impl Store {
                 found: archive.first(),
             });
         }
-        drop(archive);
         staging.commit()
     }
 
@@ -197,7 +195,7 @@ impl<'s> Staging<'s> {
             let spooled = bundle.need(&member)?;
             let mut first = [0; 4];
             let read = spooled
-                .reopen()
+                .open()
                 .and_then(|file| file.take(4).read(&mut first));
             let read = read.map_err(|error| self.store.io(READ, Path::new(&member), error))?;
             let kind = sniff(&first[..read]);
@@ -400,7 +398,7 @@ impl<'s> Staging<'s> {
     fn verify(&self, member: &str, layer: &Spooled) -> Result<smidge_image::DiffId, Error> {
         let mut budget = Budget::new(self.store)?;
         let file = layer
-            .reopen()
+            .open()
             .map_err(|error| self.store.io(READ, Path::new(member), error))?;
         walk_layer(file, &layer.digest, member, |entry, _| {
             budget.spend(entry.size(), member)
@@ -408,19 +406,16 @@ impl<'s> Staging<'s> {
     }
 
     /// Moves the blobs into the store.
-    fn adopt(&mut self) -> Result<(), Error> {
+    fn adopt(&self) -> Result<(), Error> {
         if self.images.is_empty() {
             return Err(Error::Empty);
         }
-        let blobs = std::mem::take(&mut self.blobs);
-        for spooled in blobs.into_values().filter_map(Rc::into_inner) {
-            self.store.adopt(spooled)?;
-        }
-        Ok(())
+        let mut blobs = self.blobs.values();
+        blobs.try_for_each(|spooled| spooled.adopt(self.store))
     }
 
     /// Takes the one image in, without an entry.
-    fn borrow(mut self) -> Result<Image, Error> {
+    fn borrow(self) -> Result<Image, Error> {
         self.adopt()?;
         let wanted = self.selection.platform.cloned();
         let wanted = wanted.unwrap_or_else(host_platform);
@@ -435,7 +430,7 @@ impl<'s> Staging<'s> {
         self.store.read_manifest(descriptor)
     }
 
-    fn commit(mut self) -> Result<Vec<Image>, Error> {
+    fn commit(self) -> Result<Vec<Image>, Error> {
         self.adopt()?;
         let new = self.documents.iter().map(|staged| New {
             bytes: &staged.bytes,

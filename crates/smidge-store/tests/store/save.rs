@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 
-use smidge_image::Reference;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use smidge_image::{LayerError, Reference, read_layer};
 use smidge_store::{Compression, Image, Store};
 
-use crate::fixture::{add, assert_whole, file, fixture, gzip, hello, name, read, tar};
+use crate::fixture::{add, assert_whole, child, file, fixture, gzip, hello, name, read, tar};
 
 type Images = Vec<(Image, Vec<Reference>)>;
 
@@ -118,6 +120,54 @@ fn a_layout_is_written_and_added_to() {
     let third = Store::open(&fixture.path("third")).unwrap();
     third.load_oci_layout(fixture.store.root()).unwrap();
     assert_eq!(third.image("app").unwrap(), images[0].0);
+}
+
+#[test]
+fn a_layout_may_be_behind_a_link() {
+    let fixture = fixture();
+    let images = images(&fixture.store);
+    let (layout, link) = (fixture.path("layout"), fixture.path("link"));
+    fs::create_dir(&layout).unwrap();
+    std::os::unix::fs::symlink(&layout, &link).unwrap();
+    fixture.store.save_oci_layout(&images, &link).unwrap();
+    assert!(layout.join("index.json").is_file());
+}
+
+/// Packages of many images have more members than a process may have files open.
+#[test]
+fn an_archive_may_have_many_members() {
+    let fixture = fixture();
+    let images = images(&fixture.store);
+    fs::write(
+        fixture.path("app.tar"),
+        saved(&fixture.store, "docker", &images),
+    )
+    .unwrap();
+    let output = child("save::with_few_files", fixture.directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn with_few_files() {
+    let archive = fs::read("app.tar").unwrap();
+    let mut members = Vec::new();
+    read_layer(&archive[..], |entry, content| {
+        let bytes = read(content).unwrap();
+        members.push((entry, bytes));
+        Ok::<_, LayerError>(())
+    })
+    .unwrap();
+    members.extend((0..200).map(|n| file(&format!("blobs/sha256/{n}"), "other")));
+    let limit = Rlimit {
+        current: Some(64),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let store = Store::open(Path::new("few")).unwrap();
+    assert_eq!(store.load(&mut &tar(&members)[..]).unwrap().len(), 2);
 }
 
 #[test]
