@@ -1,6 +1,6 @@
 //! Layers, seen as the files that they make up, each with what its layer says of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -28,12 +28,10 @@ pub(crate) struct Flat<'s> {
 /// What the layers say about their files. The unpacked ones show which files there are and what is in
 /// them, but may lack owners, modes and devices; see [`Ownership::Caller`](crate::Ownership).
 struct Headers {
-    /// The top one first, as in a [`LayeredTree`].
+    /// The top one first, as in a [`LayeredTree`]. A link is told of as the file that it is.
     layers: Vec<HashMap<LayerPath, Entry>>,
-    /// Files that hard links lead to.
-    linked: HashSet<(usize, LayerPath)>,
-    /// What became of them.
-    written: HashMap<(usize, LayerPath), LayerPath>,
+    /// Where files went that have several names, by what the layer's directory knows them by.
+    written: HashMap<(u64, u64), LayerPath>,
 }
 
 /// A file that the layers show.
@@ -86,21 +84,29 @@ impl<'s> Flat<'s> {
         shown: &Shown,
         sink: Sink<'_>,
     ) -> Result<(), Error> {
-        let telling = self.telling();
-        let stack: Vec<usize> = shown
-            .stack
-            .iter()
-            .copied()
-            .filter(|n| *n < telling)
-            .collect();
-        let Some(entry) = self.headers.entry(path, &stack, &shown.node) else {
+        let Some(entry) = self.headers.entry(path, shown) else {
             return Ok(());
         };
-        let (EntryKind::File { .. }, Some(&top)) = (&entry.kind, stack.first()) else {
+        let Some(&top) = shown.stack.first() else {
+            return Ok(());
+        };
+        let (store, layer) = (self.store, self.tree.layer(top));
+        let reading = |error| store.io(READ, path.as_path(), error);
+        if let Some(file) = layer.several_names(path).map_err(reading)? {
+            if let Some(target) = self.headers.written.get(&file).cloned() {
+                let link = Entry {
+                    kind: EntryKind::Hardlink { target },
+                    xattrs: BTreeMap::new(),
+                    ..entry
+                };
+                return sink(&link, &mut io::empty());
+            }
+            self.headers.written.insert(file, path.clone());
+        }
+        let EntryKind::File { .. } = &entry.kind else {
             return sink(&entry, &mut io::empty());
         };
-        let file = self.tree.layer(top).open_file(path);
-        let file = file.map_err(|error| self.store.io(READ, path.as_path(), error))?;
+        let file = layer.open_file(path).map_err(reading)?;
         let entry = Entry {
             kind: EntryKind::File { size: file.size() },
             ..entry
@@ -133,69 +139,45 @@ impl Headers {
     ) -> Result<Self, Error> {
         let mut headers = Self {
             layers: Vec::new(),
-            linked: HashSet::new(),
             written: HashMap::new(),
         };
-        for (number, layer) in layers.enumerate() {
-            let mut entries = HashMap::new();
+        for layer in layers {
+            let mut entries: HashMap<LayerPath, Entry> = HashMap::new();
             let what = layer.digest.to_string();
             walk_layer(store.blob(layer)?, &layer.digest, &what, |entry, _| {
-                entries.insert(entry.path.clone(), entry);
+                let path = entry.path.clone();
+                let told = match &entry.kind {
+                    EntryKind::Hardlink { target } => entries.get(target).map(|file| Entry {
+                        path: path.clone(),
+                        ..file.clone()
+                    }),
+                    _ => Some(entry),
+                };
+                match told {
+                    Some(told) => entries.insert(path, told),
+                    // By a name that leads through links.
+                    None => entries.remove(&path),
+                };
                 Ok(())
             })?;
-            let targets = entries
-                .values()
-                .filter(|e| matches!(e.kind, EntryKind::Hardlink { .. }));
-            let targets = targets.map(|entry| (number, origin(&entries, &entry.path)));
-            headers.linked.extend(targets);
             headers.layers.push(entries);
         }
         Ok(headers)
     }
 
     /// What to say about a path: the header of the layer that it is in; for a directory that this layer
-    /// only implies, that of the next layer that tells.
-    fn entry(&mut self, path: &LayerPath, stack: &[usize], node: &Node) -> Option<Entry> {
-        let top = *stack.first()?;
-        let known = stack
-            .iter()
-            .find_map(|number| self.layers[*number].get(path));
-        let Some(known) = known else {
-            return (!path.is_root()).then(|| implied(path, node));
-        };
-        let origin = origin(&self.layers[top], path);
-        if !self.linked.contains(&(top, origin.clone())) {
-            return Some(known.clone());
-        }
-        let link = (top, origin);
-        if let Some(target) = self.written.get(&link) {
-            let target = target.clone();
-            return Some(Entry {
-                kind: EntryKind::Hardlink { target },
-                ..known.clone()
-            });
-        }
-        let content = self.layers[top].get(&link.1);
-        let entry = Entry {
-            path: path.clone(),
-            ..content.cloned().unwrap_or_else(|| implied(path, node))
-        };
-        self.written.insert(link, path.clone());
-        Some(entry)
-    }
-}
-
-/// The file that a name is a hard link to, in the end.
-fn origin(entries: &HashMap<LayerPath, Entry>, path: &LayerPath) -> LayerPath {
-    let mut here = path;
-    // A chain longer than the layer is a circle.
-    for _ in 0..entries.len() {
-        match entries.get(here).map(|entry| &entry.kind) {
-            Some(EntryKind::Hardlink { target }) if target != here => here = target,
-            _ => break,
+    /// only implies, that of the next layer that tells. `None` if a layer that does not tell knows better.
+    fn entry(&self, path: &LayerPath, shown: &Shown) -> Option<Entry> {
+        let telling = self.layers.len();
+        let mut stack = shown.stack.iter().take_while(|number| **number < telling);
+        let known = stack.find_map(|number| self.layers[*number].get(path));
+        let is_below = shown.stack.last() >= Some(&telling);
+        match known {
+            Some(known) => Some(known.clone()),
+            None if is_below || path.is_root() => None,
+            None => Some(implied(path, &shown.node)),
         }
     }
-    here.clone()
 }
 
 /// A file that no header tells of under its own name, as it is on the disk.

@@ -156,6 +156,16 @@ impl DirTree {
         }
     }
 
+    /// What tells a file that has several names from all others: device and inode number.
+    pub(crate) fn several_names(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
+        let shared = |stat: &Stat| {
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            stat.st_nlink > 1 && !is_directory
+        };
+        let stat = self.stat(path)?.filter(shared);
+        Ok(stat.map(|stat| (stat.st_dev, stat.st_ino)))
+    }
+
     /// Opens a regular file below the directory. Links are not followed.
     ///
     /// # Errors
@@ -280,11 +290,7 @@ impl Tree for DirTree {
     }
 
     fn links(&self, path: &LayerPath) -> io::Result<Option<(u64, u64)>> {
-        let shared = self.stat(path)?.filter(|stat| {
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            kind == FileType::RegularFile && stat.st_nlink > 1
-        });
-        Ok(shared.map(|stat| (stat.st_dev, stat.st_ino)))
+        self.several_names(path)
     }
 
     fn list(&self, path: &LayerPath) -> io::Result<Vec<Vec<u8>>> {

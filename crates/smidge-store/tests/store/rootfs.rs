@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use smidge_image::{Entry, EntryKind, LayerError, read_layer};
-use smidge_store::Store;
+use smidge_image::{Descriptor, Entry, EntryKind, LayerError, media_type, read_layer};
+use smidge_store::{Squash, Store};
 
 use crate::fixture::{
     add, directory, file, fixture, hardlink, is_root, path, special, symlink, tar,
@@ -158,4 +158,73 @@ fn a_layer_that_is_there_twice_counts_once() {
         .map(|(entry, _)| (entry.path.to_string(), entry.uid))
         .collect();
     assert_eq!(owners, [("/other".to_owned(), 0), ("/owned".to_owned(), 7)]);
+}
+
+#[test]
+fn a_name_that_was_given_to_another_file_is_no_link_any_more() {
+    let fixture = fixture();
+    let layer = tar(&[
+        file("b", "old"),
+        hardlink("c", "b"),
+        hardlink("d", "c"),
+        file("b", "new"),
+        hardlink("e", "b"),
+    ]);
+    let image = add(&fixture.store, &["a"], &[layer]);
+    let mut archive = Vec::new();
+    fixture.store.save_rootfs(&image, &mut archive).unwrap();
+    let files: Vec<_> = listing(&archive)
+        .into_iter()
+        .map(|(entry, content)| (entry.path.to_string(), entry.kind, content))
+        .collect();
+    let content = |name: &str, text: &str| {
+        let size = text.len() as u64;
+        (name.to_owned(), EntryKind::File { size }, text.to_owned())
+    };
+    let link = |name: &str, target: &str| {
+        let target = path(target);
+        (
+            name.to_owned(),
+            EntryKind::Hardlink { target },
+            String::new(),
+        )
+    };
+    let expected = [
+        content("/b", "new"),
+        content("/c", "old"),
+        link("/d", "c"),
+        link("/e", "b"),
+    ];
+    assert_eq!(files, expected);
+}
+
+#[test]
+fn joined_layers_leave_directories_that_they_only_imply_as_they_are_below() {
+    let fixture = fixture();
+    let mut tmp = directory("tmp");
+    tmp.0.mode = 0o1777;
+    let layers = [tar(&[tmp]), tar(&[file("tmp/x", "")])];
+    let image = add(&fixture.store, &["a"], &layers);
+    let stack: Vec<_> = image
+        .manifest
+        .layers
+        .iter()
+        .cloned()
+        .zip(image.config.rootfs.diff_ids.iter().copied())
+        .collect();
+    let joined = fixture
+        .store
+        .squash(&Squash {
+            below: &stack[..1],
+            layers: &stack[1..],
+            wanted: None,
+        })
+        .unwrap();
+    let blob = Descriptor::new(media_type::LAYER, joined.diff_id.0, joined.size);
+    let bytes = crate::fixture::read(&mut fixture.store.blob(&blob).unwrap()).unwrap();
+    let names: Vec<_> = listing(&bytes)
+        .iter()
+        .map(|(entry, _)| entry.path.to_string())
+        .collect();
+    assert_eq!(names, ["/tmp/x"]);
 }
