@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use smidge_image::LayerPath;
+use smidge_image::{Entry, EntryKind, LayerPath};
 
 use crate::{Error, Store, regular};
 
@@ -42,6 +42,18 @@ impl Beside {
             }
         }
         beside
+    }
+
+    /// Forgets what earlier entries of the layer have said of a path. Another name of a file has its owner.
+    pub(crate) fn meet(&mut self, entry: &Entry) {
+        let owner = match &entry.kind {
+            EntryKind::Hardlink { target } => self.owners.get(target).copied(),
+            _ => None,
+        };
+        self.implied.remove(&entry.path);
+        self.owners.remove(&entry.path);
+        self.owners
+            .extend(owner.map(|owner| (entry.path.clone(), owner)));
     }
 
     fn to_bytes(&self) -> Vec<u8> {

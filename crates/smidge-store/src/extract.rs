@@ -143,7 +143,7 @@ impl<'a> Extractor<'a> {
         name: &OsStr,
         content: &mut dyn Read,
     ) -> Result<(), Fault> {
-        self.beside.implied.remove(&entry.path);
+        self.beside.meet(entry);
         match &entry.kind {
             EntryKind::Directory => self.make_directory(entry, parent, name),
             EntryKind::File { size } => {

@@ -721,3 +721,25 @@ fn stacks_that_imply_nothing_new_stay_as_they_are() {
     let image = add(&fixture.store, &["a"], &layers);
     assert_eq!(fixture.store.checkout(&image).unwrap().len(), 2);
 }
+
+#[test]
+fn whose_links_are_is_known_by_all_their_names_and_as_the_last_entry_says() {
+    let fixture = fixture();
+    let owned = |name: &str, target: &str| with_owner(crate::fixture::symlink(name, target), 5, 6);
+    let layer = tar(&[
+        owned("one", "x"),
+        crate::fixture::hardlink("two", "one"),
+        owned("three", "x"),
+        crate::fixture::symlink("three", "x"),
+    ]);
+    let image = add(&fixture.store, &["a"], &[layer]);
+    let ownership = smidge_store::Ownership::Caller;
+    let layers = fixture.store.checkout_with(&image, ownership, &mut |_| {});
+    let tree = LayeredTree::open(&layers.unwrap()).unwrap();
+    let owner = |name: &str| {
+        let node = tree.node(&path(name)).unwrap().unwrap();
+        (node.uid, node.gid)
+    };
+    assert_eq!(["one", "two"].map(owner), [(5, 6); 2]);
+    assert_eq!(owner("three"), (0, 0));
+}
