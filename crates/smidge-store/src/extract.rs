@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2,
-    statat, symlinkat, syncfs, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, XattrFlags, chmodat, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat,
+    symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
@@ -23,7 +23,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
 use crate::Ownership;
 use crate::attribute::{self, OPAQUE, is_kept};
 use crate::beside::Beside;
-use crate::found::{claim_for, mode, times, unmapped_is_fine};
+use crate::found::{claim_for, mode, owner, times, unmapped_is_fine};
 use crate::sparse::{self, End};
 use crate::temp::write_back;
 use crate::tree::Overlaid;
@@ -527,15 +527,6 @@ fn make_whiteout(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<
         Err(Errno::PERM) => make(FileType::Socket),
         made => made,
     }
-}
-
-/// -1 means "leave it" to chown(2), so it cannot be an owner.
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    let real = |id: u32| (id != u32::MAX).then_some(id);
-    (
-        real(entry.uid).map(Uid::from_raw),
-        real(entry.gid).map(Gid::from_raw),
-    )
 }
 
 /// Removes a file, or a directory with all it holds.

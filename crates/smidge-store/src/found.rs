@@ -2,7 +2,9 @@
 
 use std::io;
 
-use rustix::fs::{FileType, Mode, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT, major, minor};
+use rustix::fs::{
+    FileType, Gid, Mode, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, major, minor,
+};
 use rustix::io::Errno;
 use smidge_image::{Claim, ClaimKind, Entry, EntryKind, LayerPath, Whiteout};
 
@@ -144,6 +146,16 @@ pub(crate) fn claim_for(entry: &Entry, bits: u32) -> Claim {
     }
 }
 
+/// Refuses a name that a layer cannot give to a file.
+pub(crate) fn check_name(name: &[u8]) -> io::Result<()> {
+    match name.starts_with(b".wh.") {
+        true => Err(io::Error::other(
+            "in a layer, a name that starts with `.wh.` means that something is gone",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The entry that says that something is gone. It dates from 1970, as nothing has its time.
 pub(crate) fn marker(whiteout: &Whiteout) -> io::Result<Entry> {
     let path = whiteout.path();
@@ -153,6 +165,15 @@ pub(crate) fn marker(whiteout: &Whiteout) -> io::Result<Entry> {
 
 pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode((bits & 0o7777) as RawMode)
+}
+
+/// -1 means "leave it" to chown(2), so it cannot be an owner.
+pub(crate) fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    let real = |id: u32| (id != u32::MAX).then_some(id);
+    (
+        real(entry.uid).map(Uid::from_raw),
+        real(entry.gid).map(Gid::from_raw),
+    )
 }
 
 /// Sets the time of the last change, and leaves that of the last access.

@@ -19,7 +19,7 @@ use smidge_image::{Claim, Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 
 use crate::attribute::{self, Attributes};
 use crate::beside::Owners;
-use crate::found::{Found, claim_for, entry, marker, mode, modified};
+use crate::found::{Found, check_name, claim_for, entry, marker, mode, modified};
 use crate::sparse::SparseReader;
 use crate::tree::Overlaid;
 use crate::{DirTree, Error, LayeredTree, Ownership, SnapshotOptions, Store};
@@ -214,11 +214,7 @@ impl<'a> Upper<'a> {
         name: &OsStr,
     ) -> io::Result<Option<Found>> {
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if name.as_bytes().starts_with(b".wh.") {
-            return Err(io::Error::other(
-                "in a layer, a name that starts with `.wh.` means that something is gone",
-            ));
-        }
+        check_name(name.as_bytes())?;
         let mut found = Found {
             path: path.clone(),
             stat,

@@ -18,7 +18,7 @@ use smidge_image::{Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
 use super::room::kind;
 use super::{Place, refused};
 use crate::attribute::{self, Attributes};
-use crate::found::{entry, marker};
+use crate::found::{check_name, entry, marker};
 use crate::sparse::SparseReader;
 use crate::tree::Overlaid;
 use crate::{Error, Ownership};
@@ -184,6 +184,9 @@ impl<W: Write> Packer<'_, W> {
         directory: BorrowedFd<'_>,
         name: &OsStr,
     ) -> io::Result<Vec<Vec<u8>>> {
+        if self.is_layer {
+            check_name(name.as_bytes())?;
+        }
         let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         match kind(&stat) {
             FileType::Directory => self.directory(path, directory, name),

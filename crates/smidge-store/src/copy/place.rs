@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chownat, fchmod, fchown,
-    fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags, chownat, fchmod, fchown, fsetxattr,
+    futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 use smidge_image::{Entry, EntryKind, LayerError, LayerPath, decompress, read_layer, sniff};
@@ -20,7 +20,7 @@ use super::room::kind;
 use super::{Place, Room, refused};
 use crate::Error;
 use crate::attribute::is_kept;
-use crate::found::{mode, times, unmapped_is_fine};
+use crate::found::{mode, owner, times, unmapped_is_fine};
 
 /// Bytes of the archive that are read at a time.
 const BUFFER: usize = 1 << 18;
@@ -293,8 +293,8 @@ impl<'r> Placer<'r> {
     /// Owner, then mode (chown clears set-id bits) and attributes (chown clears capabilities), then time.
     fn set_attributes(&self, entry: &Entry, file: BorrowedFd<'_>) -> rustix::io::Result<()> {
         if self.keep == Keep::Owner {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            unmapped_is_fine(fchown(file, Some(uid), Some(gid)))?;
+            let (uid, gid) = owner(entry);
+            unmapped_is_fine(fchown(file, uid, gid))?;
         }
         fchmod(file, mode(self.bits(entry)))?;
         let kept = |name: &[u8]| {
@@ -327,8 +327,8 @@ impl<'r> Placer<'r> {
     ) -> rustix::io::Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if self.keep == Keep::Owner {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            unmapped_is_fine(chownat(parent, name, Some(uid), Some(gid), nofollow))?;
+            let (uid, gid) = owner(entry);
+            unmapped_is_fine(chownat(parent, name, uid, gid, nofollow))?;
         }
         utimensat(parent, name, &times(entry), nofollow)
     }

@@ -12,6 +12,7 @@ mod blob;
 mod build_cache;
 mod checkout;
 mod container;
+mod copy;
 mod crash;
 mod disk;
 mod fixture;
