@@ -1,6 +1,6 @@
 //! What a container has changed, as `docker diff` tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use smidge_image::{LayerPath, Tree as _};
@@ -34,7 +34,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<BTreeMap<LayerPath, Ch
     while let Some(path) = pending.pop() {
         // What is in a new directory is new, whatever lower ones hold.
         let hides = !path.is_root() && top.is_opaque(&path).map_err(failed)?;
-        let mut here = Vec::new();
+        let mut here = HashSet::new();
         for name in top.list(&path).map_err(failed)? {
             let child = path
                 .join(&name)
@@ -53,7 +53,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<BTreeMap<LayerPath, Ch
                 Overlaid::Other => of(was),
             };
             found.insert(child, change);
-            here.push(name);
+            here.insert(name);
         }
         if hides {
             for name in below.list(&path).unwrap_or_default() {
