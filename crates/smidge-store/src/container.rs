@@ -140,7 +140,11 @@ impl Store {
             .map_err(|error| self.io("write", temp.path(), error))?;
         // The lock on the directory says that it is no garbage while it has no name yet.
         let _locked = temp.persist(self, &container.dir)?;
-        match fs::hard_link(container.dir.join(NAME), container.name_path()) {
+        // Names appear under the lock, so that who removes one that leads nowhere removes no other.
+        let lock = self.lock()?;
+        let named = fs::hard_link(container.dir.join(NAME), container.name_path());
+        drop(lock);
+        match named {
             Ok(()) => Ok(container),
             Err(error) => {
                 self.discard(&container.dir)?;
@@ -162,10 +166,16 @@ impl Store {
                 name: name.to_owned(),
                 by: holder.id,
             }),
-            None if path.exists() => {
-                fs::remove_file(&path).map_err(|error| self.io("remove", &path, error))
+            None => self.remove_name(&path),
+        }
+    }
+
+    fn remove_name(&self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.io("remove", path, error))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -248,12 +258,7 @@ impl Store {
         let _lock = self.lock()?;
         for path in self.list(&self.path("containers/names"))? {
             if self.read_label(&path)?.is_none() {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(self.io("remove", &path, error));
-                    }
-                    _ => {}
-                }
+                self.remove_name(&path)?;
             }
         }
         Ok(())
@@ -312,17 +317,14 @@ impl Store {
     /// name is free then, and the directory is garbage.
     pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
         let path = container.name_path();
+        let lock = self.lock()?;
         let own = self
             .read_label(&path)?
             .is_some_and(|holder| holder.id == container.id);
         if own {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(self.io("remove", &path, error));
-                }
-                _ => {}
-            }
+            self.remove_name(&path)?;
         }
+        drop(lock);
         self.discard(&container.dir).map(drop)
     }
 

@@ -123,8 +123,7 @@ impl Store {
     }
 
     /// Makes something under a name that nobody has, and locks it. Meanwhile a sweep may have taken it for
-    /// garbage: then it is gone, or its link count is 0 (a directory's is, too), and the next name is
-    /// tried.
+    /// garbage: then it is gone, and the next name is tried.
     fn make_temp(
         &self,
         make: impl Fn(&Path) -> io::Result<Option<File>>,
@@ -135,8 +134,7 @@ impl Store {
             let locked = make(&path).and_then(|made| {
                 let Some(file) = made else { return Ok(None) };
                 retry(|| file.lock())?;
-                let links = file.metadata()?.nlink();
-                Ok((links > 0).then_some(file))
+                Ok(is_at(&file, &path).then_some(file))
             });
             match locked {
                 Ok(None) => {}
@@ -206,7 +204,12 @@ impl Store {
         loop {
             let name = self.temp_name();
             match renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(name),
+                Ok(()) => return Ok(name),
+                // Where `tmp` is missing, somebody has cleared up too well.
+                Err(Errno::NOENT) if path.is_symlink() || path.exists() => {
+                    self.make_directory(&self.path("tmp"), 0o755)?;
+                }
+                Err(Errno::NOENT) => return Ok(name),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(self.io("remove", path, error.into())),
             }

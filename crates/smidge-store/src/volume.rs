@@ -1,8 +1,9 @@
 //! Volumes: directories under a name, which outlive the containers that they are shown to.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -66,11 +67,25 @@ impl Store {
     /// [`Error::BadName`], and when the store cannot be written.
     pub fn volume(&self, name: &str) -> Result<PathBuf, Error> {
         check(name)?;
-        let path = self.path("volumes").join(name).join(DATA);
-        if !path.is_dir() {
-            self.make_directory(&path, 0o755)?;
+        self.make_data(&self.path("volumes").join(name))
+    }
+
+    /// Makes the directory of a volume's files, if it is missing. Whoever a program runs as may look
+    /// into it, whatever the caller's umask.
+    fn make_data(&self, volume: &Path) -> Result<PathBuf, Error> {
+        let path = volume.join(DATA);
+        if path.is_dir() {
+            return Ok(path);
         }
-        Ok(path)
+        self.make_directory(volume, 0o755)?;
+        let made = fs::create_dir(&path)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(self.io("create", &path, error))
+            }
+            _ => Ok(path),
+        }
     }
 
     /// Makes a volume with labels, under a random name if none is given. One that is there already stays
@@ -94,13 +109,13 @@ impl Store {
         let path = self.path("volumes").join(&name);
         let temp = self.workspace()?;
         let whole = temp.path().join("volume");
-        self.make_directory(&whole.join(DATA), 0o755)?;
+        self.make_data(&whole)?;
         let json = serde_json::to_vec(record).map_err(|source| Error::Document {
             what: name.clone(),
             kind: "volume record",
             source,
         })?;
-        fs::write(whole.join(RECORD), json).map_err(|error| self.io("write", &whole, error))?;
+        self.write_atomically(&whole.join(RECORD), &json)?;
         match renameat_with(CWD, &whole, CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok((name, true)),
             Err(Errno::EXIST) => Ok((name, false)),
