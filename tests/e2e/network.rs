@@ -238,6 +238,33 @@ fn neighbours_reach_each_other_by_name_and_others_do_not() {
 }
 
 #[test]
+fn names_are_those_that_containers_have_now() {
+    with_busybox(|context| {
+        let id = context.line("network create net").ok();
+        idle(
+            context,
+            "--name old -h mill.example --network net --restart always",
+        );
+        idle(context, "--name peer --network net");
+        let line = format!("ps --filter network={} --format {{{{.Names}}}}", &id[..8]);
+        assert_eq!(context.line(&line).ok(), "peer\nold");
+        assert!(reaches(context, "peer", "mill.example"));
+        context.line("rename old new").ok();
+        assert!(reaches(context, "peer", "new"));
+        assert!(!knows(context, "peer", "old"));
+        let names = "{{(index .NetworkSettings.Networks \"net\").DNSNames}}";
+        assert!(shown(context, "new", names).starts_with("[new "));
+        // The name stays when it is started again by itself.
+        let pid = shown(context, "new", "{{.State.Pid}}");
+        context.finish(killed(context, &pid)).ok();
+        until("its next start", || {
+            shown(context, "new", "{{.State.Status}} {{.RestartCount}}") == "running 1"
+        });
+        until("the name", || reaches(context, "peer", "new"));
+    });
+}
+
+#[test]
 fn addresses_are_the_ones_that_were_asked_for() {
     with_busybox(|context| {
         context
@@ -436,6 +463,9 @@ fn roots_networks_lead_out_under_the_machines_address() {
     assert!(machine.leads_out(&context, "bridge"));
     assert!(!machine.leads_out(&context, "shut"));
     assert!(!machine.leads_out(&context, "none"));
+    // The machine itself can be named.
+    let line = "run --rm --network open --add-host host:host-gateway busybox ping -c 1 -W 2 host";
+    machine.line(&context, line).ok();
     let devices = || machine.shell("ip -n NAME link | grep -q smi-");
     assert!(devices());
     // Somebody else's firewall lets nothing pass that it does not know, as Docker's does.

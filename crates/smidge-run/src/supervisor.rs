@@ -484,8 +484,14 @@ impl<'a> Supervisor<'a> {
 
     fn connect(&mut self, attachment: Attachment) -> Result<(), RunError> {
         let mut all = self.spec.attachments.clone();
-        all.push(attachment);
         let program = &mut self.hub.program;
+        if let Some(known) = all.iter_mut().find(|a| a.bridge == attachment.bridge) {
+            *known = attachment;
+            program.networks.rename(known)?;
+            self.spec.to_mut().attachments = all;
+            return Ok(());
+        }
+        all.push(attachment);
         if self.state.status == Status::Running {
             let (pid, pidfd) = (program.pid, program.pidfd.as_fd());
             program.networks.connect(&all, pidfd, pid)?;

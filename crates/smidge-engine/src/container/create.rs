@@ -346,7 +346,8 @@ impl Engine {
         for planned in &draft.mounts {
             self.make_source(planned, &container.id, &draft.tree)?;
         }
-        let files = Files::new(draft.request, &record.spec.hostname)?;
+        let gateway = self.host_gateway(&draft.network)?;
+        let files = Files::new(draft.request, &record.spec.hostname, gateway)?;
         files.write(&container.dir.join("etc"))
     }
 }

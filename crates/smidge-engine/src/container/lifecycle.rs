@@ -174,6 +174,9 @@ impl Engine {
     pub fn rename_container(&self, name: &str, new: &str) -> Result<()> {
         let known = self.container(name)?;
         let renamed = self.store.rename_container(&known.container, new)?;
+        if known.state.status.is_active() {
+            self.rename_on_networks(&known, &renamed)?;
+        }
         let event = Event::now("container", "rename", &renamed.id)
             .with("image", known.record.image.as_str())
             .with("name", renamed.name.as_str())

@@ -62,9 +62,12 @@ impl Engine {
             // An image that is gone has no descendants to show.
             ancestors.extend(self.store.image(name).ok().map(|image| image.id));
         }
+        let networks = filters.values("network").iter();
+        let networks: Vec<String> = networks.map(|name| self.network_name(name)).collect();
         let by_ancestor = !filters.values("ancestor").is_empty();
         all.retain(|known| {
             suits(known, &filters)
+                && on_one_of(known, &networks)
                 && before
                     .as_ref()
                     .is_none_or(|bound| known.record.created < *bound)
@@ -142,7 +145,6 @@ fn suits(known: &Known, filters: &Filters) -> bool {
             .any(|port| port.protocol == protocol && range.contains(&port.container_port)),
         None => false,
     };
-    let network = record.network();
     filters.any("id", |id| container.id.starts_with(id.as_str()))
         && filters.any("name", |name| {
             container.name.contains(name.trim_matches('/'))
@@ -169,9 +171,16 @@ fn suits(known: &Known, filters: &Filters) -> bool {
         })
         && filters.any("publish", published)
         && filters.any("expose", exposed)
-        && filters.any("network", |wanted| {
-            network.names().contains(&wanted.as_str())
-        })
+}
+
+/// Whether a container is on one of these networks, if there are any.
+fn on_one_of(known: &Known, networks: &[String]) -> bool {
+    let mode = known.record.network();
+    networks.is_empty()
+        || mode
+            .names()
+            .iter()
+            .any(|name| networks.iter().any(|n| n == name))
 }
 
 /// The word for a state.

@@ -1,6 +1,6 @@
 //! How a container calls itself and others: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use smidge_run::Network;
@@ -34,11 +34,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Their texts for a container with this host name.
+    /// Their texts for a container with this host name, on a network where the machine has this address.
     ///
     /// # Errors
     /// [`Kind::Input`] when an option cannot be understood.
-    pub(super) fn new(request: &CreateRequest, hostname: &str) -> Result<Self> {
+    pub(super) fn new(
+        request: &CreateRequest,
+        hostname: &str,
+        gateway: Option<IpAddr>,
+    ) -> Result<Self> {
         let names = &request.names;
         let own = names.hostname.is_some() || names.domainname.is_some();
         if request.isolation.host_names && own {
@@ -55,7 +59,11 @@ impl Files {
             _ => hosts("", Network::Private),
         };
         for entry in &names.hosts {
-            let (name, address) = added_host(entry, request.network.namespace())?;
+            let gateway = match request.network {
+                NetworkMode::Host => Some(Ipv4Addr::LOCALHOST.into()),
+                _ => gateway,
+            };
+            let (name, address) = added_host(entry, gateway)?;
             hosts.push_str(&format!("{address}\t{name}\n"));
         }
         Ok(Self {
@@ -93,7 +101,7 @@ impl Files {
 impl Names {
     /// `/etc/resolv.conf`: the host's, but for what was asked for.
     fn resolver(&self) -> Result<String> {
-        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let host = network::host_resolver();
         for server in &self.servers {
             if server.parse::<IpAddr>().is_err() {
                 let fault = format!("invalid `--dns {server}`: it is not an IP address");
@@ -112,10 +120,13 @@ impl Names {
     /// That of a container on networks: its own name server asks those that were asked for.
     fn resolver_on(&self, endpoints: &[Endpoint]) -> Result<String> {
         let text = self.resolver()?;
-        Ok(match endpoints.iter().all(Endpoint::is_default) {
-            true => text,
-            false => network::resolver(&text),
-        })
+        let is_lone = || self.servers.is_empty() && !network::lone_servers(&text).is_empty();
+        Ok(
+            match endpoints.iter().all(Endpoint::is_default) && !is_lone() {
+                true => text,
+                false => network::resolver(&text),
+            },
+        )
     }
 
     /// The host's text with other servers, domains or options.
@@ -161,7 +172,7 @@ pub(super) fn hostname(request: &CreateRequest, id: &str, host: &Host) -> String
 }
 
 /// `NAME:IP` or `NAME=IP`.
-fn added_host(text: &str, network: Network) -> Result<(&str, String)> {
+fn added_host(text: &str, gateway: Option<IpAddr>) -> Result<(&str, String)> {
     let invalid = |why: &str| {
         Error::new(Kind::Input, format!("invalid `--add-host {text}`: {why}"))
             .with_hint("as in `--add-host db:10.0.0.5`")
@@ -172,12 +183,12 @@ fn added_host(text: &str, network: Network) -> Result<(&str, String)> {
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| invalid("expected NAME:IP"))?;
     if address == "host-gateway" {
-        return match network {
-            Network::Host => Ok((name, "127.0.0.1".to_owned())),
-            _ => Err(invalid(
-                "no address leads from this network to the host; `--network host` has the host's own",
-            )),
-        };
+        let address = gateway.ok_or_else(|| {
+            invalid(
+                "no address leads from this network to the host; `--network host` has the host's own, and root's `--network bridge` has one",
+            )
+        });
+        return address.map(|address| (name, address.to_string()));
     }
     let bare = address
         .strip_prefix('[')
@@ -233,7 +244,7 @@ mod tests {
 
     #[test]
     fn hosts_are_added_as_docker_reads_them() {
-        let shown = |text: &str| match added_host(text, Network::Private) {
+        let shown = |text: &str| match added_host(text, None) {
             Ok((name, address)) => format!("{name} {address}"),
             Err(error) => error.to_string(),
         };
@@ -248,7 +259,7 @@ mod tests {
         assert!(shown("a").contains("expected NAME:IP"));
         assert!(shown("a:b").contains("`b` is not an IP address"));
         assert!(shown("a:host-gateway").contains("no address leads"));
-        let own = added_host("a:host-gateway", Network::Host).unwrap();
+        let own = added_host("a:host-gateway", Some(Ipv4Addr::LOCALHOST.into())).unwrap();
         assert_eq!(own, ("a", "127.0.0.1".to_owned()));
     }
 }

@@ -86,6 +86,39 @@ impl Engine {
         Ok(())
     }
 
+    /// The address that leads from a container's first network to the machine; `None` where none does.
+    pub(crate) fn host_gateway(&self, mode: &NetworkMode) -> Result<Option<IpAddr>> {
+        let Some(first) = mode.endpoints().first().filter(|_| self.host.uid == 0) else {
+            return Ok(None);
+        };
+        let network = self.network_to_join(&first.network)?;
+        let subnet = network.record.subnets.first();
+        Ok(subnet.map(|subnet| subnet.gateway))
+    }
+
+    /// Lets those on its networks know a running container by its new name.
+    pub(crate) fn rename_on_networks(&self, known: &Known, new: &Container) -> Result<()> {
+        let guest = Guest {
+            container: new,
+            record: &known.record,
+        };
+        let mut attachments = kept(known);
+        let named = attachments
+            .iter_mut()
+            .filter(|attachment| !attachment.names.is_empty());
+        for attachment in named {
+            let mode = known.record.network();
+            let is_own = |endpoint: &&Endpoint| super::view::is_on(attachment, &endpoint.network);
+            let endpoint = mode.endpoints().iter().find(is_own).cloned();
+            attachment.names = names(&guest, &endpoint.unwrap_or_default());
+            smidge_run::network::connect(&new.dir, attachment)?;
+        }
+        match attachments.is_empty() {
+            true => Ok(()),
+            false => keep(new, &attachments),
+        }
+    }
+
     /// The network of a name; `bridge` is made when it is first asked for.
     pub(super) fn network_to_join(&self, name: &str) -> Result<Network> {
         if let Some(network) = self.store.network(name)? {
@@ -124,6 +157,7 @@ impl Engine {
             };
             addresses.push(self.lease(guest.container, network, (subnet, wanted))?);
         }
+        let asked = servers(&guest.record.host.asked);
         let is_default = network.name == "bridge";
         Ok(Attachment {
             dir: network.dir.clone(),
@@ -137,9 +171,13 @@ impl Engine {
                 .unwrap_or_else(|| Mac::of(addresses.first().map(|own| own.ip))),
             names: match is_default {
                 true => Vec::new(),
-                false => names(guest.container, endpoint),
+                false => names(guest, endpoint),
             },
-            servers: servers(&guest.record.host.asked),
+            servers: match is_default {
+                true if asked.is_empty() => lone_servers(&host_resolver()),
+                true => Vec::new(),
+                false => asked,
+            },
             addresses,
         })
     }
@@ -198,12 +236,18 @@ fn outside(network: &str, ip: IpAddr, subnets: &[Subnet]) -> Error {
 }
 
 /// What other containers on a network call one, as in Docker.
-fn names(container: &Container, endpoint: &Endpoint) -> Vec<String> {
-    let short = container.id[..container.id.len().min(12)].to_owned();
-    let mut names = vec![container.name.clone(), short];
-    for alias in &endpoint.aliases {
-        if !names.contains(alias) {
-            names.push(alias.clone());
+fn names(guest: &Guest<'_>, endpoint: &Endpoint) -> Vec<String> {
+    let Container { id, name, .. } = guest.container;
+    let short = &id[..id.len().min(12)];
+    let all = [name.as_str()]
+        .into_iter()
+        .chain(endpoint.aliases.iter().map(String::as_str));
+    let mut names: Vec<String> = Vec::new();
+    for word in all.chain([short, &guest.record.spec.hostname]) {
+        // They are kept with spaces between them.
+        let is_word = !word.is_empty() && !word.contains(char::is_whitespace);
+        if is_word && !names.iter().any(|known| known == word) {
+            names.push(word.to_owned());
         }
     }
     names
@@ -289,6 +333,24 @@ fn hosts(text: &str, own: &str, attachments: &[Attachment]) -> String {
     all.map(|line| line + "\n").collect()
 }
 
+/// The machine's `/etc/resolv.conf`.
+pub(crate) fn host_resolver() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// The name servers of a resolver's file if all of them can be reached from the machine alone: containers
+/// have a loopback device of their own.
+pub(crate) fn lone_servers(text: &str) -> Vec<IpAddr> {
+    let words = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let servers: Vec<IpAddr> = words.filter_map(|ip| ip.trim().parse().ok()).collect();
+    match servers.iter().all(IpAddr::is_loopback) {
+        true => servers,
+        false => Vec::new(),
+    }
+}
+
 /// A resolver's file with the containers' own name server in place of others.
 pub(crate) fn resolver(text: &str) -> String {
     let is = |line: &&str, word: &str| line.split_whitespace().next() == Some(word);
@@ -338,6 +400,15 @@ mod tests {
         );
         assert_eq!(second, format!("{base}10.0.0.3\tme\nfd00::3\tme\n"));
         assert_eq!(hosts(&second, "me", &[]), base);
+    }
+
+    #[test]
+    fn servers_on_the_machine_alone_are_told() {
+        let told = |text: &str| lone_servers(text).len();
+        assert_eq!(told("nameserver 127.0.0.53\noptions edns0\n"), 1);
+        assert_eq!(told("nameserver 127.0.0.53\nnameserver ::1\n"), 2);
+        assert_eq!(told("nameserver 127.0.0.53\nnameserver 9.9.9.9\n"), 0);
+        assert_eq!(told(""), 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use plan::NetworkRequest;
 pub use smidge_run::network::Mac;
 pub use view::NetworkInspect;
 
-pub(crate) use attach::resolver;
+pub(crate) use attach::{host_resolver, lone_servers, resolver};
 
 /// The networks that are there without having been made, and what drives them.
 const BUILT_IN: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
@@ -225,6 +225,12 @@ impl Engine {
             }
             (None, _) => Err(unknown(name)),
         }
+    }
+
+    /// The name of a network that may be given by its id; of none, what was given.
+    pub(crate) fn network_name(&self, text: &str) -> String {
+        let found = self.find_network(text);
+        found.map_or_else(|_| text.to_owned(), |row| row.name)
     }
 
     /// A network as the store has it.

@@ -17,7 +17,8 @@ use crate::network::server::NameServer;
 use crate::port::enter;
 use crate::{session, sys};
 
-/// Puts the running container in `dir` on a network.
+/// Puts the running container in `dir` on a network. One that is on it already is known there by the names
+/// that are given now.
 ///
 /// # Errors
 /// When it does not run, or the kernel refuses.
@@ -53,6 +54,18 @@ impl Networks {
             // It is as if it had never been laid.
             let _ = membership.map(|membership| membership.end(last));
         })
+    }
+
+    /// Calls a container on a network by other names.
+    pub(crate) fn rename(&self, attachment: &Attachment) -> Result<(), RunError> {
+        let own = self
+            .memberships
+            .iter()
+            .find(|m| m.bridge == attachment.bridge);
+        own.map_or(Ok(()), |own| {
+            own.record.rename(&attachment.dir, &attachment.names)
+        })
+        .map_err(attachment.fault("say what the container is called"))
     }
 
     /// Takes a running program off a network. `rest` are those that it stays on.

@@ -90,7 +90,7 @@ pub(crate) struct Firewall(Netlink);
 impl Firewall {
     /// That of the caller's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        Netlink::filter().map(Self)
+        Netlink::filter().map(Self).map_err(lacking)
     }
 
     /// Lets a network's containers reach what the machine reaches, under the machine's address, and no
@@ -125,7 +125,7 @@ impl Firewall {
                 table.rule("postrouting", rule);
             }
         }
-        self.0.batch(table.finish())?;
+        self.0.batch(table.finish()).map_err(lacking)?;
         for family in FAMILIES {
             self.let_pass(family, bridge)?;
         }
@@ -515,6 +515,17 @@ impl Rule {
                     })
                 })
         })
+    }
+}
+
+/// Says what is missing where the kernel does not know what is spoken of.
+fn lacking(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT) => {
+            let why = format!("the kernel lacks nftables, `modprobe nf_tables nft_masq` ({error})");
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        }
+        _ => error,
     }
 }
 

@@ -76,6 +76,19 @@ impl Member {
     }
 }
 
+impl Record {
+    /// Calls the container by other names.
+    pub(super) fn rename(&self, dir: &Path, names: &[String]) -> io::Result<()> {
+        let member = Member::parse(&self.0).ok_or(io::ErrorKind::NotFound)?;
+        let renamed = Member {
+            names: names.to_vec(),
+            ..member
+        };
+        // It is the same file, and removed once.
+        renamed.record(dir).map(std::mem::forget)
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);

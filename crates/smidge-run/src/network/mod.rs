@@ -161,7 +161,7 @@ pub struct Attachment {
     /// The device's addresses.
     pub addresses: Vec<Address>,
     /// What the network's other containers call this one. Where none of a container's networks has such
-    /// names, it asks the machine's name servers by itself.
+    /// names, or servers, it asks others by itself.
     pub names: Vec<String>,
     /// Which servers are asked for names that the networks do not have; the machine's own if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -179,7 +179,7 @@ pub(crate) struct Networks {
 #[derive(Debug)]
 struct Membership {
     /// Goes first: whoever finds it may rely on the namespaces.
-    _record: Record,
+    record: Record,
     anchor: Option<Anchor>,
     bridge: String,
 }
@@ -263,7 +263,7 @@ fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membersh
     let record = record.map_err(attachment.fault("say that the container is on it"))?;
     drop(lock);
     Ok(Membership {
-        _record: record,
+        record,
         anchor,
         bridge: attachment.bridge.clone(),
     })

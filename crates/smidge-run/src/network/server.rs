@@ -49,10 +49,8 @@ impl NameServer {
         attachments: &[Attachment],
         program: BorrowedFd<'_>,
     ) -> Result<Option<Self>, RunError> {
-        if attachments
-            .iter()
-            .all(|attachment| attachment.names.is_empty())
-        {
+        let is_silent = |at: &Attachment| at.names.is_empty() && at.servers.is_empty();
+        if attachments.iter().all(is_silent) {
             return Ok(None);
         }
         let step = RunError::supervise("start the name server");
