@@ -125,15 +125,16 @@ fn exec_exit_codes_are_dockers() {
         start(context, "");
         assert_eq!(shell(context, "", "exit 7").code(), 7);
         assert_eq!(shell(context, "", "kill -9 $$").code(), 137);
-        context
-            .line("exec box nope")
-            .says(127, &["no program `nope`"]);
+        context.line("exec box nope").says(
+            127,
+            &["`nope` cannot start: it is in no directory of $PATH"],
+        );
         context
             .line("exec box /nope")
-            .says(127, &["cannot execute `/nope`"]);
+            .says(127, &["`/nope` cannot start: it is not in the image"]);
         context
             .line("exec box /etc")
-            .says(126, &["Permission denied"]);
+            .says(126, &["`/etc` cannot start: it is a directory"]);
         context
             .line("exec -w /nope box ls")
             .says(127, &["working directory `/nope`"]);

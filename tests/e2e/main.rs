@@ -70,6 +70,7 @@ mod tls;
 mod token;
 mod tool;
 mod volume;
+mod why;
 mod wire;
 
 /// A module that was written but not declared would silently not run.

@@ -54,7 +54,7 @@ impl Kind {
 }
 
 /// A place in a text file, with the line itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snippet {
     /// The file's name as the user knows it.
     pub file: String,

@@ -14,6 +14,7 @@ use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
 use crate::network::Attachment;
 use crate::program::Program;
+use crate::reason::Reason;
 use crate::terminal::Size;
 
 /// The most output that is taken over after the program's end: what the largest pipes hold.
@@ -249,9 +250,13 @@ impl Hub {
         self.log.finish();
     }
 
-    /// Tells every client the end of this run. They leave when they have heard it.
-    pub(crate) fn say_farewell(&mut self, code: i32) {
+    /// Tells every client the end of this run, and why if that is known. They leave when they have heard
+    /// it.
+    pub(crate) fn say_farewell(&mut self, code: i32, reason: Option<&Reason>) {
         for client in &mut self.clients {
+            if let Some(reason) = reason {
+                client.tell(&Reply::Why(reason.clone()));
+            }
             client.tell(&Reply::Exited(code));
             client.streams = Streams::default();
             client.leaving = true;

@@ -46,6 +46,7 @@ mod pretend;
 mod probe;
 mod program;
 mod reaper;
+mod reason;
 mod removal;
 mod root;
 mod seccomp;
@@ -72,8 +73,9 @@ pub use launch::{Launched, Stdio, launch};
 pub use lifetime::{Lifetime, Restart};
 pub use limit::{Limit, LimitedResource};
 pub use pretend::Pretence;
+pub use reason::{Death, Failure, Inquest, Reason};
 pub use removal::remove_tree;
-pub use seccomp::Profile;
+pub use seccomp::{Profile, call_name, fatal_calls, refuses_call};
 pub use session::{Attach, Ended, Started, attach};
 pub use signal::{signal_name, signal_number};
 pub use skeleton::make_skeleton;
@@ -82,8 +84,10 @@ pub use spec::{
     Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
     Publish, Spec, User,
 };
-pub use state::{Process, State, Status, change_restart, is_held, keep, retire, signal, wait};
-pub use supervisor::start;
+pub use state::{
+    Process, State, Status, change_restart, is_held, keep, note_failure, retire, signal, wait,
+};
+pub use supervisor::{start, start_watched};
 pub use sys::{end_with_caller, fail_at_file_size_limit};
-pub use view::{Onlooker, View, look};
+pub use view::{Onlooker, View, look, look_back};
 pub use visitor::visit;

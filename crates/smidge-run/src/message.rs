@@ -13,6 +13,7 @@ use crate::error::RunError;
 use crate::lifetime::Restart;
 use crate::log::Stream;
 use crate::network::Attachment;
+use crate::reason::Reason;
 use crate::spec::Port;
 
 /// The most bytes of a stream in one message.
@@ -128,6 +129,8 @@ pub(crate) enum Reply<'a> {
     Failed(RunError),
     /// Bytes from the program.
     Output(Stream, &'a [u8]),
+    /// Why the program has ended, if that is known; its end follows.
+    Why(Reason),
     /// The program has ended and everything is released; nothing follows.
     Exited(i32),
     /// What was asked for has been done.
@@ -150,6 +153,7 @@ impl<'a> Reply<'a> {
             Self::Output(Stream::Stdout, bytes) => [b"1", *bytes].concat(),
             Self::Output(Stream::Stderr, bytes) => [b"2", *bytes].concat(),
             Self::Done => vec![b'Y'],
+            Self::Why(reason) => json(b'W', reason),
             Self::Exited(code) => [b"X".as_slice(), &code.to_le_bytes()].concat(),
         }
     }
@@ -162,6 +166,7 @@ impl<'a> Reply<'a> {
             b'Y' => Some(Self::Done),
             b'1' => Some(Self::Output(Stream::Stdout, rest)),
             b'2' => Some(Self::Output(Stream::Stderr, rest)),
+            b'W' => serde_json::from_slice(rest).ok().map(Self::Why),
             b'X' => Some(Self::Exited(i32::from_le_bytes(rest.try_into().ok()?))),
             _ => None,
         }
@@ -242,6 +247,12 @@ mod tests {
         };
         let started = Reply::Started(running.clone()).encode();
         assert!(matches!(Reply::decode(&started), Some(Reply::Started(read)) if read == running));
+        let reason = Reason {
+            cause: "no-library".to_owned(),
+            ..Reason::default()
+        };
+        let why = Reply::Why(reason.clone()).encode();
+        assert!(matches!(Reply::decode(&why), Some(Reply::Why(read)) if read == reason));
         let output = Reply::Output(Stream::Stderr, b"!").encode();
         assert!(matches!(
             Reply::decode(&output),

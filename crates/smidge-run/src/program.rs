@@ -38,6 +38,8 @@ pub(crate) struct Program {
     input_ends: bool,
     /// The signal that it would have died of, were it not the first of its namespace.
     ended_by: Option<i32>,
+    /// The signal that has killed it, once it is reaped.
+    killed_by: Option<i32>,
     /// Whether the kernel alone decides what signals do to it.
     bare: bool,
     /// Whether an emulator runs it.
@@ -137,6 +139,7 @@ impl Program {
             pending: Vec::new(),
             input_ends: false,
             ended_by: None,
+            killed_by: None,
             // Only the first process of a namespace is shielded.
             bare: spec.lifetime.bare || spec.isolation.processes != Processes::Own,
             emulated: spec.emulator.is_some(),
@@ -345,17 +348,23 @@ impl Program {
     }
 
     /// Its exit status, or 128 + the signal that killed it. Only to be asked when it has ended.
-    pub(crate) fn reap(&self) -> i32 {
+    pub(crate) fn reap(&mut self) -> i32 {
         let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
         self.mounts.into_iter().for_each(leftover::end);
         let Ok(Some(status)) = ended else {
             return 128 + libc::SIGKILL;
         };
-        match (status.exit_status(), status.terminating_signal()) {
+        self.killed_by = status.terminating_signal();
+        match (status.exit_status(), self.killed_by) {
             (Some(code), _) => code,
             (None, Some(libc::SIGKILL)) => 128 + self.ended_by.unwrap_or(libc::SIGKILL),
             (None, signal) => 128 + signal.unwrap_or(libc::SIGKILL),
         }
+    }
+
+    /// The signal that has killed it, if one has and it is reaped.
+    pub(crate) fn killed_by(&self) -> Option<i32> {
+        self.killed_by
     }
 
     /// The signal that has ended it in the kernel's stead; 0 if none has.
@@ -364,7 +373,7 @@ impl Program {
     }
 
     /// Ends it, because its supervisor cannot go on.
-    pub(crate) fn kill(&self) {
+    pub(crate) fn kill(&mut self) {
         let _ = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         self.reap();
     }

@@ -20,6 +20,7 @@ use rustix::stdio;
 use crate::error::RunError;
 use crate::log::Stream;
 use crate::message::{self, CHUNK, LIMIT, Reply, Request, Running, Streams};
+use crate::reason::Reason;
 use crate::spec::Port;
 use crate::state::{self, Process, State};
 use crate::sys;
@@ -134,6 +135,14 @@ impl Started {
     /// # Errors
     /// When the supervisor was killed.
     pub fn wait(self) -> Result<Ended, RunError> {
+        self.hear_out().map(|(ended, _)| ended)
+    }
+
+    /// The same; tells why the program has ended, too, if that is known.
+    ///
+    /// # Errors
+    /// As [`Started::wait`].
+    pub fn hear_out(self) -> Result<(Ended, Option<Reason>), RunError> {
         let attach = self.attach.clone().unwrap_or(Attach {
             stdin: false,
             stdout: false,
@@ -162,6 +171,7 @@ impl Started {
             outgoing: None,
             buffer: vec![0; LIMIT],
             session: self,
+            reason: None,
         };
         if relay.session.tty {
             relay.resize();
@@ -169,7 +179,7 @@ impl Started {
         let ended = relay.run(signals.as_fd());
         drop(raw);
         sys::unblock_signals(heard);
-        ended
+        Ok((ended?, relay.reason))
     }
 }
 
@@ -182,6 +192,8 @@ struct Relay {
     /// A packet that the supervisor has no room for yet.
     outgoing: Option<Vec<u8>>,
     buffer: Vec<u8>,
+    /// Why the program has ended.
+    reason: Option<Reason>,
 }
 
 impl Relay {
@@ -247,6 +259,10 @@ impl Relay {
             Some(Reply::Output(Stream::Stdout, bytes)) => write_all(stdio::stdout(), bytes),
             Some(Reply::Output(Stream::Stderr, bytes)) => write_all(stdio::stderr(), bytes),
             Some(Reply::Exited(code)) => return Ok(Some(Ended::Exited(code))),
+            Some(Reply::Why(reason)) => {
+                self.reason = Some(reason);
+                Ok(())
+            }
             _ => Ok(()),
         };
         Ok(written.is_err().then_some(Ended::Detached))

@@ -23,6 +23,7 @@ use crate::error::RunError;
 use crate::health::HealthState;
 use crate::lifetime::Restart;
 use crate::message::Request;
+use crate::reason::Reason;
 use crate::session;
 use crate::spec::Port;
 use crate::sys;
@@ -126,6 +127,9 @@ pub struct State {
     pub health: Option<HealthState>,
     /// Why it could not be watched to its end, if so.
     pub error: String,
+    /// Why it did not start or has ended, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// Whether it stands still ([`pause`](crate::pause)); only known of one that runs.
     #[serde(skip)]
     pub paused: bool,
@@ -169,6 +173,14 @@ impl State {
         let mut state = Self::load(dir)?;
         if state.status.is_active() {
             "its supervisor was killed".clone_into(&mut state.error);
+            state.reason = Some(Reason {
+                cause: "supervisor-killed".to_owned(),
+                brief: "its supervisor was killed".to_owned(),
+                message: "it ended with the process that watched over it, which was killed"
+                    .to_owned(),
+                certain: true,
+                ..Reason::default()
+            });
             state.leave_group(dir);
             state.finish(128 + libc::SIGKILL);
             // Who cannot write it down finds it out again the next time.
@@ -275,6 +287,26 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         file.take(LONGEST).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
+}
+
+/// Writes down that the program of the container in `dir` could not be started. What cannot be written is
+/// told all the same.
+pub fn note_failure(dir: &Path, code: i32, error: &str, reason: Option<Reason>) {
+    let note = || -> Result<(), RunError> {
+        // Whoever supervised the attempt is about to end.
+        for _ in 0..100 {
+            if let Some(_lock) = lock(dir)? {
+                let mut state = State::load(dir)?;
+                state.exit_code = Some(code);
+                error.clone_into(&mut state.error);
+                state.reason = reason;
+                return state.write(dir);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    };
+    let _ = note();
 }
 
 /// Puts `new` in the place of `old`, which may be missing. By exchanging them if it can: a rename

@@ -29,6 +29,7 @@ use crate::network::{Attachment, Networks};
 use crate::port::{Listeners, Proxy};
 use crate::probe::Prober;
 use crate::program::Program;
+use crate::reason::{Death, Failure, Inquest};
 use crate::removal::{forget_name, move_aside, remove_tree};
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
@@ -57,6 +58,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Everything that keeps the program from starting.
 pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
+    start_watched(spec, attach, &|_| None)
+}
+
+/// The same. When the program has failed, `inquest` is asked why: in the supervisor, which keeps nothing
+/// open of the caller's.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_watched(
+    spec: &Spec,
+    attach: Option<Attach>,
+    inquest: Inquest<'_>,
+) -> Result<Started, RunError> {
     let listeners = match spec.network {
         Network::Private => Listeners::bind(&spec.ports, spec.publish)?,
         Network::Host | Network::None | Network::Joined => Listeners::default(),
@@ -75,6 +89,7 @@ pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
                 listeners,
                 lock,
                 size,
+                inquest,
             },
             theirs,
             streams,
@@ -111,6 +126,8 @@ struct Duty<'a> {
     lock: File,
     /// The size of the caller's terminal.
     size: Size,
+    /// Who finds out why the program has failed.
+    inquest: Inquest<'a>,
 }
 
 fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
@@ -180,6 +197,7 @@ struct Supervisor<'a> {
     listeners: Listeners,
     /// The size of the starter's terminal.
     size: Size,
+    inquest: Inquest<'a>,
     started: Instant,
     check: Check,
     state: State,
@@ -198,6 +216,7 @@ impl<'a> Supervisor<'a> {
             listeners,
             lock,
             size,
+            inquest,
         } = duty;
         let log = if spec.log {
             Writer::open(&spec.dir, spec.log_limit)?
@@ -206,7 +225,7 @@ impl<'a> Supervisor<'a> {
         };
         let door =
             session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
-        let program = Program::start(spec, size, launch)?;
+        let mut program = Program::start(spec, size, launch)?;
         let state = State {
             health: unknown(spec),
             ..State::running(program.pid, listeners.ports().to_vec())
@@ -237,6 +256,7 @@ impl<'a> Supervisor<'a> {
             proxy,
             listeners,
             size,
+            inquest,
             started: Instant::now(),
             check: Check::default(),
             state,
@@ -257,6 +277,7 @@ impl<'a> Supervisor<'a> {
             self.check = Check::default();
             self.state.ended_by = self.hub.program.ended_by();
             self.hub.drain();
+            self.inquire(code);
             if !self.starts_again(code, &mut backoff) {
                 break code;
             }
@@ -265,6 +286,7 @@ impl<'a> Supervisor<'a> {
         self.hub.admit(&self.door);
         let Self {
             mut hub,
+            state,
             lock,
             door,
             spec,
@@ -273,12 +295,32 @@ impl<'a> Supervisor<'a> {
         // What nobody can find any more is nobody's business: its lock tells `prune` that somebody is at it.
         let lock = grave.is_some().then_some(lock);
         drop(door);
-        hub.say_farewell(code);
+        hub.say_farewell(code, state.reason.as_ref());
         if let Some(grave) = grave {
             let _ = remove_tree(&spec.id_map, &grave);
         }
         drop(lock);
         hub.see_off();
+    }
+
+    /// Finds out why the program has failed, unless somebody wanted its end.
+    fn inquire(&mut self, code: i32) {
+        if code == 0 || self.state.ended_by != 0 {
+            return;
+        }
+        self.hub.admit(&self.door);
+        self.hub.hear_all();
+        if self.hub.retired {
+            return;
+        }
+        self.state.note_shortage(&self.spec.dir);
+        self.state.reason = (self.inquest)(&Failure::Ended(Death {
+            code,
+            signal: self.hub.program.killed_by(),
+            pid: self.hub.program.pid,
+            out_of_memory: self.state.oom_killed,
+            since: self.state.started_at.clone(),
+        }));
     }
 
     /// Starts the program again, after a while, if it is to be; true if it runs.
@@ -298,7 +340,7 @@ impl<'a> Supervisor<'a> {
         self.state.note_shortage(&self.spec.dir);
         self.state.rest(code);
         let _ = self.state.write(&self.spec.dir);
-        self.hub.say_farewell(code);
+        self.hub.say_farewell(code, self.state.reason.as_ref());
         self.rest(backoff.next(self.started.elapsed()));
         if self.hub.retired {
             return false;
@@ -307,6 +349,7 @@ impl<'a> Supervisor<'a> {
             Ok(()) => true,
             Err(error) => {
                 self.state.error = error.to_string();
+                self.state.reason = (self.inquest)(&Failure::NotStarted(&error));
                 false
             }
         }
@@ -336,7 +379,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_again(&mut self) -> Result<(), RunError> {
-        let program = Program::start(&self.spec, self.size, launch)?;
+        let mut program = Program::start(&self.spec, self.size, launch)?;
         let listeners = self.listeners.try_clone();
         let published = listeners.and_then(|listeners| program.publish(&self.spec, listeners));
         self.proxy = published.inspect_err(|_| program.kill())?;

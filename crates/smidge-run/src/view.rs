@@ -67,6 +67,26 @@ pub fn look(
     act: impl FnOnce() -> Vec<u8>,
 ) -> Result<Onlooker, RunError> {
     let (way, lock) = way(spec, view)?;
+    send(spec, view, (way, lock), keep, act)
+}
+
+/// Runs `act` in a process that sees the files of a container whose program has just ended, volumes
+/// included: what it gives. The caller has the container's lock, and one thread.
+///
+/// # Errors
+/// What keeps the process from seeing the files.
+pub fn look_back(spec: &Spec, act: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, RunError> {
+    send(spec, View::Inside, (Way::Make, None), &[], act)?.finish()
+}
+
+/// Sends the onlooker on its way.
+fn send(
+    spec: &Spec,
+    view: View,
+    (way, lock): (Way, Option<File>),
+    keep: &[BorrowedFd<'_>],
+    act: impl FnOnce() -> Vec<u8>,
+) -> Result<Onlooker, RunError> {
     let (outer, inner) = Channel::pair().map_err(RunError::setup(LOOK))?;
     let (answer, result) = pipe_with(PipeFlags::CLOEXEC).map_err(RunError::setup(LOOK))?;
     let cloned = sys::clone_into(namespaces(spec, view, &way), None).map_err(|source| {

@@ -60,7 +60,7 @@ fn watch(spec: &Spec, size: Size, socket: OwnedFd, streams: Streams) {
             while !turn(&mut hub) {}
             let code = hub.program.reap();
             hub.drain();
-            hub.say_farewell(code);
+            hub.say_farewell(code, None);
             hub.see_off();
         }
         Err(error) => starter.tell(&Reply::Failed(error)),

@@ -42,7 +42,7 @@ pub use closure::{
     Closure, ClosureError, Library, Loader, MissingVersion, PROGRAM, Resolver, Rule, Search,
     closure,
 };
-pub use elf::{Class, Elf, ElfError, ElfKind, Linkage, VersionNeed};
+pub use elf::{Class, Elf, ElfError, ElfKind, Linkage, VersionNeed, needed_level};
 pub use keep::{KeepError, Kept, Reason, keep_closure};
 pub use prove::{Fault, MissingLibrary, Program, Proof, ScriptSpan, prove};
 pub use strip::{StripPlan, StripRefusal, strip};

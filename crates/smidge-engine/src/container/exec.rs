@@ -6,7 +6,7 @@ use smidge_run::{Attach, RunError, Spec, Started, Status, capability};
 
 use super::control::refuse_paused;
 use super::env;
-use super::record::Known;
+use super::record::{Known, Record};
 use super::start::{End, Streams};
 use super::user;
 use crate::{Engine, Error, Kind, Result};
@@ -68,8 +68,27 @@ impl Engine {
         refuse_paused(&known, "run anything in")?;
         let spec = self.exec_spec(&known, request)?;
         let started = smidge_run::visit(&spec, streams.map(Attach::from));
-        let started = started.map_err(|fault| explain(&known, fault))?;
+        let started = started.map_err(|fault| self.explain_exec(&known, &spec, fault))?;
         Ok(Execution { started })
+    }
+
+    /// Says why a program could not be started beside a container's own.
+    fn explain_exec(&self, known: &Known, spec: &Spec, fault: RunError) -> Error {
+        let name = &known.container.name;
+        let record = Record {
+            spec: spec.clone(),
+            ..known.record.clone()
+        };
+        let error = match self.start_finding(&record, &fault) {
+            Some(finding) => finding.into_error(),
+            None => explain(known, fault),
+        };
+        match error.kind() {
+            Kind::CannotRun(127) => error.with_hint(format!(
+                "tools that the image does not have: `smidge debug {name}`"
+            )),
+            _ => error,
+        }
     }
 
     /// The container's spec with what concerns the program changed.

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use smidge_run::{Port, Propagation, Status};
+use smidge_run::{Port, Propagation, Reason, Status};
 
 use super::lifetime;
 use super::list::status_word;
+use super::reason::{brief, sentence};
 use super::record::{Known, MountPoint, Record};
 use super::resource;
 use crate::{Engine, Result};
@@ -123,10 +124,26 @@ fn state(known: &Known) -> Value {
         "StartedAt": time(&state.started_at),
         "FinishedAt": time(&state.finished_at),
     });
-    if let (Some(health), Value::Object(fields)) = (&state.health, &mut shown) {
-        fields.insert("Health".to_owned(), super::health::shown(health));
+    if let Value::Object(fields) = &mut shown {
+        if let Some(health) = &state.health {
+            fields.insert("Health".to_owned(), super::health::shown(health));
+        }
+        let reason = state.reason.as_ref().map(shown_reason);
+        fields.insert("Reason".to_owned(), reason.unwrap_or_default());
     }
     shown
+}
+
+/// Why it did not start or has ended; smidge's own.
+fn shown_reason(reason: &Reason) -> Value {
+    json!({
+        "Cause": reason.cause,
+        "Brief": brief(reason),
+        "Message": sentence(reason),
+        "Facts": reason.facts,
+        "Hints": reason.hints,
+        "Certain": reason.certain,
+    })
 }
 
 fn host_config(record: &Record) -> Value {

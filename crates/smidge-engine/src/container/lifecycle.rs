@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smidge_run::{Restart, RunError, State, Status};
+use smidge_run::{Reason, RunError, State, Status};
 
 use super::logs::nanoseconds;
 use super::record::Known;
@@ -117,13 +117,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until a container's program has ended: its exit status.
+    /// Waits until a container's program has ended: its exit status, and why it failed if that is known.
     ///
     /// # Errors
     /// When there is no such container, or its state cannot be read.
-    pub fn wait(&self, name: &str) -> Result<i32> {
+    pub fn wait(&self, name: &str) -> Result<(i32, Option<Reason>)> {
         let container = self.store.container(name)?;
-        Ok(smidge_run::wait(&container.dir, None)?.unwrap_or(0))
+        let code = smidge_run::wait(&container.dir, None)?.unwrap_or(0);
+        // One that was to be removed at its end is gone.
+        let state = State::read(&container.dir).unwrap_or_default();
+        Ok((code, state.reason))
     }
 
     /// Removes a container; one that runs only if `force` is set. With `volumes`, its anonymous
@@ -264,11 +267,10 @@ impl Engine {
     }
 }
 
-/// Keeps a container from being started again by its supervisor, if that would do so.
+/// Tells a container's supervisor that the end of its program is wanted: it neither starts it again nor asks
+/// why it has ended.
 fn retire(known: &Known) {
-    if known.record.spec.lifetime.restart != Restart::No {
-        smidge_run::retire(&known.container.dir);
-    }
+    smidge_run::retire(&known.container.dir);
 }
 
 /// That a program makes no arrangements for the signal that is to end it, if that is so: by itself it

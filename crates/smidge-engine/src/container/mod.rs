@@ -20,6 +20,7 @@ mod mount;
 mod mount_option;
 mod names;
 mod port;
+mod reason;
 mod record;
 mod resource;
 mod seed;
@@ -43,6 +44,7 @@ pub use list::{ContainerQuery, Row, status_word};
 pub use logs::LogRequest;
 pub use names::Names;
 pub use port::parse_publish;
+pub use reason::{brief, sentence};
 pub use record::{HostOptions, Known, MountPoint, Record};
 pub use resource::{parse_bytes, parse_bytes_or_unlimited, parse_cpus, parse_device_rate};
 pub use start::{End, Running, Streams};
@@ -54,8 +56,8 @@ pub(crate) use logs::nanoseconds;
 pub(crate) use user::{Account, find as find_user};
 
 pub use smidge_run::{
-    DeviceRate, HealthStatus, Ipc, Namespace, Network, Processes, Publish, Resources, State,
-    Status, Usage, log::Stream,
+    DeviceRate, HealthStatus, Ipc, Namespace, Network, Processes, Publish, Reason, Resources,
+    State, Status, Usage, log::Stream,
 };
 pub use smidge_store::Change;
 

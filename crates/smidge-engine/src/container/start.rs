@@ -1,15 +1,15 @@
 //! Starting a container, and saying why it does not start.
 
-use smidge_image::Tree;
-use smidge_run::{Attach, Ended, RunError, Started, State, Status};
+use smidge_run::{Attach, Ended, Reason, RunError, Started, State, Status};
 use smidge_store::Container;
-use smidge_trim::{Fault, Program};
+use smidge_trim::Fault;
 
 use super::control::refuse_paused;
 use super::create::CreateRequest;
 use super::emulation;
+use super::reason::{self, Finding};
 use super::record::{Known, Record};
-use crate::{Engine, Error, Kind, Result, Snippet};
+use crate::{Engine, Error, Kind, Result};
 
 /// Which of the caller's streams go to and from a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,12 +67,14 @@ impl From<Ended> for End {
 }
 
 impl Running {
-    /// Passes streams and signals to and fro until the program has ended or the user detaches.
+    /// Passes streams and signals to and fro until the program has ended or the user detaches. Tells why
+    /// it has ended, too, if it has failed and that is known.
     ///
     /// # Errors
     /// When the process that watches over the container was killed.
-    pub fn wait(self) -> Result<End> {
-        Ok(self.started.wait()?.into())
+    pub fn wait(self) -> Result<(End, Option<Reason>)> {
+        let (ended, reason) = self.started.hear_out()?;
+        Ok((ended.into(), reason))
     }
 }
 
@@ -133,18 +135,25 @@ impl Engine {
             container, record, ..
         } = known;
         let started = match self.unloadable(&record) {
-            Some(error) => Err(error),
+            Some(finding) => Err((Some(finding.reason.clone()), finding.into_error())),
             None => self
                 .refuse_lonely(&record)
                 .and_then(|()| self.spec_to_start(&container, &record))
+                .map_err(|error| (None, error))
                 .and_then(|spec| {
-                    smidge_run::start(&spec, streams.map(Attach::from))
+                    let record = Record {
+                        spec,
+                        ..record.clone()
+                    };
+                    let inquest = reason::held_for(&record);
+                    smidge_run::start_watched(&record.spec, streams.map(Attach::from), &inquest)
                         .map_err(|fault| self.explain(&record, &container, fault))
                 }),
         };
         match started {
             Ok(started) => Ok(Running { container, started }),
-            Err(error) => {
+            Err((reason, error)) => {
+                note(&container, &error, reason);
                 if record.host.auto_remove {
                     // What is left over is found by `prune`; the first fault is worth telling.
                     let _ = self.discard(
@@ -163,16 +172,22 @@ impl Engine {
     }
 
     /// Says why a program did not start, as precisely as the image allows.
-    fn explain(&self, record: &Record, container: &Container, fault: RunError) -> Error {
-        match &fault {
+    fn explain(
+        &self,
+        record: &Record,
+        container: &Container,
+        fault: RunError,
+    ) -> (Option<Reason>, Error) {
+        if let Some(finding) = self.start_finding(record, &fault) {
+            return (Some(finding.reason.clone()), finding.into_error());
+        }
+        let error = match &fault {
             RunError::Exec { .. } | RunError::NotInPath { .. } => {
                 let code = match &fault {
                     RunError::Exec { source, .. } if source.raw_os_error() != Some(2) => 126,
                     _ => 127,
                 };
-                let proven = self.proven_fault(record).as_ref().map(fault_error);
-                let reason = proven.or_else(|| self.foreign(record));
-                reason.unwrap_or_else(|| {
+                self.foreign(record).unwrap_or_else(|| {
                     let message = fault.to_string();
                     let cause = std::error::Error::source(&fault).map(ToString::to_string);
                     let error = Error::new(Kind::CannotRun(code), message);
@@ -202,35 +217,25 @@ impl Engine {
                 ))
             }
             _ => fault.into(),
-        }
+        };
+        (None, error)
     }
 
     /// That the program's loader is missing, where the kernel would not say so: an emulator starts, and
     /// fails in its own way. What is mounted may bring a loader.
-    fn unloadable(&self, record: &Record) -> Option<Error> {
+    fn unloadable(&self, record: &Record) -> Option<Finding> {
         if record.spec.emulator.is_none() || !record.mounts.is_empty() {
             return None;
         }
-        let fault = self.proven_fault(record)?;
+        let image = self.store.image(&record.image_id.to_string()).ok()?;
+        let tree = self.store.tree(&image).ok()?;
+        let fault = reason::proven_fault(record, &tree)?;
         let lacks = |fault: &Fault| matches!(fault, Fault::NoLoader { .. });
         let missing = match &fault {
             Fault::Interpreter { source, .. } => lacks(source),
             fault => lacks(fault),
         };
-        missing.then(|| fault_error(&fault))
-    }
-
-    /// What the image's own files say against its program.
-    fn proven_fault(&self, record: &Record) -> Option<Fault> {
-        let image = self.store.image(&record.image_id.to_string()).ok()?;
-        let tree = self.store.tree(&image).ok()?;
-        let spec = &record.spec;
-        let program = Program {
-            env: spec.env.clone(),
-            working_dir: spec.cwd.clone(),
-            ..Program::new(spec.args.clone(), &record.architecture)
-        };
-        smidge_trim::prove(&tree as &dyn Tree, &program).err()
+        missing.then(|| reason::of_fault(&fault))
     }
 
     /// That the image is for another machine, which its own files cannot tell.
@@ -280,37 +285,15 @@ fn join(known: Known, streams: Streams) -> Result<Running> {
     })
 }
 
-/// The error of a program that the proof refuses.
-fn fault_error(fault: &Fault) -> Error {
-    let error = Error::new(Kind::CannotRun(fault.exit_code()), fault.to_string());
-    let label = fault.label();
-    let error = match (fault.span(), label) {
-        (Some(span), label) => error.with_snippet(Snippet {
-            file: span.path.clone(),
-            line: 1,
-            column: span.column,
-            source_line: span.source_line.clone(),
-            length: span.length,
-            label,
-        }),
-        // Without a place, only a label that says more than the first line is worth a line.
-        (None, Some(label)) if says_more(fault) => error.with_fact(label),
-        (None, _) => error,
+/// Writes down why a program did not start.
+fn note(container: &Container, error: &Error, reason: Option<Reason>) {
+    /// What Docker writes where the program is not to blame.
+    const NOT_THE_PROGRAM: i32 = 128;
+    let code = match error.kind() {
+        Kind::CannotRun(code) => code.into(),
+        _ => NOT_THE_PROGRAM,
     };
-    let error = fault.facts().into_iter().fold(error, Error::with_fact);
-    match fault {
-        Fault::NoLoader { .. } | Fault::NoLibraries { .. } => error
-            .with_hint("build it with its loader and libraries: `smidge build --with-libs PATH`")
-            .with_hint("or link it statically"),
-        _ => error,
-    }
-}
-
-fn says_more(fault: &Fault) -> bool {
-    !matches!(
-        fault,
-        Fault::NotFound { .. } | Fault::NotInPath { .. } | Fault::Directory { .. }
-    )
+    smidge_run::note_failure(&container.dir, code, error.message(), reason);
 }
 
 /// Proposes the next port to publish at.

@@ -6,6 +6,7 @@
 //! abi     the numbers of one architecture as ranges with the same action
 //! code    the ranges as a search tree in BPF
 //! profile a filter of the user's, in the words of Docker's and OCI's profiles
+//! refusal what is refused, by name
 //! ```
 //!
 //! A tree of ranges takes an instruction a range and about eight steps a call, where a list of
@@ -14,11 +15,13 @@
 mod abi;
 mod code;
 mod profile;
+mod refusal;
 mod rule;
 mod table;
 
 use self::code::Code;
 pub use self::profile::Profile;
+pub use self::refusal::{call_name, fatal_calls, refuses_call};
 pub(crate) use self::rule::Action;
 use crate::spec::Spec;
 use crate::sys::{self, Instruction};

@@ -60,6 +60,11 @@ enum Verdict {
 }
 
 impl Verdict {
+    /// Whether a program that makes the call ends, unless it has arranged for that.
+    fn is_fatal(self) -> bool {
+        matches!(self, Self::Kill | Self::KillProcess | Self::Trap)
+    }
+
     /// What a filter returns (`seccomp(2)`).
     fn value(self, errno: Option<u16>) -> u32 {
         // As `runc` has it: `EPERM` where none is named.
@@ -148,6 +153,28 @@ const NAMES: [&str; 4] = [
 const NAMES: [&str; 4] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "", "arm64"];
 
 impl Profile {
+    /// The names of the calls that end a program.
+    pub(super) fn fatal(&self) -> Vec<String> {
+        let fatal = self.syscalls.iter().filter(|calls| calls.action.is_fatal());
+        let names = fatal.flat_map(|calls| calls.names.iter().chain([&calls.name]));
+        names.filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// Whether a call passes, whatever its arguments.
+    pub(super) fn allows(&self, name: &str) -> bool {
+        let of_name = |calls: &&Calls| calls.name == name || calls.names.iter().any(|n| n == name);
+        let verdicts: Vec<Verdict> = self
+            .syscalls
+            .iter()
+            .filter(of_name)
+            .map(|calls| calls.action)
+            .collect();
+        match verdicts[..] {
+            [] => self.default_action == Verdict::Allow,
+            ref named => named.iter().all(|verdict| *verdict == Verdict::Allow),
+        }
+    }
+
     /// Reads a profile.
     ///
     /// # Errors

@@ -11,11 +11,13 @@ mod dynamic;
 mod error;
 mod file;
 mod layout;
+mod level;
 mod machine;
 mod source;
 
 pub use error::ElfError;
 pub use file::{Class, Elf, ElfKind, Linkage, VersionNeed};
+pub use level::needed_level;
 
 pub(crate) use layout::{Header, Layout, Record, Segment};
 pub(crate) use machine::Machine;

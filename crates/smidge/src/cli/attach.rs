@@ -46,5 +46,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
         keep_signals: !args.sig_proxy,
     };
-    Ok(exit_code(engine.attach(&args.container, streams)?.wait()?))
+    let (end, reason) = engine.attach(&args.container, streams)?.wait()?;
+    session.why(reason.as_ref());
+    Ok(exit_code(end))
 }

@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use smidge_engine::Error;
-use smidge_engine::container::{ContainerQuery, Known, MountPoint, Record, Row, status_word};
+use smidge_engine::container::{
+    ContainerQuery, Known, MountPoint, Reason, Record, Row, State, brief, sentence, status_word,
+};
 use smidge_engine::image::Filter;
 
 use super::session::{Outcome, Session};
@@ -12,6 +14,9 @@ use crate::render::listing::{self, Columns, row};
 use crate::render::words;
 
 /// List containers
+///
+/// Where it is known why a container does not run, STATUS tells it behind Docker's words; in a template,
+/// `.Status` is Docker's words alone, and `.Reason` the reason.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge ps                               containers that run
@@ -47,7 +52,7 @@ pub(super) struct Args {
 }
 
 /// The table with sizes.
-const WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+const WITH_SIZE: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.StatusReason}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 const COLUMNS: Columns = Columns {
     headers: &[
@@ -57,6 +62,8 @@ const COLUMNS: Columns = Columns {
         ("CreatedAt", "CREATED AT"),
         ("RunningFor", "CREATED"),
         ("Status", "STATUS"),
+        ("StatusReason", "STATUS"),
+        ("Reason", "REASON"),
         ("State", "STATE"),
         ("Ports", "PORTS"),
         ("Names", "NAMES"),
@@ -66,7 +73,7 @@ const COLUMNS: Columns = Columns {
         ("Networks", "NETWORKS"),
         ("Size", "SIZE"),
     ],
-    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.StatusReason}}\t{{.Ports}}\t{{.Names}}",
 };
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
@@ -137,6 +144,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         .filter(|mount| !mount.name.is_empty())
         .count();
     let networks = record.network().names().join(",");
+    let status = words::status(state, now);
     let mut row = row([
         ("ID", id.into()),
         ("Image", image(record, full).into()),
@@ -152,7 +160,20 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
                 .unwrap_or_default()
                 .into(),
         ),
-        ("Status", words::status(state, now).into()),
+        ("Status", status.clone().into()),
+        (
+            "StatusReason",
+            [status, reason(state, full)].concat().into(),
+        ),
+        (
+            "Reason",
+            state
+                .reason
+                .as_ref()
+                .map(sentence)
+                .unwrap_or_default()
+                .into(),
+        ),
         ("State", status_word(state).into()),
         ("Ports", line.ports.clone().into()),
         ("Names", container.name.clone().into()),
@@ -163,6 +184,15 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
     ]);
     row.labels.clone_from(record.labels());
     row
+}
+
+/// Why it does not run, behind its status.
+fn reason(state: &State, full: bool) -> String {
+    let text = |reason: &Reason| match full {
+        true => format!(": {}", sentence(reason)),
+        false => format!(": {}", words::ellipsis(&brief(reason), 48)),
+    };
+    state.reason.as_ref().map(text).unwrap_or_default()
 }
 
 /// The image as it was asked for; an id is shortened.

@@ -115,7 +115,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         session.print(&running.container.id)?;
         return Ok(0);
     }
-    Ok(exit_code(running.wait()?))
+    let (end, reason) = running.wait()?;
+    session.why(reason.as_ref());
+    Ok(exit_code(end))
 }
 
 /// The exit code for how a container let go.

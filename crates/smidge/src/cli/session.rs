@@ -3,6 +3,7 @@
 use std::io::{StdoutLock, Write as _};
 use std::path::PathBuf;
 
+use smidge_engine::container::Reason;
 use smidge_engine::{Engine, Error, Host, Note};
 
 use crate::render;
@@ -42,6 +43,14 @@ impl Session {
     pub(super) fn tell(&self, text: &str) {
         // Who closed standard error does not want to know.
         let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    /// Tells why a program has ended, if that is known.
+    pub(super) fn why(&self, reason: Option<&Reason>) {
+        if let Some(reason) = reason {
+            let text = render::error::reason(reason, self.called);
+            let _ = write!(anstream::stderr(), "{text}");
+        }
     }
 
     /// Tells something that is worth knowing.

@@ -48,7 +48,11 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         keep_signals: false,
     };
     match engine.start(name, Some(streams))? {
-        Some(running) => Ok(exit_code(running.wait()?)),
+        Some(running) => {
+            let (end, reason) = running.wait()?;
+            session.why(reason.as_ref());
+            Ok(exit_code(end))
+        }
         None => Ok(0),
     }
 }

@@ -3,6 +3,8 @@
 use super::session::{Outcome, Session, each};
 
 /// Wait until containers have ended, and print their exit status
+///
+/// Why one has failed is told on standard error, if that is known.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge wait web
@@ -16,6 +18,8 @@ pub(super) struct Args {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     each(&args.containers, |name| {
-        session.print(&engine.wait(name)?.to_string())
+        let (code, reason) = engine.wait(name)?;
+        session.why(reason.as_ref());
+        session.print(&code.to_string())
     })
 }

@@ -16,6 +16,7 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 
+use smidge_engine::container::{Reason, sentence};
 use smidge_engine::{Error, Note, Snippet};
 
 use super::control::neutral;
@@ -51,6 +52,19 @@ pub(crate) fn note(note: &Note, called: &str) -> String {
     first_line(&mut out, YELLOW, "note", &renamed(&note.message, called));
     if let Some(place) = &note.snippet {
         snippet(&mut out, place, YELLOW);
+    }
+    out
+}
+
+/// Renders why a program has ended.
+pub(crate) fn reason(reason: &Reason, called: &str) -> String {
+    let mut out = String::new();
+    first_line(&mut out, YELLOW, "note", &sentence(reason));
+    for fact in &reason.facts {
+        let _ = writeln!(out, "  {}", clean(fact).replace('\n', "\n    "));
+    }
+    for hint in &reason.hints {
+        first_line(&mut out, CYAN, "hint", &renamed(hint, called));
     }
     out
 }
