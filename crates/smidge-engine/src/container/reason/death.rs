@@ -438,7 +438,7 @@ impl<'a> Evidence<'a> {
     fn unreachable(&self) -> Option<Finding> {
         let spec = &self.record.spec;
         let shut = match spec.network {
-            Network::Host => false,
+            Network::Host | Network::Joined => false,
             Network::None => true,
             Network::Private => spec.attachments.is_empty(),
         };
