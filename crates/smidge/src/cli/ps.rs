@@ -144,7 +144,6 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         .filter(|mount| !mount.name.is_empty())
         .count();
     let networks = record.network().names().join(",");
-    let status = words::status(state, now);
     let mut row = row([
         ("ID", id.into()),
         ("Image", image(record, full).into()),
@@ -160,20 +159,6 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
                 .unwrap_or_default()
                 .into(),
         ),
-        ("Status", status.clone().into()),
-        (
-            "StatusReason",
-            [status, reason(state, full)].concat().into(),
-        ),
-        (
-            "Reason",
-            state
-                .reason
-                .as_ref()
-                .map(sentence)
-                .unwrap_or_default()
-                .into(),
-        ),
         ("State", status_word(state).into()),
         ("Ports", line.ports.clone().into()),
         ("Names", container.name.clone().into()),
@@ -182,17 +167,27 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         ("LocalVolumes", volumes.to_string().into()),
         ("Networks", networks.into()),
     ]);
+    if let Value::Object(fields) = &mut row.value {
+        fields.extend(standing(state, now, full));
+    }
     row.labels.clone_from(record.labels());
     row
 }
 
-/// Why it does not run, behind its status.
-fn reason(state: &State, full: bool) -> String {
-    let text = |reason: &Reason| match full {
-        true => format!(": {}", sentence(reason)),
-        false => format!(": {}", words::ellipsis(&brief(reason), 48)),
+/// How it is, in Docker's words, with the reason behind them, and the reason alone.
+fn standing(state: &State, now: SystemTime, full: bool) -> [(String, Value); 3] {
+    let status = words::status(state, now);
+    let behind = |reason: &Reason| match full {
+        true => format!("{status}: {}", sentence(reason)),
+        false => format!("{status}: {}", words::ellipsis(&brief(reason), 48)),
     };
-    state.reason.as_ref().map(text).unwrap_or_default()
+    let reason = state.reason.as_ref();
+    [
+        ("Reason", reason.map(sentence).unwrap_or_default()),
+        ("StatusReason", reason.map_or(status.clone(), behind)),
+        ("Status", status),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.into()))
 }
 
 /// The image as it was asked for; an id is shortened.
