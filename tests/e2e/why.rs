@@ -16,46 +16,49 @@ fn state(context: &Context, name: &str, field: &str) -> String {
     context.smidge(["inspect", "-f", &format, name]).ok()
 }
 
+/// What a program says, the status that it ends with, and what is made of it.
+const WORDS: [(&str, i32, &str); 7] = [
+    (
+        "x509: certificate signed by unknown authority",
+        1,
+        "note: it checks a certificate, and the image has none to check it against",
+    ),
+    (
+        "open /tmp/a: no such file or directory",
+        1,
+        "note: it wants `/tmp/a`, and the image has no `/tmp`",
+    ),
+    (
+        "could not look up effective user ID 4242: user does not exist",
+        1,
+        "note: it asks who it is, and user 4242 is not in the image's `/etc/passwd`",
+    ),
+    (
+        "panic: unknown time zone Europe/Berlin",
+        2,
+        "note: it wants the time zone `Europe/Berlin`, and the image has none",
+    ),
+    (
+        "/app: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /app)",
+        1,
+        "hint: build it where it is to run, or start from an image with glibc 2.38 or newer",
+    ),
+    (
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+        1,
+        "note: it needs the library `libGL.so.1`, which is not in the image",
+    ),
+    (
+        "unshare: unshare(0x10000000): Operation not permitted",
+        1,
+        "note: probably, it makes the system call `unshare`, which containers may not make",
+    ),
+];
+
 #[test]
 fn what_a_program_says_is_held_against_its_files() {
     with_busybox(|context| {
-        for (text, code, expected) in [
-            (
-                "x509: certificate signed by unknown authority",
-                1,
-                "note: it checks a certificate, and the image has none to check it against",
-            ),
-            (
-                "open /tmp/a: no such file or directory",
-                1,
-                "note: it wants `/tmp/a`, and the image has no `/tmp`",
-            ),
-            (
-                "could not look up effective user ID 4242: user does not exist",
-                1,
-                "note: it asks who it is, and user 4242 is not in the image's `/etc/passwd`",
-            ),
-            (
-                "panic: unknown time zone Europe/Berlin",
-                2,
-                "note: it wants the time zone `Europe/Berlin`, and the image has none",
-            ),
-            (
-                "/app: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /app)",
-                1,
-                "hint: build it where it is to run, or start from an image with glibc 2.38 or newer",
-            ),
-            (
-                "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
-                1,
-                "note: it needs the library `libGL.so.1`, which is not in the image",
-            ),
-            (
-                "unshare: unshare(0x10000000): Operation not permitted",
-                1,
-                "note: probably, it makes the system call `unshare`, which containers may not make",
-            ),
-        ] {
+        for (text, code, expected) in WORDS {
             let line = format!(
                 "rmdir /tmp; echo \"{}\" >&2; exit {code}",
                 text.replace('`', "\\`")
