@@ -333,6 +333,14 @@ fn running_containers_come_and_go() {
         );
         context.line("restart -t 0 lone").ok();
         assert!(reaches(context, "lone", "db"));
+        context.line("network disconnect back lone").ok();
+        let resolver = context.line("exec lone cat /etc/resolv.conf").ok();
+        assert!(!resolver.contains("127.0.0.11"), "{resolver}");
+        // What is done to one that does not run is so when it does.
+        context.line("stop -t 0 lone").ok();
+        context.line("network connect --alias late back lone").ok();
+        context.line("start lone").ok();
+        assert!(reaches(context, "lone", "db") && reaches(context, "db", "late"));
     });
 }
 
@@ -359,6 +367,28 @@ fn published_ports_lead_to_containers_on_networks() {
             .unwrap();
         let page = crate::http::page(port.parse().unwrap(), "/index.html");
         assert!(page.contains("fine"), "{page}");
+    });
+}
+
+#[test]
+fn many_start_at_once_and_none_shares_an_address() {
+    with_busybox(|context| {
+        context.line("network create net").ok();
+        let line = "run -d --network net busybox sleep 1000";
+        let starts: Vec<_> = (0..12)
+            .map(|_| context.spawn(context.line_command(line)))
+            .collect();
+        for start in starts {
+            let output = start.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{said}");
+        }
+        let format = "{{range .Containers}}{{.IPv4Address}} {{.MacAddress}}\n{{end}}";
+        let shown = context
+            .smidge(["network", "inspect", "-f", format, "net"])
+            .ok();
+        let addresses: std::collections::BTreeSet<&str> = shown.split_whitespace().collect();
+        assert_eq!(addresses.len(), 24, "{shown}");
     });
 }
 

@@ -298,11 +298,33 @@ pub(super) fn tell_hosts(guest: &Guest<'_>, attachments: &[Attachment]) -> Resul
     write_in_place(&path, &text)
 }
 
-/// Lets a container ask the name server that knows who is on its networks.
-pub(super) fn tell_resolver(container: &Container) -> Result<()> {
-    let path = container.dir.join("etc/resolv.conf");
+/// Lets a container ask the name server that knows who is on its networks, or others again.
+pub(super) fn tell_resolver(known: &Known, has_names: bool) -> Result<()> {
+    let path = known.container.dir.join("etc/resolv.conf");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
-    write_in_place(&path, &resolver(&text))
+    let text = match has_names {
+        true => resolver(&text),
+        false => without_own(&text, &servers(&known.record.host.asked)),
+    };
+    write_in_place(&path, &text)
+}
+
+/// A resolver's file with other servers, or the machine's, in place of the containers' own.
+fn without_own(text: &str, servers: &[IpAddr]) -> String {
+    let own = format!("nameserver {NAME_SERVER}");
+    let host = host_resolver();
+    let of_host = host
+        .lines()
+        .filter(|line| line.trim().starts_with("nameserver"));
+    let asked: Vec<String> = match servers {
+        [] => of_host.map(str::to_owned).collect(),
+        asked => asked.iter().map(|ip| format!("nameserver {ip}")).collect(),
+    };
+    let lines = text.lines().flat_map(|line| match line == own {
+        true => asked.clone(),
+        false => vec![line.to_owned()],
+    });
+    lines.map(|line| line + "\n").collect()
 }
 
 fn write_in_place(path: &Path, text: &str) -> Result<()> {
@@ -417,6 +439,9 @@ mod tests {
         let expected = "nameserver 127.0.0.11\nsearch lan\noptions edns0 trust-ad ndots:0\n";
         assert_eq!(resolver(text), expected);
         assert_eq!(resolver(expected), expected);
+        let back = without_own(expected, &["9.9.9.9".parse().unwrap()]);
+        let own = "nameserver 9.9.9.9\nsearch lan\noptions edns0 trust-ad ndots:0\n";
+        assert_eq!(back, own);
         assert_eq!(resolver(""), "nameserver 127.0.0.11\noptions ndots:0\n");
     }
 }

@@ -1,6 +1,5 @@
 //! Putting containers on networks, and taking them off, whether they run or not.
 
-use smidge_run::Status;
 use smidge_run::network::{self as sandbox, Attachment};
 
 use super::attach::{Guest, keep, kept, tell_hosts, tell_resolver};
@@ -39,8 +38,11 @@ impl Engine {
         let Some(added) = endpoints.last().cloned() else {
             return Err(unknown(&endpoint.network));
         };
-        if known.state.status == Status::Running {
+        if known.state.status.is_active() {
             self.plug_in(&known, &added)?;
+        }
+        if !added.is_default() {
+            tell_resolver(&known, true)?;
         }
         known.record.host.network = NetworkMode::Networks(endpoints);
         known.container.write_record(&known.record)?;
@@ -66,14 +68,7 @@ impl Engine {
         }
         attachments.push(attachment);
         keep(&known.container, &attachments)?;
-        tell_hosts(&guest, &attachments)?;
-        if attachments
-            .iter()
-            .any(|attachment| !attachment.names.is_empty())
-        {
-            tell_resolver(&known.container)?;
-        }
-        Ok(())
+        tell_hosts(&guest, &attachments)
     }
 
     /// Takes a container off a network, at once if it runs.
@@ -98,11 +93,14 @@ impl Engine {
             return Err(Error::new(Kind::Input, message));
         };
         let removed = endpoints.remove(at).network;
-        if known.state.status == Status::Running {
+        if known.state.status.is_active() {
             self.pull_out(&known, &removed)?;
         }
         if let Some(network) = self.store.network(&removed)? {
             self.store.end_lease(&network, &known.container.id)?;
+        }
+        if endpoints.iter().all(Endpoint::is_default) {
+            tell_resolver(&known, false)?;
         }
         known.record.host.network = match endpoints.is_empty() {
             true => NetworkMode::Private,

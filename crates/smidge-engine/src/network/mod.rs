@@ -53,10 +53,22 @@ impl Engine {
         }
         let network = self.store.create_network(name, |id, others| {
             let record = plan::plan(request, id, others)?;
-            establish(&record)?;
+            refuse_device(&record)?;
             Ok::<_, Error>(record)
         });
         let network = network?;
+        // A crash from here on leaves a network whose bridge is made with its first container.
+        if let Err(fault) = establish(&network.record) {
+            let last = || {
+                // The first fault is the one to tell.
+                let _ = sandbox::dissolve(&network.record.bridge);
+                Ok::<_, Error>(())
+            };
+            let _ = self
+                .store
+                .remove_network(&network, &|lease| self.needs(lease), last);
+            return Err(fault);
+        }
         self.note_network(&network.record.id, name, "create");
         Ok(network.record.id)
     }
@@ -309,8 +321,27 @@ fn establish(record: &NetworkRecord) -> Result<()> {
     );
     made.map_err(|source| {
         let what = format!("cannot make the bridge `{}`", record.bridge);
-        Error::io(what, source)
+        let is_denied = source.kind() == std::io::ErrorKind::PermissionDenied;
+        let error = Error::io(what, source);
+        match is_denied {
+            true => error.with_hint(
+                "this root may not configure the machine's network, as in most containers: use its own, `smidge run --network host IMAGE`",
+            ),
+            false => error,
+        }
     })
+}
+
+/// Refuses to take over a device that is there already.
+fn refuse_device(record: &NetworkRecord) -> Result<()> {
+    match sandbox::has_device(&record.bridge) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let message = format!("there is a device `{}` already", record.bridge);
+            Err(Error::new(Kind::Conflict, message))
+        }
+        Err(source) => Err(Error::io("cannot look for network devices", source)),
+    }
 }
 
 /// That there is no network of a name or id.

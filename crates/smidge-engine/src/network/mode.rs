@@ -130,6 +130,10 @@ impl NetworkMode {
         };
         match &asked[..] {
             [only] if only.is_plain() => Ok(mode),
+            // It has a device there.
+            [only] if only.is_default() && Endpoint { mac: None, ..only.clone() }.is_plain() => {
+                Ok(Self::Networks(asked))
+            }
             [_] => conflict(format!(
                 "a container has addresses and aliases on networks that were made alone, not on `{}`",
                 mode.word()
@@ -240,12 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn the_default_network_has_devices() {
+        let asked = mode(&["name=bridge,mac-address=02:00:00:00:00:01"]).unwrap();
+        assert_eq!(asked.endpoints()[0].mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for texts in [
             &["n", "n"][..],
             &["n", "host"],
             &["host", "none"],
             &["name=host,alias=a"],
+            &["name=bridge,ip=172.17.0.2"],
             &["alias=a"],
             &["name=n,ip=x"],
             &["name=n,ip6=10.0.0.1"],

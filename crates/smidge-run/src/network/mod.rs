@@ -311,10 +311,19 @@ fn forward(gateways: &[Address], internal: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether root's bridges would have to share a name with a device of the machine; others never do.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn has_device(bridge: &str) -> io::Result<bool> {
+    let is_root = rustix::process::geteuid().is_root();
+    Ok(is_root && Links::open()?.number(bridge)?.is_some())
+}
+
 /// Makes a network's bridge and its rules, for root; an ordinary user's is made with its first container.
 ///
 /// # Errors
-/// When there is a device of that name already, or the kernel refuses.
+/// When the kernel refuses.
 pub fn establish(
     bridge: &str,
     gateways: &[Address],
@@ -324,14 +333,9 @@ pub fn establish(
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let links = Links::open()?;
-    if links.number(bridge)?.is_some() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let made = new_bridge(&links, bridge, gateways, mtu)
-        .and_then(|_| Firewall::open()?.guard(bridge, gateways, internal))
-        .and_then(|()| forward(gateways, internal));
-    made.inspect_err(|_| drop(dissolve(bridge)))
+    new_bridge(&Links::open()?, bridge, gateways, mtu)?;
+    Firewall::open()?.guard(bridge, gateways, internal)?;
+    forward(gateways, internal)
 }
 
 /// Makes the bridge, if it is not there, and the cable. Tells whether the bridge is new.
