@@ -435,7 +435,7 @@ __attribute__((constructor)) static void loaded(void) { open("/loaded", O_CREAT 
         context.line("cp -a file box:/tmp/file").ok();
         context.line("cp box:/etc/passwd passwd").ok();
         context.line("cp box:/tmp .").ok();
-        context.line("exec -u app box true").ok();
+        context.line("exec -u root box true").ok();
         context.line("diff box").ok();
         assert!(context.line("exec box test -e /loaded").code() == 1);
         assert!(!std::path::Path::new("/loaded").exists());

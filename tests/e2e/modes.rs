@@ -1,6 +1,8 @@
 //! Namespaces that containers share with the host or with each other.
 
-use crate::context::{Context, identities};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use crate::context::{Context, Ran, identities, skip, smidge_binary};
 use crate::fixture::{load_busybox, with_busybox};
 use crate::process::{marker, running, until};
 
@@ -286,4 +288,155 @@ fn the_other_container_is_looked_up_at_every_start() {
             "{refused}"
         );
     }
+}
+
+/// Runs smidge where `/etc/subuid` and `/etc/subgid` set ids aside for three containers.
+fn with_ids(context: &Context, words: &[&str]) -> Ran {
+    context.write("ids", "containers:1000000:200000\n");
+    let script = "mount --bind ids /etc/subuid && mount --bind ids /etc/subgid && exec \"$@\"";
+    let mut command = context.program("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]);
+    command.arg(smidge_binary()).args(words);
+    context.finish(command)
+}
+
+/// Whether this machine can show files with other ids than they have.
+fn can_map(context: &Context) -> bool {
+    if !std::path::Path::new("/etc/subuid").exists() {
+        skip("there is no `/etc/subuid`");
+        return false;
+    }
+    let ran = with_ids(
+        context,
+        &["run", "--rm", "--userns", "auto", "busybox", "true"],
+    );
+    if ran.stderr().contains("cannot map the ids") {
+        skip("the file system maps no ids");
+        return false;
+    }
+    ran.ok();
+    true
+}
+
+/// `--userns auto`: root's containers have ids that nobody else has, and files that are theirs.
+#[test]
+fn containers_of_root_have_ids_of_their_own() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("an ordinary user's containers are in user namespaces anyway");
+    }
+    let context = Context::new();
+    load_busybox(&context);
+    if !can_map(&context) {
+        return;
+    }
+    context.write("secret/file", "mine\n");
+    let secret = context.path().join("secret/file");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let script = "cat /proc/self/uid_map; ls -ln /bin/busybox; echo >> /etc/hosts; \
+                  cat /secret/file 2>&1; grep -c ' / ' /proc/mounts; \
+                  echo data > /data/file; chown 7:8 /data/file; rm /bin/ls; exec sleep 1000";
+    let start = [
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "--userns",
+        "auto",
+        "-v",
+        "kept:/data",
+    ];
+    let command = ["-v", "./secret:/secret", "busybox", "sh", "-c", script];
+    with_ids(&context, &[&start[..], &command].concat()).ok();
+    until("it sleeps", || {
+        context.line("exec one pidof sleep").code() == 0
+    });
+    let logs = context.line("logs one").ok();
+    let words: Vec<&str> = logs.split_whitespace().collect();
+    assert_eq!(words[..3], ["0", "1000000", "65536"], "{logs}");
+    assert_eq!(words[5..7], ["0", "0"], "{logs}");
+    assert!(
+        logs.contains("Permission denied") && logs.ends_with("\n1"),
+        "{logs}"
+    );
+    // On the disk its files have the ids that it knows.
+    let file = std::fs::metadata(context.store().join("volumes/kept/_data/file")).unwrap();
+    assert_eq!((file.uid(), file.gid()), (7, 8));
+    assert!(context.line("diff one").ok().contains("D /bin/ls"));
+    let copied = context.line("cp one:/data/file -");
+    assert!(String::from_utf8_lossy(copied.bytes()).contains("data"));
+    context.line("commit one changed").ok();
+    context.line("run --rm changed test ! -e /bin/ls").ok();
+    assert_eq!(context.line("exec -u app one id -u").ok(), "1000");
+    let map = context.line("exec one cat /proc/self/uid_map").ok();
+    assert!(map.contains("1000000"), "{map}");
+    let options = "--network container:one --pid container:one --name beside";
+    assert_eq!(shell(&context, options, "cat /proc/self/uid_map"), map);
+    // Others have others, as long as there are any; stopped or not.
+    for (name, code) in [("two", 0), ("three", 0), ("four", 125)] {
+        let start = [
+            "run",
+            "--name",
+            name,
+            "--userns",
+            "auto",
+            "busybox",
+            "cat",
+            "/proc/self/uid_map",
+        ];
+        let ran = with_ids(&context, &start);
+        match code {
+            0 => assert!(!ran.ok().contains(" 1000000 "), "{name}"),
+            code => assert!(ran.exits(code).contains("add `containers:")),
+        }
+    }
+    context.line("restart -t 0 one").ok();
+    assert_eq!(context.line("exec one cat /proc/self/uid_map").ok(), map);
+    let shown = context
+        .line("inspect --format {{.HostConfig.UsernsMode}} one")
+        .ok();
+    assert_eq!(shown, "auto");
+    context.line("rm -f one two three beside").code();
+    context.line("prune -f").code();
+    // Whoever it runs as can open its own output again.
+    let script = "echo fine > /dev/stdout";
+    let line = [
+        "run", "--rm", "--userns", "auto", "-u", "app", "busybox", "sh", "-c", script,
+    ];
+    assert_eq!(with_ids(&context, &line).ok(), "fine");
+    let image = "type=image,src=busybox,dst=/image";
+    let line = [
+        "run", "--rm", "--userns", "auto", "--mount", image, "busybox", "ls", "-ln", "/image",
+    ];
+    let listed = with_ids(&context, &line).ok();
+    assert!(
+        listed.lines().any(|line| line.contains(" 0        0 ")),
+        "{listed}"
+    );
+}
+
+#[test]
+fn user_namespaces_that_cannot_be_had_are_refused() {
+    with_busybox(|context| {
+        let root = context.identity().name == "self" && rustix::process::geteuid().is_root();
+        let refused = |options: &str, expected: &str| {
+            let ran = context.line(&format!("run --rm {options} busybox true"));
+            let stderr = ran.exits(125);
+            assert!(stderr.contains(expected), "{options}: {stderr}");
+        };
+        refused("--userns keep-id", "expected host or auto");
+        neighbour(context, "");
+        refused(
+            "--userns host --pid container:neighbour",
+            "conflicting options",
+        );
+        if root {
+            refused("--userns auto --privileged", "conflicting options");
+            let map = shell(context, "--userns host", "cat /proc/self/uid_map");
+            let own = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+            assert_eq!(map.trim(), own.trim());
+        } else {
+            refused("--userns host", "in user namespaces anyway");
+            refused("--userns auto", "in user namespaces anyway");
+        }
+    });
 }

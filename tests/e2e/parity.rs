@@ -145,6 +145,15 @@ fn signals_are_passed_on_unless_the_caller_keeps_them() {
                 let shown = context.smidge(shown);
                 shown.code() == 0 && shown.stdout().trim() == "running"
             });
+            // It takes window sizes from then on.
+            until("the command listens for signals", || {
+                let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+                let status = status.unwrap_or_default();
+                let mut lines = status.lines();
+                let blocked = lines.find_map(|line| line.strip_prefix("SigBlk:"));
+                let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+                blocked.is_some_and(|mask| mask & (1 << 27) != 0)
+            });
             child
         };
         for (name, option, stays) in [("kept", "--sig-proxy=false", true), ("passed", "", false)] {

@@ -168,6 +168,7 @@ impl From<RunError> for Error {
             | E::AlreadyRunning { .. }
             | E::NotRunning { .. }
             | E::NotShared { .. }
+            | E::NoIds { .. }
             | E::Paused { .. }
             | E::NotPaused { .. } => Kind::Conflict,
             E::Limit { source, .. } | E::Cgroup { source, .. } => Kind::of_io(source),
@@ -181,6 +182,7 @@ impl From<RunError> for Error {
             | E::IdMap { .. }
             | E::RootFs { .. }
             | E::Network { .. }
+            | E::Unmappable { .. }
             | E::Mount { .. }
             | E::Setup { .. }
             | E::Died { .. }

@@ -104,6 +104,35 @@ impl Channel {
         self.send_file(b"M", mount.as_fd())
     }
 
+    /// Hands several files over, and lets the process inside go on.
+    pub(crate) fn send_files(&self, files: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(files));
+        let text = [IoSlice::new(b"G")];
+        rustix::net::sendmsg(&self.0, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Waits for [`send_files`](Self::send_files); `most` files come at once.
+    pub(crate) fn receive_files(&self, most: usize) -> rustix::io::Result<Vec<OwnedFd>> {
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, flags)?;
+        let mut files = Vec::with_capacity(most);
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(more) = message {
+                files.extend(more);
+            }
+        }
+        match files.is_empty() {
+            true => Err(Errno::PIPE),
+            false => Ok(files),
+        }
+    }
+
     /// Tells which process is to become the program.
     pub(crate) fn send_sibling(&self, pid: Pid) -> rustix::io::Result<()> {
         let number = pid.as_raw_nonzero().get().to_le_bytes();

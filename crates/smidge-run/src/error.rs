@@ -231,6 +231,22 @@ pub enum RunError {
         /// The container.
         id: String,
     },
+    /// A directory's files cannot be shown with the container's ids.
+    #[error("cannot map the ids of the files in `{path}`")]
+    Unmappable {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
+    /// The host sets no ids aside for containers.
+    #[error("there are no ids for a user namespace of its own: {why}")]
+    NoIds {
+        /// What is missing.
+        why: String,
+    },
     /// What another container has cannot be shared.
     #[error("cannot share the {what} of container `{id}`: {why}")]
     NotShared {

@@ -22,16 +22,26 @@ pub(crate) fn prepare(spec: &Spec) -> Result<Vec<Option<OwnedFd>>, RunError> {
         }
         let tree = source(mount)?;
         if mount.manner.propagation == Propagation::Slave {
-            let change = Change {
-                slave: true,
-                recursive: true,
-                ..Change::default()
-            };
-            mount::change(&tree, change).map_err(fault(mount))?;
+            cut_off(mount, &tree)?;
         }
         Ok(Some(tree))
     };
     spec.mounts.iter().map(prepare).collect()
+}
+
+/// Loosens a tree of the host's as far as is asked for.
+pub(crate) fn cut_off(mount: &Mount, tree: &OwnedFd) -> Result<(), RunError> {
+    let propagation = mount.manner.propagation;
+    if propagation == Propagation::Shared {
+        return Ok(());
+    }
+    let change = Change {
+        slave: propagation == Propagation::Slave,
+        private: propagation == Propagation::Private,
+        recursive: true,
+        ..Change::default()
+    };
+    mount::change(tree, change).map_err(fault(mount))
 }
 
 /// Mounts one thing over the root file system; `prepared` is what [`prepare`] has made of it.
@@ -67,7 +77,7 @@ pub(crate) fn bring_in(
                 _ => true,
             },
         recursive: !(mount.manner.flat || mount.manner.writable_below),
-        slave: false,
+        ..Change::default()
     };
     if change.read_only || change.no_devices {
         mount::change(&tree, change).map_err(fault(mount))?;
@@ -81,7 +91,7 @@ pub(crate) fn bring_in(
 }
 
 /// A mount of the source, or of the part of it that is asked for.
-fn source(mount: &Mount) -> Result<OwnedFd, RunError> {
+pub(crate) fn source(mount: &Mount) -> Result<OwnedFd, RunError> {
     let depth = match mount.manner.flat {
         true => Depth::Flat,
         false => Depth::Recursive,
@@ -133,7 +143,7 @@ fn new_tmpfs(size: Option<u64>, mode: u32, manner: &Manner) -> rustix::io::Resul
 }
 
 /// Layers as one read-only tree, or a part of it.
-fn joined(layers: &[PathBuf], mount: &Mount, user: bool) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn joined(layers: &[PathBuf], mount: &Mount, user: bool) -> rustix::io::Result<OwnedFd> {
     let tree = match layers {
         // The kernel joins no less than two.
         [only] => {

@@ -126,6 +126,37 @@ impl IdMap {
         })
     }
 
+    /// Ids for a user namespace that shares none with the host's users nor with `taken`: from those that
+    /// `/etc/subuid` and `/etc/subgid` give the user `containers`, or else root.
+    ///
+    /// # Errors
+    /// `NoIds`, with what is missing; when a file cannot be read.
+    pub fn own(taken: &[&Self]) -> Result<Self, RunError> {
+        let (mut uids, mut gids) = (Vec::new(), Vec::new());
+        for map in taken {
+            if let Self::Ranges { uids: u, gids: g } = map {
+                uids.extend(u);
+                gids.extend(g);
+            }
+        }
+        Ok(Self::Ranges {
+            uids: vec![free("/etc/subuid", &uids)?],
+            gids: vec![free("/etc/subgid", &gids)?],
+        })
+    }
+
+    /// The user of the host's that a user of the container's is, if there is one.
+    pub(crate) fn host_user(&self, id: u32) -> Option<u32> {
+        match self {
+            Self::None => Some(id),
+            Self::Single { uid, host_uid, .. } => (*uid == id).then_some(*host_uid),
+            Self::Ranges { uids, .. } => uids.iter().find_map(|range| {
+                let at = id.checked_sub(range.container)?;
+                (at < range.length).then(|| range.host + at)
+            }),
+        }
+    }
+
     /// Whether a container's group id exists on the host.
     pub(crate) fn maps_group(&self, id: u32) -> bool {
         match self {
@@ -221,6 +252,41 @@ impl IdMap {
             }
         }
     }
+}
+
+/// How many ids a namespace of its own has: all that images use.
+const OWN: u32 = 1 << 16;
+
+/// The first ids of a file that nobody has taken.
+fn free(path: &str, taken: &[Range]) -> Result<Range, RunError> {
+    let text = read(path)?;
+    let mut given = subordinate(&text, Some("containers"), u32::MAX);
+    if given.is_empty() {
+        given = subordinate(&text, Some("root"), 0);
+    }
+    let none = |why: String| RunError::NoIds { why };
+    if given.is_empty() {
+        let why = format!("`{path}` gives none to the user `containers`, nor to root");
+        return Err(none(why));
+    }
+    let is_free = |host: u32| {
+        let overlaps = |range: &Range| host < range.host + range.length && range.host < host + OWN;
+        !taken.iter().any(overlaps)
+    };
+    given
+        .iter()
+        .flat_map(|(first, length)| (0..length / OWN).map(move |block| first + block * OWN))
+        .find(|host| is_free(*host))
+        .map(|host| Range {
+            container: 0,
+            host,
+            length: OWN,
+        })
+        .ok_or_else(|| {
+            none(format!(
+                "other containers have all {OWN} at a time that `{path}` gives"
+            ))
+        })
 }
 
 /// The ids of a line of a map, as a range that leaves them as they are.

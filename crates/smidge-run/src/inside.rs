@@ -23,6 +23,7 @@ use crate::isolation::{Namespace, Processes};
 use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
 use crate::peer::Luggage;
+use crate::shift::Handover;
 use crate::spec::{Mount, MountKind, Network, Publish, Spec};
 use crate::{
     external, identity, join, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
@@ -85,15 +86,58 @@ fn shut_in(
     let terminal = take_stdio(stdio, &keep).map_err(RunError::setup("take the streams over"))?;
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
+    let arrival = Arrival {
+        terminal,
+        channel,
+        group,
+        luggage,
+    };
+    if spec.isolation.shifted {
+        own_mounts(spec)?;
+        let mut handed = Handover::receive(spec, channel)?;
+        let prepared = std::mem::take(&mut handed.sources);
+        let spec = handed.spec(spec);
+        return furnish(&spec, prepared, Some(handed), &arrival);
+    }
     let prepared = external::prepare(spec)?;
-    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    rustix::mount::mount_change("/", private).map_err(RunError::setup(OWN_MOUNTS))?;
-    set_names(spec)?;
+    own_mounts(spec)?;
     if is_prepared_from_outside(spec, &spec.id_map, group) {
         channel
             .wait()
             .map_err(RunError::setup("wait to be let on"))?;
     }
+    furnish(spec, prepared, None, &arrival)
+}
+
+/// What a process has when it comes into its namespaces.
+struct Arrival<'a> {
+    /// The size of its terminal.
+    terminal: Option<Winsize>,
+    channel: &'a Channel,
+    group: Option<&'a Group>,
+    luggage: &'a Luggage,
+}
+
+/// Cuts the mounts off from the host's, and sets the names.
+fn own_mounts(spec: &Spec) -> Result<(), RunError> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).map_err(RunError::setup(OWN_MOUNTS))?;
+    set_names(spec)
+}
+
+/// Builds what the program is to see, and gives up all that it may not have.
+fn furnish(
+    spec: &Spec,
+    prepared: Vec<Option<OwnedFd>>,
+    handed: Option<Handover>,
+    arrival: &Arrival<'_>,
+) -> Result<Executable, RunError> {
+    let Arrival {
+        terminal,
+        channel,
+        group,
+        luggage,
+    } = *arrival;
     limit::rank_for_death(spec.resources.oom_score_adj)?;
     if group.is_some() && !spec.resources.host_cgroup_namespace {
         sys::enter_new_cgroup_namespace().map_err(RunError::setup("shut the groups in"))?;
@@ -106,7 +150,7 @@ fn shut_in(
         cwd,
         devices,
         emulation,
-    } = build_root(spec, prepared, group, luggage)?;
+    } = build_root(spec, prepared, handed, (group, luggage))?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
@@ -256,10 +300,13 @@ struct Interior {
 fn build_root(
     spec: &Spec,
     prepared: Vec<Option<OwnedFd>>,
-    group: Option<&Group>,
-    luggage: &Luggage,
+    handed: Option<Handover>,
+    (group, luggage): (Option<&Group>, &Luggage),
 ) -> Result<Interior, RunError> {
-    let root = root::mount(spec)?;
+    let root = match handed {
+        Some(handed) => handed.during(|| root::mount(spec))?,
+        None => root::mount(spec)?,
+    };
     let devices = device::mount(spec, &root, luggage.shared_memory.as_ref())?;
     kernel::mount(spec, &root, &devices, luggage.proc.as_ref())?;
     if let Some(group) = group {

@@ -31,6 +31,9 @@ pub struct Isolation {
     /// Namespaces of other containers that it has in place of its own. Whoever shares one is in the
     /// other's user namespace as well, so the id map must be the other's.
     pub joined: Vec<Joined>,
+    /// Whether the files that are the container's own have the ids on the disk that it knows, whatever
+    /// the id map: their mounts translate.
+    pub shifted: bool,
 }
 
 /// Which shared memory, semaphores and message queues a container has (`ipc_namespaces(7)`).

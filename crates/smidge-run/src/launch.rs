@@ -11,10 +11,11 @@ use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::inside;
 use crate::isolation::{Ipc, Processes};
-use crate::leftover;
+use crate::leftover::Mounts;
 use crate::network::{self, Networks};
 use crate::peer::{Luggage, Peers, Side};
 use crate::pretend;
+use crate::shift::Handover;
 use crate::spec::Spec;
 use crate::sys;
 
@@ -54,7 +55,7 @@ pub struct Launched {
     /// What must stay open as long as it runs.
     pub(crate) networks: Networks,
     /// Its mount namespace, if what it leaves running has to be looked for.
-    pub(crate) mounts: Option<u64>,
+    pub(crate) mounts: Option<Mounts>,
     /// How the copy of the layers was before, where one had to be made.
     pub(crate) baseline: Option<Baseline>,
 }
@@ -74,7 +75,11 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
 pub(crate) fn launch_with(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
     check(spec)?;
     match attempt(spec, stdio) {
-        Err(error) if is_without_overlay(&error) && !copied::path(&spec.dir).is_dir() => {
+        Err(error)
+            if is_without_overlay(&error)
+                && !copied::path(&spec.dir).is_dir()
+                && !spec.isolation.shifted =>
+        {
             let baseline = copied::fill(spec)?;
             let launched = attempt(spec, stdio)?;
             Ok(Launched {
@@ -219,7 +224,7 @@ struct Handed {
     networks: Networks,
     /// The process that becomes the program, if it is another than the one that was cloned.
     sibling: Option<(Pid, OwnedFd)>,
-    mounts: Option<u64>,
+    mounts: Option<Mounts>,
 }
 
 /// Whether the process inside has to wait until something is done to it, or known of it.
@@ -249,9 +254,11 @@ fn follow(
     }
     let mut handed = Handed::default();
     if spec.isolation.processes != Processes::Own {
-        handed.mounts = leftover::mounts_of(pid.as_raw_nonzero().get().cast_unsigned());
+        handed.mounts = Mounts::of(pid.as_raw_nonzero().get().cast_unsigned());
     }
-    if is_prepared_from_outside(spec, map, group) {
+    if spec.isolation.shifted {
+        Handover::prepare(spec, pid)?.send(channel)?;
+    } else if is_prepared_from_outside(spec, map, group) {
         // A process that does not hear it has failed already, and has said how.
         let _ = channel.release();
     }

@@ -51,6 +51,7 @@ mod removal;
 mod root;
 mod seccomp;
 mod session;
+mod shift;
 mod signal;
 mod skeleton;
 mod spawner;

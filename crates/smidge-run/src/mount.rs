@@ -170,6 +170,8 @@ pub(crate) struct Change {
     pub(crate) no_devices: bool,
     /// It follows its source and no longer the other way round.
     pub(crate) slave: bool,
+    /// Neither follows the other.
+    pub(crate) private: bool,
     /// Mounts below it are meant, too.
     pub(crate) recursive: bool,
 }
@@ -179,9 +181,10 @@ pub(crate) fn change(mount: impl AsFd, change: Change) -> Result<()> {
     let mut added = MountAttrFlags::empty();
     added.set(MountAttrFlags::MOUNT_ATTR_RDONLY, change.read_only);
     added.set(MountAttrFlags::MOUNT_ATTR_NODEV, change.no_devices);
-    let propagation = match change.slave {
-        true => MountPropagationFlags::DOWNSTREAM,
-        false => MountPropagationFlags::empty(),
+    let propagation = match (change.slave, change.private) {
+        (true, _) => MountPropagationFlags::DOWNSTREAM,
+        (false, true) => MountPropagationFlags::PRIVATE,
+        (false, false) => MountPropagationFlags::empty(),
     };
     sys::change_mount(mount.as_fd(), added, propagation, change.recursive)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

@@ -1,10 +1,11 @@
 //! The program as its supervisor sees it: a process, its output, its input.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{FileType, OFlags, Uid, fcntl_getfl, fcntl_setfl};
 use rustix::io::{self, Errno};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -13,7 +14,7 @@ use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use crate::error::RunError;
 use crate::isolation::Processes;
 use crate::launch::{Launched, Stdio};
-use crate::leftover;
+use crate::leftover::Mounts;
 use crate::log::Stream;
 use crate::network::Networks;
 use crate::port::{Calls, Listeners, Proxy, Way};
@@ -49,9 +50,26 @@ pub(crate) struct Program {
     /// What its networks last as long as.
     pub(crate) networks: Networks,
     /// Its mount namespace, if what it leaves running has to be looked for.
-    mounts: Option<u64>,
+    mounts: RefCell<Option<Mounts>>,
     /// A signal that its emulator may die of, and fail to.
     doubt: Option<Doubt>,
+}
+
+/// Lets a program that nobody on the host is open its streams again, as programs that log to `/dev/stdout`
+/// do. Once it has its ids, nobody inside may do that.
+fn give_away(spec: &Spec, streams: [&OwnedFd; 3]) -> Result<(), RunError> {
+    let owner = spec.id_map.host_user(spec.user.uid);
+    let Some(owner) = owner.filter(|_| spec.isolation.shifted) else {
+        return Ok(());
+    };
+    for stream in streams {
+        let stat = rustix::fs::fstat(stream).map_err(RunError::supervise("set up a stream"))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            rustix::fs::fchown(stream, Some(Uid::from_raw(owner)), None)
+                .map_err(RunError::supervise("set up a stream"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A signal whose outcome cannot be told at once.
@@ -100,6 +118,7 @@ impl Program {
         };
         let (output, stdout) = pipe()?;
         let (errors, stderr) = pipe()?;
+        give_away(spec, [&stdin, &stdout, &stderr])?;
         let launched = launch(
             spec,
             Stdio::Files {
@@ -145,7 +164,7 @@ impl Program {
             emulated: spec.emulator.is_some(),
             calls,
             networks,
-            mounts,
+            mounts: RefCell::new(mounts),
             doubt: None,
         })
     }
@@ -350,7 +369,7 @@ impl Program {
     /// Its exit status, or 128 + the signal that killed it. Only to be asked when it has ended.
     pub(crate) fn reap(&mut self) -> i32 {
         let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        self.mounts.into_iter().for_each(leftover::end);
+        self.mounts.take().into_iter().for_each(Mounts::end);
         let Ok(Some(status)) = ended else {
             return 128 + libc::SIGKILL;
         };

@@ -153,6 +153,17 @@ pub struct Mount {
     pub manner: Manner,
 }
 
+impl Spec {
+    /// How the ids that the container's own files have on the disk differ from those that it knows.
+    #[must_use]
+    pub fn disk_map(&self) -> &IdMap {
+        match self.isolation.shifted {
+            true => &IdMap::None,
+            false => &self.id_map,
+        }
+    }
+}
+
 impl Mount {
     /// A file or directory of the host.
     #[must_use]
@@ -208,6 +219,9 @@ pub struct Manner {
     pub writable_below: bool,
     /// Whether mounts that are made later, there or inside, appear on the other side.
     pub propagation: Propagation,
+    /// Whether the source's files have the ids on the disk that the container knows, as those of volumes,
+    /// whatever its id map.
+    pub own_ids: bool,
     /// What a file system in memory allows, though usually none does.
     pub allowed: Vec<Allowed>,
     /// Further settings of a file system in memory (`tmpfs(5)`).

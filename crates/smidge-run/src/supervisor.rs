@@ -297,7 +297,7 @@ impl<'a> Supervisor<'a> {
         drop(door);
         hub.say_farewell(code, state.reason.as_ref());
         if let Some(grave) = grave {
-            let _ = remove_tree(&spec.id_map, &grave);
+            let _ = remove_tree(spec.disk_map(), &grave);
         }
         drop(lock);
         hub.see_off();
@@ -586,7 +586,7 @@ impl<'a> Supervisor<'a> {
     /// Removes what goes with the container, and the container itself: its name at once, and its directory
     /// from where it can be found, so that nobody ever sees a part of it.
     fn throw_away(&self) -> Result<Option<PathBuf>, RunError> {
-        let (dir, map) = (&self.spec.dir, &self.spec.id_map);
+        let (dir, map) = (&self.spec.dir, self.spec.disk_map());
         if self.hub.kept {
             return Ok(None);
         }

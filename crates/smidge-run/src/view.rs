@@ -185,7 +185,7 @@ fn namespaces(spec: &Spec, view: View, way: &Way) -> i32 {
         if view != View::Host {
             namespaces |= libc::CLONE_NEWNS;
         }
-        if spec.id_map != IdMap::None {
+        if *spec.disk_map() != IdMap::None {
             namespaces |= libc::CLONE_NEWUSER;
         }
     }
@@ -194,12 +194,12 @@ fn namespaces(spec: &Spec, view: View, way: &Way) -> i32 {
 
 /// Maps the ids, and listens until the onlooker is there.
 fn follow(spec: &Spec, makes: bool, child: Pid, channel: &Channel) -> Result<(), RunError> {
-    if makes && spec.id_map != IdMap::None {
+    if makes && *spec.disk_map() != IdMap::None {
         let unmapped = |detail| RunError::IdMap {
             id: spec.id.clone(),
             detail,
         };
-        spec.id_map.apply(child).map_err(unmapped)?;
+        spec.disk_map().apply(child).map_err(unmapped)?;
         let released = channel.release();
         released.map_err(RunError::setup(LOOK))?;
     }
@@ -220,7 +220,7 @@ fn arrive(spec: &Spec, view: View, way: &Way, channel: &Channel) -> Result<(), R
             identity::become_root(&spec.id_map)?;
         }
         Way::Make => {
-            if spec.id_map != IdMap::None {
+            if *spec.disk_map() != IdMap::None {
                 let waited = channel.wait();
                 waited.map_err(RunError::setup("wait for the id map"))?;
                 identity::become_root(&spec.id_map)?;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use smidge_run::{Ipc, Processes};
 
 use super::create::CreateRequest;
-use super::isolation::{Isolation, Settled};
+use super::isolation::{Isolation, Settled, Users};
 
 /// Docker's fields, those alone that are not as they usually are.
 pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, Value> {
@@ -81,7 +81,13 @@ fn shared(isolation: &Isolation) -> Vec<(&'static str, &'static str)> {
     };
     let uts = isolation.host_names.then_some(("UTSMode", "host"));
     let pid = (isolation.processes == Processes::Host).then_some(("PidMode", "host"));
-    ipc.into_iter().chain(uts).chain(pid).collect()
+    let users = match isolation.users {
+        Users::Usual => None,
+        Users::Host => Some(("UsernsMode", "host")),
+        Users::Own => Some(("UsernsMode", "auto")),
+    };
+    let all = ipc.into_iter().chain(uts).chain(pid);
+    all.chain(users).collect()
 }
 
 fn log_config(request: &CreateRequest) -> Value {

@@ -21,6 +21,7 @@ use super::record::{HostOptions, Known, MountPoint, Record};
 use super::resource;
 use super::sharing::Shares;
 use super::user::{self, Account};
+use super::userns::Ids;
 use crate::image::similar_names;
 use crate::network::NetworkMode;
 use crate::{Engine, Error, Kind, Result};
@@ -120,7 +121,7 @@ struct Draft<'r> {
     mounts: Vec<Planned>,
     settled: Settled,
     log: Log,
-    id_map: IdMap,
+    ids: Ids,
     shares: Shares,
     emulator: Option<Emulator>,
     lifetime: smidge_run::Lifetime,
@@ -201,13 +202,8 @@ impl Engine {
             .settle(request.network.namespace(), &self.host)?;
         let emulator = emulation::emulator(&image.config.platform(), &self.host);
         let shares = self.shares(request)?;
-        let id_map = match (&shares.id_map, IdMap::for_host(&account.user)?) {
-            (Some(theirs), _) => theirs.clone(),
-            // What it takes to let the kernel start the emulator for children, too.
-            (None, IdMap::None) if emulator.is_some() => IdMap::identity()?,
-            (None, map) => map,
-        };
-        if matches!(id_map, IdMap::Single { .. }) && !request.isolation.groups.is_empty() {
+        let ids = self.ids(request, &account.user, &shares, emulator.as_ref())?;
+        if matches!(ids.map, IdMap::Single { .. }) && !request.isolation.groups.is_empty() {
             let fault = "cannot add groups: this user may map a single id, and no groups beside it";
             return Err(Error::new(Kind::Input, fault)
                 .with_hint("give the user ranges of ids in `/etc/subuid` and `/etc/subgid`"));
@@ -231,7 +227,7 @@ impl Engine {
             mounts,
             settled,
             log: log(request.log_driver.as_deref(), &request.log_options)?,
-            id_map,
+            ids,
             shares,
             emulator,
             lifetime,
@@ -318,7 +314,7 @@ impl Engine {
             attachments: Vec::new(),
             ports: draft.ports.clone(),
             publish: request.publish_mode,
-            id_map: draft.id_map.clone(),
+            id_map: draft.ids.map.clone(),
             capabilities,
             seccomp,
             no_new_privileges,
@@ -333,6 +329,7 @@ impl Engine {
             isolation: smidge_run::Isolation {
                 domainname: request.names.domainname.clone().unwrap_or_default(),
                 joined: draft.shares.joined.clone(),
+                shifted: draft.ids.shifted,
                 ..isolation
             },
             lifetime: draft.lifetime.clone(),
@@ -408,11 +405,21 @@ fn all_mounts(draft: &Draft<'_>, dir: &Path, mounts: &[MountPoint]) -> Vec<Mount
         theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, false))
     });
     let asked = draft.mounts.iter().zip(mounts);
-    let asked = asked.map(|(planned, point)| mount::told(planned, point));
-    let mut all: Vec<Mount> = supplied.into_iter().chain(asked).collect();
+    let asked = asked.map(|(planned, point)| match point.name.as_str() {
+        "" => mount::told(planned, point),
+        _ => own(mount::told(planned, point), draft),
+    });
+    let supplied = supplied.into_iter().map(|mount| own(mount, draft));
+    let mut all: Vec<Mount> = supplied.chain(asked).collect();
     // What lies within another mount comes after it.
     all.sort_by_key(|mount| mount::depth(&mount.destination));
     all
+}
+
+/// What is the container's own has the ids on the disk that the container knows.
+fn own(mut mount: Mount, draft: &Draft<'_>) -> Mount {
+    mount.manner.own_ids = draft.ids.shifted;
+    mount
 }
 
 /// The mounts that `inspect` tells of.

@@ -171,6 +171,7 @@ fn usual_host_config(record: &Record) -> Value {
         "IpcMode": "private",
         "PidMode": "",
         "UTSMode": "",
+        "UsernsMode": "",
         "SecurityOpt": match spec.no_new_privileges {
             true => json!(["no-new-privileges"]),
             false => json!([]),

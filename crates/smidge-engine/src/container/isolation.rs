@@ -34,10 +34,24 @@ pub struct Isolation {
     pub ipc: Ipc,
     /// `--pid`.
     pub processes: Processes,
+    /// `--userns`.
+    pub users: Users,
     /// The containers that `--ipc` and `--pid` name.
     pub joined: Vec<(Namespace, String)>,
     /// `--uts host`.
     pub host_names: bool,
+}
+
+/// Whose ids a container has (`--userns`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Users {
+    /// Root's containers the host's own, others' what their user may map.
+    #[default]
+    Usual,
+    /// The host's own.
+    Host,
+    /// Its own, which nobody else has.
+    Own,
 }
 
 /// The same, understood: what the sandbox is told.

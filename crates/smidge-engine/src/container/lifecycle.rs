@@ -228,7 +228,7 @@ impl Engine {
         } = known;
         // Of one that was killed before its state was known, or whose supervisor was.
         smidge_run::remove_group(&container.dir);
-        let map = &record.spec.id_map;
+        let map = record.spec.disk_map();
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
         }

@@ -27,6 +27,7 @@ mod seed;
 mod sharing;
 mod start;
 mod user;
+mod userns;
 mod visit;
 mod volume;
 
@@ -37,7 +38,7 @@ pub use create::{CreateRequest, PullPolicy};
 pub use exec::{ExecRequest, Execution};
 pub use health::HealthRequest;
 pub use inspect::ContainerInspect;
-pub use isolation::Isolation;
+pub use isolation::{Isolation, Users};
 pub use lifecycle::StopRequest;
 pub use lifetime::Lifetime;
 pub use list::{ContainerQuery, Row, status_word};

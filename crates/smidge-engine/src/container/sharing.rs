@@ -14,6 +14,8 @@ pub(super) struct Shares {
     pub(super) joined: Vec<Joined>,
     /// The id map of all that it shares something with.
     pub(super) id_map: Option<IdMap>,
+    /// Whether its files on the disk have other ids than that map says.
+    pub(super) shifted: bool,
     /// The container whose network it has.
     pub(super) network: Option<Box<Known>>,
     /// Docker's words for it, by the fields of `HostConfig`.
@@ -47,6 +49,7 @@ impl Engine {
                 namespace,
                 dir: known.container.dir.clone(),
             });
+            shares.shifted = known.record.spec.isolation.shifted;
             let word = format!("container:{}", known.container.id);
             match namespace {
                 Namespace::Network => shares.network = Some(Box::new(known)),

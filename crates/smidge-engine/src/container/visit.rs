@@ -99,7 +99,7 @@ impl<T: DeserializeOwned> Visit<T> {
 
 /// How the files of a container say whose they are.
 pub(crate) fn owners(record: &Record) -> Owners {
-    match record.spec.id_map {
+    match record.spec.disk_map() {
         IdMap::None => Owners::Disk,
         _ => Owners::Claims,
     }

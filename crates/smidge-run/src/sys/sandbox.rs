@@ -101,6 +101,27 @@ pub(crate) fn change_mount(
     .map(drop)
 }
 
+/// Lets a mount that is attached nowhere yet show its files' ids as a user namespace maps them
+/// (`MOUNT_ATTR_IDMAP`).
+pub(crate) fn map_mount(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = u64::from(namespace.as_raw_fd().unsigned_abs());
+    // SAFETY: the path and the struct outlive the call, and the size is the struct's.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
 /// Brings the loopback device of the current network namespace up; any socket will do.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: all-zero is a valid value of this plain struct.

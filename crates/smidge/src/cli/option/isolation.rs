@@ -1,6 +1,6 @@
 //! Options that say how far a container is shut in.
 
-use smidge_engine::container::{CreateRequest, Ipc, Namespace, Processes, parse_bytes};
+use smidge_engine::container::{CreateRequest, Ipc, Namespace, Processes, Users, parse_bytes};
 
 /// How far the container is shut in.
 #[derive(clap::Args)]
@@ -43,6 +43,10 @@ pub(super) struct IsolationArgs {
     /// Whose processes it sees: its own, or those of host or container:NAME
     #[arg(long, value_name = "WHOSE", value_parser = pid)]
     pid: Option<(Processes, Option<String>)>,
+    /// Whose user ids root's container has: host, or auto for its own, from those of `containers` in
+    /// /etc/subuid and /etc/subgid
+    #[arg(long, value_name = "WHOSE", value_parser = userns)]
+    userns: Option<Users>,
     /// Whose host name it has: private or host
     #[arg(long, value_name = "WHOSE", value_parser = uts)]
     uts: Option<bool>,
@@ -73,6 +77,16 @@ fn pid(text: &str) -> Result<(Processes, Option<String>), String> {
         ("host", _) => Ok((Processes::Host, None)),
         (_, Some(name)) => Ok((Processes::Joined, Some(name))),
         _ => Err("expected host or container:NAME".to_owned()),
+    }
+}
+
+/// `--userns`.
+fn userns(text: &str) -> Result<Users, String> {
+    match text {
+        "" => Ok(Users::Usual),
+        "host" => Ok(Users::Host),
+        "auto" => Ok(Users::Own),
+        _ => Err("expected host or auto".to_owned()),
     }
 }
 
@@ -115,6 +129,7 @@ impl IsolationArgs {
             shm_size: self.shm_size,
             ipc,
             processes,
+            users: self.userns.unwrap_or_default(),
             joined: joined.collect(),
             host_names: self.uts.unwrap_or_default(),
         };
