@@ -318,100 +318,110 @@ fn can_map(context: &Context) -> bool {
     true
 }
 
-/// `--userns auto`: root's containers have ids that nobody else has, and files that are theirs.
-#[test]
-fn containers_of_root_have_ids_of_their_own() {
+/// Runs a test body as root where ids are set aside.
+fn with_own_ids(body: impl Fn(&Context)) {
     if !rustix::process::geteuid().is_root() {
         return skip("an ordinary user's containers are in user namespaces anyway");
     }
     let context = Context::new();
     load_busybox(&context);
-    if !can_map(&context) {
-        return;
+    if can_map(&context) {
+        body(&context);
     }
-    context.write("secret/file", "mine\n");
-    let secret = context.path().join("secret/file");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let script = "cat /proc/self/uid_map; ls -ln /bin/busybox; echo >> /etc/hosts; \
-                  cat /secret/file 2>&1; grep -c ' / ' /proc/mounts; \
-                  echo data > /data/file; chown 7:8 /data/file; rm /bin/ls; exec sleep 1000";
-    let start = [
-        "run",
-        "-d",
-        "--name",
-        "one",
-        "--userns",
-        "auto",
-        "-v",
-        "kept:/data",
-    ];
-    let command = ["-v", "./secret:/secret", "busybox", "sh", "-c", script];
-    with_ids(&context, &[&start[..], &command].concat()).ok();
+}
+
+/// Starts a container with ids of its own, whose shell line ends with a `sleep`.
+fn start_mapped(context: &Context, options: &[&str], script: &str) {
+    let start = ["run", "-d", "--name", "one", "--userns", "auto"];
+    let script = format!("{script}; exec sleep 1000");
+    let command = ["busybox", "sh", "-c", script.as_str()];
+    with_ids(context, &[&start[..], options, &command].concat()).ok();
     until("it sleeps", || {
         context.line("exec one pidof sleep").code() == 0
     });
-    let logs = context.line("logs one").ok();
-    let words: Vec<&str> = logs.split_whitespace().collect();
-    assert_eq!(words[..3], ["0", "1000000", "65536"], "{logs}");
-    assert_eq!(words[5..7], ["0", "0"], "{logs}");
-    assert!(
-        logs.contains("Permission denied") && logs.ends_with("\n1"),
-        "{logs}"
-    );
-    // On the disk its files have the ids that it knows.
-    let file = std::fs::metadata(context.store().join("volumes/kept/_data/file")).unwrap();
-    assert_eq!((file.uid(), file.gid()), (7, 8));
-    assert!(context.line("diff one").ok().contains("D /bin/ls"));
-    let copied = context.line("cp one:/data/file -");
-    assert!(String::from_utf8_lossy(copied.bytes()).contains("data"));
-    context.line("commit one changed").ok();
-    context.line("run --rm changed test ! -e /bin/ls").ok();
-    assert_eq!(context.line("exec -u app one id -u").ok(), "1000");
-    let map = context.line("exec one cat /proc/self/uid_map").ok();
-    assert!(map.contains("1000000"), "{map}");
-    let options = "--network container:one --pid container:one --name beside";
-    assert_eq!(shell(&context, options, "cat /proc/self/uid_map"), map);
-    // Others have others, as long as there are any; stopped or not.
-    for (name, code) in [("two", 0), ("three", 0), ("four", 125)] {
-        let start = [
-            "run",
-            "--name",
-            name,
-            "--userns",
-            "auto",
-            "busybox",
-            "cat",
-            "/proc/self/uid_map",
-        ];
-        let ran = with_ids(&context, &start);
-        match code {
-            0 => assert!(!ran.ok().contains(" 1000000 "), "{name}"),
-            code => assert!(ran.exits(code).contains("add `containers:")),
+}
+
+const MAP: &str = "cat /proc/self/uid_map";
+
+/// `--userns auto`: root's containers have ids that nobody else has.
+#[test]
+fn containers_of_root_have_ids_of_their_own() {
+    with_own_ids(|context| {
+        let secret = context.write("secret/file", "mine\n");
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let script = format!("{MAP}; cat /secret/file 2>&1; grep -c ' / ' /proc/mounts");
+        start_mapped(context, &["-v", "./secret:/secret"], &script);
+        let logs = context.line("logs one").ok();
+        let words: Vec<&str> = logs.split_whitespace().collect();
+        assert_eq!(words[..3], ["0", "1000000", "65536"], "{logs}");
+        assert!(
+            logs.contains("Permission denied") && logs.ends_with("\n1"),
+            "{logs}"
+        );
+        assert_eq!(context.line("exec -u app one id -u").ok(), "1000");
+        let map = context.line(&format!("exec one {MAP}")).ok();
+        let options = "--network container:one --pid container:one";
+        assert_eq!(shell(context, options, MAP).trim(), map.trim());
+        // Others have others, as long as there are any; stopped or not.
+        for (name, code) in [("two", 0), ("three", 0), ("four", 125)] {
+            let start = ["run", "--name", name, "--userns", "auto", "busybox"];
+            let command: Vec<&str> = MAP.split(' ').collect();
+            let ran = with_ids(context, &[&start[..], &command].concat());
+            match code {
+                0 => assert!(!ran.ok().contains(" 1000000 "), "{name}"),
+                code => assert!(ran.exits(code).contains("add `containers:")),
+            }
         }
-    }
-    context.line("restart -t 0 one").ok();
-    assert_eq!(context.line("exec one cat /proc/self/uid_map").ok(), map);
-    let shown = context
-        .line("inspect --format {{.HostConfig.UsernsMode}} one")
-        .ok();
-    assert_eq!(shown, "auto");
-    context.line("rm -f one two three beside").code();
-    context.line("prune -f").code();
-    // Whoever it runs as can open its own output again.
-    let script = "echo fine > /dev/stdout";
-    let line = [
-        "run", "--rm", "--userns", "auto", "-u", "app", "busybox", "sh", "-c", script,
-    ];
-    assert_eq!(with_ids(&context, &line).ok(), "fine");
-    let image = "type=image,src=busybox,dst=/image";
-    let line = [
-        "run", "--rm", "--userns", "auto", "--mount", image, "busybox", "ls", "-ln", "/image",
-    ];
-    let listed = with_ids(&context, &line).ok();
-    assert!(
-        listed.lines().any(|line| line.contains(" 0        0 ")),
-        "{listed}"
-    );
+        context.line("restart -t 0 one").ok();
+        assert_eq!(context.line(&format!("exec one {MAP}")).ok(), map);
+        let shown = context.line("inspect --format {{.HostConfig.UsernsMode}} one");
+        assert_eq!(shown.ok(), "auto");
+        context.line("rm -f one").ok();
+    });
+}
+
+/// On the disk the files of such a container have the ids that it knows.
+#[test]
+fn files_of_containers_with_own_ids_are_as_usual() {
+    with_own_ids(|context| {
+        let script = "ls -ln /bin/busybox; echo >> /etc/hosts && echo written; \
+                      echo data > /data/file; chown 7:8 /data/file; rm /bin/ls";
+        start_mapped(context, &["-v", "kept:/data"], script);
+        let logs = context.line("logs one").ok();
+        let words: Vec<&str> = logs.split_whitespace().collect();
+        assert_eq!(words[2..4], ["0", "0"], "{logs}");
+        assert!(logs.ends_with("written"), "{logs}");
+        let file = std::fs::metadata(context.store().join("volumes/kept/_data/file")).unwrap();
+        assert_eq!((file.uid(), file.gid()), (7, 8));
+        assert!(context.line("diff one").ok().contains("D /bin/ls"));
+        let copied = context.line("cp one:/data/file -");
+        assert!(String::from_utf8_lossy(copied.bytes()).contains("data"));
+        context.line("commit one changed").ok();
+        context.line("run --rm changed test ! -e /bin/ls").ok();
+        context.line("stop -t 0 one").ok();
+        assert!(context.line("diff one").ok().contains("D /bin/ls"));
+        let copied = context.line("cp one:/etc/passwd -");
+        assert!(String::from_utf8_lossy(copied.bytes()).contains("root:x:0:0"));
+        context.line("rm one").ok();
+        // Whoever it runs as can open its own output again.
+        let auto = ["run", "--rm", "--userns", "auto"];
+        let line = [
+            "-u",
+            "app",
+            "busybox",
+            "sh",
+            "-c",
+            "echo fine > /dev/stdout",
+        ];
+        assert_eq!(with_ids(context, &[&auto[..], &line].concat()).ok(), "fine");
+        let image = "type=image,src=busybox,dst=/image";
+        let line = ["--mount", image, "busybox", "ls", "-ln", "/image"];
+        let listed = with_ids(context, &[&auto[..], &line].concat()).ok();
+        assert!(
+            listed.lines().any(|line| line.contains(" 0        0 ")),
+            "{listed}"
+        );
+    });
 }
 
 #[test]
