@@ -66,7 +66,7 @@ impl Layer {
     /// Puts a file in, in place of what the layer said about its path, and about paths below it
     /// unless it is a directory.
     pub(super) fn insert(&mut self, member: impl Into<Arc<Member>>) {
-        let member = member.into();
+        let mut member = member.into();
         let path = member.entry.path.clone();
         self.release(&path);
         if member.entry.kind != EntryKind::Directory {
@@ -76,7 +76,20 @@ impl Layer {
                 self.members.remove(&path);
             }
         }
+        // A link to a link is one to the file: that comes first, whatever their names.
+        if let EntryKind::Hardlink { target } = &member.entry.kind
+            && let Some(link) = self.members.get(target)
+            && matches!(link.entry.kind, EntryKind::Hardlink { .. })
+        {
+            let kind = link.entry.kind.clone();
+            Arc::make_mut(&mut member).entry.kind = kind;
+        }
         self.members.insert(path, member);
+    }
+
+    /// Whether it says anything about a path.
+    pub(super) fn has(&self, path: &LayerPath) -> bool {
+        self.members.contains_key(path)
     }
 
     /// Makes hard links to a file independent of it, because it is about to be replaced.
@@ -115,6 +128,7 @@ impl Layer {
             };
             if let Ok(Some(node)) = lower.node(&path) {
                 (entry.mode, entry.uid, entry.gid) = (node.mode, node.uid, node.gid);
+                entry.xattrs = lower.attributes(&path).unwrap_or_default();
             }
             let member = Member::bare(entry, "directory");
             self.members.insert(path, Arc::new(member));

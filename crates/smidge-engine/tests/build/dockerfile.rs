@@ -469,6 +469,50 @@ fn add_unpacks_archives_and_copy_does_not() {
 }
 
 #[test]
+fn hard_links_of_archives_lead_to_files_of_their_layer() {
+    let context = Context::new();
+    let mut tar = LayerWriter::new(Vec::new());
+    let path = |text: &str| LayerPath::parse(text.as_bytes()).unwrap();
+    let link = |at: &str, target: &str| {
+        let target = path(target);
+        Entry::new(path(at), EntryKind::Hardlink { target })
+    };
+    let file = Entry::new(path("z"), EntryKind::File { size: 4 });
+    tar.append(&file, &mut b"text".as_slice()).unwrap();
+    // To a link that comes after it by name; to a file of a layer below.
+    for entry in [link("m", "z"), link("a", "m"), link("b", "below")] {
+        tar.append(&entry, &mut std::io::empty()).unwrap();
+    }
+    context.write("a.tar", tar.finish().unwrap());
+    context.write("below", "below");
+    let built = context
+        .dockerfile("FROM scratch\nCOPY below /\nADD a.tar /\n")
+        .unwrap();
+    let added = ["/b 644", "/z 644", "/a = /z 644", "/m = /z 644"];
+    assert_eq!(context.layers(&built)[1], added);
+    assert_eq!(context.contents(&built)["/b"], "below");
+}
+
+#[test]
+fn directories_that_a_file_is_put_into_keep_their_attributes() {
+    let context = Context::new();
+    let mut tar = LayerWriter::new(Vec::new());
+    let path = LayerPath::parse(b"d").unwrap();
+    let mut directory = Entry::new(path, EntryKind::Directory);
+    let colour = (b"user.colour".to_vec(), b"blue".to_vec());
+    directory.xattrs.extend([colour]);
+    tar.append(&directory, &mut std::io::empty()).unwrap();
+    context.write("a.tar", tar.finish().unwrap());
+    context.write("f", "");
+    let built = context
+        .dockerfile("FROM scratch\nADD a.tar /\nCOPY f /d/\n")
+        .unwrap();
+    let attributed = context.attributed(&built);
+    assert_eq!(attributed.len(), 2);
+    assert_eq!(attributed[0].xattrs, attributed[1].xattrs);
+}
+
+#[test]
 fn archives_do_not_lead_out_of_the_image() {
     let context = Context::new();
     let mut tar = archive();

@@ -169,7 +169,7 @@ impl<'c> Copying<'c> {
         for path in above.into_iter().filter(|path| !path.is_root()) {
             let hidden =
                 matches!(lower.node(&path), Ok(Some(node)) if node.kind != NodeKind::Directory);
-            if hidden && !self.layer.members().any(|member| member.entry.path == path) {
+            if hidden && !self.layer.has(&path) {
                 let entry = Entry {
                     mtime: self.manner.mtime,
                     ..Entry::new(path, EntryKind::Directory)
@@ -501,7 +501,7 @@ impl<'c> Copying<'c> {
     /// Puts a file into the layer as it is, in place of whatever is there, unless it cannot be in
     /// an image.
     pub(super) fn replace(&mut self, member: Member) -> Result<()> {
-        let member = Arc::new(member);
+        let mut member = Arc::new(member);
         let path = &member.entry.path;
         if path.components().any(|name| name.starts_with(b".wh.")) {
             return Err(refused(
@@ -525,9 +525,13 @@ impl<'c> Copying<'c> {
                     "it is a hard link to a file that is not there",
                 ));
             };
-            let seen = Arc::make_mut(&mut seen);
-            seen.entry.kind = file.entry.kind.clone();
-            seen.content.clone_from(&file.content);
+            let own = Arc::make_mut(&mut seen);
+            own.entry.kind = file.entry.kind;
+            own.content = file.content;
+            if !self.layer.has(target) {
+                // No layer can link to a file of another one.
+                member = Arc::clone(&seen);
+            }
         }
         self.view.insert(seen);
         if let EntryKind::Hardlink { target } = &member.entry.kind {
