@@ -275,7 +275,8 @@ impl Builder<'_> {
     }
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Writes a file that has this mode, whatever the umask.
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let failed = |source| Error::io(format!("cannot write `{}`", path.display()), source);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;

@@ -19,7 +19,7 @@ use smidge_store::{CachedStep, Ownership, SnapshotOptions, Times};
 use super::builder::Builder;
 use super::cache::{Cached, KeyMaker};
 use super::exchange::Record;
-use super::mount::Mounted;
+use super::mount::{Mounted, write};
 use super::stage::{At, State};
 use crate::build::assembly::Packer as _;
 use crate::build::draft::{Below, StepLayer, Stored, build_time};
@@ -158,11 +158,10 @@ impl Builder<'_> {
         key.add("in");
         key.add(&at.step.workdir);
         key.add(format!("{:?}", account.user));
-        run.command
-            .argv
-            .iter()
-            .chain(env)
-            .for_each(|text| key.add(text));
+        for texts in [&run.command.argv, env] {
+            key.add(texts.len().to_string());
+            texts.iter().for_each(|text| key.add(text));
+        }
         if let Some(script) = &run.script {
             key.add(&script.name);
             key.add(&script.content);
@@ -170,6 +169,7 @@ impl Builder<'_> {
         let options = &self.request.dockerfile;
         key.add(format!("{:?} {:?}", self.network(run)?, run.security));
         key.add(format!("{:?} {:?}", options.shm_size, options.add_hosts));
+        key.add(format!("{:?}", self.limits));
         key.add(format!("{:?}", self.engine.host.source_date_epoch));
         self.add_mounts(&mut key, run)?;
         Ok(key.finish())
@@ -295,8 +295,8 @@ impl Builder<'_> {
         let files = [("hosts", hosts), ("resolv.conf", resolver)];
         let mount = |(name, text): (&str, String)| {
             let source = dir.join(name);
-            fs::write(&source, text)
-                .map_err(|e| Error::io(format!("cannot write `{}`", source.display()), e))?;
+            // For whomever the program runs as, whatever the umask.
+            write(&source, text.as_bytes(), 0o644)?;
             Ok(Mount::bind(source, format!("/etc/{name}"), false))
         };
         files.into_iter().map(mount).collect()
