@@ -74,7 +74,7 @@ impl Engine {
         // What is only to leave smidge never enters the user's store.
         let passing = match request.output {
             Output::Store => None,
-            Output::Export { .. } => Some(Store::open(&scratch.path().join("store"))?),
+            Output::Export { .. } => Some(Store::open_passing(&scratch.path().join("store"))?),
         };
         let store = passing.as_ref().unwrap_or(&self.store);
         let packer: Box<dyn Packer + '_> = match source {
