@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Entry, EntryKind, LayerPath};
@@ -31,9 +32,12 @@ pub(crate) struct Beside {
 
 impl Beside {
     /// What is known of an unpacked layer; nothing, if there is no such file.
-    pub(crate) fn load(layer: &Path) -> Self {
+    pub(crate) fn load(layer: &Path) -> io::Result<Self> {
         let mut beside = Self::default();
-        let text = regular::read(&path(layer)).unwrap_or_default();
+        let text = match regular::read(&path(layer)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(beside),
+            text => text?,
+        };
         for record in text.split(|byte| *byte == 0) {
             if let Some(path) = record.strip_prefix(IMPLIED) {
                 beside.implied.extend(LayerPath::parse(path).ok());
@@ -41,7 +45,7 @@ impl Beside {
                 beside.owners.extend(owner(record));
             }
         }
-        beside
+        Ok(beside)
     }
 
     /// Forgets what earlier entries of the layer have said of a path. Another name of a file has its owner.
@@ -121,14 +125,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let layer = directory.path().join("layers/00");
-        assert_eq!(Beside::load(&layer), Beside::default());
+        assert_eq!(Beside::load(&layer).unwrap(), Beside::default());
         let path = |text: &str| LayerPath::try_from(text).unwrap();
         let mut beside = Beside::default();
         beside.owners.insert(path("a b"), (7, 8));
         beside.owners.insert(path("implied x"), (1, 0));
         beside.implied.insert(path("var/lib x"));
         store.keep_beside(&layer, &beside).unwrap();
-        assert_eq!(Beside::load(&layer), beside);
+        assert_eq!(Beside::load(&layer).unwrap(), beside);
         assert_eq!(store.unpacked("00").unwrap().len(), 1);
         assert_eq!(store.unpacked("0").unwrap().len(), 0);
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use smidge_image::{Digest, Entry, EntryKind, LayerPath, Tree as _};
 
 use crate::beside::Beside;
+use crate::error::READ;
 use crate::extract::{Extractor, Whiteouts};
 use crate::{Error, LayeredTree, Ownership, Store};
 
@@ -28,7 +29,9 @@ impl Store {
         let Some((top, _)) = layers.split_first().filter(|(_, below)| !below.is_empty()) else {
             return Ok(None);
         };
-        let implied: Vec<_> = layers.iter().map(|at| Beside::load(at).implied).collect();
+        let reading = |error| self.io(READ, &self.path("layers"), error);
+        let implied = layers.iter().map(|at| Ok(Beside::load(at)?.implied));
+        let implied: Vec<_> = implied.collect::<io::Result<_>>().map_err(reading)?;
         if implied.iter().all(BTreeSet::is_empty) {
             return Ok(None);
         }
@@ -37,13 +40,10 @@ impl Store {
             return Ok(Some(path));
         }
         let stack = Stack {
-            tree: LayeredTree::open(layers)
-                .map_err(|error| self.io(crate::error::READ, &self.path("layers"), error))?,
+            tree: LayeredTree::open(layers).map_err(reading)?,
             implied,
         };
-        let entries = stack
-            .entries()
-            .map_err(|error| self.io(crate::error::READ, &self.path("layers"), error))?;
+        let entries = stack.entries().map_err(reading)?;
         if entries.is_empty() {
             return Ok(None);
         }

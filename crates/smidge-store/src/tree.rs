@@ -120,7 +120,7 @@ impl DirTree {
     /// Takes an unpacked layer as a tree.
     pub(crate) fn open_layer(root: &Path) -> io::Result<Self> {
         let mut tree = Self::open(root)?;
-        tree.beside = Beside::load(root);
+        tree.beside = Beside::load(root)?;
         Ok(tree)
     }
 
