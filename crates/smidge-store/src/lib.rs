@@ -27,7 +27,7 @@
 //!                              what builds leave for builds to come
 //!   events/<day>.jsonl         what happened in the last days
 //!   tmp/                       what is being made, locked by its maker
-//!   lock                       flock(2)ed while index.json is rewritten
+//!   lock                       flock(2)ed while index.json is rewritten, or a container named
 //!   gc.lock                    shared by those who add blobs, exclusive for who removes them
 //!   gc.turn                    exclusive for who tries to get that
 //! ```

@@ -119,9 +119,9 @@ impl Store {
         self.passing
     }
 
-    /// Waits for the right to rewrite `index.json`.
+    /// Waits for the right to rewrite `index.json`, and to give and take containers' names.
     ///
-    /// Hold it briefly: every command that names an image waits.
+    /// Hold it briefly: every command that names an image or makes a container waits.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -177,7 +177,8 @@ impl Store {
     }
 
     /// Takes a volume out of its place, to be removed: nobody finds it there any more. If `is_used` says
-    /// then that a container has come to need it, it is put back, and `None` is the answer.
+    /// then that a container has come to need it, it is put back, and `None` is the answer; unless that
+    /// container has found it gone already, and made it anew.
     ///
     /// # Errors
     /// When the store cannot be written, and those of `is_used`.
@@ -195,11 +196,13 @@ impl Store {
             Err(error) => return Err(self.io("remove", directory, error.into()).into()),
         }
         let used = is_used();
-        if !matches!(used, Ok(false)) {
-            // A container that came before this may have made it anew: then that one stays.
-            let _ = renameat_with(CWD, &aside, CWD, directory, RenameFlags::NOREPLACE);
+        if matches!(used, Ok(false)) {
+            return Ok(Some(grave));
         }
-        Ok((!used?).then_some(grave))
+        match renameat_with(CWD, &aside, CWD, directory, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => used.map(|_| Some(grave)),
+            _ => used.map(|_| None),
+        }
     }
 }
 

@@ -236,3 +236,22 @@ fn what_is_removed_goes_though_tmp_has_gone_before() {
     store.remove("a", false, &|_| None).unwrap();
     assert!(!layers[0].exists());
 }
+
+#[test]
+fn a_volume_that_is_put_back_takes_no_other_s_place() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let volume = |name: &str| {
+        fs::write(store.volume(name).unwrap().join("old"), "").unwrap();
+        store.find_volume(name).unwrap().unwrap()
+    };
+    let used = || Ok::<_, Error>(true);
+    let kept = volume("kept");
+    assert!(store.take_volume(&kept, used).unwrap().is_none());
+    assert!(kept.data.join("old").exists());
+    // Somebody came while it was gone: that is a new one, and the old one goes as was asked for.
+    let gone = volume("gone");
+    let made_anew = || store.volume("gone").map(|_| true);
+    assert!(store.take_volume(&gone, made_anew).unwrap().is_some());
+    assert!(gone.data.is_dir() && !gone.data.join("old").exists());
+}
