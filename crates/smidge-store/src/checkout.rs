@@ -282,10 +282,19 @@ pub(crate) fn available(store: &Store) -> Result<u64, Error> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// What stops the reading of a layer.
-enum Stop {
+/// What stops the reading of a layer, or of another archive.
+pub(crate) enum Stop {
     Layer(LayerError),
     Visit(Error),
+}
+
+impl Stop {
+    pub(crate) fn into_error(self, what: &str) -> Error {
+        match self {
+            Self::Visit(error) => error,
+            Self::Layer(error) => layer_error(what, error),
+        }
+    }
 }
 
 impl From<LayerError> for Stop {
@@ -314,10 +323,7 @@ pub(crate) fn walk_layer(
         };
         read_ahead(|| decompress(kind, packed), walk).map_err(|error| reading(what, error))?
     };
-    outcome.map(DiffId).map_err(|stop| match stop {
-        Stop::Visit(error) => error,
-        Stop::Layer(error) => layer_error(what, error),
-    })
+    outcome.map(DiffId).map_err(|stop| stop.into_error(what))
 }
 
 /// Tells how a layer is packed from its first bytes, and unpacks it.

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use smidge_image::{Entry, EntryKind, LayerError, read_layer};
+use smidge_image::{Entry, EntryKind, read_layer};
 
-use crate::checkout::{Budget, layer_error};
+use crate::checkout::{Budget, Stop};
 use crate::extract::{Extractor, Whiteouts};
 use crate::{Error, Ownership, Store};
 
@@ -41,30 +41,15 @@ impl Store {
                 gid: 0,
                 ..entry
             };
-            budget.spend(entry.size(), what).map_err(Stop::Store)?;
+            budget.spend(entry.size(), what).map_err(Stop::Visit)?;
             extractor
                 .extract(&entry, content)
-                .map_err(|fault| Stop::Store(self.fault(what, &entry.path, fault)))
+                .map_err(|fault| Stop::Visit(self.fault(what, &entry.path, fault)))
         };
-        read_layer(tar, visit).map_err(|stop| match stop {
-            Stop::Layer(error) => layer_error(what, error),
-            Stop::Store(error) => error,
-        })?;
+        read_layer(tar, visit).map_err(|stop| stop.into_error(what))?;
         extractor
             .settle()
             .map_err(|(path, fault)| self.fault(what, &path, fault))
-    }
-}
-
-/// What stops the reading.
-enum Stop {
-    Layer(LayerError),
-    Store(Error),
-}
-
-impl From<LayerError> for Stop {
-    fn from(error: LayerError) -> Self {
-        Self::Layer(error)
     }
 }
 

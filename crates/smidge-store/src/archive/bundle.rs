@@ -9,7 +9,7 @@ use std::rc::Rc;
 use smidge_image::{Digest, Entry, EntryKind, LayerError, LayerPath, read_layer};
 
 use crate::blob::DOCUMENT_LIMIT;
-use crate::checkout::{Budget, unpacked};
+use crate::checkout::{Budget, Stop, unpacked};
 use crate::error::{MemberFault, READ};
 use crate::temp::TempDir;
 use crate::{DirTree, Error, Store};
@@ -120,18 +120,6 @@ pub(super) struct Archive {
     first: Option<String>,
 }
 
-/// What stops the reading of an archive.
-enum Stop {
-    Archive(LayerError),
-    Own(Error),
-}
-
-impl From<LayerError> for Stop {
-    fn from(error: LayerError) -> Self {
-        Self::Archive(error)
-    }
-}
-
 impl Archive {
     /// Reads an archive, compressed or not, to its end.
     pub(super) fn read(store: &Store, input: &mut dyn Read) -> Result<Self, Error> {
@@ -145,18 +133,18 @@ impl Archive {
         let outcome = read_layer(unpacked, |entry, content| {
             let name = entry.path.to_string_lossy().into_owned();
             archive.first.get_or_insert_with(|| name.clone());
-            budget.spend(entry.size(), &name).map_err(Stop::Own)?;
-            archive.admit(&spool, &entry, content).map_err(Stop::Own)
+            budget.spend(entry.size(), &name).map_err(Stop::Visit)?;
+            archive.admit(&spool, &entry, content).map_err(Stop::Visit)
         });
         match outcome {
             Ok(()) => Ok(archive),
-            Err(Stop::Own(error)) => Err(error),
-            Err(Stop::Archive(LayerError::Read { offset, source })) => {
+            Err(Stop::Visit(error)) => Err(error),
+            Err(Stop::Layer(LayerError::Read { offset, source })) => {
                 Err(Error::carried(source, |source| {
                     Error::Archive(LayerError::Read { offset, source })
                 }))
             }
-            Err(Stop::Archive(error)) => Err(Error::Archive(error)),
+            Err(Stop::Layer(error)) => Err(Error::Archive(error)),
         }
     }
 

@@ -2,11 +2,9 @@
 
 use std::io::{self, Read, Write};
 
-use smidge_image::{
-    Descriptor, DiffId, ImageConfig, LayerError, Manifest, Reference, media_type, read_layer,
-};
+use smidge_image::{Descriptor, DiffId, ImageConfig, Manifest, Reference, media_type, read_layer};
 
-use crate::checkout::{Budget, layer_error, unpacked};
+use crate::checkout::{Budget, Stop, unpacked};
 use crate::{BlobWriter, Error, Image, Store};
 
 /// What the layer is called in messages.
@@ -23,17 +21,6 @@ impl<R: Read> Read for Tee<'_, R> {
         let read = self.input.read(buffer)?;
         self.output.write_all(&buffer[..read])?;
         Ok(read)
-    }
-}
-
-enum Stop {
-    Layer(LayerError),
-    Visit(Error),
-}
-
-impl From<LayerError> for Stop {
-    fn from(error: LayerError) -> Self {
-        Self::Layer(error)
     }
 }
 
@@ -74,10 +61,7 @@ impl Store {
             empty = false;
             budget.spend(entry.size(), WHAT).map_err(Stop::Visit)
         });
-        outcome.map_err(|stop| match stop {
-            Stop::Layer(error) => layer_error(WHAT, error),
-            Stop::Visit(error) => error,
-        })?;
+        outcome.map_err(|stop| stop.into_error(WHAT))?;
         if empty {
             return Ok(None);
         }
