@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write as _};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use smidge_image::{
     Descriptor, DiffId, Digest, HashingReader, LayerKind, Platform, annotation, decompress,
@@ -188,8 +188,15 @@ impl Exchange<'_> {
 
     /// Fills a cache mount that holds nothing here, if it came along.
     pub(in crate::build) fn fill(&self, id: &str) {
-        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !filled.insert(id.to_owned()) || !self.engine.store.is_mount_empty(id) {
+        let filled = {
+            let mut all = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(id.to_owned()).or_default())
+        };
+        filled.get_or_init(|| self.fill_once(id));
+    }
+
+    fn fill_once(&self, id: &str) {
+        if !self.engine.store.is_mount_empty(id) {
             return;
         }
         let fill = || {

@@ -19,9 +19,9 @@ mod import;
 mod option;
 mod origin;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use smidge_dockerfile::plan::{MountKind, RunAction};
 use smidge_image::{DiffId, Digest, Platform};
@@ -47,8 +47,8 @@ pub(in crate::build) struct Exchange<'e> {
     state: Mutex<State>,
     /// Told when somebody has fetched a layer, or failed to.
     fetched: Condvar,
-    /// Cache mounts that were looked after. Held while one is filled.
-    filled: Mutex<HashSet<String>>,
+    /// Cache mounts that were looked after: who wants one waits until it is filled.
+    filled: Mutex<HashMap<String, Arc<OnceLock<()>>>>,
     /// Holds what is needed only while this lasts.
     passing: OnceLock<Store>,
 }
