@@ -31,6 +31,8 @@ use crate::{Engine, Error, Kind, Result};
 pub struct CreateRequest {
     /// The image's name or id.
     pub image: String,
+    /// The image itself, where somebody has found it before.
+    pub found: Option<Image>,
     /// Arguments in place of the image's own.
     pub args: Vec<String>,
     /// `--name`; a random one otherwise.
@@ -38,7 +40,7 @@ pub struct CreateRequest {
     /// `--platform`; this machine's, or the only one there is, otherwise.
     pub platform: Option<Platform>,
     /// `--pull`: what was allowed. The image is looked for in the store alone; whoever asks fetches it
-    /// before, where [`Engine::needs_pull`] says so.
+    /// before, where [`Engine::look_for`] says so.
     pub pull: PullPolicy,
     /// Whether the program has a terminal.
     pub tty: bool,
@@ -163,6 +165,9 @@ impl Engine {
     }
 
     fn image_to_run(&self, request: &CreateRequest) -> Result<Image> {
+        if let Some(image) = &request.found {
+            return Ok(image.clone());
+        }
         self.store
             .image_for(&request.image, request.platform.as_ref())
             .map_err(|fault| match fault {

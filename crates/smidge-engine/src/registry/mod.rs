@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use copy::{Copied, CopyRequest, Location, LocationError};
 pub use login::{LoggedIn, LoginRequest};
 pub use manifest::{Annotation, Inspected, ManifestCreate, ManifestPushed};
-pub use pull::{PullRequest, Pulled};
+pub use pull::{Missing, PullRequest, Pulled};
 pub use push::{PushRequest, Pushed};
 pub use smidge_registry::Secret;
 pub use smidge_store::Compression;

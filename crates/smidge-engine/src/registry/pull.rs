@@ -35,6 +35,10 @@ pub struct PullRequest {
     pub connection: Connection,
 }
 
+/// That an image has to be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing;
+
 /// An image that was fetched.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -81,17 +85,31 @@ impl Engine {
     /// Whether an image has to be fetched before a container can be made of it. What can be no name
     /// of an image is left to whoever looks for it.
     pub fn needs_pull(&self, image: &str, policy: PullPolicy, platform: Option<&Platform>) -> bool {
+        self.look_for(image, policy, platform).is_err()
+    }
+
+    /// Looks for an image that a container is to be made of: the image, so that nobody needs to look again,
+    /// or nothing where that is left to whoever makes it.
+    ///
+    /// # Errors
+    /// When it has to be fetched.
+    pub fn look_for(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        platform: Option<&Platform>,
+    ) -> std::result::Result<Option<Image>, Missing> {
         let built_in = image == "scratch" && self.store.image(image).is_ok();
         if built_in || image.parse::<Reference>().is_err() {
-            return false;
+            return Ok(None);
         }
         match policy {
-            PullPolicy::Never => false,
-            PullPolicy::Always => true,
-            PullPolicy::Missing => matches!(
-                self.store.image_for(image, platform),
-                Err(StoreError::NoSuchImage(_) | StoreError::NoSuchPlatform { .. })
-            ),
+            PullPolicy::Never => Ok(None),
+            PullPolicy::Always => Err(Missing),
+            PullPolicy::Missing => match self.store.image_for(image, platform) {
+                Err(StoreError::NoSuchImage(_) | StoreError::NoSuchPlatform { .. }) => Err(Missing),
+                found => Ok(found.ok()),
+            },
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use smidge_engine::container::PullPolicy;
-use smidge_engine::{Engine, Error, Kind};
+use smidge_engine::{Error, Kind};
 use smidge_image::{Platform, Reference};
 
 use super::connection::ConnectionArgs;
@@ -26,14 +26,11 @@ pub(super) struct Needed<'a> {
 }
 
 impl Needed<'_> {
-    /// Fetches it, if it has to be; tells whether it is there now. If not, what went wrong was said.
+    /// Fetches it; tells whether it is there now. If not, what went wrong was said.
     ///
     /// A process of its own fetches it: the supervisor that this one becomes shall have one thread and
     /// little memory. Standard output is the program's, so all that is said goes to standard error.
-    pub(super) fn provide(&self, session: &Session, engine: &Engine) -> Result<bool, Error> {
-        if !engine.needs_pull(self.image, self.policy, self.platform) {
-            return Ok(true);
-        }
+    pub(super) fn fetch(&self, session: &Session) -> Result<bool, Error> {
         if self.policy == PullPolicy::Missing && !self.quiet {
             let name = self.image.parse::<Reference>();
             let name = name.map_or_else(|_| self.image.to_owned(), |name| name.familiar());

@@ -175,7 +175,7 @@ impl ContainerArgs {
                 Error::new(Kind::Conflict, fault).with_hint("remove it, if no container needs it")
             );
         }
-        let request = self.request(attached)?;
+        let mut request = self.request(attached)?;
         let needed = Needed {
             image: &self.image,
             policy: self.pull.into(),
@@ -183,8 +183,10 @@ impl ContainerArgs {
             quiet: self.quiet,
             connection: &self.connection,
         };
-        if !needed.provide(session, engine)? {
-            return Ok(None);
+        match engine.look_for(needed.image, needed.policy, needed.platform) {
+            Ok(found) => request.found = found,
+            Err(_) if needed.fetch(session)? => (),
+            Err(_) => return Ok(None),
         }
         let known = engine.create(&request)?;
         known.notes.iter().for_each(|note| session.note(note));
