@@ -2,6 +2,7 @@
 //! left.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,7 +31,7 @@ const NEW: [&str; 7] = [
 ];
 
 /// What is done to a container that runs.
-const OLD: [&str; 18] = [
+const OLD: [&str; 20] = [
     "stop -t 0 old",
     "stop old",
     "kill old",
@@ -49,6 +50,8 @@ const OLD: [&str; 18] = [
     "update -m 80m --memory-swap 80m old",
     "rename old renamed",
     "export -o out.tar old",
+    "network connect mesh old",
+    "network disconnect mesh old",
 ];
 
 /// Numbers that are the same for the same seed (xorshift).
@@ -118,6 +121,7 @@ impl Trial<'_> {
             None => NEW[number],
             Some(number) => OLD[number],
         };
+        let mesh = self.context.line("network create mesh").ok();
         if number >= new {
             let run = self.filled("run -d LIMITS --name old busybox sleep MARKER", round);
             self.context.line(&run).ok();
@@ -131,11 +135,16 @@ impl Trial<'_> {
         until("what was stopped goes on", || !stopped());
         let told = format!("round {round}: {victim} of `smidge {line}` after {delay:?}");
         self.clean(&told);
+        // It was removed with all other networks that nobody was on.
+        let bridge = format!("/sys/class/net/smi-{}", &mesh[..11]);
+        assert!(!Path::new(&bridge).exists(), "{told}: {bridge}");
     }
 
     fn filled(&self, line: &str, round: usize) -> String {
         let limits = self.groups.options();
-        let limits = format!("{limits} -v kept:/kept -v /passing -p 127.0.0.1::80");
+        // Some are on a network of their own making.
+        let network = ["", "--network mesh"][round % 2];
+        let limits = format!("{limits} {network} -v kept:/kept -v /passing -p 127.0.0.1::80");
         line.replace("LIMITS", &limits)
             .replace("MARKER", &self.marker)
             .replace("build -q", &format!("build -q --build-arg ROUND={round}"))

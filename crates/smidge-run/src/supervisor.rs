@@ -568,9 +568,11 @@ impl<'a> Supervisor<'a> {
         let journal = self.spec.journal.as_ref();
         let journal = journal.map(|journal| (journal, label(&self.spec.dir)));
         self.state.finish(code);
-        // Who waits for a container that is thrown away hears its end from the socket.
-        let _ = self.state.write(&self.spec.dir);
         let is_thrown_away = !self.spec.cleanup.is_empty() && !self.hub.kept;
+        // Who waits for a container that is thrown away hears its end from the socket.
+        if !is_thrown_away {
+            let _ = self.state.write(&self.spec.dir);
+        }
         let grave = self.throw_away().unwrap_or_else(|error| {
             self.state.error = error.to_string();
             let _ = self.state.write(&self.spec.dir);

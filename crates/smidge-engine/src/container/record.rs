@@ -1,5 +1,6 @@
 //! What is kept of a container: everything that starting it again and inspecting it needs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -161,7 +162,8 @@ impl Engine {
         };
         let found = self.store.containers()?.into_iter().filter_map(known);
         let mut all: Vec<Known> = found.collect();
-        all.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        // Each is large: so they are put in their places once, and not moved about.
+        all.sort_by_cached_key(|known| Reverse(known.record.created.clone()));
         Ok(all)
     }
 }
