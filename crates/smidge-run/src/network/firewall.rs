@@ -138,7 +138,7 @@ impl Firewall {
             .with_text(attribute::TABLE_NAME, &Table::new(bridge).name);
         match self.0.request(table) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            asked => asked?,
+            asked => asked.map_err(lacking)?,
         }
         for family in FAMILIES {
             for chain in FOREIGN {
@@ -198,7 +198,8 @@ impl Firewall {
 
     /// Removes a network's rules; if there are none, that is fine.
     pub(super) fn remove(&self, bridge: &str) -> io::Result<()> {
-        self.0.batch(batch(Table::new(bridge).removal()))?;
+        let removed = self.0.batch(batch(Table::new(bridge).removal()));
+        removed.map_err(lacking)?;
         for (family, chain) in FAMILIES
             .iter()
             .flat_map(|f| FOREIGN.map(|chain| (*f, chain)))
@@ -522,7 +523,9 @@ impl Rule {
 fn lacking(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT) => {
-            let why = format!("the kernel lacks nftables, `modprobe nf_tables nft_masq` ({error})");
+            let why = format!(
+                "the kernel lacks nftables, and there is no `iptables`: `modprobe -a nf_tables nft_masq` may help ({error})"
+            );
             io::Error::new(io::ErrorKind::Unsupported, why)
         }
         _ => error,

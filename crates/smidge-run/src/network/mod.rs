@@ -7,6 +7,7 @@
 mod anchor;
 mod change;
 mod firewall;
+mod iptables;
 mod link;
 mod member;
 mod names;
@@ -239,7 +240,14 @@ fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membersh
         true => {
             let links = Links::open().map_err(attachment.fault("open the kernel's door"))?;
             let is_new = plug(attachment, &links, namespace)?;
-            guard(attachment, is_new).map_err(attachment.fault("set up the firewall"))?;
+            let Attachment {
+                bridge,
+                gateways,
+                internal,
+                ..
+            } = attachment;
+            guard(bridge, gateways, *internal, is_new)
+                .map_err(attachment.fault("set up the firewall"))?;
             None
         }
         false => {
@@ -278,20 +286,31 @@ fn lock(dir: &Path) -> io::Result<File> {
 }
 
 /// Sees to it that a bridge's rules are there: somebody may have removed them since it was made.
-fn guard(attachment: &Attachment, is_new: bool) -> io::Result<()> {
-    let Attachment {
-        bridge,
-        gateways,
-        internal,
-        ..
-    } = attachment;
-    let firewall = Firewall::open()?;
-    match !is_new && firewall.guards(bridge)? {
-        true => Ok(()),
-        false => {
-            firewall.guard(bridge, gateways, *internal)?;
-            forward(gateways, *internal)
+fn guard(bridge: &str, gateways: &[Address], internal: bool, is_new: bool) -> io::Result<()> {
+    let by_kernel = Firewall::open().and_then(|firewall| {
+        let stands = !is_new && firewall.guards(bridge)?;
+        match stands {
+            true => Ok(true),
+            false => firewall.guard(bridge, gateways, internal).map(|()| false),
         }
+    });
+    let stands = match by_kernel {
+        Err(lack) if lack.kind() == io::ErrorKind::Unsupported => {
+            let stands = !is_new && iptables::guards(bridge);
+            if !stands {
+                let made = iptables::guard(bridge, gateways, internal);
+                made.map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => lack,
+                    _ => error,
+                })?;
+            }
+            stands
+        }
+        by_kernel => by_kernel?,
+    };
+    match stands {
+        true => Ok(()),
+        false => forward(gateways, internal),
     }
 }
 
@@ -334,8 +353,7 @@ pub fn establish(
         return Ok(());
     }
     new_bridge(&Links::open()?, bridge, gateways, mtu)?;
-    Firewall::open()?.guard(bridge, gateways, internal)?;
-    forward(gateways, internal)
+    guard(bridge, gateways, internal, true)
 }
 
 /// Makes the bridge, if it is not there, and the cable. Tells whether the bridge is new.
@@ -433,7 +451,13 @@ pub fn dissolve(bridge: &str) -> io::Result<()> {
         return Ok(());
     }
     Links::open()?.remove(bridge)?;
-    Firewall::open()?.remove(bridge)
+    match Firewall::open().and_then(|firewall| firewall.remove(bridge)) {
+        Err(lack) if lack.kind() == io::ErrorKind::Unsupported => {
+            iptables::remove(bridge);
+            Ok(())
+        }
+        removed => removed,
+    }
 }
 
 #[cfg(test)]
