@@ -93,3 +93,38 @@ fn every_mode_leads_to_the_program() {
             .says(125, &["auto", "proxy", "direct"]);
     });
 }
+
+#[test]
+fn a_port_in_use_is_somebodys() {
+    with_busybox(|context| {
+        let refused = |port: u16, by: &[&str]| {
+            let taken = context.line(&format!("run --rm -p {port}:80 busybox true"));
+            taken.says(125, &[&[&port.to_string(), "already in use"], by].concat());
+        };
+        // This process, which only root and its own user may look into.
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let own = format!("process {} (`", std::process::id());
+        let is_root = context.identity().ids.is_none();
+        refused(
+            port,
+            &[if is_root {
+                &own
+            } else {
+                "a process of user `root`"
+            }],
+        );
+        // A container of the same store, and one that publishes another port of the same number.
+        context
+            .line("run -d --name one -p 127.0.0.1:0:80 busybox sleep 1000")
+            .ok();
+        let port = published(context, "one");
+        refused(port, &["used by: container `one`"]);
+        context
+            .line(&format!(
+                "run -d --name two -p 127.0.0.1:{port}:80/udp busybox sleep 1000"
+            ))
+            .ok();
+        context.line("rm -f one two").ok();
+    });
+}

@@ -1,9 +1,12 @@
 //! `--publish [IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp]`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use smidge_run::port::Holder;
 use smidge_run::{Port, Protocol, Status};
+use smidge_store::Container;
 
+use super::record::Record;
 use crate::{Engine, Error, Kind, Result};
 
 /// Where to listen unless told otherwise.
@@ -90,6 +93,82 @@ impl Engine {
         }
         Ok(ports)
     }
+}
+
+impl Engine {
+    /// That a port of the host is taken, and by whom.
+    pub(super) fn port_in_use(
+        &self,
+        record: &Record,
+        container: &Container,
+        (address, protocol): (SocketAddr, Protocol),
+    ) -> Error {
+        let port = address.port();
+        let message = format!("cannot publish port {port}: `{address}` is already in use");
+        let error = Error::new(Kind::Conflict, message);
+        let other = another_port(record, port, &record.image);
+        if let Some((holder, id)) = self.publisher(container, (address, protocol)) {
+            return error
+                .with_fact(format!("used by: container `{holder}` ({})", &id[..12]))
+                .with_hint(other)
+                .with_hint(format!("or stop it: `smidge stop {holder}`"));
+        }
+        let error = match smidge_run::port::holder(address, protocol) {
+            Some(Holder {
+                process: Some((pid, name)),
+                ..
+            }) => error.with_fact(format!("used by: process {pid} (`{name}`)")),
+            Some(Holder { uid, .. }) if uid != self.host.uid => {
+                error.with_fact(format!("used by: a process of user {}", user_name(uid)))
+            }
+            _ => error,
+        };
+        error.with_hint(other)
+    }
+
+    /// Which running container has published a port of the host.
+    fn publisher(
+        &self,
+        but: &Container,
+        (address, protocol): (SocketAddr, Protocol),
+    ) -> Option<(String, String)> {
+        let meets = |port: &Port| {
+            let ips = [port.host_ip, address.ip()];
+            let is_any = ips.iter().any(IpAddr::is_unspecified);
+            (port.host_port, port.protocol) == (address.port(), protocol)
+                && (is_any || port.host_ip == address.ip())
+        };
+        let all = self
+            .containers_that(|state| state.status.is_active())
+            .ok()?;
+        let holder = all
+            .into_iter()
+            .find(|known| known.container.id != but.id && known.state.ports.iter().any(meets))?;
+        Some((holder.container.name, holder.container.id))
+    }
+}
+
+/// A user of the host by name, or else by number.
+fn user_name(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.map_or_else(|| uid.to_string(), |name| format!("`{name}`"))
+}
+
+/// Proposes the next port to publish at.
+fn another_port(record: &Record, port: u16, image: &str) -> String {
+    let inside = record
+        .host
+        .ports
+        .iter()
+        .find(|published| published.host_port == port);
+    let inside = inside.map_or(port, |published| published.container_port);
+    let other = port.checked_add(1).unwrap_or(0);
+    format!("pick another host port: `smidge run -p {other}:{inside} {image}`")
 }
 
 /// Reads a port as an image config has it: `8080`, `8080/udp`, `8000-8002/tcp`.

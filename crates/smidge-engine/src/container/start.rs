@@ -196,17 +196,8 @@ impl Engine {
                         .fold(error, |error, cause| error.caused_by(cause))
                 })
             }
-            RunError::PortInUse { address, .. } => {
-                let (port, name) = (address.port(), &record.image);
-                let message = format!("cannot publish port {port}: `{address}` is already in use");
-                let error = Error::new(Kind::Conflict, message);
-                match self.holder(container, port) {
-                    Some((holder, id)) => error
-                        .with_fact(format!("used by: container `{holder}` ({})", &id[..12]))
-                        .with_hint(another_port(record, port, name))
-                        .with_hint(format!("or stop it: `smidge stop {holder}`")),
-                    None => error.with_hint(another_port(record, port, name)),
-                }
+            RunError::PortInUse { address, protocol } => {
+                self.port_in_use(record, container, (*address, *protocol))
             }
             RunError::PortRefused { address, .. }
                 if address.port() < 1024 && self.host.uid != 0 =>
@@ -253,23 +244,6 @@ impl Engine {
                 .fold(Error::new(Kind::CannotRun(126), message), Error::with_hint)
         })
     }
-
-    /// Which running container has published a port of the host.
-    fn holder(&self, but: &Container, port: u16) -> Option<(String, String)> {
-        let all = self
-            .containers_that(|state| state.status.is_active())
-            .ok()?;
-        let holder = all.into_iter().find(|known| {
-            known.container.id != but.id
-                && known.state.status == Status::Running
-                && known
-                    .state
-                    .ports
-                    .iter()
-                    .any(|published| published.host_port == port)
-        })?;
-        Some((holder.container.name, holder.container.id))
-    }
 }
 
 /// Joins the caller's streams with a container's. What its program takes no input from gives none.
@@ -294,16 +268,4 @@ fn note(container: &Container, error: &Error, reason: Option<Reason>) {
         _ => NOT_THE_PROGRAM,
     };
     smidge_run::note_failure(&container.dir, code, error.message(), reason);
-}
-
-/// Proposes the next port to publish at.
-fn another_port(record: &Record, port: u16, image: &str) -> String {
-    let inside = record
-        .host
-        .ports
-        .iter()
-        .find(|published| published.host_port == port);
-    let inside = inside.map_or(port, |published| published.container_port);
-    let other = port.checked_add(1).unwrap_or(0);
-    format!("pick another host port: `smidge run -p {other}:{inside} {image}`")
 }

@@ -3,22 +3,18 @@
 //! addresses, there is the relay; so no connection is lost.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::{self, RecvFlags};
 
+use super::socket::{Socket, sockets};
+use crate::Port;
 use crate::network::{Firewall, changes};
-use crate::{Port, Protocol};
 
 /// How long until the program is looked at again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(16));
-
-/// What a socket's line in `/proc/net` says when it takes connections, or datagrams from everybody
-/// (`proc_pid_net(5)`).
-const LISTENS: &str = "0A";
-const UNCONNECTED: &str = "07";
 
 /// What leads the kernel to a program.
 #[derive(Debug)]
@@ -83,10 +79,14 @@ impl Lead {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
-        let table = Table::read();
+        let sockets = sockets();
+        let listens = |(port, ip): &(Port, IpAddr)| {
+            let mut all = sockets.iter();
+            all.any(|socket| takes(socket, port, *ip))
+        };
         let (found, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|(port, ip)| table.has(port, *ip));
+            .partition(listens);
         self.waiting = waiting;
         if !found.is_empty() {
             self.led.extend(found);
@@ -128,58 +128,15 @@ fn passes_on(ip: IpAddr) -> bool {
     fs::read_to_string(setting).is_ok_and(|text| text.trim() == "1")
 }
 
-/// The sockets of a network namespace that somebody can reach.
-struct Table(Vec<(Protocol, SocketAddr)>);
-
-impl Table {
-    fn read() -> Self {
-        let mut sockets = Vec::new();
-        for (name, protocol, state) in [
-            ("tcp", Protocol::Tcp, LISTENS),
-            ("tcp6", Protocol::Tcp, LISTENS),
-            ("udp", Protocol::Udp, UNCONNECTED),
-            ("udp6", Protocol::Udp, UNCONNECTED),
-        ] {
-            let text = fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-            let text = text.unwrap_or_default();
-            let lines = text.lines().skip(1).filter_map(|line| {
-                let mut words = line.split_whitespace().skip(1);
-                let (local, _peer, shown) = (words.next()?, words.next()?, words.next()?);
-                Some((protocol, address(local).filter(|_| shown == state)?))
-            });
-            sockets.extend(lines);
-        }
-        Self(sockets)
-    }
-
-    /// Whether one takes what is for a port at this address. One for all addresses of IPv6 is taken to be
-    /// for those of IPv4 as well.
-    fn has(&self, port: &Port, ip: IpAddr) -> bool {
-        let suits = |found: IpAddr| {
-            let found = found.to_canonical();
-            let any = found.is_unspecified() && (found.is_ipv6() || ip.is_ipv4());
-            found == ip || any
-        };
-        self.0.iter().any(|(protocol, found)| {
-            *protocol == port.protocol && found.port() == port.container_port && suits(found.ip())
-        })
-    }
-}
-
-/// An address as `/proc/net` writes it: numbers of 32 bits in the machine's order, `:`, the port.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let mut octets = Vec::with_capacity(16);
-    for start in (0..ip.len()).step_by(8) {
-        let word = u32::from_str_radix(ip.get(start..start + 8)?, 16).ok()?;
-        octets.extend(word.to_ne_bytes());
-    }
-    let ip = match octets.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
-        _ => IpAddr::from(<[u8; 16]>::try_from(octets).ok()?),
-    };
-    Some(SocketAddr::new(ip, port))
+/// Whether a socket takes what is for a port at this address. One for all addresses of IPv6 is taken to be
+/// for those of IPv4 as well.
+fn takes(socket: &Socket, port: &Port, ip: IpAddr) -> bool {
+    let found = socket.local.ip().to_canonical();
+    let any = found.is_unspecified() && (found.is_ipv6() || ip.is_ipv4());
+    socket.listens
+        && socket.protocol == port.protocol
+        && socket.local.port() == port.container_port
+        && (found == ip || any)
 }
 
 #[cfg(test)]
@@ -187,27 +144,10 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
+    use crate::Protocol;
 
     #[test]
-    fn addresses_are_read_as_the_kernel_writes_them() {
-        for (text, expected) in [
-            ("0100007F:1F90", Some("127.0.0.1:8080")),
-            ("00000000:0050", Some("0.0.0.0:80")),
-            ("00000000000000000000000001000000:0050", Some("[::1]:80")),
-            (
-                "0000000000000000FFFF00000100007F:0050",
-                Some("[::ffff:127.0.0.1]:80"),
-            ),
-            ("0100007F", None),
-            ("0100:0050", None),
-        ] {
-            let read = address(text).map(|address| address.to_string());
-            assert_eq!(read.as_deref(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn listeners_are_seen() {
+    fn who_listens_is_seen() {
         let near = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let listener = TcpListener::bind((near, 0)).unwrap();
         let port = |protocol| Port {
@@ -216,9 +156,12 @@ mod tests {
             container_port: listener.local_addr().unwrap().port(),
             protocol,
         };
-        let table = Table::read();
-        assert!(table.has(&port(Protocol::Tcp), near));
-        assert!(!table.has(&port(Protocol::Udp), near));
-        assert!(!table.has(&port(Protocol::Tcp), Ipv4Addr::new(10, 0, 0, 1).into()));
+        let is_seen = |protocol, ip| {
+            let mut all = sockets().into_iter();
+            all.any(|socket| takes(&socket, &port(protocol), ip))
+        };
+        assert!(is_seen(Protocol::Tcp, near));
+        assert!(!is_seen(Protocol::Udp, near));
+        assert!(!is_seen(Protocol::Tcp, Ipv4Addr::new(10, 0, 0, 1).into()));
     }
 }

@@ -15,9 +15,11 @@ mod listener;
 mod pipe;
 mod proxy;
 mod relay;
+mod socket;
 mod theirs;
 
 pub(crate) use direct::install;
 pub use listener::Listeners;
 pub(crate) use proxy::enter;
 pub use proxy::{Calls, Proxy, Way};
+pub use socket::{Holder, holder};
