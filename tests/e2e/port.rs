@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 
-use crate::context::Context;
+use crate::context::{Context, have, skip};
 use crate::fixture::with_busybox;
 use crate::http::page;
 
@@ -126,5 +126,61 @@ fn a_port_in_use_is_somebodys() {
             ))
             .ok();
         context.line("rm -f one two").ok();
+    });
+}
+
+#[test]
+fn pasta_leads_out_or_says_what_is_missing() {
+    with_busybox(|context| {
+        let run = |script: &str| {
+            let mut run = context.line_command("run --rm --network pasta busybox sh -c");
+            run.arg(script);
+            context.finish(run)
+        };
+        if context.identity().ids.is_none() && rustix::process::geteuid().is_root() {
+            run("true").says(125, &["for ordinary users", "--network bridge"]);
+            return;
+        }
+        if !have("pasta") {
+            run("true").says(125, &["not installed", "`passt`"]);
+            return skip("`pasta` is not installed");
+        }
+        let is_open = context
+            .program("sh")
+            .args(["-c", "exec 3<>/dev/net/tun 2>/dev/null"])
+            .status();
+        if !is_open.unwrap().success() {
+            run("true").says(125, &["/dev/net/tun", "chmod", "smidge network create"]);
+            return skip("`/dev/net/tun` is root's alone");
+        }
+        // It is there before the program, which keeps its loopback device.
+        let shown = run("ip route; cat /etc/resolv.conf; ip addr show lo").ok();
+        for part in ["default via", "nameserver 169.254.1.1", "127.0.0.1/8"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        start(context, "--name web --network pasta -p 0:80", TELLS);
+        ask("127.0.0.1", published(context, "web"), "/cgi-bin/who");
+        let children = || {
+            let supervisor = context.line("inspect web --format {{.State.Pid}}").ok();
+            let status = std::fs::read_to_string(format!("/proc/{supervisor}/status")).unwrap();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            let parent = parent.unwrap().trim().to_owned();
+            let path = format!("/proc/{parent}/task/{parent}/children");
+            (parent, std::fs::read_to_string(path).unwrap())
+        };
+        let (supervisor, all) = children();
+        let pasta: Vec<&str> = all
+            .split_whitespace()
+            .filter(|pid| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+                name.is_ok_and(|name| name.starts_with("pas"))
+            })
+            .collect();
+        assert_eq!(pasta.len(), 1, "{all}");
+        // A supervisor that is killed takes it along.
+        let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while std::path::Path::new(&format!("/proc/{}/exe", pasta[0])).exists() {}
+        context.line("rm -f web").ok();
     });
 }

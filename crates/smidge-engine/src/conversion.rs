@@ -182,6 +182,7 @@ impl From<RunError> for Error {
             | E::IdMap { .. }
             | E::RootFs { .. }
             | E::Network { .. }
+            | E::Uplink { .. }
             | E::Unmappable { .. }
             | E::Mount { .. }
             | E::Setup { .. }

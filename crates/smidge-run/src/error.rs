@@ -85,6 +85,16 @@ pub enum RunError {
         #[serde(with = "os_error")]
         source: io::Error,
     },
+    /// Nothing leads out of the container.
+    #[error("cannot lead out of the container with `pasta`: {step}")]
+    Uplink {
+        /// What was being done.
+        step: String,
+        /// What the kernel said, or `pasta`.
+        #[source]
+        #[serde(with = "os_error")]
+        source: io::Error,
+    },
     /// The layers could not be joined to a root file system.
     #[error("cannot mount the root file system from `{dir}`: {step}")]
     RootFs {

@@ -160,7 +160,7 @@ fn furnish(
     let program = Executable::find(spec, &own, emulation)?;
     give_streams_away(spec);
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if !spec.attachments.is_empty() {
+    if spec.waits_for_networks() {
         let waited = channel.wait();
         waited.map_err(RunError::setup("wait for the networks"))?;
         network::settle(&spec.attachments)?;

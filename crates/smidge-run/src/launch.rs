@@ -264,6 +264,11 @@ fn follow(
     }
     if !spec.attachments.is_empty() {
         handed.networks = network::join(&spec.attachments, pid, pidfd)?;
+    }
+    if let Some(pasta) = &spec.uplink {
+        handed.networks.lead_out(pasta, pid)?;
+    }
+    if spec.waits_for_networks() {
         channel.release().map_err(RunError::setup("go on"))?;
     }
     let mut ready = false;

@@ -50,6 +50,10 @@ pub struct Spec {
     /// [`Network::Private`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// The `pasta` of the host's that leads out of the container's own network namespace, if one does. Only
+    /// for others than root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<PathBuf>,
     /// Ports of the host that lead inside.
     pub ports: Vec<Port>,
     /// How they lead inside.
@@ -100,6 +104,13 @@ pub struct Spec {
     /// What the container may use.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+}
+
+impl Spec {
+    /// Whether the process inside has to wait until its networks are there.
+    pub(crate) fn waits_for_networks(&self) -> bool {
+        !self.attachments.is_empty() || self.uplink.is_some()
+    }
 }
 
 /// How much of a program's output is kept.

@@ -319,6 +319,7 @@ impl Engine {
             attachments: Vec::new(),
             ports: draft.ports.clone(),
             publish: request.publish_mode,
+            uplink: self.uplink(&request.network),
             id_map: draft.ids.map.clone(),
             capabilities,
             seccomp,

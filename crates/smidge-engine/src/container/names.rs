@@ -70,6 +70,9 @@ impl Files {
             hostname: format!("{hostname}\n"),
             hosts,
             resolver: match request.network.endpoints() {
+                [] if request.network == NetworkMode::Pasta && names.servers.is_empty() => {
+                    network::forwarded(&names.resolver()?)
+                }
                 [] => names.resolver()?,
                 endpoints => names.resolver_on(endpoints)?,
             },

@@ -9,7 +9,7 @@ use super::create::CreateRequest;
 use super::emulation;
 use super::reason::{self, Finding};
 use super::record::{Known, Record};
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Result, network};
 
 /// Which of the caller's streams go to and from a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,6 +207,7 @@ impl Engine {
                     "ports below 1024 take privilege; pick another: `smidge run -p 8080:80 {image}`"
                 ))
             }
+            RunError::Uplink { .. } => network::explain_pasta(fault),
             _ => fault.into(),
         };
         (None, error)

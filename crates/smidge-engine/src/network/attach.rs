@@ -23,6 +23,9 @@ pub(super) struct Guest<'a> {
 impl Engine {
     /// Checks what was asked for, and calls each network by its name.
     pub(crate) fn resolve(&self, mode: &NetworkMode) -> Result<NetworkMode> {
+        if *mode == NetworkMode::Pasta {
+            self.pasta()?;
+        }
         let NetworkMode::Networks(endpoints) = mode else {
             return Ok(mode.clone());
         };

@@ -148,6 +148,9 @@ fn check(record: &Record, network: &str) -> Result<()> {
         (NetworkMode::Host | NetworkMode::Container(_), _) => {
             "container sharing network namespace with another container or host cannot be connected to any other network"
         }
+        (_, "pasta") | (NetworkMode::Pasta, _) => {
+            "container whose network is pasta's cannot be connected to any other network"
+        }
         (NetworkMode::Private | NetworkMode::Networks(_), _) => return Ok(()),
     };
     Err(Error::new(Kind::Conflict, message))

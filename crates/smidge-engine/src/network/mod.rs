@@ -3,6 +3,7 @@
 mod attach;
 mod connect;
 mod mode;
+mod pasta;
 mod plan;
 mod view;
 
@@ -24,6 +25,7 @@ pub use smidge_run::network::Mac;
 pub use view::NetworkInspect;
 
 pub(crate) use attach::{host_resolver, lone_servers, resolver};
+pub(crate) use pasta::{explain as explain_pasta, forwarded};
 
 /// The networks that are there without having been made, and what drives them.
 const BUILT_IN: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];

@@ -19,6 +19,8 @@ pub enum NetworkMode {
     Host,
     /// One of its own that nothing leads into.
     None,
+    /// One of its own that a program of the host's leads out of: `pasta`.
+    Pasta,
     /// A container's: `container:` and the container's name or id; its id when the container is made.
     Container(String),
     /// Networks with names, each once; there is one at least.
@@ -152,6 +154,7 @@ impl NetworkMode {
             "bridge" => Some(Self::Networks(vec![Endpoint::on(name)])),
             "host" => Some(Self::Host),
             "none" => Some(Self::None),
+            "pasta" => Some(Self::Pasta),
             name if name.starts_with("container:") => Some(Self::Container(name.to_owned())),
             _ => None,
         }
@@ -169,6 +172,7 @@ impl NetworkMode {
             Self::Private => "bridge",
             Self::Host => "host",
             Self::None => "none",
+            Self::Pasta => "pasta",
             Self::Container(word) => word,
             Self::Networks(endpoints) => endpoints.first().map_or("bridge", |first| &first.network),
         }
@@ -187,7 +191,7 @@ impl NetworkMode {
     #[must_use]
     pub fn namespace(&self) -> Network {
         match self {
-            Self::Private | Self::Networks(_) => Network::Private,
+            Self::Private | Self::Pasta | Self::Networks(_) => Network::Private,
             Self::Host => Network::Host,
             Self::None => Network::None,
             Self::Container(_) => Network::Joined,

@@ -13,6 +13,7 @@ mod member;
 mod names;
 mod netlink;
 mod server;
+mod uplink;
 
 use std::fs::{self, File};
 use std::io;
@@ -32,6 +33,8 @@ use link::{Cable, Links};
 use member::{Member, Record, members};
 pub use server::NAME_SERVER;
 use server::NameServer;
+pub use uplink::FORWARDER;
+use uplink::Uplink;
 
 /// An IP address and how many of its first bits are the network's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -174,6 +177,7 @@ pub struct Attachment {
 pub(crate) struct Networks {
     memberships: Vec<Membership>,
     server: Option<NameServer>,
+    uplink: Option<Uplink>,
 }
 
 /// That a container is on a network.
@@ -230,7 +234,17 @@ pub(crate) fn join(
     Ok(Networks {
         memberships,
         server: NameServer::fork(attachments, pidfd)?,
+        uplink: None,
     })
+}
+
+impl Networks {
+    /// Leads out of the network namespace of a process that was just made, with a program of the host's
+    /// (`pasta`). The caller must have one thread only.
+    pub(crate) fn lead_out(&mut self, program: &Path, pid: Pid) -> Result<(), RunError> {
+        self.uplink = Some(Uplink::start(program, pid)?);
+        Ok(())
+    }
 }
 
 /// Lays the cable between a network and a container's network namespace.

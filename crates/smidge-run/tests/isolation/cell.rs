@@ -223,8 +223,7 @@ fn spec(root: &Path) -> Spec {
         journal: None,
         lifetime: smidge_run::Lifetime::default(),
         isolation: smidge_run::Isolation::default(),
-        publish: smidge_run::Publish::Auto,
-        resources: smidge_run::Resources::default(),
+        ..Spec::default()
     }
 }
 

@@ -106,8 +106,7 @@ impl Stage {
             journal: None,
             lifetime: smidge_run::Lifetime::default(),
             isolation: smidge_run::Isolation::default(),
-            publish: smidge_run::Publish::Auto,
-            resources: smidge_run::Resources::default(),
+            ..Spec::default()
         }
     }
 

@@ -11,8 +11,8 @@ use smidge_engine::{Error, Kind};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// A network that was made, or bridge, host, none or container:NAME; repeatable [default: one of its own, which
-    /// only published ports lead into]
+    /// A network that was made, or bridge, pasta (an ordinary user's way out, with the program of that name), host,
+    /// none or container:NAME; repeatable [default: one of its own, which only published ports lead into]
     #[arg(
         long,
         value_name = "NETWORK|name=NETWORK[,alias=…][,ip=…][,ip6=…][,mac-address=…]",
