@@ -283,6 +283,18 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// What a command did whose standard output went elsewhere.
+    pub(crate) fn of(command: &Command, status: std::process::ExitStatus, said: Vec<u8>) -> Self {
+        Self {
+            shown: format!("{command:?}"),
+            output: Output {
+                status,
+                stdout: Vec::new(),
+                stderr: said,
+            },
+        }
+    }
+
     /// The exit status; 128+n for a signal.
     pub(crate) fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt as _;

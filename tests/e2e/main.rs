@@ -45,6 +45,7 @@ mod modes;
 mod mounts;
 mod nested;
 mod network;
+mod oci;
 mod parity;
 mod peers;
 mod platform;

@@ -64,6 +64,11 @@ pub(crate) struct Dockerd {
 impl Dockerd {
     /// One that answers; `None`, having said so, where none can run.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn start_with(options: &[&str]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip("only root can start a Docker daemon");
             return None;
@@ -83,6 +88,7 @@ impl Dockerd {
                 &format!("unix://{}", path("socket")),
             ])
             .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

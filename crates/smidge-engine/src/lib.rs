@@ -29,7 +29,7 @@ pub mod volume;
 pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;
 pub use progress::{Action, Progress, Settled, Silent, StepName, StepTask, Task};
-pub use smidge_run::fail_at_file_size_limit;
+pub use smidge_run::{fail_at_file_size_limit, oci};
 
 /// The result of a verb.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -141,12 +141,7 @@ impl Channel {
     }
 
     fn send_file(&self, text: &[u8], file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let files = [file];
-        ancillary.push(SendAncillaryMessage::ScmRights(&files));
-        let text = [IoSlice::new(text)];
-        rustix::net::sendmsg(&self.0, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+        send_file(&self.0, text, file)
     }
 
     /// Waits for the next report.
@@ -186,6 +181,20 @@ impl Channel {
             _ => Report::End,
         }
     }
+}
+
+/// Sends a text and an open file over a socket of the machine's (`unix(7)`).
+pub(crate) fn send_file(
+    socket: &OwnedFd,
+    text: &[u8],
+    file: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [file];
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    let text = [IoSlice::new(text)];
+    rustix::net::sendmsg(socket, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }
 
 impl AsFd for Channel {

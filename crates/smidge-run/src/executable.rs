@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
 
 use crate::emulator::Emulation;
 use crate::error::RunError;
@@ -70,11 +71,21 @@ impl Executable {
         own: &OwnBinary,
         emulation: Option<Emulation>,
     ) -> Result<Self, RunError> {
-        let name = spec.args.first().map_or("", String::as_str);
+        Self::look_up(&spec.args, &spec.env, own, emulation)
+    }
+
+    /// The same for a program that no spec describes.
+    pub(crate) fn look_up(
+        args: &[String],
+        env: &[String],
+        own: &OwnBinary,
+        emulation: Option<Emulation>,
+    ) -> Result<Self, RunError> {
+        let name = args.first().map_or("", String::as_str);
         let candidates = if name.contains('/') {
             vec![PathBuf::from(name)]
         } else {
-            search(name, path_variable(&spec.env))?
+            search(name, path_variable(env))?
         };
         if let Some(path) = candidates.iter().find(|path| own.is_reached_by(path, 0)) {
             return Err(RunError::OwnBinary {
@@ -86,22 +97,42 @@ impl Executable {
                 .into_iter()
                 .map(|path| text("program", path.into_os_string().into_vec()))
                 .collect::<Result<_, _>>()?,
-            arguments: texts("argument", &spec.args)?,
-            environment: texts("variable", &spec.env)?,
+            arguments: texts("argument", args)?,
+            environment: texts("variable", env)?,
             emulation,
         })
     }
 
     /// What a program that executes its first argument with the others is to be told, and the
     /// environment: the first candidate that this process's user may execute.
-    pub(crate) fn into_words(mut self) -> (Vec<CString>, Vec<CString>) {
-        let may = |path: &CString| {
+    pub(crate) fn words(&self) -> (Vec<CString>, Vec<CString>) {
+        let may = |path: &&CString| {
+            let path = path.as_c_str();
             rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
         };
-        let at = self.candidates.iter().position(may).unwrap_or(0);
-        let mut words = vec![self.candidates.swap_remove(at)];
-        words.append(&mut self.arguments);
-        (words, self.environment)
+        let program = self.candidates.iter().find(may);
+        let program = program.or(self.candidates.first()).into_iter();
+        let words = program.chain(&self.arguments).cloned().collect();
+        (words, self.environment.clone())
+    }
+
+    /// The first candidate that is there and may be executed by this process's user.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        let mut refusal = Errno::NOENT;
+        for path in &self.candidates {
+            match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+                Ok(()) => return Ok(()),
+                Err(errno) => refusal = errno,
+            }
+        }
+        let program = self.candidates.first().map(|path| path.to_string_lossy());
+        Err(RunError::Exec {
+            program: program.unwrap_or_default().into_owned(),
+            source: refusal.into(),
+        })
     }
 
     /// Executes the first candidate that the program's user may execute; returns only if there is none.

@@ -16,7 +16,7 @@ pub(crate) fn uid(number: u32) -> Uid {
     Uid::from_raw(number)
 }
 
-fn gid(number: u32) -> Gid {
+pub(crate) fn gid(number: u32) -> Gid {
     Gid::from_raw(number)
 }
 
@@ -100,7 +100,7 @@ fn hold(spec: &Spec, capabilities: CapabilitySet) -> Result<(), RunError> {
 }
 
 /// Removes every other capability from the bounding set, those included that only the kernel knows.
-fn bound(capabilities: CapabilitySet) -> rustix::io::Result<()> {
+pub(crate) fn bound(capabilities: CapabilitySet) -> rustix::io::Result<()> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         if capabilities.contains(capability) {

@@ -357,7 +357,7 @@ fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
 }
 
 /// The user's name (`passwd(5)`).
-fn name_of(passwd: &str, uid: u32) -> Option<String> {
+pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

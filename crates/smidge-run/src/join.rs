@@ -15,7 +15,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -91,7 +91,7 @@ impl Host {
         }
     }
 
-    fn of(process: Process) -> std::io::Result<Self> {
+    pub(crate) fn of(process: Process) -> std::io::Result<Self> {
         let pidfd = process.open().ok_or(Errno::SRCH)?;
         let (mut namespaces, mut user) = (ThreadNameSpaceType::empty(), 0);
         for (name, kind) in NAMESPACES {
@@ -108,6 +108,11 @@ impl Host {
             namespaces,
             user,
         })
+    }
+
+    /// A handle of the process.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     fn is_alive(&self) -> bool {
@@ -133,7 +138,7 @@ impl Host {
         }
     }
 
-    fn enter(&self) -> rustix::io::Result<()> {
+    pub(crate) fn enter(&self) -> rustix::io::Result<()> {
         move_into_thread_name_spaces(self.pidfd.as_fd(), self.namespaces)
     }
 }
@@ -220,7 +225,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
 }
 
 /// Keeps everybody inside from tracing the process and from looking into it.
-fn hide() -> Result<(), RunError> {
+pub(crate) fn hide() -> Result<(), RunError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(RunError::setup("hide the process"))
 }
@@ -242,7 +247,7 @@ pub(crate) fn appear(
             sys::exit(0)
         }
         Ok(None) => match begin_session(spec, channel) {
-            Ok(()) => execute(spec, channel, program, trampoline),
+            Ok(()) => execute(spec, channel, &program, trampoline),
             Err(error) => error,
         },
         Err(error) => RunError::setup("start a process")(error),
@@ -260,8 +265,8 @@ fn begin_session(spec: &Spec, channel: &Channel) -> Result<(), RunError> {
 }
 
 /// Becomes the sealed program that becomes the program.
-fn execute(spec: &Spec, channel: &Channel, program: Executable, trampoline: &OwnedFd) -> RunError {
-    let (arguments, environment) = program.into_words();
+fn execute(spec: &Spec, channel: &Channel, program: &Executable, trampoline: &OwnedFd) -> RunError {
+    let (arguments, environment) = program.words();
     sys::reset_signals();
     if inside::filters_late(spec)
         && let Err(error) = seccomp::install(spec)
@@ -269,7 +274,7 @@ fn execute(spec: &Spec, channel: &Channel, program: Executable, trampoline: &Own
         return RunError::setup("install the filter")(error);
     }
     channel.report_ready();
-    let report = channel.as_fd();
+    let report = (channel.as_fd(), sys::REPORT);
     let source = sys::jump(trampoline.as_fd(), report, &arguments, &environment);
     RunError::setup("execute anything")(source)
 }
@@ -312,8 +317,8 @@ impl Visit<'_> {
         }
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
-        let trampoline =
-            sys::trampoline().map_err(RunError::setup("make what executes the program"))?;
+        let trampoline = sys::trampoline(sys::REPORT)
+            .map_err(RunError::setup("make what executes the program"))?;
         host.enter()
             .map_err(RunError::setup("enter the namespaces"))?;
         if spec.id_map != IdMap::None {
@@ -354,7 +359,7 @@ impl Visit<'_> {
     /// The visitor's part, where it can be seen.
     fn execute(&self, visitor: &Visitor) -> RunError {
         match self.prepare(visitor) {
-            Ok(program) => execute(self.spec, &self.channel, program, &visitor.trampoline),
+            Ok(program) => execute(self.spec, &self.channel, &program, &visitor.trampoline),
             Err(error) => error,
         }
     }

@@ -40,6 +40,7 @@ pub mod log;
 mod message;
 mod mount;
 pub mod network;
+pub mod oci;
 mod peer;
 pub mod port;
 mod pretend;

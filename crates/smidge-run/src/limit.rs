@@ -121,6 +121,12 @@ impl Limit {
     }
 }
 
+/// What a limit's name, as `--ulimit` has it, means to the kernel.
+pub(crate) fn resource(name: &str) -> Option<Resource> {
+    let found = NAMES.iter().find(|(known, ..)| *known == name);
+    found.map(|(.., resource)| *resource)
+}
+
 fn amount(text: &str) -> Result<Option<u64>, String> {
     if text == "-1" || text == "unlimited" {
         return Ok(None);

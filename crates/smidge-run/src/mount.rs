@@ -17,6 +17,9 @@ use rustix::mount::{
 
 use crate::sys;
 
+/// The magic number of procfs (`statfs(2)`).
+pub(crate) const PROC: i64 = 0x9fa0;
+
 /// How many symbolic links a path may lead through, as the kernel has it (`path_resolution(7)`).
 const LINKS: u32 = 40;
 
@@ -186,7 +189,19 @@ pub(crate) fn change(mount: impl AsFd, change: Change) -> Result<()> {
         (false, true) => MountPropagationFlags::PRIVATE,
         (false, false) => MountPropagationFlags::empty(),
     };
-    sys::change_mount(mount.as_fd(), added, propagation, change.recursive)
+    let cleared = MountAttrFlags::empty();
+    set_attributes(mount, added, cleared, propagation, change.recursive)
+}
+
+/// Changes a mount in any way, with `recursive` also those below it.
+pub(crate) fn set_attributes(
+    mount: impl AsFd,
+    added: MountAttrFlags,
+    cleared: MountAttrFlags,
+    propagation: MountPropagationFlags,
+    recursive: bool,
+) -> Result<()> {
+    sys::change_mount(mount.as_fd(), added, cleared, propagation, recursive)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
@@ -206,12 +221,17 @@ pub(crate) enum Kind {
     File,
 }
 
+/// What is at the container's path `path`, found below `root` as the container will see it.
+pub(crate) fn existing(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), inside)
+}
+
 /// The container's path `path`, found below `root` as the container will see it, and made where it
 /// is missing. The result names the place itself (`O_PATH`), however the tree changes afterwards.
 pub(crate) fn point(root: BorrowedFd<'_>, path: &str, kind: Kind) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
+    match existing(root, path) {
         Err(Errno::NOENT) => make_point(root, OsStr::new(path), kind),
         found => found,
     }
@@ -255,6 +275,10 @@ fn make_point(root: BorrowedFd<'_>, path: &OsStr, kind: Kind) -> Result<OwnedFd>
         }
         let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
         if target.starts_with(b"/") {
+            // One of `/proc`'s own, which leads to an open file whatever its text is (CVE-2024-21626).
+            if rustix::fs::fstatfs(&found)?.f_type as i64 == PROC {
+                return Err(Errno::LOOP);
+            }
             trail.clear();
         }
         for name in names_of(OsStr::from_bytes(&target)).into_iter().rev() {

@@ -163,8 +163,10 @@ impl Peers {
         sys::unshare(made).map_err(RunError::setup("make the namespaces"))?;
         if let Some(host) = self.host(Namespace::Processes) {
             luggage.proc = Some(view_of_processes(host)?);
-            luggage.trampoline =
-                Some(sys::trampoline().map_err(RunError::setup("make what executes the program"))?);
+            luggage.trampoline = Some(
+                sys::trampoline(sys::REPORT)
+                    .map_err(RunError::setup("make what executes the program"))?,
+            );
             enter(host, ThreadNameSpaceType::PROCESS_ID)?;
         }
         Ok(luggage)

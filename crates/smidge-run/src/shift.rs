@@ -160,7 +160,7 @@ fn path(file: &OwnedFd) -> PathBuf {
 }
 
 fn map(tree: OwnedFd, namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    sys::map_mount(tree.as_fd(), namespace)
+    sys::map_mount(tree.as_fd(), namespace, false)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     Ok(tree)
 }

@@ -7,6 +7,7 @@
 mod notify;
 #[cfg(all(panic = "abort", target_arch = "x86_64", target_env = "gnu"))]
 mod replaced;
+mod runtime;
 mod sandbox;
 mod trampoline;
 
@@ -16,6 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::process::Pid;
 
 pub(crate) use notify::*;
+pub(crate) use runtime::*;
 pub(crate) use sandbox::*;
 pub(crate) use trampoline::*;
 

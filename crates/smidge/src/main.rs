@@ -11,13 +11,12 @@ mod cli;
 mod render;
 mod surroundings;
 
-use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     smidge_engine::fail_at_file_size_limit();
-    let argv: Vec<OsString> = std::env::args_os().collect();
+    let argv = surroundings::spelled_out(std::env::args_os().collect());
     let called = surroundings::called(argv.first());
     match cli::main(argv, called) {
         Ok(code) => ExitCode::from(code),

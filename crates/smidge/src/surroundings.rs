@@ -17,6 +17,16 @@ pub(crate) fn called(argv0: Option<&OsString>) -> &'static str {
     }
 }
 
+/// The command line of one who called smidge through a link named `smidge-runtime`, as callers do that take
+/// a path alone: that of `smidge runtime`.
+pub(crate) fn spelled_out(mut argv: Vec<OsString>) -> Vec<OsString> {
+    let name = argv.first().and_then(|argv0| Path::new(argv0).file_name());
+    if name.is_some_and(|name| name == "smidge-runtime") {
+        argv.insert(1, OsString::from("runtime"));
+    }
+    argv
+}
+
 /// Who runs smidge, where and when.
 #[expect(
     clippy::disallowed_methods,

@@ -60,7 +60,7 @@ pub(crate) fn is_paused(dir: &Path) -> bool {
 }
 
 /// Whether a group stands still, or is about to.
-fn is_frozen(group: &Group) -> bool {
+pub(super) fn is_frozen(group: &Group) -> bool {
     let says = |path: &Path, name: &str, expected: &[&str]| {
         let text = fs::read_to_string(path.join(name)).unwrap_or_default();
         expected.contains(&text.trim())

@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Group {
     /// In hierarchies of version 1, by controller.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    v1: BTreeMap<String, PathBuf>,
+    pub(super) v1: BTreeMap<String, PathBuf>,
     /// In that of version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
-    v2: Option<PathBuf>,
+    pub(super) v2: Option<PathBuf>,
     /// The directory that goes with the last group in it, if it is ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ours: Vec<PathBuf>,
@@ -225,6 +225,13 @@ impl Group {
 
     /// Kills whatever is left in it, and removes it, the record last.
     pub(crate) fn remove(&self, dir: &Path) {
+        if self.destroy() {
+            let _ = fs::remove_file(dir.join(RECORD));
+        }
+    }
+
+    /// Kills whatever is left in it, and removes it. Whether it is gone.
+    pub(crate) fn destroy(&self) -> bool {
         freeze::thaw(self);
         let mut removed = true;
         for path in self.directories() {
@@ -234,9 +241,7 @@ impl Group {
             // Stays if another container has a group there.
             let _ = fs::remove_dir(path);
         }
-        if removed {
-            let _ = fs::remove_file(dir.join(RECORD));
-        }
+        removed
     }
 }
 
@@ -355,7 +360,7 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// What keeps a group from being made.
-struct Fault {
+pub(super) struct Fault {
     /// What the controller is then, where that is what counts.
     why: Option<Lack>,
     path: PathBuf,
@@ -397,7 +402,7 @@ fn make_v1(controller: Controller, place: &Place, path: &Path) -> Result<(), Fau
 }
 
 /// In version 1 a new group has no processors, and nothing can enter it, before it is given some.
-fn inherit_cpuset(directory: &Path, parent: &Path) -> io::Result<()> {
+pub(super) fn inherit_cpuset(directory: &Path, parent: &Path) -> io::Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let file = directory.join(name);
         if fs::read_to_string(&file)?.trim().is_empty() {
@@ -429,7 +434,7 @@ fn make_v2(name: Option<&str>, place: &Place, path: &Path) -> Result<(), Fault> 
     })
 }
 
-fn hand_on(name: &str, directory: &Path) -> Result<(), Fault> {
+pub(super) fn hand_on(name: &str, directory: &Path) -> Result<(), Fault> {
     let file = directory.join("cgroup.subtree_control");
     if words(&file).any(|word| word == name) {
         return Ok(());
@@ -475,7 +480,11 @@ fn make_directories(
 
 /// Writes settings to the files of one group. What is refused is tried again after the others: which of
 /// two limits has to be raised first depends on what they are.
-fn write_all(controller: Controller, path: &Path, settings: &[Setting]) -> Result<(), RunError> {
+pub(super) fn write_all(
+    controller: Controller,
+    path: &Path,
+    settings: &[Setting],
+) -> Result<(), RunError> {
     let mut refused = Vec::new();
     for setting in settings {
         let present = |name: &&&str| path.join(name).exists();

@@ -16,10 +16,12 @@
 //! made, and removed after them: whoever finds the file of a container that does not run clears away.
 
 mod controller;
+mod device;
 mod freeze;
 mod group;
 mod hierarchy;
 mod lack;
+mod placed;
 mod process;
 mod resources;
 mod setting;
@@ -32,8 +34,12 @@ pub use lack::Lack;
 pub use resources::{DeviceRate, Resources};
 pub use usage::{Usage, usage};
 
+pub(crate) use device::DeviceRule;
+
 pub(crate) use freeze::is_paused;
 pub(crate) use group::Group;
+pub(crate) use process::of_container;
+pub(crate) use usage::usage_of;
 pub(crate) use view::mount as mount_view;
 
 #[cfg(test)]

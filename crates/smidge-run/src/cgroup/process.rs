@@ -22,7 +22,7 @@ pub(super) fn program(dir: &Path) -> Result<Process, RunError> {
 /// The processes of the container whose first is `program`: its descendants, and what is in its PID
 /// namespace without being one, as commands that joined it are. Where that is shared with others, its mount
 /// namespace tells them apart.
-pub(super) fn of_container(program: u32) -> Vec<u32> {
+pub(crate) fn of_container(program: u32) -> Vec<u32> {
     let kind = if is_first(program) { "pid" } else { "mnt" };
     let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let (own, inside) = (namespace(std::process::id()), namespace(program));

@@ -37,12 +37,23 @@ pub struct Usage {
 pub fn usage(dir: &Path) -> Result<Usage, RunError> {
     let program = process::program(dir)?;
     let group = Group::load(dir).unwrap_or_default();
+    Ok(usage_of(&group, program.pid))
+}
+
+/// What a container uses that is in `group`, or in none, and whose first process is `program`.
+pub(crate) fn usage_of(group: &Group, program: u32) -> Usage {
     let total = machine_memory();
     let mut usage = Usage {
         memory_limit: total,
         ..Usage::default()
     };
     let mut seen = Seen::default();
+    if let Some(counted) = group
+        .v1("cpuacct")
+        .and_then(|path| number(&path.join("cpuacct.usage")))
+    {
+        (usage.cpu, seen.cpu) = (Duration::from_nanos(counted), true);
+    }
     if let Some(path) = group.v1("memory") {
         v1_memory(path, &mut usage);
         seen.memory = true;
@@ -60,11 +71,10 @@ pub fn usage(dir: &Path) -> Result<Usage, RunError> {
         v2(path, &mut usage, &mut seen);
     }
     if !seen.all() {
-        by_process(&process::of_container(program.pid), &mut usage, &seen);
+        by_process(&process::of_container(program), &mut usage, &seen);
     }
-    (usage.received, usage.sent) =
-        network(&text(Path::new(&format!("/proc/{}/net/dev", program.pid))));
-    Ok(usage)
+    (usage.received, usage.sent) = network(&text(Path::new(&format!("/proc/{}/net/dev", program))));
+    usage
 }
 
 /// What a group has told already.

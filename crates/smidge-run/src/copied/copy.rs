@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink,
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown, symlink,
 };
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,18 @@ pub(crate) struct Links(HashMap<(u64, u64), PathBuf>);
 /// Copies a file or a directory with all that is in it.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     copy_into(from, to, &mut Links::default())
+}
+
+/// Copies what is in a directory into another, which gets its owner and mode.
+pub(crate) fn copy_contents(from: &Path, to: &Path) -> io::Result<()> {
+    let mut links = Links::default();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy_into(&entry.path(), &to.join(entry.file_name()), &mut links)?;
+    }
+    let metadata = fs::metadata(from)?;
+    chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
 }
 
 fn copy_into(from: &Path, to: &Path, links: &mut Links) -> io::Result<()> {

@@ -18,7 +18,7 @@ mod merge;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use copy::{copy_tree, set_time};
+pub(crate) use copy::{copy_contents, copy_tree, set_time};
 pub(crate) use difference::Baseline;
 pub(crate) use merge::merge;
 

@@ -21,6 +21,7 @@ mod table;
 
 use self::code::Code;
 pub use self::profile::Profile;
+pub(crate) use self::profile::architectures;
 pub use self::refusal::{call_name, fatal_calls, refuses_call};
 pub(crate) use self::rule::Action;
 use crate::spec::Spec;

@@ -152,6 +152,12 @@ const NAMES: [&str; 4] = [
 #[cfg(target_arch = "aarch64")]
 const NAMES: [&str; 4] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "", "arm64"];
 
+/// The architectures whose programs can be filtered here.
+pub(crate) fn architectures() -> Vec<&'static str> {
+    let [all @ .., _] = NAMES;
+    all.into_iter().filter(|name| !name.is_empty()).collect()
+}
+
 impl Profile {
     /// The names of the calls that end a program.
     pub(super) fn fatal(&self) -> Vec<String> {
@@ -161,17 +167,16 @@ impl Profile {
     }
 
     /// Whether a call passes, whatever its arguments.
-    pub(super) fn allows(&self, name: &str) -> bool {
+    pub(crate) fn allows(&self, name: &str) -> bool {
         let of_name = |calls: &&Calls| calls.name == name || calls.names.iter().any(|n| n == name);
-        let verdicts: Vec<Verdict> = self
-            .syscalls
-            .iter()
-            .filter(of_name)
-            .map(|calls| calls.action)
-            .collect();
-        match verdicts[..] {
-            [] => self.default_action == Verdict::Allow,
-            ref named => named.iter().all(|verdict| *verdict == Verdict::Allow),
+        let by_default = self.default_action == Verdict::Allow;
+        let mut rules = self.syscalls.iter().filter(of_name).peekable();
+        match rules.peek() {
+            None => by_default,
+            Some(_) => rules.all(|calls| {
+                let unconditional = calls.args.as_ref().is_none_or(Vec::is_empty);
+                calls.action == Verdict::Allow && (by_default || unconditional)
+            }),
         }
     }
 
@@ -181,10 +186,19 @@ impl Profile {
     /// What is wrong with it, as a fragment to follow a colon.
     pub fn parse(text: &str) -> Result<Self, String> {
         let profile: Self = serde_json::from_str(text).map_err(|fault| fault.to_string())?;
-        if !profile.listener_path.is_empty() {
+        profile.check()?;
+        Ok(profile)
+    }
+
+    /// Whether the profile makes sense.
+    ///
+    /// # Errors
+    /// As [`Profile::parse`].
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !self.listener_path.is_empty() {
             return Err("`listenerPath` needs a program that answers calls".to_owned());
         }
-        for calls in &profile.syscalls {
+        for calls in &self.syscalls {
             let named = calls.names.first().unwrap_or(&calls.name);
             if calls.names.is_empty() == calls.name.is_empty() {
                 return Err("a rule needs either `names` or `name`".to_owned());
@@ -198,7 +212,12 @@ impl Profile {
                 }
             }
         }
-        Ok(profile)
+        Ok(())
+    }
+
+    /// Installs it in the calling thread, for a program for which it has no conditions.
+    pub(crate) fn install(&self) -> std::io::Result<()> {
+        crate::sys::install_filter(&self.filter(0))
     }
 
     /// The filter for a program that may hold `capabilities`.

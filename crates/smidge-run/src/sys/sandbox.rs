@@ -16,7 +16,8 @@ pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// Forks into new namespaces (`CLONE_NEW*` in `namespaces`), `None` in the child. The same rules as
+/// Forks into new namespaces (`CLONE_NEW*` in `namespaces`), `None` in the child; with `CLONE_PARENT` among
+/// them it becomes the caller's sibling. The same rules as
 /// for [`fork`](super::fork) hold; glibc's record of the thread's id is wrong in the child.
 ///
 /// `group` is a directory of a cgroup v2 hierarchy that the child starts in.
@@ -29,7 +30,10 @@ pub(crate) fn clone_into(
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = u64::from((namespaces | libc::CLONE_PIDFD).cast_unsigned());
     arguments.pidfd = (&raw mut pidfd) as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // A sibling takes over the caller's.
+    if namespaces & libc::CLONE_PARENT == 0 {
+        arguments.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(group) = group {
         /// What `libc` has does not fit its type.
         const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -65,27 +69,20 @@ pub(crate) fn clone_into(
     Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
 }
 
-/// Adds attributes to a mount and sets its propagation, with `recursive` also those below it
-/// (`mount_setattr(2)`).
-pub(crate) fn change_mount(
+/// `struct mount_attr` of `linux/mount.h`.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn set_mount_attributes(
     mount: BorrowedFd<'_>,
-    added: MountAttrFlags,
-    propagation: MountPropagationFlags,
+    attributes: &MountAttributes,
     recursive: bool,
 ) -> io::Result<()> {
-    #[repr(C)]
-    struct MountAttributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        user_namespace: u64,
-    }
-    let attributes = MountAttributes {
-        set: added.bits().into(),
-        clear: 0,
-        propagation: propagation.bits().into(),
-        user_namespace: 0,
-    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path and the struct outlive the call, and the size is the struct's.
     check(unsafe {
@@ -94,32 +91,47 @@ pub(crate) fn change_mount(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            &raw const *attributes,
             size_of::<MountAttributes>(),
         )
     })
     .map(drop)
 }
 
-/// Lets a mount that is attached nowhere yet show its files' ids as a user namespace maps them
-/// (`MOUNT_ATTR_IDMAP`).
-pub(crate) fn map_mount(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: all-zero is a valid value of this plain struct.
-    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
-    attributes.attr_set = libc::MOUNT_ATTR_IDMAP;
-    attributes.userns_fd = u64::from(namespace.as_raw_fd().unsigned_abs());
-    // SAFETY: the path and the struct outlive the call, and the size is the struct's.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    })
-    .map(drop)
+/// Adds attributes to a mount, clears others, and sets its propagation, with `recursive` also those below
+/// it (`mount_setattr(2)`).
+pub(crate) fn change_mount(
+    mount: BorrowedFd<'_>,
+    added: MountAttrFlags,
+    cleared: MountAttrFlags,
+    propagation: MountPropagationFlags,
+    recursive: bool,
+) -> io::Result<()> {
+    let attributes = MountAttributes {
+        set: added.bits().into(),
+        clear: cleared.bits().into(),
+        propagation: propagation.bits().into(),
+        user_namespace: 0,
+    };
+    set_mount_attributes(mount, &attributes, recursive)
+}
+
+/// Lets the owners of a mount's files appear as a user namespace maps them: of one that is mounted nowhere
+/// yet.
+pub(crate) fn map_mount(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    /// `MOUNT_ATTR_IDMAP`.
+    const MAPPED: u64 = 0x10_0000;
+    let attributes = MountAttributes {
+        set: MAPPED,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::from(namespace.as_raw_fd().unsigned_abs()),
+    };
+    set_mount_attributes(mount, &attributes, recursive)
 }
 
 /// Brings the loopback device of the current network namespace up; any socket will do.

@@ -2,7 +2,7 @@
 //! turns into before it looks at anything that the container could exchange under its hands.
 //!
 //! Its arguments are the program's path and the program's arguments. Standard files apart it has one
-//! descriptor, 3, to which it writes `E` and the kernel's refusal in three bytes if there is one; the
+//! descriptor, whose number is its last word, to which it writes `E` and the kernel's refusal in three bytes if there is one; the
 //! program itself does not see it.
 
 use std::ffi::CString;
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use super::sandbox::{check, execute_file};
 
-/// Where the trampoline reports.
-const REPORT: i32 = 3;
+/// Where the trampoline reports, if nothing else has that number.
+pub(crate) const REPORT: i32 = 3;
 
 /// Where the file lies in memory (`elf(5)`).
 const ADDRESS: u64 = 0x40_0000;
@@ -37,7 +37,7 @@ std::arch::global_asm!(
     ".globl smidge_trampoline_end",
     ".hidden smidge_trampoline_end",
     "smidge_trampoline_start:",
-    "mov edi, 3",
+    "mov edi, [rip + 2f]",
     "mov esi, 2",
     "mov edx, 1",
     "mov eax, 72",
@@ -52,7 +52,7 @@ std::arch::global_asm!(
     "shl eax, 8",
     "add eax, 69",
     "push rax",
-    "mov edi, 3",
+    "mov edi, [rip + 2f]",
     "mov rsi, rsp",
     "mov edx, 4",
     "mov eax, 1",
@@ -60,6 +60,8 @@ std::arch::global_asm!(
     "mov edi, 127",
     "mov eax, 231",
     "syscall",
+    "2:",
+    ".long 3",
     "smidge_trampoline_end:",
     ".popsection",
 );
@@ -71,7 +73,7 @@ std::arch::global_asm!(
     ".globl smidge_trampoline_end",
     ".hidden smidge_trampoline_end",
     "smidge_trampoline_start:",
-    "mov x0, #3",
+    "ldr w0, 2f",
     "mov x1, #2",
     "mov x2, #1",
     "mov x8, #25",
@@ -88,7 +90,7 @@ std::arch::global_asm!(
     "lsl x9, x9, #8",
     "add x9, x9, #69",
     "str x9, [sp, #-16]!",
-    "mov x0, #3",
+    "ldr w0, 2f",
     "mov x1, sp",
     "mov x2, #4",
     "mov x8, #64",
@@ -96,6 +98,8 @@ std::arch::global_asm!(
     "mov x0, #127",
     "mov x8, #94",
     "svc #0",
+    "2:",
+    ".long 3",
     "smidge_trampoline_end:",
     ".popsection",
 );
@@ -114,9 +118,11 @@ fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }
 
-/// The trampoline as an ELF file: one segment, which is the whole file.
-fn image() -> Vec<u8> {
-    let code = code();
+/// The trampoline as an ELF file that reports to a descriptor: one segment, which is the whole file.
+fn image(report: i32) -> Vec<u8> {
+    let mut code = code().to_vec();
+    let last = code.len() - size_of::<i32>();
+    code.splice(last.., report.to_le_bytes());
     let size = (HEADER + code.len()) as u64;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |numbers: &[u16]| {
@@ -137,42 +143,43 @@ fn image() -> Vec<u8> {
     for number in [0, ADDRESS, ADDRESS, size, size, 0x1_0000] {
         file.extend(number.to_le_bytes());
     }
-    file.extend_from_slice(code);
+    file.extend(code);
     file
 }
 
-/// The trampoline as a file that nobody can change any more.
-pub(crate) fn trampoline() -> io::Result<OwnedFd> {
+/// The trampoline as a file that nobody can change any more, for a report to a descriptor of that number.
+pub(crate) fn trampoline(report: i32) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 do not know the flag, and need it not.
     let file = match rustix::fs::memfd_create(c"exec", flags | MemfdFlags::EXEC) {
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"exec", flags)?,
         file => file?,
     };
-    rustix::io::write(&file, &image())?;
+    rustix::io::write(&file, &image(report))?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file)
 }
 
-/// Becomes the trampoline, which reports to `report`; returns only if the kernel refuses.
+/// Becomes the trampoline, which was made for the number of `report`'s second part, and reports to its
+/// first; returns only if the kernel refuses.
 pub(crate) fn jump(
     trampoline: BorrowedFd<'_>,
-    report: BorrowedFd<'_>,
+    (report, number): (BorrowedFd<'_>, i32),
     arguments: &[CString],
     environment: &[CString],
 ) -> io::Error {
     // Out of the way of the number that the report has to have.
-    let trampoline = match rustix::io::fcntl_dupfd_cloexec(trampoline, REPORT + 1) {
+    let trampoline = match rustix::io::fcntl_dupfd_cloexec(trampoline, number + 1) {
         Ok(file) => file,
         Err(errno) => return errno.into(),
     };
     let placed = match report.as_raw_fd() {
         // SAFETY: takes no pointers, and changes a flag of a descriptor that the caller holds.
-        REPORT => check(unsafe { libc::fcntl(REPORT, libc::F_SETFD, 0) }.into()),
+        same if same == number => check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into()),
         // SAFETY: takes no pointers; whatever has that number is not used any more, for the process
         // turns into another program.
-        other => check(unsafe { libc::dup2(other, REPORT) }.into()),
+        other => check(unsafe { libc::dup2(other, number) }.into()),
     };
     match placed {
         Ok(_) => execute_file(

@@ -26,7 +26,9 @@ pub(super) const GROUPS: [(&str, &[&str]); 6] = [
     ),
     (
         "Look and tidy",
-        &["inspect", "events", "ldd", "prune", "info", "version"],
+        &[
+            "inspect", "events", "ldd", "prune", "info", "version", "runtime",
+        ],
     ),
     (
         "Docker's grouped forms",
@@ -108,7 +110,9 @@ fn group(command: &Command, called: &str) -> String {
     format!(
         "{}\n\nUsage: {called} {name} COMMAND [OPTIONS]\n\nCommands:\n{lines}\n\
          `{called} {name} COMMAND --help` tells more.\n",
-        about(command)
+        command
+            .get_long_about()
+            .map_or_else(|| about(command), ToString::to_string)
     )
 }
 

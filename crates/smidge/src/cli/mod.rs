@@ -62,6 +62,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod runtime;
 mod save;
 mod session;
 mod spelling;
@@ -156,6 +157,7 @@ enum Command {
     Manifest(manifest::Args),
     Config(config::Args),
     Registry(registry::Args),
+    Runtime(Box<runtime::Args>),
     Ldd(ldd::Args),
     Events(events::Args),
     Prune(prune::Args),
@@ -308,6 +310,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Manifest(args) => manifest::run(session, &args),
         Command::Config(args) => config::run(session, &args),
         Command::Registry(args) => registry::run(session, &args),
+        Command::Runtime(args) => runtime::run(session, *args),
         Command::Ldd(args) => ldd::run(session, &args),
         Command::Events(args) => events::run(session, &args),
         Command::Prune(args) => prune::run(session, &args),

@@ -1,0 +1,229 @@
+//! Groups at places that others choose: `linux.cgroupsPath` of the OCI runtime specification.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::device::DeviceRule;
+use super::group::{Group, hand_on, inherit_cpuset, write_all};
+use super::hierarchy::{Hierarchies, Hierarchy, words};
+use super::lack::Lack;
+use super::resources::Resources;
+use super::{device, freeze, setting};
+use crate::error::RunError;
+
+impl Group {
+    /// Makes the group at `path`, from the top of every hierarchy, or below the caller's own group if it
+    /// is relative. None where nothing can be made and nothing is asked for.
+    ///
+    /// # Errors
+    /// When a controller that is asked for cannot be had, or the group is somebody else's: there are
+    /// processes in it.
+    pub(crate) fn at(path: &Path, resources: &Resources) -> Result<Option<Self>, RunError> {
+        let plain = |name| matches!(name, Component::Normal(_) | Component::RootDir);
+        if !path.components().all(plain) {
+            return Err(lacking(Lack::Outside {
+                parent: path.display().to_string(),
+            }));
+        }
+        if path.file_name().is_none() {
+            return Ok(None);
+        }
+        let hierarchies = Hierarchies::of_host()?;
+        let mut group = Self::default();
+        let mut refused = None;
+        for (name, hierarchy) in &hierarchies.v1 {
+            let place = place(hierarchy, path);
+            match make_v1(name, hierarchy, &place) {
+                Ok(()) => drop(group.v1.insert(name.clone(), place)),
+                Err(source) => refused = Some((place, source)),
+            }
+        }
+        if let Some(hierarchy) = &hierarchies.v2 {
+            let place = place(hierarchy, path);
+            match make_v2(hierarchy, &place) {
+                Ok(()) => group.v2 = Some(place),
+                Err(source) => refused = Some((place, source)),
+            }
+        }
+        if let Some(taken) = group.directories().find(|place| is_populated(place)) {
+            return Err(RunError::Cgroup {
+                step: "use a control group that has processes:".to_owned(),
+                path: taken.clone(),
+                source: io::ErrorKind::ResourceBusy.into(),
+            });
+        }
+        if let Some((path, source)) = refused.filter(|_| !group.has_all(resources)) {
+            group.destroy();
+            return Err(RunError::Cgroup {
+                step: "make the control group".to_owned(),
+                path,
+                source,
+            });
+        }
+        Ok(Some(group).filter(|group| group.directories().next().is_some()))
+    }
+
+    fn has_all(&self, resources: &Resources) -> bool {
+        let has = |name| self.v1.contains_key(name) || self.v2.is_some();
+        let wanted = setting::controllers(resources);
+        wanted.iter().all(|(controller, _)| has(controller.v1()))
+    }
+
+    /// Sets limits: those that are asked for, and none that follow from them.
+    ///
+    /// # Errors
+    /// When the kernel does not take one.
+    pub(crate) fn set(&self, resources: &Resources) -> Result<(), RunError> {
+        for (controller, _) in setting::controllers(resources) {
+            let (path, mut settings) = match (self.v1.get(controller.v1()), &self.v2) {
+                (Some(path), _) => (path, setting::v1(resources, controller)),
+                (None, Some(path)) => (path, setting::v2(resources, controller)?),
+                (None, None) => return Err(lacking(Lack::Missing)),
+            };
+            settings.retain(|one| resources.memory_swap.is_some() || one.option != "--memory-swap");
+            write_all(controller, path, &settings)?;
+        }
+        Ok(())
+    }
+
+    /// Says which devices its processes may use.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub(crate) fn allow_devices(&self, rules: &[DeviceRule]) -> Result<(), RunError> {
+        match (self.v1.get("devices"), &self.v2) {
+            (Some(path), _) => device::write_v1(path, rules),
+            (None, Some(path)) => device::attach_v2(path, rules),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Writes to files of version 2.
+    ///
+    /// # Errors
+    /// When there is no version 2 here, or the kernel does not take it.
+    pub(crate) fn write_unified(&self, name: &str, value: &str) -> Result<(), RunError> {
+        let is_file = !name.contains('/') && name.contains('.');
+        let Some(path) = self.v2.as_ref().filter(|_| is_file) else {
+            return Err(lacking(Lack::NoFile {
+                file: name.to_owned(),
+            }));
+        };
+        let path = path.join(name);
+        super::group::write(&path, value).map_err(|source| RunError::Limit {
+            option: name.to_owned(),
+            value: value.to_owned(),
+            path,
+            source,
+        })
+    }
+
+    /// Its processes, those of groups below it included.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut found = BTreeSet::new();
+        let mut rest: Vec<PathBuf> = self.directories().cloned().collect();
+        while let Some(directory) = rest.pop() {
+            let pids = words(&directory.join("cgroup.procs"));
+            found.extend(pids.filter_map(|word| word.parse::<u32>().ok()));
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    rest.push(entry.path());
+                }
+            }
+        }
+        // 0 is a process of a PID namespace that cannot be seen.
+        found.into_iter().filter(|pid| *pid > 0).collect()
+    }
+
+    /// Makes its processes stand still.
+    pub(crate) fn freeze(&self) -> Result<(), RunError> {
+        freeze::freeze(self).map_err(|(path, source)| {
+            freeze::thaw(self);
+            RunError::Cgroup {
+                step: "freeze".to_owned(),
+                path,
+                source,
+            }
+        })
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) {
+        freeze::thaw(self);
+    }
+
+    /// Whether they stand still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        freeze::is_frozen(self)
+    }
+
+    /// Its directory in version 1's hierarchy of each controller, by the controller's name.
+    pub(crate) fn v1_directories(&self) -> impl Iterator<Item = (&String, &PathBuf)> {
+        self.v1.iter()
+    }
+
+    /// Its directory in the hierarchy of version 2.
+    pub(crate) fn v2_directory(&self) -> Option<&PathBuf> {
+        self.v2.as_ref()
+    }
+}
+
+fn lacking(why: Lack) -> RunError {
+    RunError::NoController {
+        option: "linux.cgroupsPath".to_owned(),
+        controller: "cgroup".to_owned(),
+        why,
+    }
+}
+
+fn place(hierarchy: &Hierarchy, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(below) => hierarchy.top.join(below),
+        Err(_) => hierarchy.own.join(path),
+    }
+}
+
+fn make_v1(name: &str, hierarchy: &Hierarchy, place: &Path) -> io::Result<()> {
+    for directory in way(hierarchy, place) {
+        make(directory)?;
+        if let Some(parent) = directory.parent().filter(|_| name == "cpuset") {
+            inherit_cpuset(directory, parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every group on the way hands on whatever it has; what is missing then, the limit that takes it tells.
+fn make_v2(hierarchy: &Hierarchy, place: &Path) -> io::Result<()> {
+    let mut above = hierarchy.top.as_path();
+    for directory in way(hierarchy, place) {
+        for name in words(&above.join("cgroup.controllers")) {
+            let _ = hand_on(&name, above);
+        }
+        make(directory)?;
+        above = directory;
+    }
+    Ok(())
+}
+
+/// The directories from below a hierarchy's top to `place`.
+fn way<'p>(hierarchy: &Hierarchy, place: &'p Path) -> Vec<&'p Path> {
+    let below =
+        |directory: &&Path| directory.starts_with(&hierarchy.top) && *directory != hierarchy.top;
+    let mut way: Vec<&Path> = place.ancestors().filter(below).collect();
+    way.reverse();
+    way
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn is_populated(directory: &Path) -> bool {
+    words(&directory.join("cgroup.procs")).next().is_some()
+}

@@ -1,0 +1,361 @@
+//! `create`: from a bundle to a container that waits for its start.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+
+use super::config::NamespaceKind;
+use super::error::OciError;
+use super::init::{self, Ends};
+use super::namespace::{self, Joined};
+use super::plan::{self, CONFIG, Plan};
+use super::record::{Place, Record, Status};
+use super::{device, hook, idmapped, process};
+use crate::cgroup::Group;
+use crate::channel::{Channel, Report};
+use crate::clock;
+use crate::error::RunError;
+use crate::idmap::IdMap;
+use crate::state::Process;
+use crate::sys;
+
+/// How a container is made, beside what its bundle says.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// A socket that the master side of the program's terminal is sent to.
+    pub console_socket: Option<PathBuf>,
+    /// A file that the first process's number is written to.
+    pub pid_file: Option<PathBuf>,
+    /// Whether the root is changed without `pivot_root(2)`.
+    pub no_pivot: bool,
+    /// Whether the container shares the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on, beside the standard ones, the program gets from the caller.
+    pub preserve_fds: u32,
+    /// Variables that are added to the program's.
+    pub env: Vec<String>,
+    /// Whether it gets a control group.
+    pub no_cgroups: bool,
+}
+
+/// A container that was made, for a caller that goes on with it.
+pub(super) struct Created {
+    /// The first process.
+    pub(super) pid: Pid,
+    /// The program's terminal, if nobody else was to get it.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+/// Makes a container. `relays` says that the caller itself takes care of the program's terminal.
+pub(super) fn create(
+    root: &Path,
+    id: &str,
+    options: &CreateOptions,
+    relays: bool,
+) -> Result<Created, OciError> {
+    let preserved = sys::inherited(options.preserve_fds);
+    let place = Place::of(root, id)?;
+    let (bundle, text) = plan::read(&options.bundle)?;
+    let mut plan = plan::plan(id, &bundle, &text)?;
+    plan.no_pivot = options.no_pivot;
+    plan.no_new_keyring = options.no_new_keyring;
+    plan.preserved = options.preserve_fds;
+    plan.process.env.extend(options.env.iter().cloned());
+    let console = Console::find(&plan, options, relays)?;
+    place.make()?;
+    let saved = place.path(CONFIG);
+    let created = fs::write(&saved, &text)
+        .map_err(|error| RunError::record(&saved)(error).into())
+        .and_then(|()| place.lock())
+        .and_then(|_lock| {
+            let mut making = Making {
+                place: &place,
+                plan: &mut plan,
+                console,
+                child: None,
+            };
+            making
+                .make(options, &preserved)
+                .inspect_err(|_| making.undo())
+        });
+    if created.is_err() {
+        place.remove();
+    }
+    created
+}
+
+/// Where the program's terminal goes.
+enum Console {
+    /// It has none.
+    None,
+    /// To whoever listens at a socket.
+    Socket(OwnedFd),
+    /// To the caller.
+    Caller,
+}
+
+impl Console {
+    fn find(plan: &Plan, options: &CreateOptions, relays: bool) -> Result<Self, OciError> {
+        match (&options.console_socket, plan.process.terminal) {
+            (Some(path), true) => Ok(Self::Socket(connect(path)?)),
+            (None, true) if relays => Ok(Self::Caller),
+            (None, true) => Err(OciError::Config {
+                path: plan.bundle.join(CONFIG),
+                detail: "`process.terminal` needs `--console-socket`".to_owned(),
+            }),
+            (_, false) => Ok(Self::None),
+        }
+    }
+}
+
+/// Connects to whoever waits for a terminal.
+pub(super) fn connect(path: &Path) -> Result<OwnedFd, RunError> {
+    let connect = || {
+        let address = SocketAddrUnix::new(path)?;
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(socket)
+    };
+    connect().map_err(|errno: rustix::io::Errno| RunError::Record {
+        path: path.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// A container that is being made, and can be undone.
+struct Making<'p> {
+    place: &'p Place,
+    plan: &'p mut Plan,
+    console: Console,
+    child: Option<(Pid, OwnedFd)>,
+}
+
+impl Making<'_> {
+    fn make(
+        &mut self,
+        options: &CreateOptions,
+        preserved: &[BorrowedFd<'static>],
+    ) -> Result<Created, OciError> {
+        if !options.no_cgroups {
+            self.plan.group = group(self.plan)?;
+        }
+        self.plan.mapped = idmapped::make(self.plan)?;
+        let (start, answer) = (
+            self.place.make_pipe("start")?,
+            self.place.make_pipe("answer")?,
+        );
+        let mut record = self.record();
+        let joined = namespace::open(&self.plan.config.linux)?;
+        let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
+        let ends = Ends {
+            start: &start,
+            answer: &answer,
+            preserved,
+            record: &record,
+        };
+        let (pid, pidfd, outer) = clone(self.plan, &ends, &joined, (outer, inner))?;
+        self.child = Some((pid, pidfd));
+        record.process = Process::of(pid.as_raw_nonzero().get().cast_unsigned());
+        self.place.write(&record)?;
+        let terminal = self.follow(pid, &outer, &record)?;
+        if let Some(path) = &options.pid_file {
+            write_pid(path, pid)?;
+        }
+        Ok(Created { pid, terminal })
+    }
+
+    fn record(&self) -> Record {
+        let plan = &self.plan;
+        Record {
+            id: plan.id.clone(),
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.clone(),
+            annotations: plan.config.annotations.clone(),
+            created: clock::now(),
+            owner: rustix::process::getuid().as_raw(),
+            process: Process::default(),
+            group: plan.group.clone(),
+            own_pids: plan.config.linux.makes(NamespaceKind::Pid),
+        }
+    }
+
+    /// Does what only the caller can do to the first process, and listens until it waits for its start.
+    fn follow(
+        &mut self,
+        pid: Pid,
+        channel: &Channel,
+        record: &Record,
+    ) -> Result<Option<OwnedFd>, OciError> {
+        let plan = &*self.plan;
+        if let Some(group) = &plan.group {
+            group.enter(pid.as_raw_nonzero().get().cast_unsigned())?;
+        }
+        if plan.id_map != IdMap::None {
+            let unmapped = |detail| RunError::IdMap {
+                id: plan.id.clone(),
+                detail,
+            };
+            plan.id_map.apply(pid).map_err(unmapped)?;
+        }
+        // A process that does not hear it has failed already, and has said how.
+        let _ = channel.release();
+        let mut terminal = None;
+        let mut mounted = false;
+        loop {
+            match channel.receive() {
+                Report::Terminal(master) => terminal = Some(master),
+                Report::Ready if mounted => break,
+                Report::Ready => {
+                    mounted = true;
+                    process::prepare(&plan.process, pid)?;
+                    let state = record.state(Status::Creating);
+                    hook::call("prestart", &plan.config.hooks.prestart, &state)?;
+                    hook::call("createRuntime", &plan.config.hooks.create_runtime, &state)?;
+                    let _ = channel.release();
+                }
+                Report::Failed(error) => return Err((*error).into()),
+                Report::End => {
+                    let id = plan.id.clone();
+                    return Err(RunError::Died { id }.into());
+                }
+                _ => (),
+            }
+        }
+        if let (Console::Socket(socket), Some(master)) = (&self.console, &terminal) {
+            crate::channel::send_file(socket, b"/dev/ptmx", master.as_fd())
+                .map_err(RunError::supervise("hand the terminal over"))?;
+            return Ok(None);
+        }
+        Ok(terminal)
+    }
+
+    /// Leaves nothing behind.
+    fn undo(&mut self) {
+        if let Some((pid, pidfd)) = self.child.take() {
+            let _ = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
+        if let Some(group) = &self.plan.group {
+            group.destroy();
+        }
+    }
+}
+
+/// The container's control group, its limits set; none where none can be had and none is asked for.
+fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
+    let linux = &plan.config.linux;
+    let resources = linux.resources.resources()?;
+    let default = format!("/{}", plan.id);
+    let path = match linux.cgroups_path.as_str() {
+        "" => default.as_str(),
+        path if path.matches(':').count() == 2 => {
+            return Err(OciError::Unsupported {
+                what: format!("linux.cgroupsPath: {path}"),
+                why: ": it is systemd's; use the `cgroupfs` manager (`podman --cgroup-manager=\
+                      cgroupfs`, `dockerd --exec-opt native.cgroupdriver=cgroupfs`)"
+                    .to_owned(),
+            });
+        }
+        path => path,
+    };
+    let Some(group) = Group::at(Path::new(path), &resources)? else {
+        return Ok(None);
+    };
+    let shut = |group: &Group| -> Result<(), RunError> {
+        group.set(&resources)?;
+        for (name, value) in &linux.resources.unified {
+            group.write_unified(name, value)?;
+        }
+        // In a user namespace, no device can be made, and none opened that was.
+        if !linux.resources.devices.is_empty()
+            && plan.id_map == IdMap::None
+            && is_in_first_user_namespace()
+        {
+            group.allow_devices(&device::rules(&linux.resources.devices))?;
+        }
+        Ok(())
+    };
+    match shut(&group) {
+        Ok(()) => Ok(Some(group)),
+        Err(error) => {
+            group.destroy();
+            Err(error.into())
+        }
+    }
+}
+
+/// Whether the caller is in the first user namespace, whose ids are all there are (user_namespaces(7)).
+#[must_use]
+pub fn is_in_first_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let words: Vec<&str> = map.split_whitespace().collect();
+    words == ["0", "0", "4294967295"]
+}
+
+/// Clones the first process; gives its number, a handle, and this side of the channel.
+fn clone(
+    plan: &Plan,
+    ends: &Ends<'_>,
+    joined: &[Joined],
+    (outer, inner): (Channel, Channel),
+) -> Result<(Pid, OwnedFd, Channel), RunError> {
+    let flags = namespace::made(&plan.config.linux);
+    let refused = |source| RunError::Namespaces {
+        id: plan.id.clone(),
+        source,
+    };
+    if joined.is_empty() {
+        return match sys::clone_into(flags, None).map_err(refused)? {
+            Some((pid, pidfd)) => Ok((pid, pidfd, outer)),
+            None => {
+                drop(outer);
+                init::run(plan, ends, inner)
+            }
+        };
+    }
+    // Somebody else enters the namespaces, and clones a sibling: the caller stays where it is.
+    let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
+    let Some(usher) = fork else {
+        drop(outer);
+        let entered = namespace::enter(joined);
+        let cloned = entered
+            .and_then(|()| sys::clone_into(flags | libc::CLONE_PARENT, None).map_err(refused));
+        match cloned {
+            Ok(None) => init::run(plan, ends, inner),
+            Ok(Some((pid, _))) => drop(inner.send_sibling(pid)),
+            Err(error) => inner.report_failure(&error),
+        }
+        sys::exit(0)
+    };
+    drop(inner);
+    let report = outer.receive();
+    let _ = waitpid(Some(usher), WaitOptions::empty());
+    match report {
+        Report::Sibling(pid) => {
+            // A child of this process's, so the number stays its own until it is waited for.
+            let pidfd = pidfd_open(pid, PidfdFlags::empty());
+            let pidfd = pidfd.map_err(RunError::supervise("watch the process"))?;
+            Ok((pid, pidfd, outer))
+        }
+        Report::Failed(error) => Err(*error),
+        _ => Err(RunError::Died {
+            id: plan.id.clone(),
+        }),
+    }
+}
+
+/// Writes a process's number as a whole.
+pub(super) fn write_pid(path: &Path, pid: Pid) -> Result<(), RunError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = path.with_file_name(name);
+    fs::write(&temporary, pid.as_raw_nonzero().to_string())
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(RunError::record(path))
+}

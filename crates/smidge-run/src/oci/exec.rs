@@ -1,0 +1,333 @@
+//! `exec`: a further program in a container that is there.
+//!
+//! ```text
+//! caller ─fork─▶ usher      enters the group and the namespaces, becomes the user, clones its sibling, ends
+//!   ╰──────────▶ visitor    the sibling: the caller's child, in the container's PID namespace
+//! ```
+//!
+//! What whoever is inside could make of that, and what is done about it, is told in [`crate::join`].
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::config::{self, Config, Process};
+use super::create::{connect, write_pid};
+use super::error::OciError;
+use super::life::saved;
+use super::process::{self, Label};
+use super::record::{Place, Record, Status};
+use super::{Runtime, device};
+use crate::channel::{Channel, Report, send_file};
+use crate::error::RunError;
+use crate::executable::{Executable, OwnBinary};
+use crate::join::{Host, hide};
+use crate::{inside, sys};
+
+/// What is to be run in a container.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// The program's description, a `process` of `config.json`, as text; the container's own if there is
+    /// none.
+    pub process: Option<Vec<u8>>,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// Variables that are added.
+    pub env: Vec<String>,
+    /// The working directory; the container's own if there is none.
+    pub cwd: Option<String>,
+    /// Whom it runs as: user and group.
+    pub user: Option<(u32, Option<u32>)>,
+    /// Further groups.
+    pub groups: Vec<u32>,
+    /// Capabilities that are added.
+    pub capabilities: Vec<String>,
+    /// Whether it gets a terminal; as its description has it if nothing is said.
+    pub tty: bool,
+    /// Whether it cannot get new privileges.
+    pub no_new_privileges: bool,
+    /// A socket that the master side of its terminal is sent to.
+    pub console_socket: Option<PathBuf>,
+    /// A file that its number is written to.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on it gets from the caller.
+    pub preserve_fds: u32,
+}
+
+/// A program that was started in a container.
+pub(super) struct Executed {
+    pub(super) pid: Pid,
+    /// Its terminal, if nobody else was to get it.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+/// Starts a program in a container.
+pub(super) fn exec(
+    runtime: &Runtime,
+    id: &str,
+    options: &ExecOptions,
+    relays: bool,
+) -> Result<Executed, OciError> {
+    let preserved = sys::inherited(options.preserve_fds);
+    let place = Place::of(&runtime.root, id)?;
+    let record = place.read()?;
+    match place.status(&record) {
+        Status::Created | Status::Running => (),
+        Status::Paused => {
+            return Err(record.refuse(Status::Paused, "cannot exec in a paused container"));
+        }
+        status => return Err(record.refuse(status, "cannot exec in a stopped container")),
+    }
+    let config = saved(&place).ok_or_else(|| OciError::Missing { id: id.to_owned() })?;
+    let process = described(&config, options)?;
+    process::check(&process).map_err(|detail| OciError::Config {
+        path: "process".into(),
+        detail,
+    })?;
+    let console = match (&options.console_socket, process.terminal) {
+        (Some(path), true) => Some(connect(path)?),
+        (None, true) if !relays => {
+            return Err(OciError::Config {
+                path: "process".into(),
+                detail: "a terminal needs `--console-socket`".to_owned(),
+            });
+        }
+        _ => None,
+    };
+    let visit = Visit {
+        record: &record,
+        config: &config,
+        process: &process,
+        preserved: &preserved,
+    };
+    let (pid, terminal) = visit.make()?;
+    let terminal = match (console, terminal) {
+        (Some(socket), Some(master)) => {
+            send_file(&socket, b"/dev/ptmx", master.as_fd())
+                .map_err(RunError::supervise("hand the terminal over"))?;
+            None
+        }
+        (_, terminal) => terminal,
+    };
+    if let Some(path) = &options.pid_file {
+        write_pid(path, pid)?;
+    }
+    Ok(Executed { pid, terminal })
+}
+
+/// The program, from its description or the container's own, with what else was asked for.
+fn described(config: &Config, options: &ExecOptions) -> Result<Process, OciError> {
+    let mut process = match &options.process {
+        Some(text) => config::parse(text).map_err(|error| OciError::Config {
+            path: "process".into(),
+            detail: error.to_string(),
+        })?,
+        None => Process {
+            terminal: false,
+            console_size: None,
+            ..config.process.clone().unwrap_or_default()
+        },
+    };
+    if !options.args.is_empty() {
+        process.args.clone_from(&options.args);
+    }
+    process.env.extend(options.env.iter().cloned());
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some((uid, gid)) = options.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process.user.additional_gids.extend(&options.groups);
+    let sets = &mut process.capabilities;
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        set.extend(options.capabilities.iter().cloned());
+    }
+    process.terminal |= options.tty;
+    process.no_new_privileges |= options.no_new_privileges;
+    Ok(process)
+}
+
+/// A visit that is being made.
+struct Visit<'a> {
+    record: &'a Record,
+    config: &'a Config,
+    process: &'a Process,
+    preserved: &'a [BorrowedFd<'static>],
+}
+
+/// What the visitor needs of the host's.
+struct Visitor {
+    own: OwnBinary,
+    trampoline: Option<OwnedFd>,
+}
+
+impl Visit<'_> {
+    fn make(&self) -> Result<(Pid, Option<OwnedFd>), OciError> {
+        let host = Host::of(self.record.process).map_err(|error| {
+            match self.record.process.is_alive() {
+                true => RunError::supervise("enter the container")(error).into(),
+                false => self.record.refuse(Status::Stopped, "container not running"),
+            }
+        })?;
+        let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
+        let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
+        let Some(usher) = fork else {
+            drop(outer);
+            let error = self.run(&host, &inner);
+            inner.report_failure(&error);
+            sys::exit(127);
+        };
+        drop(inner);
+        let followed = self.follow(&outer);
+        drop(outer);
+        let _ = waitpid(Some(usher), WaitOptions::empty());
+        followed
+    }
+
+    /// Listens until the program runs.
+    fn follow(&self, channel: &Channel) -> Result<(Pid, Option<OwnedFd>), OciError> {
+        let id = || self.record.id.clone();
+        let (mut terminal, mut visitor, mut ready) = (None, None, false);
+        let failed = loop {
+            match channel.receive() {
+                Report::Terminal(master) => terminal = Some(master),
+                Report::Sibling(pid) => {
+                    visitor = Some(pid);
+                    let prepared = process::prepare(self.process, pid);
+                    if let Err(error) = prepared {
+                        sys::kill(pid, libc::SIGKILL);
+                        break error;
+                    }
+                    let _ = channel.release();
+                }
+                Report::Ready => ready = true,
+                Report::Refused(source) => {
+                    let program = self.process.args.first().cloned().unwrap_or_default();
+                    break RunError::Exec { program, source };
+                }
+                Report::Failed(error) => break *error,
+                Report::End => match visitor.filter(|_| ready) {
+                    Some(pid) => return Ok((pid, terminal)),
+                    None => break RunError::Died { id: id() },
+                },
+                _ => (),
+            }
+        };
+        if let Some(pid) = visitor {
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
+        Err(failed.into())
+    }
+
+    /// Enters; comes back only if something keeps the program from running.
+    fn run(&self, host: &Host, channel: &Channel) -> RunError {
+        let prepared = self.enter(host, channel);
+        match prepared {
+            Ok(visitor) => match sys::clone_sibling() {
+                Ok(Some(pid)) => {
+                    let _ = channel.send_sibling(pid);
+                    sys::exit(0)
+                }
+                Ok(None) => match self.prepare(visitor, channel) {
+                    Ok((visitor, program)) => self.execute(&visitor, &program, channel),
+                    Err(error) => error,
+                },
+                Err(error) => RunError::setup("start a process")(error),
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Into the namespaces, out of the sight of whoever is inside.
+    fn enter(&self, host: &Host, channel: &Channel) -> Result<(Visitor, Label), RunError> {
+        let mut keep = vec![channel.as_fd(), host.as_fd()];
+        keep.extend(self.preserved);
+        sys::close_all_but(&keep);
+        if let Some(group) = &self.record.group {
+            group.enter(std::process::id())?;
+        }
+        hide()?;
+        let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
+        let trampoline = process::allows_trampoline(&self.config.linux)
+            .then(|| sys::trampoline(self.report_number()))
+            .transpose();
+        let trampoline = trampoline.map_err(RunError::setup("make what executes the program"))?;
+        let label = Label::open(self.process)?;
+        host.enter()
+            .map_err(RunError::setup("enter the namespaces"))?;
+        // As far as the user namespace has a root.
+        let (uid, gid) = (crate::identity::uid(0), crate::identity::gid(0));
+        let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
+        let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
+        hide()?;
+        Ok((Visitor { own, trampoline }, label))
+    }
+
+    /// Behind everything that the program is to have.
+    fn report_number(&self) -> i32 {
+        let count = u32::try_from(self.preserved.len()).unwrap_or(0);
+        sys::REPORT.saturating_add_unsigned(count)
+    }
+
+    /// The visitor's part: it cannot be looked into until it is the program's user.
+    fn prepare(
+        &self,
+        (visitor, label): (Visitor, Label),
+        channel: &Channel,
+    ) -> Result<(Visitor, Executable), RunError> {
+        channel
+            .wait()
+            .map_err(RunError::setup("wait to be let on"))?;
+        rustix::process::setsid().map_err(RunError::setup("open a session"))?;
+        let process = self.process;
+        if process.terminal {
+            self.open_terminal(channel)
+                .map_err(RunError::setup("open a terminal"))?;
+        }
+        rustix::process::chdir(&*process.cwd).map_err(|errno| RunError::WorkingDirectory {
+            path: process.cwd.clone(),
+            source: errno.into(),
+        })?;
+        process::settle(process, &self.config.linux, label)?;
+        // What changes an identity may undo it.
+        hide()?;
+        let program = Executable::look_up(&process.args, &process.env, &visitor.own, None)?;
+        program.check()?;
+        let umask = process.user.umask.unwrap_or(0o022);
+        rustix::process::umask(Mode::from_raw_mode(umask & 0o777));
+        Ok((visitor, program))
+    }
+
+    fn execute(&self, visitor: &Visitor, program: &Executable, channel: &Channel) -> RunError {
+        for file in self.preserved {
+            if let Err(error) = sys::keep_on_exec(*file) {
+                return RunError::setup("hand descriptors on")(error);
+            }
+        }
+        sys::reset_signals();
+        channel.report_ready();
+        match &visitor.trampoline {
+            Some(trampoline) => {
+                let (arguments, environment): (Vec<CString>, Vec<CString>) = program.words();
+                let report = (channel.as_fd(), self.report_number());
+                let source = sys::jump(trampoline.as_fd(), report, &arguments, &environment);
+                RunError::setup("execute anything")(source)
+            }
+            None => program.execute(),
+        }
+    }
+
+    fn open_terminal(&self, channel: &Channel) -> rustix::io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
+        let (master, slave) = device::open_terminal(&root, self.process)?;
+        inside::place(slave.as_fd(), slave.as_fd(), slave.as_fd())?;
+        rustix::process::ioctl_tiocsctty(&slave)?;
+        channel.send_terminal(master.as_fd())
+    }
+}

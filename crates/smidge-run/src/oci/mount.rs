@@ -1,0 +1,269 @@
+//! Mounts of a bundle: what they show, opened while the host's files can still be reached, then attached
+//! to places that are found inside the root and cannot be exchanged any more.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, FileType, fstatfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::config::{self, NamespaceKind};
+use super::option::{Attributes, Options};
+use super::plan::Plan;
+use super::view;
+use crate::copied;
+use crate::error::RunError;
+use crate::mount::{self, Depth, Kind, PROC};
+
+/// What of `/proc` others may be mounted over, as runc has it: files that tell of the machine. Anything
+/// else there is what keeps the container in.
+const REPLACEABLE: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+];
+
+/// A mount with its source open, if it has one.
+pub(super) struct Prepared<'c> {
+    pub(super) mount: &'c config::Mount,
+    pub(super) options: Options,
+    tree: Option<OwnedFd>,
+}
+
+impl Prepared<'_> {
+    /// Whether it shows a file or directory that is there.
+    pub(super) fn is_bind(&self) -> bool {
+        self.tree.is_some()
+    }
+}
+
+/// Opens what is to be shown: while paths are the host's, and with the caller's identity.
+pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
+    let one = |(number, mount): (usize, _)| {
+        let mount: &config::Mount = mount;
+        let options = Options::parse(&mount.options).map_err(|error| RunError::Mount {
+            destination: mount.destination.clone(),
+            source: io::Error::other(error.to_string()),
+        })?;
+        let deep = match (options.bind, mount.kind.as_str()) {
+            (Some(deep), _) => Some(deep),
+            (None, "bind") => Some(false),
+            (None, "rbind") => Some(true),
+            (None, _) => None,
+        };
+        let mapped = plan.mapped.iter().find(|(of, _)| *of == number);
+        let tree = match (mapped, deep) {
+            (Some((_, tree)), _) => {
+                let copied = rustix::io::fcntl_dupfd_cloexec(tree, 0);
+                Some(copied.map_err(fault(&mount.destination))?)
+            }
+            (None, Some(deep)) => Some(open(plan, mount, deep)?),
+            (None, None) => None,
+        };
+        Ok(Prepared {
+            mount,
+            options,
+            tree,
+        })
+    };
+    plan.config.mounts.iter().enumerate().map(one).collect()
+}
+
+fn open(plan: &Plan, mount: &config::Mount, deep: bool) -> Result<OwnedFd, RunError> {
+    let source = plan.bundle.join(&mount.source);
+    let depth = match deep {
+        true => Depth::Recursive,
+        false => Depth::Flat,
+    };
+    mount::clone(CWD, &source, depth).map_err(|errno| RunError::MountSource {
+        path: source,
+        source: errno.into(),
+    })
+}
+
+/// Attaches a mount below `root`.
+pub(super) fn attach(plan: &Plan, root: &OwnedFd, prepared: Prepared<'_>) -> Result<(), RunError> {
+    let fault = fault(&prepared.mount.destination);
+    match (&prepared.tree, prepared.mount.kind.as_str()) {
+        (None, "cgroup" | "cgroup2") => view::mount(plan, root, &prepared),
+        _ => place(plan, root, &prepared),
+    }
+    .map_err(fault)
+}
+
+fn place(plan: &Plan, root: &OwnedFd, prepared: &Prepared<'_>) -> rustix::io::Result<()> {
+    let (mount, options) = (prepared.mount, &prepared.options);
+    let tree = match &prepared.tree {
+        Some(tree) => rustix::io::fcntl_dupfd_cloexec(tree, 0)?,
+        None => file_system(plan, mount, options)?,
+    };
+    let kind = match is_directory(&tree)? {
+        true => Kind::Directory,
+        false => Kind::File,
+    };
+    let point = point(root, mount, kind)?;
+    if options.copy_up {
+        copy_up(&point, &tree)?;
+    }
+    dress(&tree, options)?;
+    mount::attach(&tree, &point, "")?;
+    propagate(&tree, options)
+}
+
+/// Gives a mount its attributes. A bind mount keeps those of its source that are not spoken of.
+pub(super) fn dress(tree: &OwnedFd, options: &Options) -> rustix::io::Result<()> {
+    let none = MountPropagationFlags::empty();
+    for (Attributes { added, cleared }, deep) in [(options.own, false), (options.recursive, true)] {
+        if !added.is_empty() || !cleared.is_empty() {
+            mount::set_attributes(tree, added, cleared, none, deep)?;
+        }
+    }
+    if options.propagation.is_empty() {
+        // Whatever the source's: what is mounted inside stays inside.
+        let none = MountAttrFlags::empty();
+        mount::set_attributes(tree, none, none, MountPropagationFlags::PRIVATE, true)?;
+    }
+    Ok(())
+}
+
+fn propagate(tree: &OwnedFd, options: &Options) -> rustix::io::Result<()> {
+    let none = MountAttrFlags::empty();
+    for (flags, deep) in &options.propagation {
+        mount::set_attributes(tree, none, none, *flags, *deep)?;
+    }
+    Ok(())
+}
+
+/// Where a mount belongs, made if it is missing. Nothing but a few harmless files of `/proc` is covered
+/// (CVE-2019-16884), wherever links lead.
+pub(super) fn point(
+    root: &OwnedFd,
+    mount: &config::Mount,
+    kind: Kind,
+) -> rustix::io::Result<OwnedFd> {
+    let point = mount::point(root.as_fd(), &mount.destination, kind)?;
+    let is_proc = fstatfs(&point)?.f_type as i64 == PROC;
+    let below = Path::new(&mount.destination).strip_prefix("/proc");
+    let replaceable = below.is_ok_and(|below| REPLACEABLE.iter().any(|one| below == *one));
+    match is_proc && !replaceable && mount.kind != "proc" {
+        true => Err(Errno::PERM),
+        false => Ok(point),
+    }
+}
+
+/// A new file system. Where the kernel makes none in a user namespace, because something of the one that
+/// is there is hidden, that one has to do.
+fn file_system(
+    plan: &Plan,
+    mount: &config::Mount,
+    options: &Options,
+) -> rustix::io::Result<OwnedFd> {
+    let shown_instead = match mount.kind.as_str() {
+        "sysfs" => Some("/sys"),
+        "proc" if !plan.config.linux.has(NamespaceKind::Pid) => Some("/proc"),
+        _ => None,
+    };
+    match (make(plan, mount, options), shown_instead) {
+        (Err(Errno::PERM), Some(host)) => {
+            let tree = mount::clone(CWD, host, Depth::Recursive)?;
+            mount::make_read_only(&tree, Depth::Recursive)?;
+            Ok(tree)
+        }
+        (made, _) => made,
+    }
+}
+
+fn make(plan: &Plan, mount: &config::Mount, options: &Options) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(mount.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let source = match mount.source.as_os_str().is_empty() {
+        true => Path::new(&mount.kind),
+        false => &mount.source,
+    };
+    fsconfig_set_string(&context, "source", source)?;
+    for (name, value) in &options.data {
+        match value {
+            Some(value) => fsconfig_set_string(&context, name.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(&context, name.as_str())?,
+        }
+    }
+    let label = &plan.config.linux.mount_label;
+    if !label.is_empty() && matches!(mount.kind.as_str(), "tmpfs" | "mqueue" | "devpts") {
+        fsconfig_set_string(&context, "context", label.as_str())?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.own.added)
+}
+
+/// Copies what is in a mount point into what is going to cover it.
+fn copy_up(point: &OwnedFd, tree: &OwnedFd) -> rustix::io::Result<()> {
+    let path = |file: &OwnedFd| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let copied = copied::copy_contents(path(point).as_ref(), path(tree).as_ref());
+    copied.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn is_directory(file: &OwnedFd) -> rustix::io::Result<bool> {
+    let mode = rustix::fs::fstat(file)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+}
+
+/// Makes `path` read-only, if it is there, with everything below it.
+pub(super) fn protect(root: &OwnedFd, path: &str) -> Result<(), RunError> {
+    cover(root, path, |place| {
+        let tree = mount::clone(place, "", Depth::Recursive)?;
+        mount::make_read_only(&tree, Depth::Recursive)?;
+        Ok(tree)
+    })
+}
+
+/// Hides `path`, if it is there: a directory behind an empty one, a file behind `null`.
+pub(super) fn mask(root: &OwnedFd, path: &str, null: &OwnedFd) -> Result<(), RunError> {
+    cover(root, path, |place| match is_directory(place)? {
+        true => {
+            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            mount::new("tmpfs", &[("mode", "0555")], attributes)
+        }
+        // A mount that is clear of the root: nothing of the container's stands for it (CVE-2025-31133).
+        false => mount::clone(null, "", Depth::Flat),
+    })
+}
+
+fn cover(
+    root: &OwnedFd,
+    path: &str,
+    tree: impl FnOnce(&OwnedFd) -> rustix::io::Result<OwnedFd>,
+) -> Result<(), RunError> {
+    match mount::existing(root.as_fd(), path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        found => found.and_then(|place| mount::attach(&tree(&place)?, &place, "")),
+    }
+    .map_err(fault(path))
+}
+
+/// Whether a text is a path of directories and names alone.
+pub(super) fn is_plain(path: &Path) -> bool {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    path.components().all(plain)
+}
+
+pub(super) fn fault(path: &str) -> impl FnOnce(Errno) -> RunError + use<> {
+    let destination = path.to_owned();
+    move |errno| RunError::Mount {
+        destination,
+        source: errno.into(),
+    }
+}

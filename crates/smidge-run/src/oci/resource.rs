@@ -1,0 +1,173 @@
+//! `linux.resources` of `config.json`, and what `update` is told, in the sandbox's words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::OciError;
+use crate::cgroup::{DeviceRate, DeviceRule, Resources};
+
+/// What a container may use (`config-linux.md`, "Control groups").
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OciResources {
+    pub(super) devices: Vec<DeviceRule>,
+    /// Memory.
+    pub memory: Memory,
+    /// Processor time.
+    pub cpu: Cpu,
+    /// Processes.
+    pub pids: Pids,
+    /// Block devices.
+    #[serde(rename = "blockIO")]
+    pub block_io: BlockIo,
+    pub(super) hugepage_limits: Vec<Value>,
+    pub(super) network: BTreeMap<String, Value>,
+    pub(super) rdma: BTreeMap<String, Value>,
+    /// Files of version 2, and what is written to them.
+    pub(super) unified: BTreeMap<String, String>,
+}
+
+/// Memory, in bytes; -1 means no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Memory {
+    /// Of all kinds.
+    pub limit: Option<i64>,
+    /// What it is brought back to when memory is short.
+    pub reservation: Option<i64>,
+    /// Memory and swap together.
+    pub swap: Option<i64>,
+    /// How readily it is swapped out.
+    pub swappiness: Option<u64>,
+    /// Whether it waits for memory, where one of its processes would be killed.
+    #[serde(rename = "disableOOMKiller")]
+    pub disable_oom_killer: bool,
+}
+
+/// Processor time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cpu {
+    /// Weight against others.
+    pub shares: Option<u64>,
+    /// Microseconds in every period.
+    pub quota: Option<i64>,
+    /// Microseconds.
+    pub period: Option<u64>,
+    /// Real-time microseconds in every real-time period.
+    pub realtime_runtime: Option<i64>,
+    /// Microseconds.
+    pub realtime_period: Option<u64>,
+    /// Processors: `0-3,5`.
+    pub cpus: String,
+    /// Memory nodes.
+    pub mems: String,
+}
+
+/// Processes and threads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pids {
+    /// The most there may be; 0 and less mean no limit.
+    pub limit: Option<i64>,
+}
+
+/// Block devices.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BlockIo {
+    /// Weight against others.
+    pub weight: Option<u16>,
+    pub(super) weight_device: Vec<Rate>,
+    pub(super) throttle_read_bps_device: Vec<Rate>,
+    pub(super) throttle_write_bps_device: Vec<Rate>,
+    #[serde(rename = "throttleReadIOPSDevice")]
+    pub(super) throttle_read_iops_device: Vec<Rate>,
+    #[serde(rename = "throttleWriteIOPSDevice")]
+    pub(super) throttle_write_iops_device: Vec<Rate>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Rate {
+    major: u32,
+    minor: u32,
+    rate: u64,
+    weight: u64,
+}
+
+impl OciResources {
+    /// Reads them as `update --resources` takes them.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &[u8]) -> Result<Self, OciError> {
+        super::config::parse(text).map_err(|fault| OciError::Config {
+            path: "resources".into(),
+            detail: fault.to_string(),
+        })
+    }
+
+    /// In the sandbox's words.
+    ///
+    /// # Errors
+    /// `Unsupported`, when something is asked for that smidge does not set.
+    pub(super) fn resources(&self) -> Result<Resources, OciError> {
+        let no_such = |what: &str| Err(OciError::unsupported(&format!("linux.resources.{what}")));
+        if !self.hugepage_limits.is_empty() {
+            return no_such("hugepageLimits");
+        }
+        if !self.network.is_empty() {
+            return no_such("network");
+        }
+        if !self.rdma.is_empty() {
+            return no_such("rdma");
+        }
+        let (memory, cpu, io) = (&self.memory, &self.cpu, &self.block_io);
+        Ok(Resources {
+            memory: memory.limit.map(bytes),
+            memory_swap: memory.swap,
+            memory_reservation: memory.reservation.map(bytes),
+            memory_swappiness: memory
+                .swappiness
+                .map(|share| u8::try_from(share).unwrap_or(u8::MAX)),
+            oom_kill_disable: memory.disable_oom_killer,
+            // 0 means that nothing is asked for.
+            cpu_shares: cpu.shares.filter(|shares| *shares > 0),
+            cpu_period: cpu.period.filter(|period| *period > 0),
+            cpu_quota: cpu.quota.filter(|quota| *quota != 0),
+            cpu_realtime_period: cpu
+                .realtime_period
+                .filter(|period| *period > 0)
+                .and_then(|period| i64::try_from(period).ok()),
+            cpu_realtime_runtime: cpu.realtime_runtime.filter(|runtime| *runtime > 0),
+            cpuset_cpus: cpu.cpus.clone(),
+            cpuset_mems: cpu.mems.clone(),
+            pids_limit: self.pids.limit.filter(|limit| *limit != 0),
+            blkio_weight: io.weight.filter(|weight| *weight > 0),
+            blkio_weight_device: rates(&io.weight_device, |rate| rate.weight),
+            device_read_bps: rates(&io.throttle_read_bps_device, |rate| rate.rate),
+            device_write_bps: rates(&io.throttle_write_bps_device, |rate| rate.rate),
+            device_read_iops: rates(&io.throttle_read_iops_device, |rate| rate.rate),
+            device_write_iops: rates(&io.throttle_write_iops_device, |rate| rate.rate),
+            ..Resources::default()
+        })
+    }
+}
+
+/// No limit is a limit that nothing reaches.
+fn bytes(limit: i64) -> u64 {
+    u64::try_from(limit).unwrap_or(i64::MAX.unsigned_abs())
+}
+
+fn rates(devices: &[Rate], rate: impl Fn(&Rate) -> u64) -> Vec<DeviceRate> {
+    let one = |device: &Rate| DeviceRate {
+        path: format!("{}:{}", device.major, device.minor),
+        major: device.major,
+        minor: device.minor,
+        rate: rate(device),
+    };
+    devices.iter().map(one).collect()
+}

@@ -1,0 +1,199 @@
+//! `config-linux.md`, "Control groups": limits, devices, standing still, processes, changes.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::bundle::{Bundle, each, ours};
+use crate::context::skip;
+
+/// What a file of a group says: in version 1's hierarchy of a controller, or in version 2.
+fn read(controller: &str, group: &str, files: [&str; 2]) -> Option<String> {
+    let v1 = format!("/sys/fs/cgroup/{controller}{group}/{}", files[0]);
+    let v2 = format!("/sys/fs/cgroup{group}/{}", files[1]);
+    let text = std::fs::read_to_string(v1).or_else(|_| std::fs::read_to_string(v2));
+    text.ok().map(|text| text.trim().to_owned())
+}
+
+/// Whether groups can be made at all.
+fn can() -> bool {
+    let can = read("pids", "", ["cgroup.procs", "cgroup.subtree_control"]).is_some();
+    if !can {
+        skip("there are no control groups");
+    }
+    can
+}
+
+/// A group that no other test has, named from the top.
+fn place(bundle: &mut Bundle<'_>) -> String {
+    let group = format!("/smidge-oci-test/{}", bundle.id());
+    bundle.config["linux"]["cgroupsPath"] = json!(group);
+    group
+}
+
+#[test]
+fn linux_cgroups_memory_cpus_pids() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        let group = place(bundle);
+        bundle.config["linux"]["resources"] = json!({
+            "memory": {"limit": 64 << 20, "reservation": 32 << 20},
+            "cpu": {"shares": 512, "quota": 50000, "period": 100_000, "cpus": "0", "mems": "0"},
+            "pids": {"limit": 30},
+        });
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        for (controller, files, expected) in [
+            (
+                "memory",
+                ["memory.limit_in_bytes", "memory.max"],
+                ["67108864", "67108864"],
+            ),
+            (
+                "memory",
+                ["memory.soft_limit_in_bytes", "memory.low"],
+                ["33554432", "33554432"],
+            ),
+            ("cpu", ["cpu.shares", "cpu.weight"], ["512", "59"]),
+            (
+                "cpu",
+                ["cpu.cfs_quota_us", "cpu.max"],
+                ["50000", "50000 100000"],
+            ),
+            ("cpuset", ["cpuset.cpus", "cpuset.cpus"], ["0", "0"]),
+            ("pids", ["pids.max", "pids.max"], ["30", "30"]),
+        ] {
+            let value = read(controller, &group, files).unwrap_or_default();
+            assert!(expected.contains(&value.as_str()), "{files:?}: {value}");
+        }
+        let pid = bundle.state(&id)["pid"].to_string();
+        let members = read("pids", &group, ["cgroup.procs", "cgroup.procs"]).unwrap();
+        assert!(members.lines().any(|line| line == pid), "{members}");
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        // Nothing of it is left.
+        assert_eq!(read("pids", &group, ["cgroup.procs", "cgroup.procs"]), None);
+    });
+}
+
+#[test]
+fn linux_cgroups_relative() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        let name = format!("smidge-oci-test-{}", bundle.id());
+        bundle.config["linux"]["cgroupsPath"] = json!(name);
+        bundle.config["linux"]["resources"] = json!({"pids": {"limit": 31}});
+        let said =
+            bundle.runs("cat /proc/self/cgroup | grep pids; cat /sys/fs/cgroup/pids/pids.max");
+        assert!(said.ends_with("31"), "{said}");
+    });
+}
+
+#[test]
+fn linux_cgroups_devices() {
+    // One that needs no capability to be opened.
+    if !can() || !Path::new("/dev/fuse").exists() {
+        return skip("there is no `/dev/fuse`");
+    }
+    each(|bundle| {
+        place(bundle);
+        let fuse = json!({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229,
+            "fileMode": 0o666});
+        bundle.config["linux"]["devices"] = json!([fuse]);
+        let script = "(: < /dev/fuse) 2>/dev/null && echo open || echo shut; \
+                      (: < /dev/null) && (: > /dev/zero) && (: < /dev/urandom) && echo usual; \
+                      (: > /dev/fuse) 2>/dev/null || echo not written";
+        assert_eq!(bundle.runs(script), "shut\nusual\nnot written");
+        bundle.config["linux"]["resources"]["devices"] = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "r"},
+        ]);
+        assert_eq!(bundle.runs(script), "open\nusual\nnot written");
+    });
+}
+
+#[test]
+fn a_group_with_processes_is_nobody_elses() {
+    if !can() {
+        return;
+    }
+    ours(|bundle| {
+        place(bundle);
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        let again = bundle.quietly(&format!("create --bundle b {id}-two"));
+        assert!(again.exits(1).contains("has processes"));
+        assert_eq!(bundle.state(&id)["status"], "created");
+    });
+}
+
+#[test]
+fn pause_and_resume() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        bundle.script("while :; do sleep 0.05; done");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        assert_ne!(bundle.line(&format!("resume {id}")).code(), 0);
+        bundle.line(&format!("pause {id}")).exits(0);
+        assert_eq!(bundle.state(&id)["status"], "paused");
+        assert_ne!(bundle.line(&format!("exec {id} true")).code(), 0);
+        bundle.line(&format!("resume {id}")).exits(0);
+        assert_eq!(bundle.state(&id)["status"], "running");
+        bundle.line(&format!("exec {id} true")).exits(0);
+        // One that stands still can be killed.
+        bundle.line(&format!("pause {id}")).exits(0);
+        bundle.line(&format!("kill {id} KILL")).exits(0);
+        bundle.line(&format!("resume {id}")).code();
+        bundle.until(&id, "stopped");
+    });
+}
+
+#[test]
+fn update_ps_and_events() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        let group = place(bundle);
+        bundle.script("sleep 1000 & wait");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        bundle
+            .line(&format!("update --pids-limit 40 --memory 50331648 {id}"))
+            .exits(0);
+        let pids = read("pids", &group, ["pids.max", "pids.max"]).unwrap();
+        assert_eq!(pids, "40");
+        let memory = ["memory.limit_in_bytes", "memory.max"];
+        assert_eq!(read("memory", &group, memory).unwrap(), "50331648");
+        bundle
+            .context
+            .write("r.json", json!({"pids": {"limit": 41}}).to_string());
+        bundle
+            .line(&format!("update --resources r.json {id}"))
+            .exits(0);
+        assert_eq!(
+            read("pids", &group, ["pids.max", "pids.max"]).unwrap(),
+            "41"
+        );
+        crate::process::until("two processes", || {
+            let said = bundle.line(&format!("ps --format json {id}")).ok();
+            let pids: Vec<u32> = serde_json::from_str(&said).unwrap();
+            pids.len() == 2
+        });
+        let stats = bundle.line(&format!("events --stats {id}")).ok();
+        let stats: Value = serde_json::from_str(&stats).unwrap();
+        assert_eq!(stats["type"], "stats");
+        assert_eq!(stats["data"]["pids"]["current"], 2);
+        let listed: Value = serde_json::from_str(&bundle.line("list --format json").ok()).unwrap();
+        assert_eq!(listed[0]["id"], json!(id));
+        assert_eq!(bundle.line("list --quiet").ok(), id);
+        bundle.line(&format!("kill --all {id} KILL")).exits(0);
+        bundle.until(&id, "stopped");
+    });
+}

@@ -1,0 +1,179 @@
+//! Containers that mean harm, and what published break-outs of runtimes come to here.
+
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use super::bundle::ours;
+
+/// CVE-2019-5736: a program that leads back to the runtime's own binary.
+#[test]
+fn the_runtimes_own_binary_is_not_reachable() {
+    ours(|bundle| {
+        let root = bundle.context.path().join("b/rootfs");
+        symlink("/proc/self/exe", root.join("bin/self")).unwrap();
+        bundle
+            .context
+            .write("b/rootfs/bin/script", "#!/proc/self/exe\n");
+        let script = root.join("bin/script");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(script, mode).unwrap();
+        for program in ["/proc/self/exe", "/bin/self", "self", "/bin/script"] {
+            bundle.config["process"]["args"] = json!([program]);
+            let fault = bundle.run().exits(1);
+            assert!(fault.contains("refusing to execute"), "{program}: {fault}");
+        }
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        for program in ["/proc/self/exe", "/bin/self", "/bin/script"] {
+            let ran = bundle.line(&format!("exec {id} {program}"));
+            assert!(ran.exits(1).contains("refusing to execute"), "{program}");
+        }
+        // Who waits to be started, or enters, cannot be looked into.
+        let inside = "for p in /proc/[0-9]*; do readlink $p/exe; done";
+        let mut command = bundle.command("exec");
+        command.arg(&id).args(["sh", "-c", inside]);
+        let said = bundle.context.finish(command).stdout();
+        assert!(
+            !said.contains("smidge") && !said.contains("runtime"),
+            "{said}"
+        );
+    });
+}
+
+/// CVE-2024-21626: descriptors of the host's, and working directories that lead to them.
+#[test]
+fn nothing_of_the_host_is_open_inside() {
+    ours(|bundle| {
+        let said =
+            bundle.runs("ls -l /proc/self/fd | sed 's/.* //' | grep -v /proc | sort -u | head -5");
+        assert!(
+            !said.contains("state") && !said.contains("smidge"),
+            "{said}"
+        );
+        let said = bundle.runs("ls /proc/1/fd; true");
+        assert_eq!(said, "0\n1\n2");
+        for number in 3..12 {
+            bundle.config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
+            bundle.script("ls /proc/self/cwd/");
+            assert_ne!(bundle.run().code(), 0, "{number}");
+        }
+        bundle.config["process"]["cwd"] = json!("/");
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        for number in 3..12 {
+            let line = format!("exec --cwd /proc/self/fd/{number} {id} ls ../../../..");
+            assert_ne!(bundle.line(&line).code(), 0, "{number}");
+        }
+    });
+}
+
+/// CVE-2021-30465, CVE-2019-16884: mount points that are links out of the root, or into `/proc`.
+#[test]
+fn mount_points_stay_inside_the_root() {
+    ours(|bundle| {
+        let outside = bundle.context.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        let root = bundle.context.path().join("b/rootfs");
+        symlink(&outside, root.join("link")).unwrap();
+        symlink("../../../../../../../..", root.join("up")).unwrap();
+        symlink("/proc/self", root.join("self")).unwrap();
+        for destination in ["/link", "/up/made"] {
+            let mount = json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"});
+            bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        }
+        bundle.context.write("b/rootfs/up-is-here", "");
+        let said = bundle.runs("ls / | grep made; grep -c tmpfs /proc/mounts");
+        assert!(said.starts_with("made\n"), "{said}");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(outside.to_str().unwrap()));
+        let mount = json!({"destination": "/self/attr", "type": "tmpfs", "source": "tmpfs"});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        bundle.script("true");
+        assert!(bundle.run().exits(1).contains("/self/attr"));
+    });
+}
+
+/// CVE-2025-31133: what hides a file is the host's `null`, whatever the container's `/dev/null` is.
+/// CVE-2025-52565: the console is a terminal of a devpts, whatever `/dev/console` and `/dev/pts` are.
+/// CVE-2025-52881: settings go to a `/proc` that is one.
+#[test]
+fn what_the_container_brings_stands_for_nothing_of_the_runtimes() {
+    ours(|bundle| {
+        let root = bundle.context.path().join("b/rootfs");
+        // No `/dev` of its own: the root's, with traps in it.
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        std::fs::create_dir_all(root.join("dev")).unwrap();
+        symlink("/proc/sysrq-trigger", root.join("dev/null")).unwrap();
+        bundle.script("true");
+        let fault = bundle.run().exits(1);
+        assert!(fault.contains("/dev/null"), "{fault}");
+        std::fs::remove_file(root.join("dev/null")).unwrap();
+        bundle.context.write("b/rootfs/secret", "secret");
+        bundle.config["linux"]["maskedPaths"] = json!(["/secret"]);
+        assert_eq!(bundle.runs("cat /secret; stat -c %t:%T /secret"), "1:3");
+        // A terminal: `/dev/pts` is a directory like any other.
+        bundle.config["process"]["terminal"] = json!(true);
+        std::fs::create_dir_all(root.join("dev/pts")).unwrap();
+        std::fs::write(root.join("dev/pts/ptmx"), "").unwrap();
+        bundle.save();
+        let listener = bundle.context.path().join("console");
+        let _listener = std::os::unix::net::UnixListener::bind(&listener).unwrap();
+        let line = format!("create --bundle b --console-socket console {}", bundle.id());
+        assert!(bundle.quietly(&line).exits(1).contains("terminal"));
+        bundle.config["process"]["terminal"] = json!(false);
+        // `/proc` is a directory like any other, where settings would be written.
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/proc");
+        bundle
+            .context
+            .write("b/rootfs/proc/sys/net/ipv4/ip_forward", "unchanged");
+        bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        bundle.config["linux"]["readonlyPaths"] = json!([]);
+        bundle.config["linux"]["maskedPaths"] = json!([]);
+        assert_eq!(
+            bundle.runs("cat /proc/sys/net/ipv4/ip_forward"),
+            "unchanged"
+        );
+    });
+}
+
+/// A killed `create` leaves nothing that cannot be removed, and nobody who waits for ever.
+#[test]
+fn what_a_killed_create_leaves_can_be_removed() {
+    ours(|bundle| {
+        bundle.config["hooks"]["createRuntime"] =
+            json!([{"path": "/bin/sleep", "args": ["sleep", "1000"]}]);
+        bundle.script("sleep 1000");
+        bundle.save();
+        let id = bundle.id();
+        let file = || std::fs::File::create(bundle.context.path().join("out")).unwrap();
+        let mut command = bundle.command(&format!("create --bundle b {id}"));
+        let mut child = command.stdout(file()).stderr(file()).spawn().unwrap();
+        let state = bundle
+            .context
+            .path()
+            .join("state")
+            .join(&id)
+            .join("state.json");
+        let mut pid = 0;
+        crate::process::until("its first process", || {
+            let text = std::fs::read_to_string(&state).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            pid = record["process"]["pid"].as_u64().unwrap_or(0);
+            pid != 0
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        crate::process::until("its end", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
+        bundle.line(&format!("delete {id}")).exits(0);
+        assert!(bundle.line("list -q").ok().is_empty());
+    });
+}

@@ -1,0 +1,249 @@
+//! `config.md` and `config-linux.md`: the root, mounts, devices, paths, settings, the filter.
+
+use serde_json::json;
+
+use super::bundle::{each, ours};
+
+#[test]
+fn root_readonly() {
+    each(|bundle| {
+        for (read_only, expected) in [(true, "no"), (false, "yes")] {
+            bundle.config["root"]["readonly"] = json!(read_only);
+            let said = bundle.runs("touch /written 2>/dev/null && echo yes || echo no");
+            assert_eq!(said, expected);
+        }
+        bundle.config["root"]["path"] = json!("nowhere");
+        assert_ne!(bundle.run().code(), 0);
+    });
+}
+
+#[test]
+fn mounts() {
+    each(|bundle| {
+        bundle.context.write("b/source/file", "content");
+        bundle.context.write("b/rootfs/copied/file", "copied");
+        bundle.context.write("b/rootfs/covered/file", "covered");
+        let source = bundle.context.path().join("b/source");
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.extend([
+            json!({"destination": "/bind", "type": "bind", "source": source, "options": ["rbind", "rw"]}),
+            json!({"destination": "/ro", "type": "none", "source": "source",
+                   "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}),
+            json!({"destination": "/single", "source": source.join("file"), "options": ["bind"]}),
+            json!({"destination": "/covered", "type": "tmpfs", "source": "tmpfs",
+                   "options": ["size=64k", "mode=700", "noexec"]}),
+            json!({"destination": "/copied", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}),
+        ]);
+        let said = bundle.runs(
+            "cat /bind/file; echo; echo more > /bind/new && echo written; touch /ro/x 2>/dev/null || \
+             echo read-only; cat /single; echo; ls /covered; \
+             cat /copied/file; echo; grep ' /ro ' /proc/mounts | sed 's/.* \\(ro[^ ]*\\) .*/\\1/'; \
+             grep ' /covered ' /proc/mounts",
+        );
+        let expected = "content\nwritten\nread-only\ncontent\ncopied\nro,nosuid,nodev,noexec";
+        assert!(said.starts_with(expected), "{said}");
+        assert!(said.contains("size=64k"), "{said}");
+        let new = bundle.context.path().join("b/source/new");
+        assert_eq!(std::fs::read_to_string(new).unwrap(), "more\n");
+    });
+}
+
+#[test]
+fn mounts_below_are_read_only_too_where_that_is_asked_for() {
+    ours(|bundle| {
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.extend([
+            json!({"destination": "/outer", "type": "tmpfs", "source": "tmpfs"}),
+            json!({"destination": "/outer/inner", "type": "tmpfs", "source": "tmpfs"}),
+            json!({"destination": "/shown", "type": "bind", "source": "/dev", "options": ["rbind", "rro"]}),
+        ]);
+        let said = bundle.runs("touch /shown/shm/x 2>/dev/null || echo read-only");
+        assert_eq!(said, "read-only");
+    });
+}
+
+#[test]
+fn mounts_with_other_owners() {
+    ours(|bundle| {
+        bundle.context.write("b/source/file", "");
+        let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        let mount = json!({"destination": "/mapped", "type": "bind", "source": "source",
+            "options": ["bind"], "uidMappings": map, "gidMappings": map});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        bundle.script("stat -c %u /mapped/file");
+        let ran = bundle.run();
+        if ran.stderr().contains("Invalid argument") {
+            return crate::context::skip("the file system maps no owners");
+        }
+        assert_eq!(ran.ok(), "1000");
+    });
+}
+
+#[test]
+fn nothing_is_mounted_over_what_keeps_the_container_in() {
+    ours(|bundle| {
+        let mount = json!({"destination": "/proc/self/attr", "type": "tmpfs", "source": "tmpfs"});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        bundle.script("true");
+        assert_ne!(bundle.run().code(), 0);
+    });
+}
+
+#[test]
+fn linux_devices() {
+    each(|bundle| {
+        bundle.config["linux"]["devices"] = json!([
+            {"path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
+            {"path": "/dev/deep/block", "type": "b", "major": 7, "minor": 100, "fileMode": 0o600},
+            {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
+        ]);
+        let said = bundle.runs(
+            "stat -c '%a %u %g %F %t %T' /dev/mine /dev/deep/block /dev/pipe; \
+             for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; \
+             for l in fd stdin ptmx; do readlink /dev/$l; done",
+        );
+        assert!(
+            said.contains("640 3 4 character special file 1 5"),
+            "{said}"
+        );
+        assert!(said.contains("600 0 0 block special file 7 64"), "{said}");
+        assert!(said.contains("622 0 0 fifo"), "{said}");
+        assert!(
+            said.ends_with("/proc/self/fd\n/proc/self/fd/0\npts/ptmx"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn linux_masked_and_readonly_paths() {
+    each(|bundle| {
+        bundle.context.write("b/rootfs/secret", "secret");
+        bundle.context.write("b/rootfs/directory/secret", "secret");
+        bundle.context.write("b/rootfs/fixed/file", "as it was");
+        bundle.config["linux"]["maskedPaths"] =
+            json!(["/secret", "/directory", "/not/there", "/proc/keys"]);
+        bundle.config["linux"]["readonlyPaths"] =
+            json!(["/fixed", "/fixed/file", "/neither", "/proc/sys"]);
+        let said = bundle.runs(
+            "cat /secret; ls /directory; cat /proc/keys; \
+             (echo x > /fixed/file) 2>/dev/null || echo read-only; \
+             (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo read-only; cat /fixed/file",
+        );
+        assert_eq!(said, "read-only\nread-only\nas it was");
+    });
+}
+
+#[test]
+fn linux_sysctl() {
+    each(|bundle| {
+        bundle.config["linux"]["sysctl"] =
+            json!({"net.ipv4.ip_forward": "1", "kernel.shmmni": "100"});
+        let said = bundle.runs("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni");
+        assert_eq!(said, "1\n100");
+        // The host's own is not the container's to set.
+        bundle.config["linux"]["sysctl"] = json!({"vm.swappiness": "1"});
+        assert_ne!(bundle.run().code(), 0);
+    });
+}
+
+#[test]
+fn linux_rootfs_propagation() {
+    ours(|bundle| {
+        for (propagation, expected) in [
+            ("private", ""),
+            ("rprivate", ""),
+            ("slave", "master"),
+            ("shared", "shared"),
+            ("unbindable", "unbindable"),
+        ] {
+            bundle.config["linux"]["rootfsPropagation"] = json!(propagation);
+            let said = bundle.runs("grep ' / / \\| /[^ ]* / ' /proc/self/mountinfo | head -1");
+            // What is no slave of anything stays private.
+            let fits = expected.is_empty() || expected == "master" || said.contains(expected);
+            assert!(fits, "{propagation}: {said}");
+            assert!(
+                !expected.is_empty() || !said.contains("shared:"),
+                "{propagation}: {said}"
+            );
+        }
+        bundle.config["linux"]["rootfsPropagation"] = json!("sideways");
+        assert_ne!(bundle.run().code(), 0);
+    });
+}
+
+#[test]
+fn linux_seccomp() {
+    each(|bundle| {
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [
+                {"names": ["mkdir", "mkdirat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                {"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+                 "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]},
+            ],
+        });
+        for privileges in [true, false] {
+            bundle.config["process"]["noNewPrivileges"] = json!(privileges);
+            let said = bundle.runs(
+                "mkdir /tmp/x 2>&1; kill -10 $$ 2>&1 | head -1; kill -0 $$ && echo allowed; \
+                 grep Seccomp: /proc/self/status | tr '\\t' ' '",
+            );
+            assert!(said.contains("Function not implemented"), "{said}");
+            assert!(said.contains("allowed\nSeccomp: 2"), "{said}");
+        }
+        bundle.config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_MAYBE");
+        assert_ne!(bundle.run().code(), 0);
+    });
+}
+
+#[test]
+fn a_filter_that_lets_no_helper_through_works_too() {
+    ours(|bundle| {
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["execveat"], "action": "SCMP_ACT_KILL_PROCESS"}],
+        });
+        bundle.config["process"]["args"] = json!(["/bin/echo", "alive"]);
+        assert_eq!(bundle.run().ok(), "alive");
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/somebody",
+        });
+        assert!(bundle.run().exits(1).contains("listenerPath"));
+    });
+}
+
+#[test]
+fn what_cannot_be_kept_is_no_promise() {
+    ours(|bundle| {
+        for (pointer, value, says) in [
+            ("/linux/intelRdt", json!({"closID": "x"}), "intelRdt"),
+            (
+                "/linux/timeOffsets",
+                json!({"boottime": {"secs": 1}}),
+                "timeOffsets",
+            ),
+            ("/linux/cgroupsPath", json!("system.slice:a:b"), "systemd"),
+            (
+                "/linux/resources/hugepageLimits",
+                json!([{"pageSize": "2MB", "limit": 0}]),
+                "hugepage",
+            ),
+            (
+                "/process/scheduler",
+                json!({"policy": "SCHED_BATCH"}),
+                "scheduler",
+            ),
+            ("/process/selinuxLabel", json!("a:b:c"), "SELinux"),
+        ] {
+            let before = bundle.config.clone();
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            bundle.config.pointer_mut(parent).unwrap()[name] = value;
+            bundle.script("true");
+            let fault = bundle.run().exits(1);
+            assert!(fault.contains(says), "{pointer}: {fault}");
+            bundle.config = before;
+        }
+    });
+}

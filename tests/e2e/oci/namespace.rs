@@ -1,0 +1,187 @@
+//! `config-linux.md`, "Namespaces" and "User namespace mappings".
+
+use std::process::{Child, Command};
+
+use serde_json::json;
+
+use super::bundle::{Bundle, each, ours};
+
+/// The names in `/proc/PID/ns` of the kinds.
+const KINDS: [(&str, &str); 5] = [
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroup", "cgroup"),
+];
+
+fn own(file: &str) -> String {
+    let link = std::fs::read_link(format!("/proc/self/ns/{file}")).unwrap();
+    link.display().to_string()
+}
+
+fn without(bundle: &mut Bundle<'_>, kind: &str) {
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|one| one["type"] != kind);
+}
+
+#[test]
+fn linux_ns_nopath() {
+    each(|bundle| {
+        for (kind, file) in KINDS {
+            let inside = bundle.runs(&format!("readlink /proc/self/ns/{file}"));
+            assert_ne!(inside, own(file), "{kind}");
+        }
+    });
+}
+
+#[test]
+fn linux_ns_itype() {
+    each(|bundle| {
+        for (kind, file) in KINDS {
+            let before = bundle.config.clone();
+            without(bundle, kind);
+            if kind == "uts" {
+                bundle.config["hostname"] = json!("");
+            }
+            let inside = bundle.runs(&format!("readlink /proc/self/ns/{file}"));
+            assert_eq!(inside, own(file), "{kind}");
+            bundle.config = before;
+        }
+    });
+}
+
+/// A process in namespaces of its own.
+struct Other(Child);
+
+impl Other {
+    fn new() -> Self {
+        let unshare = [
+            "--net", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "sleep", "1000",
+        ];
+        let other = Self(Command::new("unshare").args(unshare).spawn().unwrap());
+        crate::process::until("the other's namespaces", || {
+            let theirs = std::fs::read_link(other.path("net"));
+            theirs.is_ok_and(|theirs| theirs.display().to_string() != own("net"))
+                && std::fs::read_link(other.path("pid_for_children")).is_ok()
+        });
+        other
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/ns/{file}", self.0.id())
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn linux_ns_path() {
+    each(|bundle| {
+        let other = Other::new();
+        for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+            let before = bundle.config.clone();
+            without(bundle, kind);
+            bundle.config["hostname"] = json!("");
+            let path = other.path(file);
+            let theirs = std::fs::read_link(&path).unwrap();
+            let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": kind, "path": path}));
+            let inside = bundle.runs(&format!("readlink /proc/self/ns/{file}"));
+            assert_eq!(inside, theirs.display().to_string(), "{kind}");
+            bundle.config = before;
+        }
+    });
+}
+
+#[test]
+fn linux_ns_path_type() {
+    each(|bundle| {
+        let other = Other::new();
+        for (kind, path) in [
+            ("network", other.path("ipc")),
+            ("ipc", other.path("net")),
+            ("uts", "/nowhere".to_owned()),
+            ("uts", "/etc/passwd".to_owned()),
+        ] {
+            let before = bundle.config.clone();
+            without(bundle, kind);
+            bundle.config["hostname"] = json!("");
+            let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": kind, "path": path}));
+            bundle.script("true");
+            assert_ne!(bundle.run().code(), 0, "{kind} {path}");
+            bundle.config = before;
+        }
+    });
+}
+
+#[test]
+fn a_pid_namespace_is_joined() {
+    ours(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        let pid = bundle.state(&id)["pid"].clone();
+        let path = format!("/proc/{pid}/ns/pid");
+        let theirs = std::fs::read_link(&path).unwrap();
+        without(bundle, "pid");
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "pid", "path": path}));
+        bundle.script("readlink /proc/self/ns/pid; echo $$; ls /proc/1/fd /proc/1/exe; exit 0");
+        bundle.save();
+        let ran = bundle.line(&format!("run --bundle b {id}-guest"));
+        let said = ran.ok();
+        assert!(
+            said.starts_with(&format!("{}\n", theirs.display())),
+            "{said}"
+        );
+        // Who waits for its start lets nobody look into it: it still is smidge.
+        assert!(!said.contains("smidge"), "{said}");
+        assert!(
+            ran.stderr().to_lowercase().contains("denied"),
+            "{}",
+            ran.stderr()
+        );
+    });
+}
+
+#[test]
+fn linux_uid_and_gid_mappings() {
+    each(|bundle| {
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        bundle.config["linux"]["uidMappings"] = map.clone();
+        bundle.config["linux"]["gidMappings"] = map;
+        bundle.config["process"]["user"] = json!({"uid": 5, "gid": 6});
+        let said = bundle.runs("id -u; id -g; cat /proc/self/uid_map; cat /proc/self/gid_map");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(
+            words,
+            ["5", "6", "0", "100000", "1000", "0", "100000", "1000"]
+        );
+    });
+}
+
+#[test]
+fn hostname_and_domainname() {
+    each(|bundle| {
+        bundle.config["hostname"] = json!("inside.example");
+        assert_eq!(bundle.runs("hostname"), "inside.example");
+        without(bundle, "uts");
+        bundle.script("true");
+        assert_ne!(bundle.run().code(), 0);
+    });
+    ours(|bundle| {
+        bundle.config["domainname"] = json!("nis.example");
+        assert_eq!(
+            bundle.runs("cat /proc/sys/kernel/domainname"),
+            "nis.example"
+        );
+    });
+}

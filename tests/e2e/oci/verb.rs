@@ -1,0 +1,204 @@
+//! `exec`, terminals, descriptors, what the runtime says of itself.
+
+use std::io::{IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+
+use super::bundle::{each, everybody, ours};
+
+#[test]
+fn exec() {
+    each(|bundle| {
+        bundle.config["process"]["env"] = json!(["PATH=/bin", "FROM=config"]);
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let exec = |words: &[&str], process: &str| {
+            let mut command = bundle.command("exec");
+            command.args(words).arg(&id).args(["sh", "-c", process]);
+            bundle.context.finish(command)
+        };
+        let ran = exec(
+            &["--env", "A=b", "--cwd", "/etc"],
+            "echo $A $FROM; readlink /proc/self/cwd; exit 6",
+        );
+        assert_eq!(ran.stdout(), "b config\n/etc");
+        ran.exits(6);
+        let ran = exec(
+            &["--user", "5:6", "--additional-gids", "7"],
+            "id -u; id -g; grep Groups /proc/self/status",
+        );
+        assert!(ran.ok().starts_with("5\n6\n"));
+        let process = json!({"args": ["/bin/sh", "-c", "echo $0; grep CapEff /proc/self/status", "zero"],
+            "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+            "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}});
+        bundle.context.write("process.json", process.to_string());
+        let said = bundle
+            .line(&format!("exec --process process.json {id}"))
+            .ok();
+        assert!(said.contains("0000000000000020"), "{said}");
+        let missing = bundle.line(&format!("exec {id} nosuch"));
+        assert_ne!(missing.code(), 0);
+        assert!(
+            missing.stderr().contains("executable file not found"),
+            "{}",
+            missing.stderr()
+        );
+        bundle.line(&format!("kill {id} KILL")).exits(0);
+        bundle.until(&id, "stopped");
+        let late = bundle.line(&format!("exec {id} true"));
+        assert!(
+            late.stderr().contains("stopped container"),
+            "{}",
+            late.stderr()
+        );
+    });
+}
+
+#[test]
+fn exec_leaves_the_program_alone() {
+    everybody(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let line = format!("exec --detach --pid-file pid {id} sleep 1001");
+        bundle.quietly(&line).exits(0);
+        let pid = std::fs::read_to_string(bundle.context.path().join("pid")).unwrap();
+        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+        assert_ne!(theirs, std::fs::read_link("/proc/self/ns/pid").unwrap());
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        crate::process::until("its end", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        });
+    });
+}
+
+/// The terminal that somebody sends to a socket.
+fn receive(mut socket: UnixStream) -> std::fs::File {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; 100];
+    let mut parts = [IoSliceMut::new(&mut text)];
+    recvmsg(&mut socket, &mut parts, &mut ancillary, RecvFlags::empty()).unwrap();
+    let file = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    let file: OwnedFd = file.unwrap();
+    file.into()
+}
+
+fn heard(mut terminal: std::fs::File, until: &str) -> String {
+    let mut said = Vec::new();
+    let mut buffer = [0; 1000];
+    while let Ok(length) = terminal.read(&mut buffer) {
+        said.extend_from_slice(&buffer[..length]);
+        if length == 0 || String::from_utf8_lossy(&said).contains(until) {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn a_terminal_goes_to_the_console_socket() {
+    each(|bundle| {
+        bundle.config["process"]["terminal"] = json!(true);
+        bundle.config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+        let script = "readlink /proc/self/fd/0; test -c /dev/console && echo console; \
+                      test -t 1 && echo end; sleep 1000";
+        bundle.script(script);
+        bundle.save();
+        let id = bundle.id();
+        // Without anybody who listens it is refused.
+        assert_ne!(bundle.quietly(&format!("create --bundle b {id}")).code(), 0);
+        let path = bundle.context.path().join("console");
+        let listener = UnixListener::bind(&path).unwrap();
+        let line = format!("create --bundle b --console-socket {} {id}", path.display());
+        bundle.quietly(&line).exits(0);
+        let terminal = receive(listener.accept().unwrap().0);
+        let size = rustix::termios::tcgetwinsize(&terminal).unwrap();
+        assert_eq!((size.ws_row, size.ws_col), (33, 77));
+        bundle.line(&format!("start {id}")).exits(0);
+        let said = heard(terminal, "end");
+        assert!(said.contains("/dev/pts/0\r\nconsole\r\nend"), "{said}");
+        let mut command = bundle.command("exec --tty --detach --console-socket");
+        command.arg(&path).arg(&id).args([
+            "sh",
+            "-c",
+            "readlink /proc/self/fd/0; echo end; sleep 1",
+        ]);
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        assert!(command.status().unwrap().success());
+        let said = heard(receive(listener.accept().unwrap().0), "end");
+        assert!(said.contains("/dev/pts/1\r\nend"), "{said}");
+    });
+}
+
+#[test]
+fn descriptors_are_handed_on_where_that_is_asked_for() {
+    each(|bundle| {
+        bundle.context.write("handed", "handed on");
+        bundle.script("cat <&3; cat <&4; ls /proc/self/fd | tr '\\n' ' '");
+        bundle.save();
+        let id = bundle.id();
+        let script = format!(
+            "exec 3<handed 4<handed 5<handed; exec \"$@\" run --bundle b --preserve-fds 2 {id}"
+        );
+        let runtime = bundle.command("");
+        let mut command = bundle.context.program("sh");
+        command
+            .args(["-c", &script, "sh"])
+            .arg(runtime.get_program())
+            .args(runtime.get_args());
+        let said = bundle.context.finish(command).ok();
+        // The last one is the directory that is listed.
+        assert_eq!(said, "handed onhanded on0 1 2 3 4 5 ");
+    });
+}
+
+#[test]
+fn errors_are_logged_in_either_form() {
+    each(|bundle| {
+        let mut command = bundle.command("");
+        command.args(["--log", "log", "--log-format", "json", "state", "nobody"]);
+        assert_ne!(bundle.context.finish(command).code(), 0);
+        let log = std::fs::read_to_string(bundle.context.path().join("log")).unwrap();
+        let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert_eq!(last["level"], "error");
+        assert!(
+            last["msg"].as_str().unwrap().contains("does not exist"),
+            "{log}"
+        );
+    });
+}
+
+#[test]
+fn what_it_says_of_itself() {
+    ours(|bundle| {
+        let features: Value = serde_json::from_str(&bundle.line("features").ok()).unwrap();
+        assert_eq!(features["ociVersionMax"], "1.2.0");
+        let options = features["mountOptions"].as_array().unwrap();
+        assert!(options.contains(&json!("rro")) && options.contains(&json!("rbind")));
+        assert!(bundle.line("--version").ok().contains("spec: 1.2.0"));
+        let again = bundle.line("spec --bundle b");
+        assert!(
+            again.exits(1).contains("config.json"),
+            "it replaces nobody's work"
+        );
+        assert!(bundle.line("").exits(1).contains("no command"));
+        assert!(
+            bundle
+                .line("--systemd-cgroup create --bundle b x")
+                .exits(1)
+                .contains("cgroupfs")
+        );
+    });
+}
