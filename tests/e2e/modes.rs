@@ -144,6 +144,28 @@ fn containers_share_the_processes_of_another() {
     });
 }
 
+/// A PID namespace ends with its first process, and all who have joined it.
+#[test]
+fn who_shares_processes_ends_with_whose_they_are() {
+    with_busybox(|context| {
+        neighbour(context, "");
+        let options = "--pid container:neighbour";
+        let line = format!("run -d --name beside {options} busybox sleep 1000");
+        context.line(&line).ok();
+        let stats = context
+            .line("stats --no-stream --format {{.PIDs}} beside neighbour")
+            .ok();
+        assert_eq!(
+            stats, "1\n2",
+            "the first has one, in the other's namespace there are two"
+        );
+        context.line("rm -f neighbour").ok();
+        assert_eq!(context.line("wait beside").ok(), "137");
+        let refused = context.line("start beside").exits(1);
+        assert!(refused.contains("no such container"), "{refused}");
+    });
+}
+
 /// Whoever is inside sees a newcomer, but nothing of smidge's: neither its binary nor the host's files.
 #[test]
 fn a_newcomer_shows_nothing_of_the_host() {
@@ -376,6 +398,10 @@ fn containers_of_root_have_ids_of_their_own() {
         assert_eq!(context.line(&format!("exec one {MAP}")).ok(), map);
         let shown = context.line("inspect --format {{.HostConfig.UsernsMode}} one");
         assert_eq!(shown.ok(), "auto");
+        // Nothing that was used on the way has stayed.
+        let mounts = context.line("exec one cat /proc/mounts").ok();
+        let at = |place: &str| mounts.lines().filter(|line| line.contains(place)).count();
+        assert_eq!((at(" / "), at(" /sys ")), (1, 1), "{mounts}");
         context.line("rm -f one").ok();
     });
 }

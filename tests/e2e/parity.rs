@@ -175,6 +175,24 @@ fn signals_are_passed_on_unless_the_caller_keeps_them() {
     });
 }
 
+#[test]
+fn images_are_listed_by_their_age() {
+    with_busybox(|context| {
+        // It was made in 1970.
+        let listed = |until: &str| context.line(&format!("images -q -f until={until}")).ok();
+        assert!(!listed("1h").is_empty());
+        assert!(listed("1969-12-31T00:00:00Z").is_empty());
+        let bad = context.line("images -f until=soon");
+        assert!(bad.exits(1).contains("`soon` is no time"));
+        assert!(
+            context
+                .line("rm --link a")
+                .exits(1)
+                .contains("there are no links")
+        );
+    });
+}
+
 /// What cannot be met says why.
 #[test]
 fn refusals_name_their_reasons() {

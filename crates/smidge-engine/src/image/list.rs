@@ -6,6 +6,7 @@ use smidge_image::{Digest, Platform, Reference};
 use smidge_store::Image;
 
 use super::filter::{Filter, Filters, matches_pattern};
+use crate::container::is_before;
 use crate::{Engine, Result};
 
 /// Which images to list.
@@ -42,7 +43,7 @@ pub struct Listed {
 }
 
 /// The filters of `images`.
-const FILTERS: [&str; 5] = ["dangling", "label", "reference", "before", "since"];
+const FILTERS: [&str; 6] = ["dangling", "label", "reference", "before", "since", "until"];
 
 impl Engine {
     /// Lists images, the newest first, one line for each name.
@@ -61,6 +62,7 @@ impl Engine {
                 .transpose()
         };
         let (before, since) = (bound("before")?, bound("since")?);
+        let until = self.until(&filters)?;
         let mut images = match query.all {
             true => self.store.all_images()?,
             false => self.store.images()?,
@@ -69,6 +71,7 @@ impl Engine {
         images.retain(|image| {
             dangling.is_none_or(|wanted| image.names.is_empty() == wanted)
                 && before.as_ref().is_none_or(|bound| made(image) < *bound)
+                && is_before(&made(image), until)
                 && since.as_ref().is_none_or(|bound| made(image) > *bound)
                 && filters.labels(&image.config.config.labels)
         });

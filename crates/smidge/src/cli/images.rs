@@ -26,7 +26,8 @@ pub(super) struct Args {
     /// Show the digests by which registries know them
     #[arg(long)]
     digests: bool,
-    /// Show those that meet a condition: dangling, label, reference, before or since; repeatable
+    /// Show those that meet a condition: dangling, label, reference, before, since
+    /// or until; repeatable
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// A Go template, `table TEMPLATE`, or `json`

@@ -1,6 +1,6 @@
 //! `smidge rm`.
 
-use smidge_engine::Kind;
+use smidge_engine::{Error, Kind};
 
 use super::session::{Outcome, Session, each};
 
@@ -20,9 +20,15 @@ pub(super) struct Args {
     /// Remove its anonymous volumes, too
     #[arg(short, long)]
     volumes: bool,
+    #[arg(short, long, hide = true)]
+    link: bool,
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    if args.link {
+        let why = "`--link` cannot be met: there are no links; containers on one network find each other by name";
+        return Err(Error::new(Kind::Input, why));
+    }
     let engine = session.engine()?;
     each(&args.containers, |name| {
         match engine.remove_container(name, args.force, args.volumes) {

@@ -24,6 +24,9 @@ pub(super) fn call(name: &str, arguments: &[Datum]) -> Result<Datum, String> {
         "print" => Value::from(print(arguments)),
         "println" => Value::from(arguments.iter().map(text).collect::<Vec<_>>().join(" ") + "\n"),
         "printf" => Value::from(printf(string(name, arguments, 0)?, &arguments[1..])),
+        "html" => Value::from(escaped(&print(arguments), html)),
+        "js" => Value::from(escaped(&print(arguments), js)),
+        "urlquery" => Value::from(escaped(&print(arguments), query)),
         "len" => length(one(name, arguments)?)?,
         "index" => return index(arguments),
         "slice" => slice(arguments)?,
@@ -138,6 +141,51 @@ fn print(arguments: &[Datum]) -> String {
         before = Some(is_string);
     }
     result
+}
+
+/// A text with some of its characters written in another way.
+fn escaped(text: &str, escape: fn(char) -> Option<String>) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut all, character| {
+            match escape(character) {
+                Some(escape) => all.push_str(&escape),
+                None => all.push(character),
+            }
+            all
+        })
+}
+
+fn html(character: char) -> Option<String> {
+    let escape = match character {
+        '\0' => "\u{fffd}",
+        '"' => "&#34;",
+        '\'' => "&#39;",
+        '&' => "&amp;",
+        '<' => "&lt;",
+        '>' => "&gt;",
+        _ => return None,
+    };
+    Some(escape.to_owned())
+}
+
+fn js(character: char) -> Option<String> {
+    match character {
+        '\\' | '\'' | '"' => Some(format!("\\{character}")),
+        '<' | '>' | '&' | '=' | '\0'..'\x20' => Some(format!("\\u{:04X}", u32::from(character))),
+        _ => None,
+    }
+}
+
+fn query(character: char) -> Option<String> {
+    match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' | '~' => None,
+        ' ' => Some("+".to_owned()),
+        _ => {
+            let mut buffer = [0; 4];
+            let bytes = character.encode_utf8(&mut buffer).bytes();
+            Some(bytes.map(|byte| format!("%{byte:02X}")).collect())
+        }
+    }
 }
 
 fn length(value: &Datum) -> Result<Value, String> {
