@@ -40,7 +40,7 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 /// The root file system of a small Debian, as a tar; or why there is none.
-fn debian() -> Result<PathBuf, String> {
+pub(crate) fn debian() -> Result<PathBuf, String> {
     let target = base::target_dir();
     let archive = target.join("debian.tar");
     let mirror = mirror()?;

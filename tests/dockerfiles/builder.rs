@@ -87,6 +87,15 @@ impl Smidge {
         self.context.finish(command)
     }
 
+    /// Runs a shell's script, with the directory of smidge's binary first on PATH.
+    pub(crate) fn script(&self, script: &Path, bin: &Path) -> Ran {
+        let mut command = self.context.program("timeout");
+        let path = format!("PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+        command.args(["--kill-after=5", PATIENCE, "env", &path, "bash"]);
+        command.arg(script);
+        self.context.finish(command)
+    }
+
     /// Whether a name is in the store.
     pub(crate) fn has(&self, name: &str) -> bool {
         let images = self.command(["images", "-q", name], self.dir());

@@ -1,6 +1,6 @@
 //! A corpus of Dockerfiles, each built by smidge and by Debian's buildah, and the two images compared:
 //! every file, and every field of the config. Then the same as users who are not root, which must give
-//! the same ids; Dockerfiles that are broken; and packages installed by a RUN.
+//! the same ids; Dockerfiles that are broken; packages installed by a RUN; and a day with containers.
 //!
 //! Prints a row a case. Arguments pick cases by parts of their names; `--peer` leaves smidge out, to try
 //! the corpus itself.
@@ -22,6 +22,7 @@ mod compare;
 #[allow(dead_code, reason = "the end-to-end tests need more of it")]
 mod context;
 mod corpus;
+mod day;
 mod expected;
 mod image;
 mod known;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     if !peer_only {
         bad::run(&mut report);
         apt::run(&mut report);
+        day::run(&mut report);
     }
     let Report { passed, failed, .. } = report;
     let verdict = if failed == 0 { "ok" } else { "FAILED" };

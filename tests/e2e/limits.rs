@@ -108,6 +108,84 @@ fn limits_reach_the_kernel_and_are_seen_inside() {
 }
 
 #[test]
+fn limits_of_the_first_version_alone_reach_the_kernel() {
+    if !Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists() {
+        return skip("control groups of version 1 are not there");
+    }
+    as_root(&["memory", "cpu"], |context| {
+        for (options, file, expected) in [
+            (
+                "-m 64m --memory-swappiness 7",
+                "memory/memory.swappiness",
+                "7",
+            ),
+            (
+                "-m 64m --oom-kill-disable",
+                "memory/memory.oom_control",
+                "oom_kill_disable 1",
+            ),
+            (
+                "--cpu-rt-runtime 1000 --cpu-rt-period 500000",
+                "cpu/cpu.rt_runtime_us",
+                "1000",
+            ),
+        ] {
+            let value = seen(context, options, &[file]);
+            assert_eq!(value.lines().next(), Some(expected), "{options}");
+        }
+    });
+}
+
+/// A disk of this machine, and its number.
+fn disk() -> Option<(String, String)> {
+    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let mut found = disks.filter_map(|disk| {
+        let path = format!("/dev/{}", disk.file_name().to_str()?);
+        let number = std::fs::read_to_string(disk.path().join("dev")).ok()?;
+        let number = number.trim().to_owned();
+        Path::new(&path).exists().then_some((path, number))
+    });
+    found.next()
+}
+
+#[test]
+fn rates_of_disks_reach_the_kernel() {
+    as_root(&["blkio"], |context| {
+        let Some((path, number)) = disk() else {
+            return skip("no disk is there");
+        };
+        for (option, rate, file) in [
+            ("--device-read-bps", "1m", "read_bps"),
+            ("--device-write-bps", "1m", "write_bps"),
+            ("--device-read-iops", "70", "read_iops"),
+            ("--device-write-iops", "70", "write_iops"),
+        ] {
+            let options = format!("{option} {path}:{rate}");
+            let file = format!("blkio/blkio.throttle.{file}_device");
+            let value = seen(context, &options, &[&file]);
+            let rate = if rate == "1m" { "1048576" } else { rate };
+            assert_eq!(value, format!("{number} {rate}"), "{options}");
+        }
+    });
+}
+
+#[test]
+fn the_weight_of_a_disk_is_set_or_refused() {
+    as_root(&["blkio"], |context| {
+        let Some((path, _)) = disk() else {
+            return skip("no disk is there");
+        };
+        // Whether there are weights depends on the disk's scheduler.
+        let run = context.line(&format!(
+            "run --rm --blkio-weight-device {path}:100 busybox true"
+        ));
+        if run.code() != 0 {
+            run.says(125, &["cannot set `--blkio-weight-device`"]);
+        }
+    });
+}
+
+#[test]
 fn a_limit_is_kept() {
     as_root(&["memory", "pids"], |context| {
         let forks = "i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done";

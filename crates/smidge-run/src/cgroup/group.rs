@@ -359,6 +359,9 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
         .write_all(text.as_bytes())
 }
 
+/// Microseconds of each period in which a group's programs may run in realtime (sched-rt-group).
+const REALTIME: &str = "cpu.rt_runtime_us";
+
 /// What keeps a group from being made.
 pub(super) struct Fault {
     /// What the controller is then, where that is what counts.
@@ -506,6 +509,9 @@ pub(super) fn write_all(
         }
     }
     for (setting, file) in refused {
+        if file.ends_with(REALTIME) {
+            lend_realtime(path);
+        }
         write(&file, &setting.value).map_err(|source| RunError::Limit {
             option: setting.option.to_owned(),
             value: setting.value.clone(),
@@ -514,6 +520,17 @@ pub(super) fn write_all(
         })?;
     }
     Ok(())
+}
+
+/// In version 1 a new group has no realtime to share with those below it: it is given all that its
+/// parent has. Where that cannot be, the group below says so.
+fn lend_realtime(path: &Path) {
+    let mut above = path.ancestors().skip(1);
+    if let (Some(group), Some(parent)) = (above.next(), above.next())
+        && let Ok(runtime) = fs::read_to_string(parent.join(REALTIME))
+    {
+        let _ = write(&group.join(REALTIME), runtime.trim());
+    }
 }
 
 /// Kills what is in a group and in those below it, and removes them. Whether they are gone.
