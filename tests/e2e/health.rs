@@ -162,3 +162,24 @@ fn what_makes_no_sense_is_refused() {
         }
     });
 }
+
+#[test]
+fn a_program_may_fail_while_it_starts() {
+    with_busybox(|context| {
+        let check = [
+            "--health-cmd",
+            "test -e /tmp/well",
+            "--health-start-period",
+            "1h",
+            "--health-start-interval",
+            "50ms",
+        ];
+        start(context, &check, "sleep 1; touch /tmp/well; sleep 1000");
+        until(context, "healthy");
+        // One that failed now and then meanwhile has not failed: nothing counts before it is well.
+        assert_eq!(shown(context, "{{.State.Health.FailingStreak}}"), "0");
+        let asked = "{{.Config.Healthcheck.StartPeriod}} {{.Config.Healthcheck.StartInterval}}";
+        assert_eq!(shown(context, asked), "3600000000000 50000000");
+        context.line("rm -f box").ok();
+    });
+}

@@ -263,3 +263,24 @@ fn namespaces_are_shared_with_the_host_where_that_is_asked_for() {
         assert_eq!(context.line(shown).ok(), "host/host");
     });
 }
+
+#[test]
+fn control_groups_are_seen_from_inside_or_from_outside() {
+    with_busybox(|context| {
+        let groups = |mode: &str| {
+            let run = format!("run --rm {mode} busybox cat /proc/self/cgroup");
+            context.line(&run).ok()
+        };
+        let own = groups("--cgroupns private");
+        assert!(own.lines().all(|line| line.ends_with(":/")), "{own}");
+        assert_eq!(groups(""), own);
+        let outside = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert_eq!(
+            groups("--cgroupns host").lines().count(),
+            outside.lines().count()
+        );
+        context
+            .line("run --rm --cgroupns own busybox true")
+            .says(125, &["own"]);
+    });
+}

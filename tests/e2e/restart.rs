@@ -239,3 +239,30 @@ fn attach_joins_a_running_container() {
         context.line("rm -f box").ok();
     });
 }
+
+#[test]
+fn the_time_to_end_is_the_containers_own() {
+    with_busybox(|context| {
+        let deaf = "trap 'echo heard' USR1; trap '' TERM; echo ready; while :; do sleep 0.1; done";
+        start(context, "--stop-timeout 1", deaf);
+        assert_eq!(shown(context, "{{.Config.StopTimeout}}"), "1");
+        heard(context, "ready");
+        context.line("stop box").ok();
+        assert_eq!(shown(context, "{{.State.ExitCode}}"), "137");
+        context.line("rm box").ok();
+        start(context, "--stop-timeout 1", deaf);
+        heard(context, "ready");
+        context.line("stop -s USR1 -t 1 box").ok();
+        heard(context, "heard");
+        context.line("rm box").ok();
+    });
+}
+
+/// Waits until the container has said something.
+fn heard(context: &Context, what: &str) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !context.line("logs box").ok().contains(what) {
+        assert!(Instant::now() < end, "no `{what}`");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
