@@ -47,6 +47,7 @@ mod mounts;
 mod nested;
 mod network;
 mod oci;
+mod owners;
 mod parity;
 mod peers;
 mod platform;

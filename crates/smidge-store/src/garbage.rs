@@ -9,6 +9,7 @@ use crate::beside::layer_of;
 use crate::catalog::Item;
 use crate::image::parse;
 use crate::index::{IMAGE_ID, is_known, version};
+use crate::partial::is_partial;
 use crate::temp::disk_usage;
 use crate::{Error, InUse, Store};
 
@@ -101,6 +102,21 @@ impl Store {
         Ok(pruned)
     }
 
+    /// Removes what processes have left that were killed, and gives what it cannot remove: directories
+    /// whose files belong to ids of a user namespace. Who can enter that namespace may remove them.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn sweep(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut swept = Pruned::default();
+        self.sweep_temporary(|leftover| match is_partial(leftover) {
+            // It is taken up again.
+            true => Ok(()),
+            false => self.reclaim(leftover, &mut swept),
+        })?;
+        Ok(swept.left)
+    }
+
     /// Adds up what is on the disk.
     pub fn usage(&self) -> Usage {
         let below = |directory| disk_usage(&self.path(directory));
@@ -131,7 +147,11 @@ impl Store {
             }
             for layer in candidates.layers.difference(&needed.layers) {
                 for path in self.unpacked(layer)? {
-                    self.discard(&path)?;
+                    match self.discard(&path) {
+                        // It has left its place: see `sweep`.
+                        Ok(_) | Err(Error::Undeletable { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 self.forget_transfer(layer)?;
             }

@@ -114,6 +114,9 @@ pub enum PullPolicy {
 struct Draft<'r> {
     request: &'r CreateRequest,
     image: Image,
+    /// The image's layers as they are unpacked, the top one first.
+    files: Vec<PathBuf>,
+    /// Those that the container's file system is made of.
     layers: Vec<PathBuf>,
     tree: LayeredTree,
     config: RunConfig,
@@ -191,12 +194,7 @@ impl Engine {
     fn draft<'r>(&self, request: &'r CreateRequest, image: Image) -> Result<Draft<'r>> {
         resource::check(&request.resources)?;
         let network = self.resolve(&request.network)?;
-        let mut layers = self.store.checkout(&image)?;
-        let skeleton = self.store.root().join("skeleton");
-        // Without it the container makes its mount points itself, which only takes longer.
-        if smidge_run::make_skeleton(&skeleton).is_ok() {
-            layers.push(skeleton);
-        }
+        let files = self.store.checkout(&image)?;
         let tree = self.store.tree(&image)?;
         let mut config = merged(&image.config.config, request, &self.host)?;
         let argv = argv(&config, request)?;
@@ -208,6 +206,12 @@ impl Engine {
         let emulator = emulation::emulator(&image.config.platform(), &self.host);
         let shares = self.shares(request)?;
         let ids = self.ids(request, &account.user, &shares, emulator.as_ref())?;
+        let mut layers = self.with_owners(files.clone(), &ids.map)?;
+        let skeleton = self.store.root().join("skeleton");
+        // Without it the container makes its mount points itself, which only takes longer.
+        if smidge_run::make_skeleton(&skeleton).is_ok() {
+            layers.push(skeleton);
+        }
         if matches!(ids.map, IdMap::Single { .. }) && !request.isolation.groups.is_empty() {
             let fault = "cannot add groups: this user may map a single id, and no groups beside it";
             return Err(Error::new(Kind::Input, fault)
@@ -223,6 +227,7 @@ impl Engine {
         Ok(Draft {
             request,
             image,
+            files,
             layers,
             tree,
             config,
@@ -347,7 +352,8 @@ impl Engine {
     /// Makes what the container's mounts lead to, and the files that every container has in `/etc`.
     fn furnish(&self, container: &Container, record: &Record, draft: &Draft<'_>) -> Result<()> {
         for planned in &draft.mounts {
-            self.make_source(planned, &container.id, &draft.tree)?;
+            let files = (&draft.tree, draft.files.as_slice());
+            self.make_source((planned, &container.id), files, &draft.ids.map)?;
         }
         let gateway = self.host_gateway(&draft.network)?;
         let files = Files::new(draft.request, &record.spec.hostname, gateway)?;

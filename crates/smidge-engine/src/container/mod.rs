@@ -19,6 +19,7 @@ mod logs;
 mod mount;
 mod mount_option;
 mod names;
+mod owned;
 mod port;
 mod reason;
 mod record;

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use smidge_image::{Digest, RunConfig, Tree};
-use smidge_run::{Allowed, Manner, Mount, MountKind};
-use smidge_store::VolumeRecord;
+use smidge_run::{Allowed, IdMap, Manner, Mount, MountKind};
+use smidge_store::{LayeredTree, VolumeRecord};
 
 use super::create::CreateRequest;
 use super::mount_option::{MountOption, MountType, parse_mount, parse_tmpfs};
 use super::record::MountPoint;
-use super::seed::seed;
 use super::volume::{VolumeSource, clean_destination, parse_volume};
 use crate::{Engine, Error, Kind, Result};
 
@@ -247,7 +246,12 @@ impl Engine {
     }
 
     /// Makes what a mount leads to: volumes, and missing directories of the host.
-    pub(super) fn make_source(&self, planned: &Planned, id: &str, tree: &dyn Tree) -> Result<()> {
+    pub(super) fn make_source(
+        &self,
+        (planned, id): (&Planned, &str),
+        files: (&LayeredTree, &[PathBuf]),
+        map: &IdMap,
+    ) -> Result<()> {
         let point = self.placed(id, planned);
         match &planned.what {
             What::Volume(VolumeSource::Bind(path)) => make_directory(path),
@@ -260,7 +264,7 @@ impl Engine {
                 }
                 let volume = self.store.volume(&point.name)?;
                 if point.seeded {
-                    seed(tree, &point.destination, &volume, self.host.uid == 0)?;
+                    self.seed_volume(files, (&point.destination, &volume), map)?;
                 }
                 Ok(())
             }

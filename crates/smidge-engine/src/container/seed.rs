@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::Path;
 
 use smidge_image::{LayerPath, Node, NodeKind, Tree};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Copies a directory of an image into an empty volume. A volume that holds something, or a place
 /// where the image has no directory, is left alone. `owners` says whether files get their owners, which
-/// takes root.
+/// takes root, if only that of a user namespace.
 pub(crate) fn seed(tree: &dyn Tree, place: &str, volume: &Path, owners: bool) -> Result<()> {
     let copied = || {
         if fs::read_dir(volume)?.next().is_some() {
@@ -64,10 +64,7 @@ impl Seeding<'_> {
             }
             NodeKind::Symlink { target } => {
                 symlink(OsStr::from_bytes(target), to)?;
-                match self.owners {
-                    true => lchown(to, Some(node.uid), Some(node.gid)),
-                    false => Ok(()),
-                }
+                self.give(node, to)
             }
             // Devices and pipes are no data.
             NodeKind::Other => Ok(()),
@@ -88,10 +85,19 @@ impl Seeding<'_> {
         }
     }
 
-    fn finish(&self, node: &Node, path: &Path) -> io::Result<()> {
-        if self.owners {
-            chown(path, Some(node.uid), Some(node.gid))?;
+    fn give(&self, node: &Node, path: &Path) -> io::Result<()> {
+        match self.owners {
+            true => match lchown(path, Some(node.uid), Some(node.gid)) {
+                // Nobody of that id exists in this user namespace.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                given => given,
+            },
+            false => Ok(()),
         }
+    }
+
+    fn finish(&self, node: &Node, path: &Path) -> io::Result<()> {
+        self.give(node, path)?;
         // After the owner: changing that takes the set-id bits away.
         fs::set_permissions(path, Permissions::from_mode(node.mode & 0o7777))
     }

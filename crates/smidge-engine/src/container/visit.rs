@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use smidge_run::{IdMap, Onlooker, View};
+use smidge_run::{IdMap, Onlooker, Spec, View};
 use smidge_store::copy::Owners;
 
 use super::record::{Known, Record};
@@ -74,7 +74,17 @@ pub(crate) fn visit<T: Serialize>(
     keep: &[BorrowedFd<'_>],
     act: impl FnOnce() -> Result<T>,
 ) -> Result<Visit<T>> {
-    let visitor = smidge_run::look(&known.record.spec, view, keep, || {
+    visit_as(&known.record.spec, view, keep, act)
+}
+
+/// As [`visit`], for a container that is not there yet.
+pub(super) fn visit_as<T: Serialize>(
+    spec: &Spec,
+    view: View,
+    keep: &[BorrowedFd<'_>],
+    act: impl FnOnce() -> Result<T>,
+) -> Result<Visit<T>> {
+    let visitor = smidge_run::look(spec, view, keep, || {
         let outcome = act().map_err(|error| Told::from(&error));
         // Writing to memory does not fail.
         serde_json::to_vec(&outcome).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! `rmi`, `tag` and `prune`.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use smidge_image::{Digest, Platform, Reference};
 use smidge_store::{Removed, Use};
@@ -89,6 +90,9 @@ impl Engine {
                 self.note_image("delete", &id.to_string(), &id.to_string());
             }
         }
+        if self.host.uid != 0 {
+            remove_mapped(&self.store.sweep()?)?;
+        }
         let outcomes = outcomes.into_iter().map(|outcome| Ok(outcome?));
         Ok(outcomes.collect())
     }
@@ -148,11 +152,7 @@ impl Engine {
             };
             in_use(&known, id).or_else(unmeant)
         })?;
-        for leftover in &pruned.left {
-            // They belong to ids that only a user namespace like the container's reaches.
-            let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
-            smidge_run::remove_tree(&map, leftover)?;
-        }
+        remove_mapped(&pruned.left)?;
         Ok(PruneReport {
             containers,
             networks,
@@ -180,6 +180,18 @@ impl Engine {
             filters: labels.cloned().collect(),
         })
     }
+}
+
+/// Removes directories whose files belong to ids that only a user namespace like the containers' reaches.
+fn remove_mapped(directories: &[PathBuf]) -> Result<()> {
+    if directories.is_empty() {
+        return Ok(());
+    }
+    let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
+    for directory in directories {
+        smidge_run::remove_tree(&map, directory)?;
+    }
+    Ok(())
 }
 
 /// A container that was made from an image, a running one if there is any.
