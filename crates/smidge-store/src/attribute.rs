@@ -141,6 +141,14 @@ fn unbound(capability: &[u8]) -> Vec<u8> {
     value
 }
 
+/// Bytes that attributes take.
+pub(crate) fn length(attributes: &Attributes) -> usize {
+    let lengths = attributes
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    lengths.sum()
+}
+
 /// The claim among a file's attributes.
 pub(crate) fn claimed(attributes: &Attributes) -> Option<Claim> {
     Claim::parse(attributes.get(Claim::ATTRIBUTE.as_bytes())?)

@@ -34,6 +34,10 @@ const BUFFER: usize = 1 << 18;
 /// Up to so many files are synced one by one; more, with all else that the file system holds.
 const FEW: usize = 16;
 
+/// The most bytes that the attributes of a layer's directories may have. They are held until the end, and
+/// a layer that is small when it is compressed can have any number.
+const HELD: usize = 16 << 20;
+
 /// So many times a path with `..` is tried.
 const RETRIES: usize = 1000;
 
@@ -73,6 +77,8 @@ pub(crate) struct Extractor<'a> {
     parent: Option<(LayerPath, OwnedFd)>,
     /// Directories get their attributes last: what is put in them would change their times.
     directories: BTreeMap<LayerPath, Entry>,
+    /// Bytes of their attributes.
+    held: usize,
     /// What cannot be seen in the directory.
     beside: Beside,
     files: Vec<File>,
@@ -99,6 +105,7 @@ impl<'a> Extractor<'a> {
             note,
             parent: None,
             directories,
+            held: 0,
             beside: Beside::default(),
             files: Vec::new(),
             many: false,
@@ -132,7 +139,19 @@ impl<'a> Extractor<'a> {
                 "the root can only be a directory".to_owned(),
             ));
         }
-        self.directories.insert(LayerPath::root(), entry.clone());
+        self.hold(entry)
+    }
+
+    /// Keeps what the layer says of a directory until the end.
+    fn hold(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let mut entry = entry.clone();
+        entry.xattrs.retain(|name, _| is_kept(name));
+        self.held += attribute::length(&entry.xattrs);
+        if self.held > HELD {
+            let why = "the attributes of the layer's directories take more than 16 MiB";
+            return Err(Fault::Refused(why.to_owned()));
+        }
+        self.directories.insert(entry.path.clone(), entry);
         Ok(())
     }
 
@@ -280,8 +299,7 @@ impl<'a> Extractor<'a> {
             },
             Err(error) => return Err(error.into()),
         }
-        self.directories.insert(entry.path.clone(), entry.clone());
-        Ok(())
+        self.hold(entry)
     }
 
     fn create(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<File, Fault> {

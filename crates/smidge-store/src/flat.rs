@@ -8,9 +8,13 @@ use smidge_image::{
     Descriptor, DiffId, Entry, EntryKind, LayerPath, Node, NodeKind, ReadAt as _, Tree,
 };
 
+use crate::attribute;
 use crate::checkout::walk_layer;
 use crate::error::READ;
 use crate::{Error, LayeredTree, Ownership, Store};
+
+/// The most bytes that the attributes of a layer's files may have: all of them are held in memory.
+const HELD: usize = 64 << 20;
 
 /// A layer's manifest entry, and what it is unpacked.
 pub(crate) type LayerRef = (Descriptor, DiffId);
@@ -144,8 +148,17 @@ impl Headers {
         for layer in layers {
             let mut entries: HashMap<LayerPath, Entry> = HashMap::new();
             let what = layer.digest.to_string();
+            let mut held = 0;
             walk_layer(store.blob(layer)?, &layer.digest, &what, |entry, _| {
                 let path = entry.path.clone();
+                held += attribute::length(&entry.xattrs);
+                if held > HELD {
+                    return Err(Error::Entry {
+                        layer: what.clone(),
+                        entry: path.to_string(),
+                        why: "the attributes of the layer's files take more than 64 MiB".to_owned(),
+                    });
+                }
                 let told = match &entry.kind {
                     EntryKind::Hardlink { target } => entries.get(target).map(|file| Entry {
                         path: path.clone(),

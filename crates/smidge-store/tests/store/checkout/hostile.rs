@@ -182,3 +182,27 @@ fn no_link_leads_out_of_a_tree_of_layers() {
         assert!(tree.list(&path).is_err() && Tree::open(&tree, &path).is_err());
     }
 }
+
+/// Compressed, they are next to nothing.
+#[test]
+fn attributes_do_not_fill_the_memory() {
+    let fixture = fixture();
+    let attributed = |mut member: Member| {
+        let value = vec![b'x'; 900_000];
+        member.0.xattrs.insert(b"user.long".to_vec(), value);
+        member
+    };
+    let directories = (0..20).map(|n| attributed(directory(&format!("d{n}"))));
+    let image = add(
+        &fixture.store,
+        &["a"],
+        &[tar(&directories.collect::<Vec<_>>())],
+    );
+    let error = fixture.store.checkout(&image).unwrap_err();
+    assert!(error.to_string().contains("more than 16 MiB"), "{error}");
+    let files = (0..80).map(|n| attributed(file(&format!("f{n}"), "")));
+    let image = add(&fixture.store, &["b"], &[tar(&files.collect::<Vec<_>>())]);
+    let error = fixture.store.save_rootfs(&image, &mut Vec::new());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("more than 64 MiB"), "{error}");
+}
