@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where glibc's loaders look for it, whatever their prefix is on common systems.
 pub(crate) const CACHE: &str = "/etc/ld.so.cache";
@@ -26,7 +26,9 @@ const NEW_ENTRY: usize = 24;
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     paths: HashMap<String, Vec<String>>,
-    for_processors: HashMap<String, usize>,
+    for_processors: HashSet<String>,
+    /// Bytes of all that.
+    text: u64,
 }
 
 impl Cache {
@@ -58,8 +60,10 @@ impl Cache {
         for entry in entries.chunks_exact(NEW_ENTRY) {
             if entry[16..24].iter().all(|&byte| byte == 0) {
                 cache.insert(bytes, entry, count.big_endian);
-            } else if let Some(name) = string(bytes, word(entry, 4, count.big_endian)) {
-                *cache.for_processors.entry(name).or_default() += 1;
+            } else if let Some(name) = string(bytes, word(entry, 4, count.big_endian))
+                && cache.holds(name.len())
+            {
+                cache.for_processors.insert(name);
             }
         }
         Some(cache)
@@ -67,9 +71,17 @@ impl Cache {
 
     fn insert(&mut self, strings: &[u8], entry: &[u8], big_endian: bool) {
         let text = |at| string(strings, word(entry, at, big_endian));
-        if let (Some(name), Some(path)) = (text(4), text(8)) {
+        if let (Some(name), Some(path)) = (text(4), text(8))
+            && self.holds(name.len() + path.len())
+        {
             self.paths.entry(name).or_default().push(path);
         }
+    }
+
+    /// Whether there is room for so many bytes more: any number of entries may share their strings.
+    fn holds(&mut self, bytes: usize) -> bool {
+        self.text = self.text.saturating_add(bytes as u64);
+        self.text <= MAX_CACHE
     }
 
     /// The files that a name stands for, in the loader's order of preference. They may be for
@@ -80,7 +92,7 @@ impl Cache {
 
     /// Whether there are builds of a library for some processors only, which are not considered.
     pub(crate) fn has_processor_builds(&self, name: &str) -> bool {
-        self.for_processors.contains_key(name)
+        self.for_processors.contains(name)
     }
 }
 
@@ -112,7 +124,7 @@ fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
 }
 
 fn string(bytes: &[u8], at: u32) -> Option<String> {
-    /// `PATH_MAX`: keeps a hostile cache from yielding more text than it holds.
+    /// `PATH_MAX`.
     const MAX: usize = 4096;
     let rest = bytes.get(at as usize..)?;
     let rest = &rest[..rest.len().min(MAX)];
@@ -178,6 +190,22 @@ mod tests {
             both.extend(new_cache(big_endian));
             assert_eq!(Cache::parse(&both).unwrap().paths("liba.so.1").len(), 2);
         }
+    }
+
+    #[test]
+    fn entries_that_share_a_long_string_do_not_fill_the_memory() {
+        const COUNT: usize = 20_000;
+        let base = (NEW_HEADER + COUNT * NEW_ENTRY) as u32;
+        let mut bytes = NEW_MAGIC.to_vec();
+        bytes.extend(words(&[COUNT as u32, 4096, 0, 0, 0, 0, 0], false));
+        for _ in 0..COUNT {
+            bytes.extend(words(&[0x303, base, base, 0, 0, 0], false));
+        }
+        bytes.extend([b'x'; 4095]);
+        bytes.push(0);
+        let cache = Cache::parse(&bytes).unwrap();
+        let held: usize = cache.paths(&"x".repeat(4095)).iter().map(String::len).sum();
+        assert!(held > 0 && held as u64 <= MAX_CACHE, "{held}");
     }
 
     #[test]
