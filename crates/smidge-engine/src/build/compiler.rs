@@ -1,9 +1,9 @@
 //! Running the user's own compilers.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::{Error, Host, Kind, Progress, Result};
 
@@ -84,16 +84,9 @@ impl<'h> Compiler<'h> {
         });
         let mut child = command.spawn().map_err(|e| self.not_started(e))?;
         let status = std::thread::scope(|scope| {
-            let stderr = child.stderr.take();
-            scope.spawn(move || {
-                let lines = stderr
-                    .into_iter()
-                    .flat_map(|pipe| BufReader::new(pipe).lines());
-                lines
-                    .map_while(std::result::Result::ok)
-                    .for_each(|text| progress.line(&text));
-            });
-            forward(&mut child, &mut line);
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            scope.spawn(move || each_line(stderr, |text| progress.line(text)));
+            each_line(stdout, &mut line);
             child.wait()
         });
         let status = status.map_err(|e| self.not_started(e))?;
@@ -109,15 +102,16 @@ impl<'h> Compiler<'h> {
     }
 }
 
-fn forward(child: &mut Child, line: &mut impl FnMut(&str)) {
-    let lines = child
-        .stdout
-        .take()
+/// Hands on what comes, line by line, to its end: a compiler that nobody listens to any more is killed.
+/// What is no UTF-8, such as a source that it quotes, is replaced.
+fn each_line(pipe: Option<impl Read>, mut line: impl FnMut(&str)) {
+    let lines = pipe
         .into_iter()
-        .flat_map(|pipe| BufReader::new(pipe).lines());
-    lines
-        .map_while(std::result::Result::ok)
-        .for_each(|text| line(&text));
+        .flat_map(|pipe| BufReader::new(pipe).split(b'\n'));
+    for bytes in lines.map_while(std::result::Result::ok) {
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+        line(&String::from_utf8_lossy(bytes));
+    }
 }
 
 /// A command line as one could type it, with what the environment has to say.
@@ -190,6 +184,20 @@ mod tests {
         assert_eq!(error.facts(), ["exit status: 4"]);
         assert_eq!(printed, ["out", "more"]);
         assert_eq!(*lines.0.lock().unwrap(), ["error: no"]);
+    }
+
+    #[test]
+    fn messages_need_not_be_utf_8() {
+        let host = crate::host::test_host("/".as_ref());
+        let sh = Compiler::find("sh", "test", &host).unwrap();
+        let lines = Lines::default();
+        let script = r"printf 'caf\351\r\nmore\n' >&2; printf '\351\n'";
+        let mut printed = Vec::new();
+        let command = sh.command("/".as_ref(), ["-c", script]);
+        sh.run(command, &lines, |line| printed.push(line.to_owned()))
+            .unwrap();
+        assert_eq!(*lines.0.lock().unwrap(), ["caf\u{fffd}", "more"]);
+        assert_eq!(printed, ["\u{fffd}"]);
     }
 
     #[test]
