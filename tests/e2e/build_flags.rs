@@ -45,6 +45,21 @@ fn arguments_come_from_the_command_line_and_the_environment() {
 }
 
 #[test]
+fn programs_of_any_user_read_their_hosts_whatever_the_umask() {
+    with_busybox(|context| {
+        write(
+            context,
+            "USER 1000\nRUN cat /etc/hosts /etc/resolv.conf > /dev/null\n",
+        );
+        let mut shell = context.program("sh");
+        shell
+            .args(["-c", "umask 077; exec \"$0\" build -q c"])
+            .arg(smidge_binary());
+        context.finish(shell).ok();
+    });
+}
+
+#[test]
 fn programs_get_the_network_hosts_memory_and_limits_that_are_asked_for() {
     with_busybox(|context| {
         write(
