@@ -430,6 +430,49 @@ fn what_kills_leave_is_cleared_away() {
     });
 }
 
+#[test]
+fn ordinary_users_networks_lead_out_where_pasta_does() {
+    with_busybox(|context| {
+        if context.identity().ids.is_none() && rustix::process::geteuid().is_root() {
+            return;
+        }
+        let made = context.line("network create open");
+        made.ok();
+        context.line("network create --internal shut").ok();
+        let mut tun = context.program("sh");
+        tun.args(["-c", "exec 3<>/dev/net/tun 2>/dev/null"]);
+        let why = match have("pasta") {
+            false => "`pasta` is not installed",
+            true if !tun.status().unwrap().success() => "/dev/net/tun",
+            true => "",
+        };
+        if !why.is_empty() {
+            let said = made.stderr();
+            assert!(
+                said.contains("nothing leads out of `open`") && said.contains(why),
+                "{said}"
+            );
+            return skip(why);
+        }
+        idle(context, "--name one --network open");
+        idle(context, "--name two --network shut --network open");
+        idle(context, "--name three --network shut");
+        for name in ["one", "two"] {
+            let routes = context.line(&format!("exec {name} ip route")).ok();
+            let default: Vec<&str> = routes
+                .lines()
+                .filter(|l| l.starts_with("default"))
+                .collect();
+            assert!(
+                default.len() == 1 && default[0].contains("pasta0"),
+                "{routes}"
+            );
+        }
+        assert!(!context.line("exec three ip route").ok().contains("default"));
+        assert!(reaches(context, "one", "two") && reaches(context, "three", "two"));
+    });
+}
+
 /// A network namespace in place of a machine, with the one behind it, which knows no way to containers.
 struct Machine(String);
 

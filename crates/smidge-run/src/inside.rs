@@ -163,7 +163,7 @@ fn furnish(
     if spec.waits_for_networks() {
         let waited = channel.wait();
         waited.map_err(RunError::setup("wait for the networks"))?;
-        network::settle(&spec.attachments)?;
+        network::settle(&spec.attachments, spec.uplink.is_some())?;
     }
     limit::apply(&spec.limits)?;
     let_calls_be_answered(spec, channel)?;

@@ -76,6 +76,10 @@ impl Engine {
             keep(container, &spec.attachments)?;
             tell_hosts(&guest, &spec.attachments)?;
         }
+        let leads_out = |attachment: &Attachment| !attachment.internal;
+        if self.host.uid != 0 && spec.attachments.iter().any(leads_out) {
+            spec.uplink = self.way_out().ok();
+        }
         Ok(spec)
     }
 

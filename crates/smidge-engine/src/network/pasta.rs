@@ -18,6 +18,23 @@ impl Engine {
         }
     }
 
+    /// What leads out of an ordinary user's containers on networks, if something does.
+    ///
+    /// # Errors
+    /// Why nothing does, in words.
+    pub fn way_out(&self) -> std::result::Result<PathBuf, &'static str> {
+        let program = self.host.find_program("pasta");
+        let program = program.ok_or("`pasta` is not installed (package `passt`)")?;
+        let tun = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun");
+        tun.map(|_| program).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => "this user may not open `/dev/net/tun`",
+            _ => "there is no `/dev/net/tun`",
+        })
+    }
+
     /// The program that leads out of containers.
     ///
     /// # Errors

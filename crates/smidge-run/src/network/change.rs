@@ -87,7 +87,7 @@ impl Networks {
 
     /// Sets up what is inside for the networks that a program is on now.
     fn change(&mut self, all: &[Attachment], program: BorrowedFd<'_>) -> Result<(), RunError> {
-        settle_inside(all, program)?;
+        settle_inside(all, self.uplink.is_some(), program)?;
         // The old one answers until the new one can be asked, unless it is in its way.
         let server = NameServer::fork(all, program).or_else(|_| {
             self.server = None;
@@ -112,13 +112,17 @@ impl Membership {
 }
 
 /// Gives a running container's devices their addresses and routes, those that have them already too.
-fn settle_inside(all: &[Attachment], program: BorrowedFd<'_>) -> Result<(), RunError> {
+fn settle_inside(
+    all: &[Attachment],
+    has_uplink: bool,
+    program: BorrowedFd<'_>,
+) -> Result<(), RunError> {
     let step = RunError::supervise("set up the container's network");
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(step)?;
     let forked = sys::fork().map_err(RunError::supervise("set up the container's network"))?;
     let Some(child) = forked else {
         let entered = enter(program).map_err(RunError::supervise("enter the container's network"));
-        if let Err(fault) = entered.and_then(|()| settle(all)) {
+        if let Err(fault) = entered.and_then(|()| settle(all, has_uplink)) {
             // Whoever reads it is told nothing else.
             let _ = serde_json::to_writer(&mut File::from(write), &fault);
         }

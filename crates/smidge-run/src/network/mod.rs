@@ -242,7 +242,13 @@ impl Networks {
     /// Leads out of the network namespace of a process that was just made, with a program of the host's
     /// (`pasta`). The caller must have one thread only.
     pub(crate) fn lead_out(&mut self, program: &Path, pid: Pid) -> Result<(), RunError> {
-        self.uplink = Some(Uplink::start(program, pid)?);
+        let is_among = !self.memberships.is_empty();
+        match Uplink::start(program, pid, is_among) {
+            Ok(uplink) => self.uplink = Some(uplink),
+            // Whoever is on networks has these.
+            Err(_) if is_among => {}
+            Err(fault) => return Err(fault),
+        }
         Ok(())
     }
 }
@@ -424,13 +430,14 @@ fn new_bridge(
     Ok(number)
 }
 
-/// Gives the container's end its addresses and routes: in the container, while that may still be done.
-pub(crate) fn settle(attachments: &[Attachment]) -> Result<(), RunError> {
+/// Gives the container's end its addresses and routes: in the container, while that may still be done. What
+/// else leads out of it has routes of its own.
+pub(crate) fn settle(attachments: &[Attachment], has_uplink: bool) -> Result<(), RunError> {
     let Some(first) = attachments.first() else {
         return Ok(());
     };
     let links = Links::open().map_err(first.fault("open the kernel's door"))?;
-    let mut routed = [false; 2];
+    let mut routed = [has_uplink; 2];
     for attachment in attachments {
         let number = links
             .number(&attachment.device)

@@ -25,6 +25,9 @@ pub const FORWARDER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1
 /// What `pasta` needs to make a device.
 const TUN: &str = "/dev/net/tun";
 
+/// What that is called where it is not the only one.
+const DEVICE: &str = "pasta0";
+
 /// How long it may take to do so.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,9 +43,9 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    /// Starts `program` for the network namespace of a process, and returns when packets can leave. The
-    /// caller must have one thread only.
-    pub(crate) fn start(program: &Path, pid: Pid) -> Result<Self, RunError> {
+    /// Starts `program` for the network namespace of a process, and returns when packets can leave. Its device
+    /// is called as the host's, unless it is among others. The caller must have one thread only.
+    pub(crate) fn start(program: &Path, pid: Pid, is_among: bool) -> Result<Self, RunError> {
         let fault = |step: &str| {
             let step = step.to_owned();
             |source: io::Error| RunError::Uplink { step, source }
@@ -51,7 +54,7 @@ impl Uplink {
         drop(tun.map_err(fault("open `/dev/net/tun`"))?);
         let start = format!("start `{}`", program.display());
         let mut words = words().map_err(fault(&start))?;
-        let child = spawn(program, pid, &words).map_err(fault(&start))?;
+        let child = spawn(program, pid, is_among, &words).map_err(fault(&start))?;
         let watched = process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
             .map_err(io::Error::from)
             .and_then(|pasta| watch(&pasta));
@@ -122,15 +125,27 @@ fn said(words: &mut File) -> io::Result<String> {
     Ok(lines.collect::<Vec<_>>().join("; "))
 }
 
-fn spawn(program: &Path, pid: Pid, words: &File) -> io::Result<Child> {
+fn spawn(program: &Path, pid: Pid, is_among: bool, words: &File) -> io::Result<Child> {
     let forwarder = FORWARDER.to_string();
     let pid = pid.as_raw_nonzero().to_string();
     let options = ["--config-net", "--foreground", "--quiet", "--no-map-gw"];
     // Ports are published without it, in both directions.
     let ports = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
+    let name: &[&str] = if is_among {
+        &["--ns-ifname", DEVICE]
+    } else {
+        &[]
+    };
     let rest = ["--dns-forward", &forwarder, &pid];
     Command::new(program)
-        .args(options.iter().chain(&ports).chain(&rest).map(OsStr::new))
+        .args(
+            options
+                .iter()
+                .chain(&ports)
+                .chain(name)
+                .chain(&rest)
+                .map(OsStr::new),
+        )
         .stdin(Stdio::null())
         .stdout(words.try_clone()?)
         .stderr(words.try_clone()?)

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smidge_engine::image::Filter;
 use smidge_engine::network::{Endpoint, NetworkRequest, NetworkRow};
-use smidge_engine::{Error, Kind};
+use smidge_engine::{Error, Kind, Note};
 
 use super::inspect;
 use super::prune::confirmed;
@@ -15,8 +15,8 @@ use crate::render::words;
 /// Make a network
 ///
 /// Containers on it reach each other, by name as well; those on other networks do not reach them. For
-/// root it leads out, under this machine's address. For other users nothing leads out of it, but ports of
-/// containers on it can be published.
+/// root it leads out, under this machine's address. For other users it leads out where the program `pasta` is
+/// installed; without it, ports of containers on it can be published all the same.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge network create back
@@ -246,7 +246,8 @@ pub(super) fn create(session: &Session, args: &Create) -> Outcome {
         let hint = "the machine's own network: `smidge run --network host IMAGE`";
         return Err(Error::new(Kind::NotFound, fault).with_hint(hint));
     }
-    let id = session.engine()?.create_network(&NetworkRequest {
+    let engine = session.engine()?;
+    let id = engine.create_network(&NetworkRequest {
         name: args.name.clone(),
         subnets: args.subnet.clone(),
         gateways: args.gateway.clone(),
@@ -258,6 +259,10 @@ pub(super) fn create(session: &Session, args: &Create) -> Outcome {
         labels: args.label.clone(),
         options: args.opt.clone(),
     })?;
+    if let (false, Err(why)) = (args.internal || session.host.uid == 0, engine.way_out()) {
+        let message = format!("nothing leads out of `{}`: {why}", args.name);
+        session.note(&Note::new(message));
+    }
     session.print(&id)?;
     Ok(0)
 }
