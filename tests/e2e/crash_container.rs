@@ -31,7 +31,7 @@ const NEW: [&str; 7] = [
 ];
 
 /// What is done to a container that runs.
-const OLD: [&str; 20] = [
+const OLD: [&str; 23] = [
     "stop -t 0 old",
     "stop old",
     "kill old",
@@ -50,6 +50,9 @@ const OLD: [&str; 20] = [
     "update -m 80m --memory-swap 80m old",
     "rename old renamed",
     "export -o out.tar old",
+    "start old",
+    "system prune -f --volumes",
+    "container prune -f",
     "network connect mesh old",
     "network disconnect mesh old",
 ];
@@ -126,9 +129,14 @@ impl Trial<'_> {
             let run = self.filled("run -d LIMITS --name old busybox sleep MARKER", round);
             self.context.line(&run).ok();
         }
-        if line == "unpause old" {
-            self.context.line("pause old").code();
-        }
+        // What some of them take.
+        match line {
+            "unpause old" => self.context.line("pause old").code(),
+            "start old" | "container prune -f" | "system prune -f --volumes" => {
+                self.context.line("kill old").code()
+            }
+            _ => 0,
+        };
         let delay = self.delay(line);
         let victim = self.kill_during(line, round, delay);
         let stopped = || stopped(&self.marker) && line != "pause old" && line != "unpause old";

@@ -3,6 +3,7 @@
 //! Every figure is a median of hyperfine's or of several rounds, every comparison a ratio: machines
 //! are noisy, and a ratio taken within one run is less so. A figure is never a test's verdict.
 
+mod answer;
 mod docker;
 mod dockerfile;
 mod many;
@@ -39,9 +40,10 @@ pub struct Bench {
 /// A group of measurements.
 type Group = fn(&Bench) -> Outcome<Vec<Row>>;
 
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 8] = [
     ("start", start::run),
     ("many", many::run),
+    ("answer", answer::run),
     ("pack", pack::run),
     ("size", size::run),
     ("port", port::run),

@@ -134,7 +134,7 @@ fn requests(bench: &Bench) -> Outcome<Vec<Row>> {
 }
 
 /// Stores the Go server as the image `pages`, and makes a directory that others can build it from.
-fn make_pages(bench: &Bench) -> Outcome {
+pub(super) fn make_pages(bench: &Bench) -> Outcome {
     let source = tool::root().join("examples/go/helloworld");
     let source = source.display().to_string();
     let output = format!("type=rootfs,dest={}", bench.path("pages").display());
@@ -184,7 +184,8 @@ fn wrk(bench: &Bench, start: &str, stop: &str) -> Outcome<f64> {
     Ok(median(measured?))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
