@@ -197,3 +197,40 @@ fn update_ps_and_events() {
         bundle.until(&id, "stopped");
     });
 }
+
+/// Where version 2 has no controllers, it still decides about devices, and makes processes stand still.
+#[test]
+fn version_2_alone_decides_about_devices() {
+    let v2 = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists()
+        || Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists();
+    if !v2 || !Path::new("/dev/fuse").exists() {
+        return skip("there is no version 2, or no `/dev/fuse`");
+    }
+    ours(|bundle| {
+        place(bundle);
+        let fuse = json!({"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229,
+            "fileMode": 0o666});
+        bundle.config["linux"]["devices"] = json!([fuse]);
+        bundle.script(
+            "(: < /dev/fuse) 2>/dev/null && echo open || echo shut; \
+             (: < /dev/null) && (: > /dev/zero) && (: < /dev/urandom) && echo usual; \
+             (: > /dev/fuse) 2>/dev/null || echo not written",
+        );
+        let run = |bundle: &Bundle<'_>| {
+            bundle.save();
+            let hide = "for h in /sys/fs/cgroup/*; do case $h in */unified) ;; \
+                        *) umount $h 2>/dev/null ;; esac; done; exec \"$@\"";
+            let runtime = bundle.command(&format!("run --bundle b {}", bundle.id()));
+            let mut command = bundle.context.program("unshare");
+            command.args(["--mount", "sh", "-c", hide, "sh"]);
+            command.arg(runtime.get_program()).args(runtime.get_args());
+            bundle.context.finish(command).ok()
+        };
+        assert_eq!(run(bundle), "shut\nusual\nnot written");
+        bundle.config["linux"]["resources"]["devices"] = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "r"},
+        ]);
+        assert_eq!(run(bundle), "open\nusual\nnot written");
+    });
+}

@@ -151,7 +151,13 @@ fn program(rules: &[DeviceRule]) -> Vec<BpfInstruction> {
         instruction(LOAD_WORD, MINOR, 1, 8, 0),
     ];
     for rule in rules.iter().rev() {
-        code.extend(decide(rule));
+        let decision = decide(rule);
+        let is_last = decision.first().is_some_and(|first| first.code == SET);
+        code.extend(decision);
+        if is_last {
+            // It is for everything: the kernel takes no code that is never reached.
+            return code;
+        }
     }
     code.push(instruction(SET, 0, 0, 0, 1));
     code.push(instruction(EXIT, 0, 0, 0, 0));
@@ -194,4 +200,68 @@ fn decide(rule: &DeviceRule) -> Vec<BpfInstruction> {
         }
     }
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program answers, run by hand.
+    fn answer(rules: &[DeviceRule], kind: u32, access: u32, number: (u32, u32)) -> i32 {
+        let mut registers = [0_i64; 6];
+        let code = program(rules);
+        let mut at = 0;
+        loop {
+            let step = code[at];
+            let (to, from) = (
+                usize::from(step.registers & 15),
+                usize::from(step.registers >> 4),
+            );
+            let value = i64::from(step.value);
+            at += 1;
+            match step.code {
+                LOAD_WORD => {
+                    let words = [kind | access << 16, number.0, number.1];
+                    registers[to] = words[usize::try_from(step.offset).unwrap() / 4].into();
+                }
+                SET => registers[to] = value,
+                COPY => registers[to] = registers[from],
+                AND => registers[to] &= value,
+                SHIFT_RIGHT => registers[to] >>= value,
+                UNLESS_EQUAL if registers[to] != value => {
+                    at += usize::try_from(step.offset).unwrap()
+                }
+                IF_EQUAL if registers[to] == value => at += usize::try_from(step.offset).unwrap(),
+                EXIT => return i32::try_from(registers[0]).unwrap(),
+                _ => (),
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_decides() {
+        let rules = [
+            DeviceRule::default(),
+            DeviceRule::allow("c", Some(1), Some(3), "rwm"),
+            DeviceRule::allow("c", Some(10), None, "r"),
+            DeviceRule {
+                allow: false,
+                ..DeviceRule::allow("c", Some(10), Some(5), "w")
+            },
+        ];
+        let (block, character, make, read, write) = (1, 2, 1, 2, 4);
+        for (kind, access, number, expected) in [
+            (character, read | write, (1, 3), 1),
+            (block, read, (1, 3), 0),
+            (character, read, (1, 4), 0),
+            (character, read, (10, 7), 1),
+            (character, read | write, (10, 7), 0),
+            (character, make, (10, 7), 0),
+            (character, read, (10, 5), 1),
+        ] {
+            let answer = answer(&rules, kind, access, number);
+            assert_eq!(answer, expected, "{kind} {access} {number:?}");
+        }
+        assert_eq!(answer(&rules[1..2], block, read, (8, 0)), 1);
+    }
 }

@@ -14,17 +14,19 @@ use smidge_engine::{Error, Host, Kind};
 use super::session::{Outcome, Session};
 
 /// Run containers for Podman, containerd and Docker
-///
-/// The command line of an OCI runtime, as runc has it. Called through a link named `smidge-runtime`, smidge
-/// is this command alone:
-///
-///   ln -s "$(command -v smidge)" /usr/local/bin/smidge-runtime
-///   podman --runtime /usr/local/bin/smidge-runtime run IMAGE
-///   dockerd --add-runtime smidge=/usr/local/bin/smidge-runtime
-///
-/// Options in front of COMMAND: --root DIR, --log FILE, --log-format text|json. Control groups are made
-/// in the file system (`--cgroup-manager=cgroupfs`), not by systemd.
 #[derive(clap::Args)]
+#[command(long_about = "Run containers for Podman, containerd and Docker
+
+The command line of an OCI runtime, as runc has it. Called through a link named `smidge-runtime`,
+smidge is this command alone:
+
+    ln -s \"$(command -v smidge)\" /usr/local/bin/smidge-runtime
+    podman --cgroup-manager cgroupfs --runtime /usr/local/bin/smidge-runtime run IMAGE
+    dockerd --add-runtime smidge=/usr/local/bin/smidge-runtime
+    ctr run --runc-binary /usr/local/bin/smidge-runtime IMAGE NAME
+
+Options in front of COMMAND: --root DIR, --log FILE, --log-format text|json, and
+--cgroup-manager cgroupfs|disabled. systemd is not asked for control groups.")]
 pub(super) struct Args {
     /// Where containers are written down [default: /run/smidge-runtime for root and
     /// $XDG_RUNTIME_DIR/smidge-runtime for others]
