@@ -25,6 +25,7 @@ mod cp;
 mod craft;
 mod crash;
 mod crash_container;
+mod debug;
 mod detach;
 mod disk;
 mod docker_like;

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -38,7 +38,7 @@ use crate::launch::{Launched, Stdio};
 use crate::network::Networks;
 use crate::spec::Spec;
 use crate::state::{self, Process, State, Status};
-use crate::{identity, inside, limit, seccomp, sys};
+use crate::{beside, identity, inside, limit, seccomp, sys};
 
 /// The magic number of devpts (`statfs(2)`).
 const DEVPTS: i64 = 0x1cd1;
@@ -152,6 +152,20 @@ impl Host {
 /// # Errors
 /// `NotRunning`, and everything that goes wrong until the kernel has accepted the program.
 pub fn join(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
+    send(spec, None, stdio)
+}
+
+/// The same for a program that has a root of its own, made of the directories `tools`, the top one first:
+/// see [`beside`].
+pub(crate) fn join_beside(
+    spec: &Spec,
+    tools: &[PathBuf],
+    stdio: Stdio,
+) -> Result<Launched, RunError> {
+    send(spec, Some(tools), stdio)
+}
+
+fn send(spec: &Spec, tools: Option<&[PathBuf]>, stdio: Stdio) -> Result<Launched, RunError> {
     if spec.args.is_empty() {
         return Err(RunError::NoProgram {
             id: spec.id.clone(),
@@ -164,6 +178,7 @@ pub fn join(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
     let Some(usher) = fork else {
         let visit = Visit {
             spec,
+            tools,
             channel: inner,
         };
         let error = visit.run(host, stdio);
@@ -288,6 +303,8 @@ struct Visitor {
 /// A visit that is being made.
 struct Visit<'a> {
     spec: &'a Spec,
+    /// What its root is made of, if it is not the container's.
+    tools: Option<&'a [PathBuf]>,
     channel: Channel,
 }
 
@@ -319,10 +336,15 @@ impl Visit<'_> {
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
         let trampoline = sys::trampoline(sys::REPORT)
             .map_err(RunError::setup("make what executes the program"))?;
-        host.enter()
-            .map_err(RunError::setup("enter the namespaces"))?;
-        if spec.id_map != IdMap::None {
-            identity::become_root(&spec.id_map)?;
+        match self.tools {
+            Some(tools) => beside::enter(&host, spec, tools)?,
+            None => {
+                host.enter()
+                    .map_err(RunError::setup("enter the namespaces"))?;
+                if spec.id_map != IdMap::None {
+                    identity::become_root(&spec.id_map)?;
+                }
+            }
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
         if let Some(size) = size {

@@ -8,6 +8,7 @@
 //! The two halves meet in [`launch`]: what is before it (`supervisor`, `terminal`, `port`, …) decides
 //! where the streams lead and watches the process; what is behind it shuts the process in.
 
+mod beside;
 pub mod capability;
 mod cgroup;
 mod channel;
@@ -64,7 +65,10 @@ mod terminal;
 mod view;
 mod visitor;
 
-pub use cgroup::{DeviceRate, Lack, Resources, Usage, pause, remove_group, unpause, update, usage};
+pub use beside::TARGET;
+pub use cgroup::{
+    DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, update, usage,
+};
 pub use error::RunError;
 pub use halt::{Halt, halt};
 pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};
@@ -92,4 +96,4 @@ pub use state::{
 pub use supervisor::{start, start_watched};
 pub use sys::{end_with_caller, fail_at_file_size_limit};
 pub use view::{Onlooker, View, look, look_back};
-pub use visitor::visit;
+pub use visitor::{visit, visit_beside};

@@ -2,6 +2,7 @@
 //! exit status. Forked off as a supervisor is, so that the program outlives whoever asked for it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
@@ -9,7 +10,8 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use crate::client::Client;
 use crate::error::RunError;
 use crate::hub::{Hub, Source};
-use crate::join::join;
+use crate::join::{join, join_beside};
+use crate::launch::{Launched, Stdio};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::program::Program;
@@ -27,6 +29,29 @@ use crate::terminal::Size;
 /// # Errors
 /// Everything that keeps the program from starting.
 pub fn visit(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
+    send(spec, attach, join)
+}
+
+/// The same for a program that has a root of its own, made of the directories `tools`, the top one first;
+/// the container's is at [`TARGET`](crate::TARGET) in it. What mounts are made the container does not see.
+///
+/// The caller must have one thread only.
+///
+/// # Errors
+/// Everything that keeps the program from starting.
+pub fn visit_beside(
+    spec: &Spec,
+    tools: &[PathBuf],
+    attach: Option<Attach>,
+) -> Result<Started, RunError> {
+    send(spec, attach, |spec, stdio| join_beside(spec, tools, stdio))
+}
+
+fn send(
+    spec: &Spec,
+    attach: Option<Attach>,
+    launch: impl FnOnce(&Spec, Stdio) -> Result<Launched, RunError>,
+) -> Result<Started, RunError> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(RunError::supervise(
@@ -35,19 +60,25 @@ pub fn visit(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
     let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
     if fork.is_none() {
         let streams = attach.as_ref().map(Attach::streams).unwrap_or_default();
-        watch(spec, Size::of_caller(), theirs, streams);
+        watch(spec, theirs, streams, launch);
         sys::exit(0);
     }
     drop(theirs);
     Started::hear(ours, &spec.dir, attach).map(Started::of_visitor)
 }
 
-fn watch(spec: &Spec, size: Size, socket: OwnedFd, streams: Streams) {
+fn watch(
+    spec: &Spec,
+    socket: OwnedFd,
+    streams: Streams,
+    launch: impl FnOnce(&Spec, Stdio) -> Result<Launched, RunError>,
+) {
+    let size = Size::of_caller();
     sys::close_all_but(&[socket.as_fd()]);
     leave_session(c"smidge-exec");
     let mut starter = Client::new(socket);
     starter.join(streams);
-    match Program::start(spec, size, join) {
+    match Program::start(spec, size, launch) {
         Ok(program) => {
             let running = Running {
                 pid: program.pid,

@@ -35,7 +35,7 @@ pub struct ExecRequest {
 /// A program that was started in a container.
 #[derive(Debug)]
 pub struct Execution {
-    started: Started,
+    pub(super) started: Started,
 }
 
 impl Execution {
@@ -138,7 +138,7 @@ pub(super) fn not_running(known: &Known) -> Error {
         .with_hint(format!("start it: `smidge start {name}`"))
 }
 
-fn explain(known: &Known, fault: RunError) -> Error {
+pub(super) fn explain(known: &Known, fault: RunError) -> Error {
     let code = match &fault {
         RunError::NotRunning { .. } => return not_running(known),
         RunError::NotInPath { .. } => 127,

@@ -31,6 +31,7 @@ mod view;
 pub use freeze::{pause, unpause};
 pub use group::{remove_group, update};
 pub use lack::Lack;
+pub use process::processes;
 pub use resources::{DeviceRate, Resources};
 pub use usage::{Usage, usage};
 

@@ -50,6 +50,16 @@ pub(crate) fn of_container(program: u32) -> Vec<u32> {
     found
 }
 
+/// The processes of the running container in `dir`, by their ids on the host, in order.
+///
+/// # Errors
+/// When it does not run.
+pub fn processes(dir: &Path) -> Result<Vec<u32>, RunError> {
+    let mut found = of_container(program(dir)?.pid);
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Whether a process is the first of its PID namespace (proc_pid_status(5)).
 fn is_first(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -4,9 +4,10 @@ use clap::Subcommand;
 
 use super::session::{Outcome, Session};
 use super::{
-    Command, attach, build, builder, commit, cp, create, df, diff, events, exec, export, history,
-    images, import, info, inspect, kill, load, logs, network, pause, port, prune, ps, pull, push,
-    rename, restart, rm, rmi, run, save, start, stats, stop, tag, update, volume, wait,
+    Command, attach, build, builder, commit, cp, create, debug, df, diff, events, exec, export,
+    history, images, import, info, inspect, kill, load, logs, network, pause, port, prune, ps,
+    pull, push, rename, restart, rm, rmi, run, save, start, stats, stop, tag, top, update, volume,
+    wait,
 };
 
 /// Manage images
@@ -40,6 +41,8 @@ pub(super) enum Container {
     Create(Box<create::Args>),
     Attach(attach::Args),
     Exec(exec::Args),
+    Debug(debug::Args),
+    Top(top::Args),
     Restart(restart::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
@@ -165,6 +168,8 @@ impl From<Container> for Command {
             Container::Create(args) => Self::Create(args),
             Container::Attach(args) => Self::Attach(args),
             Container::Exec(args) => Self::Exec(args),
+            Container::Debug(args) => Self::Debug(args),
+            Container::Top(args) => Self::Top(args),
             Container::Restart(args) => Self::Restart(args),
             Container::Inspect(args) => Self::Inspect(args.of(inspect::Type::Container)),
             Container::Kill(args) => Self::Kill(args),

@@ -8,9 +8,9 @@ pub(super) const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Containers",
         &[
-            "create", "ps", "logs", "exec", "attach", "start", "stop", "restart", "kill", "pause",
-            "unpause", "update", "stats", "wait", "cp", "diff", "commit", "export", "rename",
-            "port", "rm",
+            "create", "ps", "logs", "exec", "debug", "top", "attach", "start", "stop", "restart",
+            "kill", "pause", "unpause", "update", "stats", "wait", "cp", "diff", "commit",
+            "export", "rename", "port", "rm",
         ],
     ),
     (

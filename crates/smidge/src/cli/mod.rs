@@ -22,6 +22,7 @@ mod connection;
 mod copy;
 mod cp;
 mod create;
+mod debug;
 mod df;
 mod diff;
 mod digest;
@@ -70,6 +71,7 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod top;
 mod update;
 mod usage;
 mod version;
@@ -122,6 +124,8 @@ enum Command {
     Ps(ps::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Debug(debug::Args),
+    Top(top::Args),
     Attach(attach::Args),
     Restart(restart::Args),
     Start(start::Args),
@@ -275,6 +279,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
         Command::Exec(args) => exec::run(session, &args),
+        Command::Debug(args) => debug::run(session, &args),
+        Command::Top(args) => top::run(session, &args),
         Command::Attach(args) => attach::run(session, &args),
         Command::Restart(args) => restart::run(session, &args),
         Command::Start(args) => start::run(session, &args),
