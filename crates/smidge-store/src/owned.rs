@@ -65,7 +65,11 @@ impl Store {
         let mut note = |_| {};
         let mut extractor = Extractor::new(root, Ownership::Layer, Whiteouts::Overlay, &mut note);
         let fault = |path: &LayerPath, fault| self.fault("files with their owners", path, fault);
-        for (path, entry) in &stack.wrong {
+        // Hard links can only name what came before them.
+        let is_link = |entry: &Entry| matches!(entry.kind, EntryKind::Hardlink { .. });
+        let files = stack.wrong.iter().filter(|(_, entry)| !is_link(entry));
+        let links = stack.wrong.iter().filter(|(_, entry)| is_link(entry));
+        for (path, entry) in files.chain(links) {
             let made = match &entry.kind {
                 EntryKind::File { .. } => {
                     let file = stack.content(path).map_err(reading)?;

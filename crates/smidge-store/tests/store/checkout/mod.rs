@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use smidge_image::{EntryKind, LayerPath, NodeKind, Tree};
-use smidge_store::{Error, LayeredTree, Ownership, Store};
+use smidge_store::{Error, LayeredTree, Owned, Ownership, Store};
 
 use crate::fixture::{
     Member, add, child, directory, file, fixture, gzip, hardlink, hello, is_root, path, special,

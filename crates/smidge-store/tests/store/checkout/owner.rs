@@ -196,3 +196,27 @@ fn whose_links_are_is_known_by_all_their_names_and_as_the_last_entry_says() {
     assert_eq!(["one", "two"].map(owner), [(5, 6); 2]);
     assert_eq!(owner("three"), (0, 0));
 }
+
+#[test]
+fn files_with_several_names_have_their_owners_by_all_of_them() {
+    if !is_root() {
+        println!("skipped: only root may give files away");
+        return;
+    }
+    let fixture = fixture();
+    let layer = tar(&[
+        with_owner(file("z/first", "x"), 5, 6),
+        with_owner(hardlink("a/second", "z/first"), 5, 6),
+    ]);
+    let image = add(&fixture.store, &["a"], &[layer]);
+    let store = &fixture.store;
+    let layers = store.checkout_with(&image, Ownership::Caller, &mut |_| {});
+    let layers = layers.unwrap();
+    let Owned::Missing(path) = store.owned_layer(&layers, "map") else {
+        panic!("it is there already");
+    };
+    store.make_owned_layer(&layers, &path).unwrap();
+    let [one, other] = ["z/first", "a/second"].map(|name| fs::metadata(path.join(name)).unwrap());
+    assert_eq!((one.uid(), one.gid()), (5, 6));
+    assert_eq!(one.ino(), other.ino());
+}
