@@ -72,6 +72,33 @@ fn direct_ports_show_who_connects() {
 }
 
 #[test]
+fn ports_of_roots_containers_on_networks_show_who_connects() {
+    with_busybox(|context| {
+        let is_root = context.identity().ids.is_none() && rustix::process::geteuid().is_root();
+        let (Some(own), true) = (own_address(), is_root) else {
+            return skip("only root's networks are the kernel's, and it takes an address");
+        };
+        context.line("network create led").ok();
+        start(context, "--name web --network led -p 0:80", TELLS);
+        let port = published(context, "web");
+        // Until the program listens, there is a proxy.
+        while !ask(&own, port, "/cgi-bin/who").contains(&own) {}
+        assert!(ask("127.0.0.1", port, "/cgi-bin/who").contains("127.0.0.1"));
+        // A neighbour gets there by the machine's address as well.
+        let gateway = "{{(index .IPAM.Config 0).Gateway}}";
+        let gateway = context
+            .smidge(["network", "inspect", "led", "-f", gateway])
+            .ok();
+        let fetch =
+            format!("run --rm --network led busybox wget -qO- http://{gateway}:{port}/cgi-bin/who");
+        context.line(&fetch).ok();
+        context.line("rm -f web").ok();
+        assert!(TcpStream::connect((own.as_str(), port)).is_err());
+        context.line("network rm led").ok();
+    });
+}
+
+#[test]
 fn every_mode_leads_to_the_program() {
     with_busybox(|context| {
         for mode in ["auto", "proxy", "direct"] {
