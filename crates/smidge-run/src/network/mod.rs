@@ -2,7 +2,7 @@
 //!
 //! A network is a bridge, and a container on it has a cable to that bridge. Root's bridges are devices
 //! of the machine, and what leaves them wears the machine's address. An ordinary user's are in a network
-//! namespace of the network's own ([`anchor`]), which lasts as long as a container is on it.
+//! namespace of the network's own (`anchor`), which lasts as long as a container is on it.
 
 mod anchor;
 mod change;

@@ -35,7 +35,7 @@ impl Listeners {
     /// Binds all `ports`. Ports that differ only in their host address and have host port 0
     /// get the same free port. `[::]` is passed over where the host has no IPv6. With
     /// [`Publish::Direct`], all are sockets of IPv6 where the host has it: one of IPv4 that is bound to
-    /// the same address later comes before it (see [`Direct`](super::direct::Direct)).
+    /// the same address later comes before it.
     ///
     /// # Errors
     /// Names the first port that is in use, needs a privilege, or has an address that is not
