@@ -48,6 +48,8 @@ struct Way {
     engine: String,
     /// Options of `run`, with PORT for the host's port and INSIDE for the program's.
     options: &'static str,
+    /// Whether it is another engine's.
+    is_peer: bool,
     /// The least that is wanted of bulk and of requests, of what the host's network has.
     goals: [f64; 2],
 }
@@ -55,6 +57,13 @@ struct Way {
 /// All measurements.
 pub fn run(bench: &Bench) -> Outcome<Vec<Row>> {
     make_images(bench)?;
+    bench.smidge(&["network", "create", "led"])?;
+    let rows = measure_all(bench);
+    bench.smidge(&["network", "rm", "led"])?;
+    rows
+}
+
+fn measure_all(bench: &Bench) -> Outcome<Vec<Row>> {
     let address = own_address();
     let ways = ways(bench)?;
     let bulk = measured(bench, &ways, ("source", 9000), |port| {
@@ -91,14 +100,15 @@ pub fn run(bench: &Bench) -> Outcome<Vec<Row>> {
 /// Every way that there is here, the host's network first.
 fn ways(bench: &Bench) -> Outcome<Vec<Way>> {
     const PORT: &str = "-p PORT:INSIDE";
-    let way = |name, engine: &str, options, goals| Way {
+    let way = |name: &'static str, engine: &str, options, goals| Way {
         name,
         engine: engine.to_owned(),
         options,
+        is_peer: name.starts_with("docker") || name.starts_with("podman"),
         goals,
     };
     let own = bench.shell();
-    let bridge = "--network bridge -p PORT:INSIDE";
+    let bridge = "--network led -p PORT:INSIDE";
     let mut ways = vec![
         way("host network", &own, "--network host", [0.0; 2]),
         way("kernel (bridge)", &own, bridge, [0.95; 2]),
@@ -195,7 +205,7 @@ fn held(bench: &Bench, address: &str, ways: &[Way]) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for way in ways
         .iter()
-        .filter(|way| way.engine.contains("smidge") && way.options.contains("PORT"))
+        .filter(|way| !way.is_peer && way.options.contains("PORT"))
     {
         let port = free_port()?;
         start(bench, way, ("pages", 8080, port))?;
