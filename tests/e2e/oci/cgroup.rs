@@ -26,7 +26,7 @@ fn can() -> bool {
 
 /// A group that no other test has, named from the top.
 fn place(bundle: &mut Bundle<'_>) -> String {
-    let group = format!("/smidge-oci-test/{}", bundle.id());
+    let group = format!("/smidge-oci-test-{}", bundle.id());
     bundle.config["linux"]["cgroupsPath"] = json!(group);
     group
 }
