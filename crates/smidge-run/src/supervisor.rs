@@ -563,6 +563,8 @@ impl<'a> Supervisor<'a> {
         if let Some(proxy) = self.proxy.take() {
             proxy.stop();
         }
+        // Whoever hears of the end may take the ports at once.
+        self.listeners = Listeners::default();
         self.state.leave_group(&self.spec.dir);
         // Once its directory is gone, nobody knows its name.
         let journal = self.spec.journal.as_ref();
