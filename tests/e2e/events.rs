@@ -67,6 +67,63 @@ fn what_happens_is_written_down() {
 }
 
 #[test]
+fn what_is_done_to_a_container_that_runs_is_written_down() {
+    with_busybox(|context| {
+        let idle = "run -d --name web busybox sleep 1000";
+        context.line(idle).ok();
+        context.line("exec web true").ok();
+        context.line("exec web sh -c nonsense").exits(127);
+        let pauses = context.line("pause web").code() == 0;
+        if pauses {
+            context.line("unpause web").ok();
+        }
+        context.line("restart web").ok();
+        context.line("stop web").ok();
+        let expected = [
+            "create",
+            "start",
+            "exec_create: true",
+            "exec_start: true",
+            "exec_die",
+            "exec_create: sh -c nonsense",
+            "exec_start: sh -c nonsense",
+            "exec_die",
+            "pause",
+            "unpause",
+            "kill",
+            "die",
+            "stop",
+            "start",
+            "restart",
+            "kill",
+            "die",
+            "stop",
+        ];
+        let expected: Vec<String> = expected
+            .into_iter()
+            .filter(|action| pauses || !action.ends_with("pause"))
+            .map(|action| format!("container {action} web"))
+            .collect();
+        assert_eq!(events(context, "-f type=container"), expected);
+        let line = "events --since 1h --until 0s -f event=exec_die --format {{json\u{a0}.Actor.Attributes}}";
+        let words: Vec<String> = line
+            .split(' ')
+            .map(|word| word.replace('\u{a0}', " "))
+            .collect();
+        let shown = context.smidge(words).ok();
+        let codes: Vec<serde_json::Value> = shown
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            (&codes[0]["exitCode"], &codes[1]["exitCode"]),
+            (&"0".into(), &"127".into())
+        );
+        assert_ne!(codes[0]["execID"], codes[1]["execID"]);
+    });
+}
+
+#[test]
 fn what_happens_is_shown_when_it_does() {
     with_busybox(|context| {
         let mut watcher =

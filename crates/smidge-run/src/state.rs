@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, Group};
 use crate::clock;
 use crate::error::RunError;
-use crate::health::HealthState;
+use crate::health::{HealthState, HealthStatus};
 use crate::lifetime::Restart;
 use crate::message::Request;
 use crate::reason::Reason;
@@ -221,6 +221,10 @@ impl State {
             self.finished_at = clock::now();
         }
         self.status = Status::Exited;
+        // As Docker has it: what does not run is not well.
+        if let Some(health) = &mut self.health {
+            health.status = HealthStatus::Unhealthy;
+        }
         self.pid = 0;
         self.exit_code = Some(exit_code);
         self.program = Process::default();

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::error::RunError;
 use crate::hub::{Hub, Source};
 use crate::join::{join, join_beside};
+use crate::journal::label;
 use crate::launch::{Launched, Stdio};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
@@ -91,6 +92,10 @@ fn watch(
             while !turn(&mut hub) {}
             let code = hub.program.reap();
             hub.drain();
+            if let Some(journal) = &spec.journal {
+                let code = code.to_string();
+                journal.note(&label(&spec.dir), "exec_die", &[("exitCode", code)]);
+            }
             hub.say_farewell(code, None);
             hub.see_off();
         }

@@ -15,10 +15,9 @@ impl Engine {
     /// for it that this user may use.
     pub fn pause(&self, name: &str) -> Result<()> {
         let known = self.container(name)?;
-        Ok(smidge_run::pause(
-            &known.container.dir,
-            &known.record.spec.resources,
-        )?)
+        smidge_run::pause(&known.container.dir, &known.record.spec.resources)?;
+        self.note_container(&known, "pause", &[]);
+        Ok(())
     }
 
     /// Lets a container's processes go on.
@@ -26,7 +25,10 @@ impl Engine {
     /// # Errors
     /// When there is no such container, or it is not paused.
     pub fn unpause(&self, name: &str) -> Result<()> {
-        Ok(smidge_run::unpause(&self.container(name)?.container.dir)?)
+        let known = self.container(name)?;
+        smidge_run::unpause(&known.container.dir)?;
+        self.note_container(&known, "unpause", &[]);
+        Ok(())
     }
 
     /// Changes what a container may use, and what happens when its program ends (`--restart`): at once if

@@ -113,7 +113,11 @@ impl Engine {
     ) -> Result<Session> {
         refuse_paused(known, "run anything beside")?;
         let tools = self.tools(&request.tools)?;
-        let spec = self.debug_spec(&known.record.spec, request)?;
+        let spec = Spec {
+            // It is nothing that happens to the container.
+            journal: None,
+            ..self.debug_spec(&known.record.spec, request)?
+        };
         let attach = streams.map(Attach::from);
         let started = smidge_run::visit_beside(&spec, &tools, attach);
         let started = started.map_err(|fault| match exec::explain(known, fault) {

@@ -66,7 +66,16 @@ impl Engine {
             return Err(not_running(&known));
         }
         refuse_paused(&known, "run anything in")?;
-        let spec = self.exec_spec(&known, request)?;
+        let mut spec = self.exec_spec(&known, request)?;
+        let id = exec_id();
+        let command = request.args.join(" ");
+        for action in ["exec_create", "exec_start"] {
+            let action = format!("{action}: {command}");
+            self.note_container(&known, &action, &[("execID", id.as_str())]);
+        }
+        if let Some(journal) = &mut spec.journal {
+            journal.attributes.insert("execID".to_owned(), id);
+        }
         let started = smidge_run::visit(&spec, streams.map(Attach::from));
         let started = started.map_err(|fault| self.explain_exec(&known, &spec, fault))?;
         Ok(Execution { started })
@@ -123,6 +132,13 @@ impl Engine {
         }
         Ok(spec)
     }
+}
+
+/// What tells one program that is started in a container from another, in Docker's form.
+fn exec_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let number = now.unwrap_or_default().as_nanos() ^ u128::from(std::process::id()) << 64;
+    format!("{number:064x}")
 }
 
 /// What keeps a program from being started in a container that does not run.

@@ -60,12 +60,20 @@ impl Engine {
             .unwrap_or(GRACE);
         let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
         retire(known);
+        let note = |signal: i32| {
+            let number = signal.to_string();
+            self.note_container(known, "kill", &[("signal", number.as_str())]);
+        };
+        note(signal);
         if gone(send(known, signal))? || ended(smidge_run::wait(dir, timeout))? {
+            self.note_container(known, "stop", &[]);
             return Ok(unheard(known, signal));
         }
+        note(9);
         if !gone(send(known, 9))? {
             ended(smidge_run::wait(dir, None))?;
         }
+        self.note_container(known, "stop", &[]);
         Ok(None)
     }
 
@@ -81,6 +89,7 @@ impl Engine {
         }
         let note = self.stop_known(&known, request)?;
         self.start(name, None)?;
+        self.note_container(&known, "restart", &[]);
         Ok(note)
     }
 

@@ -77,7 +77,9 @@ impl Engine {
                 request,
                 progress,
             };
-            pull.run().map_err(|error| self.with_similar(error, name))
+            let pulled = pull.run().map_err(|error| self.with_similar(error, name))?;
+            self.note_image("pull", &name.familiar(), &name.familiar());
+            Ok(pulled)
         };
         names.iter().map(pull).collect()
     }

@@ -83,7 +83,9 @@ impl Engine {
                 request,
                 progress,
             };
-            push.run()
+            let pushed = push.run()?;
+            self.note_image("push", &name.familiar(), &name.familiar());
+            Ok(pushed)
         };
         names.iter().map(push).collect()
     }

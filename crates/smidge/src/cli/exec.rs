@@ -12,7 +12,8 @@ use super::session::{Outcome, Session};
 /// Run another program in a container that runs
 ///
 /// Options end at CONTAINER. The program is shut in as the container's own is. The exit status is the
-/// program's; 126 and 127 say that it could not be started. Interrupting smidge interrupts the program.
+/// program's; 126 and 127 say that it could not be started. Signals
+/// that smidge gets are not passed on to it.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smidge exec web ls -l /srv
@@ -79,7 +80,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: true,
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
-        keep_signals: false,
+        // As Docker's client: whoever interrupts it interrupts it alone.
+        keep_signals: true,
     });
     let execution = engine.exec(&args.container, &request, streams)?;
     if args.detach {
