@@ -42,6 +42,25 @@ pub(crate) struct Prober {
     start: String,
 }
 
+/// How far the question is whether the program is well.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    /// When to ask next.
+    pub(crate) due: Option<Instant>,
+    /// Who asks now.
+    pub(crate) prober: Option<Prober>,
+    /// How long the program had run by then.
+    pub(crate) asked: Duration,
+}
+
+impl Check {
+    /// How long nobody has to ask.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.due
+            .map(|due| due.saturating_duration_since(Instant::now()))
+    }
+}
+
 impl Prober {
     /// Asks. The caller must have one thread only.
     pub(crate) fn fork(spec: &Spec, health: &Health) -> Result<Self, RunError> {

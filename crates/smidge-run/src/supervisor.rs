@@ -27,7 +27,7 @@ use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::network::{Attachment, Networks};
 use crate::port::{Listeners, Proxy};
-use crate::probe::Prober;
+use crate::probe::{Check, Prober};
 use crate::program::Program;
 use crate::reason::{Death, Failure, Inquest};
 use crate::removal::{forget_name, move_aside, remove_tree};
@@ -163,24 +163,6 @@ pub(crate) fn leave_session(name: &CStr) {
 const SIGNAL: Source = Source::Own(0);
 const DOOR: Source = Source::Own(1);
 const ANSWER: Source = Source::Own(2);
-
-/// How far the question is whether the program is well.
-#[derive(Debug, Default)]
-struct Check {
-    /// When to ask next.
-    due: Option<Instant>,
-    /// Who asks now.
-    prober: Option<Prober>,
-    /// How long the program had run by then.
-    asked: Duration,
-}
-
-impl Check {
-    fn patience(&self) -> Option<Duration> {
-        self.due
-            .map(|due| due.saturating_duration_since(Instant::now()))
-    }
-}
 
 /// What is known of a program's health at its start, if that is asked.
 fn unknown(spec: &Spec) -> Option<HealthState> {
