@@ -134,6 +134,21 @@ fn linux_masked_and_readonly_paths() {
     });
 }
 
+/// A working directory below a read-only path is that path's, not what lies under it.
+#[test]
+fn a_working_directory_leads_under_no_cover() {
+    each(|bundle| {
+        bundle.config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+        bundle.config["process"]["cwd"] = json!("/proc/sys");
+        let said = bundle.runs("(echo x > kernel/hostname) 2>/dev/null || echo refused; hostname");
+        assert!(said.starts_with("refused\n"), "{said}");
+        bundle.context.write("b/rootfs/hidden/secret", "secret");
+        bundle.config["linux"]["maskedPaths"] = json!(["/hidden"]);
+        bundle.config["process"]["cwd"] = json!("/hidden");
+        assert_eq!(bundle.runs("ls; echo end"), "end");
+    });
+}
+
 #[test]
 fn linux_sysctl() {
     each(|bundle| {

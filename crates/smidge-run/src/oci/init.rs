@@ -277,17 +277,18 @@ fn open_terminal(plan: &Plan, root: &OwnedFd, channel: &Channel) -> rustix::io::
 fn finish(plan: &Plan, root: &OwnedFd, outside: &Outside) -> Result<OwnedFd, RunError> {
     let linux = &plan.config.linux;
     set_sysctls(plan, outside)?;
-    let cwd = mount::point(root.as_fd(), &plan.process.cwd, Kind::Directory);
-    let cwd = cwd.map_err(|errno| RunError::WorkingDirectory {
-        path: plan.process.cwd.clone(),
-        source: errno.into(),
-    })?;
     for path in &linux.readonly_paths {
         mounts::protect(root, path)?;
     }
     for path in &linux.masked_paths {
         mounts::mask(root, path, &outside.null)?;
     }
+    // Opened before, it would be what lies below those covers.
+    let cwd = mount::point(root.as_fd(), &plan.process.cwd, Kind::Directory);
+    let cwd = cwd.map_err(|errno| RunError::WorkingDirectory {
+        path: plan.process.cwd.clone(),
+        source: errno.into(),
+    })?;
     if plan.config.root.as_ref().is_some_and(|root| root.readonly) {
         mount::make_read_only(root, Depth::Flat)
             .map_err(RunError::setup("make the root file system read-only"))?;
