@@ -47,7 +47,10 @@ impl Group {
                 Err(source) => refused = Some((place, source)),
             }
         }
-        if let Some(taken) = group.directories().find(|place| is_populated(place)) {
+        // Those of groups below it, too: the end of the container would be theirs.
+        let has_some = !group.processes().is_empty();
+        let taken = |place: &&PathBuf| has_some || is_populated(place);
+        if let Some(taken) = group.directories().find(taken) {
             return Err(RunError::Cgroup {
                 step: "use a control group that has processes:".to_owned(),
                 path: taken.clone(),
