@@ -130,6 +130,56 @@ fn a_group_with_processes_is_nobody_elses() {
     });
 }
 
+/// Its end would be that of whoever is below it.
+#[test]
+fn a_group_above_others_processes_is_nobody_elses() {
+    if !can() {
+        return;
+    }
+    ours(|bundle| {
+        let group = place(bundle);
+        bundle.config["linux"]["cgroupsPath"] = json!(format!("{group}/below"));
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.config["linux"]["cgroupsPath"] = json!(group);
+        bundle.save();
+        let above = bundle.quietly(&format!("create --bundle b {id}-two"));
+        assert!(above.exits(1).contains("has processes"));
+        assert_eq!(bundle.state(&id)["status"], "created");
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        // The way there is left, as it was made by nobody's container.
+        for entry in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let _ = std::fs::remove_dir(entry.path().join(&group[1..]));
+        }
+        let _ = std::fs::remove_dir(format!("/sys/fs/cgroup{group}"));
+    });
+}
+
+#[test]
+fn devices_are_kept_from_user_namespaces_as_well() {
+    if !can() || !Path::new("/dev/fuse").exists() {
+        return skip("there is no `/dev/fuse`");
+    }
+    ours(|bundle| {
+        if bundle.is_rootless() {
+            return skip("for the host's root");
+        }
+        place(bundle);
+        let (ids, linux) = (
+            json!([{"containerID": 0, "hostID": 0, "size": 65536}]),
+            &mut bundle.config["linux"],
+        );
+        (linux["uidMappings"], linux["gidMappings"]) = (ids.clone(), ids);
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        linux["devices"] = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229,
+            "fileMode": 0o666}]);
+        linux["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}]);
+        let script = "(: < /dev/fuse) 2>/dev/null && echo open || echo shut; (: < /dev/null)";
+        assert_eq!(bundle.runs(script), "shut");
+    });
+}
+
 #[test]
 fn pause_and_resume() {
     if !can() {

@@ -274,7 +274,7 @@ fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
         }
         // In a user namespace, no device can be made, and none opened that was.
         if !linux.resources.devices.is_empty()
-            && plan.id_map == IdMap::None
+            && rustix::process::geteuid().is_root()
             && is_in_first_user_namespace()
         {
             group.allow_devices(&device::rules(&linux.resources.devices))?;
