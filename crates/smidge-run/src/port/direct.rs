@@ -134,7 +134,12 @@ impl Direct {
         if !self.doors.iter().any(is_published) || !is_ours() {
             return Ok(Verdict::Continue);
         }
-        let theirs = match Theirs::of(&call) {
+        let theirs = Theirs::of(&call);
+        // If not, its number may have been somebody else's, and so may all that was looked at.
+        if !sys::still_waits(self.calls.as_fd(), call.id) {
+            return Ok(Verdict::Continue);
+        }
+        let theirs = match theirs {
             Ok(Some(theirs)) => theirs,
             Ok(None) => return Ok(Verdict::Continue),
             Err(_) => return Ok(self.give_up(address.port())),
