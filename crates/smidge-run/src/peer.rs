@@ -12,7 +12,9 @@
 //! of it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -25,13 +27,16 @@ use rustix::thread::ThreadNameSpaceType;
 use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::isolation::{Joined, Namespace};
-use crate::join::Host;
+use crate::join::{Host, hide};
 use crate::mount::{self, Depth};
 use crate::{seccomp, state, sys};
 
 /// The magic numbers of proc and tmpfs (`statfs(2)`).
 const PROC: i64 = 0x9fa0;
 const TMPFS: i64 = 0x0102_1994;
+
+/// How long a process may take that only opens something.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The containers whose namespaces are to be entered.
 #[derive(Debug)]
@@ -184,19 +189,19 @@ fn refused(joined: &Joined, why: &str) -> RunError {
 /// What a process that is forked for it hands out; `act` runs in that process.
 fn fetched(act: impl FnOnce(&Channel) -> Result<(), RunError>) -> Result<OwnedFd, RunError> {
     let (ours, theirs) = Channel::pair().map_err(RunError::setup("open a socket"))?;
-    if sys::fork()
-        .map_err(RunError::setup("start a process"))?
-        .is_none()
-    {
+    let forked = sys::fork().map_err(RunError::setup("start a process"))?;
+    let Some(fetcher) = forked else {
         if let Err(error) = act(&theirs) {
             theirs.report_failure(&error);
         }
         sys::exit(0);
-    }
+    };
     drop(theirs);
-    let report = ours.receive();
-    // With that one, all that it has made.
-    while wait(WaitOptions::empty()).is_ok() {}
+    let report = match says_something(&ours) {
+        true => ours.receive(),
+        false => Report::End,
+    };
+    end(fetcher);
     match report {
         Report::Mount(file) => Ok(file),
         Report::Failed(error) => Err(*error),
@@ -204,6 +209,36 @@ fn fetched(act: impl FnOnce(&Channel) -> Result<(), RunError>) -> Result<OwnedFd
             Errno::CONNRESET,
         )),
     }
+}
+
+/// Whether there is a report within the time that it may take: the other container may have stopped who
+/// was to send it.
+fn says_something(channel: &Channel) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let rest = Timespec::try_from(rest).unwrap_or_default();
+        match poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&rest)) {
+            Ok(count) => return count > 0,
+            Err(_) if rest == Timespec::default() => return false,
+            Err(_) => (),
+        }
+    }
+}
+
+/// Ends a child that has nothing more to do, and with it all that it has made.
+fn end(fetcher: Pid) {
+    sys::kill(fetcher, libc::SIGKILL);
+    let _ = waitpid(Some(fetcher), WaitOptions::empty());
+    // Who could make more of them is gone.
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    for child in children.filter_map(Pid::from_raw) {
+        sys::kill(child, libc::SIGKILL);
+    }
+    while wait(WaitOptions::empty()).is_ok() {}
 }
 
 /// The other container's `/dev/shm`, as its processes see it.
@@ -227,6 +262,8 @@ fn shared_memory(host: &Host) -> Result<OwnedFd, RunError> {
 fn view_of_processes(host: &Host) -> Result<OwnedFd, RunError> {
     let step = "mount `/proc` of the other container's processes";
     let context = fetched(|channel| {
+        // Its root is the host's, and the other container sees it.
+        hide()?;
         host.enter_some(ThreadNameSpaceType::PROCESS_ID)
             .map_err(RunError::setup(step))?;
         // What can be seen over there can do no more than this, and with it only what is asked for:
