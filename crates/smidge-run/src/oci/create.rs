@@ -19,6 +19,7 @@ use crate::channel::{Channel, Report};
 use crate::clock;
 use crate::error::RunError;
 use crate::idmap::IdMap;
+use crate::join::hide;
 use crate::state::Process;
 use crate::sys;
 
@@ -163,11 +164,27 @@ impl Making<'_> {
         self.child = Some((pid, pidfd));
         record.process = Process::of(pid.as_raw_nonzero().get().cast_unsigned());
         self.place.write(&record)?;
+        if !hides_at_once(self.plan, &joined) {
+            self.score(pid, &outer)?;
+        }
         let terminal = self.follow(pid, &outer, &record)?;
         if let Some(path) = &options.pid_file {
             write_pid(path, pid)?;
         }
         Ok(Created { pid, terminal })
+    }
+
+    /// Sets the first process's OOM score, as long as it waits for that, and does not hide.
+    fn score(&self, pid: Pid, channel: &Channel) -> Result<(), RunError> {
+        let number = pid.as_raw_nonzero().to_string();
+        process::set_oom_score(&self.plan.process, &number).map_err(|error| {
+            sys::kill(pid, libc::SIGKILL);
+            // Who has failed already has said how.
+            match channel.receive() {
+                Report::Failed(said) => *said,
+                _ => error,
+            }
+        })
     }
 
     fn record(&self) -> Record {
@@ -298,6 +315,12 @@ pub fn is_in_first_user_namespace() -> bool {
     words == ["0", "0", "4294967295"]
 }
 
+/// Whether the first process hides before anybody can see it who is in one of the namespaces already. In a
+/// user namespace of its own it cannot: the caller has its ids to map.
+fn hides_at_once(plan: &Plan, joined: &[Joined]) -> bool {
+    plan.id_map == IdMap::None && !joined.is_empty()
+}
+
 /// Clones the first process; gives its number, a handle, and this side of the channel.
 fn clone(
     plan: &Plan,
@@ -323,7 +346,11 @@ fn clone(
     let fork = sys::fork().map_err(RunError::supervise("start a process"))?;
     let Some(usher) = fork else {
         drop(outer);
-        let entered = namespace::enter(joined);
+        let hidden = match hides_at_once(plan, joined) {
+            true => process::set_oom_score(&plan.process, "self").and_then(|()| hide()),
+            false => Ok(()),
+        };
+        let entered = hidden.and_then(|()| namespace::enter(joined));
         let cloned = entered
             .and_then(|()| sys::clone_into(flags | libc::CLONE_PARENT, None).map_err(refused));
         match cloned {

@@ -251,6 +251,7 @@ impl Visit<'_> {
         if let Some(group) = &self.record.group {
             group.enter(std::process::id())?;
         }
+        process::set_oom_score(self.process, "self")?;
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
         let trampoline = process::allows_trampoline(&self.config.linux)

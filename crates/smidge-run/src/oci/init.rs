@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde_json::Value;
 
 use super::config::NamespaceKind;
@@ -27,6 +26,7 @@ use crate::channel::Channel;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
+use crate::join::hide;
 use crate::mount::{self, Depth, Kind};
 use crate::{identity, inside, sys};
 
@@ -102,10 +102,10 @@ fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, Run
         source: errno.into(),
     })?;
     drop((cwd, root, outside.proc, outside.null));
+    hide()?;
     process::settle(&plan.process, &plan.config.linux, outside.label)?;
     // What changes an identity may undo it.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(RunError::setup("hide the process"))?;
+    hide()?;
     let (args, env) = (&plan.process.args, &plan.process.env);
     let program = Executable::look_up(args, env, &outside.own, None)?;
     program.check()?;

@@ -118,8 +118,17 @@ pub(super) fn prepare(process: &Process, pid: Pid) -> Result<(), RunError> {
             source: errno.into(),
         })?;
     }
+    Ok(())
+}
+
+/// Says how soon a process is killed when memory runs out, and with it those that it starts. `whose` is its
+/// name in `/proc`. It must not hide yet: then this is for the host's root alone.
+///
+/// # Errors
+/// When the kernel does not take it.
+pub(super) fn set_oom_score(process: &Process, whose: &str) -> Result<(), RunError> {
     if let Some(adjustment) = process.oom_score_adj {
-        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        let path = format!("/proc/{whose}/oom_score_adj");
         let value = adjustment.to_string();
         std::fs::write(&path, &value).map_err(|source| RunError::Limit {
             option: "process.oomScoreAdj".to_owned(),
