@@ -8,7 +8,7 @@
 //! What whoever is inside could make of that, and what is done about it, is told in [`crate::join`].
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -271,8 +271,8 @@ impl Visit<'_> {
 
     /// Behind everything that the program is to have.
     fn report_number(&self) -> i32 {
-        let count = u32::try_from(self.preserved.len()).unwrap_or(0);
-        sys::REPORT.saturating_add_unsigned(count)
+        let behind = self.preserved.iter().map(|file| file.as_raw_fd() + 1);
+        behind.max().unwrap_or(sys::REPORT)
     }
 
     /// The visitor's part: it cannot be looked into until it is the program's user.
