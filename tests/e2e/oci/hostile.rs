@@ -97,6 +97,25 @@ fn mount_points_stay_inside_the_root() {
     });
 }
 
+/// What hides parts of `/proc` and `/sys` does so by name: they are mounted nowhere else.
+#[test]
+fn proc_and_sysfs_are_where_their_names_say() {
+    ours(|bundle| {
+        let root = bundle.context.path().join("b/rootfs");
+        for name in ["proc", "sys"] {
+            std::fs::remove_dir(root.join(name)).unwrap();
+            std::fs::create_dir(root.join("elsewhere")).unwrap();
+            symlink("elsewhere", root.join(name)).unwrap();
+            bundle.script("true");
+            let fault = bundle.run().exits(1);
+            assert!(fault.contains(&format!("/{name}")), "{fault}");
+            std::fs::remove_file(root.join(name)).unwrap();
+            std::fs::rename(root.join("elsewhere"), root.join(name)).unwrap();
+        }
+        assert_eq!(bundle.runs("echo ran"), "ran");
+    });
+}
+
 /// CVE-2025-31133: what hides a file is the host's `null`, whatever the container's `/dev/null` is.
 /// CVE-2025-52565: the console is a terminal of a devpts, whatever `/dev/console` and `/dev/pts` are.
 /// CVE-2025-52881: settings go to a `/proc` that is one.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, FileType, fstatfs};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create,
@@ -157,10 +157,16 @@ pub(super) fn point(
     let is_proc = fstatfs(&point)?.f_type as i64 == PROC;
     let below = Path::new(&mount.destination).strip_prefix("/proc");
     let replaceable = below.is_ok_and(|below| REPLACEABLE.iter().any(|one| below == *one));
-    match is_proc && !replaceable && mount.kind != "proc" {
-        true => Err(Errno::PERM),
-        false => Ok(point),
+    if is_proc && !replaceable && mount.kind != "proc" {
+        return Err(Errno::PERM);
     }
+    // What is hidden below them is hidden by name.
+    if matches!(mount.kind.as_str(), "proc" | "sysfs") {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        return rustix::fs::openat2(root, &mount.destination, flags, Mode::empty(), inside);
+    }
+    Ok(point)
 }
 
 /// A new file system. Where the kernel makes none in a user namespace, because something of the one that
