@@ -186,6 +186,10 @@ fn what_a_killed_create_leaves_can_be_removed() {
             pid = record["process"]["pid"].as_u64().unwrap_or(0);
             pid != 0
         });
+        // Its root may still be the host's.
+        assert_eq!(bundle.state(&id)["status"], "creating");
+        let entered = bundle.line(&format!("exec {id} true"));
+        assert!(entered.exits(1).contains("being made"));
         child.kill().unwrap();
         child.wait().unwrap();
         crate::process::until("its end", || {

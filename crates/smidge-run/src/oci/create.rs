@@ -168,6 +168,8 @@ impl Making<'_> {
             self.score(pid, &outer)?;
         }
         let terminal = self.follow(pid, &outer, &record)?;
+        record.unfinished = false;
+        self.place.write(&record)?;
         if let Some(path) = &options.pid_file {
             write_pid(path, pid)?;
         }
@@ -199,6 +201,7 @@ impl Making<'_> {
             process: Process::default(),
             group: plan.group.clone(),
             own_pids: plan.config.linux.makes(NamespaceKind::Pid),
+            unfinished: true,
         }
     }
 
@@ -289,7 +292,7 @@ fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
         for (name, value) in &linux.resources.unified {
             group.write_unified(name, value)?;
         }
-        // In a user namespace, no device can be made, and none opened that was.
+        // Whoever is no root there may not, but has no right to a device either.
         if !linux.resources.devices.is_empty()
             && rustix::process::geteuid().is_root()
             && is_in_first_user_namespace()

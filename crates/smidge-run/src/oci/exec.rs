@@ -79,6 +79,10 @@ pub(super) fn exec(
         Status::Paused => {
             return Err(record.refuse(Status::Paused, "cannot exec in a paused container"));
         }
+        Status::Creating => {
+            let wanted = "cannot exec in a container that is being made";
+            return Err(record.refuse(Status::Creating, wanted));
+        }
         status => return Err(record.refuse(status, "cannot exec in a stopped container")),
     }
     let config = saved(&place).ok_or_else(|| OciError::Missing { id: id.to_owned() })?;

@@ -47,7 +47,12 @@ impl Runtime {
             Status::Running | Status::Paused => {
                 return Err(record.refuse(status, "cannot start an already running container"));
             }
-            _ => return Err(record.refuse(status, "cannot start a container that has stopped")),
+            Status::Creating => {
+                return Err(record.refuse(status, "cannot start a container that is being made"));
+            }
+            Status::Stopped => {
+                return Err(record.refuse(status, "cannot start a container that has stopped"));
+            }
         }
         release(&place)?;
         let _ = fs::remove_file(place.path("start"));

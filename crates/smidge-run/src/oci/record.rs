@@ -45,6 +45,9 @@ pub(super) struct Record {
     pub(super) group: Option<Group>,
     /// Whether it has PIDs of its own: its first process takes all others with it.
     pub(super) own_pids: bool,
+    /// Whether its first process does not wait for the start yet: its root may still be the host's.
+    #[serde(default)]
+    pub(super) unfinished: bool,
 }
 
 /// Where a container is in its life (`runtime.md`, "State"), and `paused`, as runc has it.
@@ -166,6 +169,9 @@ impl Place {
     pub(super) fn status(&self, record: &Record) -> Status {
         if !record.process.is_alive() {
             return Status::Stopped;
+        }
+        if record.unfinished {
+            return Status::Creating;
         }
         if record.group.as_ref().is_some_and(Group::is_frozen) {
             return Status::Paused;
