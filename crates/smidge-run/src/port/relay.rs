@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{self, SocketFlags};
 
@@ -263,6 +264,12 @@ impl Relay {
     }
 
     fn accept(&mut self, listener: usize) {
+        // A program that has the same socket may have let it block.
+        if matches!(self.help, Help::Direct(_))
+            && let Some(Gate { socket, .. }) = self.gates.get(listener)
+        {
+            let _ = fcntl_setfl(socket, OFlags::NONBLOCK);
+        }
         for _ in 0..ACCEPTED {
             if self.count() >= self.limit {
                 self.listen(false);
