@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
 use crate::client::Client;
-use crate::halt;
 use crate::lifetime::Restart;
 use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
@@ -232,7 +231,7 @@ impl Hub {
         let halts = |client: &Client, gone| client.halts && client.gone == gone;
         let any = |gone| self.clients.iter().any(|client| halts(client, gone));
         if any(true) && !any(false) {
-            halt::resume(self.program.pid);
+            self.program.resume();
         }
         self.clients
             .retain(|client| !client.gone && (client.lags() || !client.leaving));

@@ -12,6 +12,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
 use crate::error::RunError;
+use crate::halt;
 use crate::isolation::Processes;
 use crate::launch::{Launched, Stdio};
 use crate::leftover::Mounts;
@@ -39,6 +40,8 @@ pub(crate) struct Program {
     input_ends: bool,
     /// The signal that it would have died of, were it not the first of its namespace.
     ended_by: Option<i32>,
+    /// Whether its end was taken note of: from then on its number may be somebody else's.
+    reaped: bool,
     /// The signal that has killed it, once it is reaped.
     killed_by: Option<i32>,
     /// Whether the kernel alone decides what signals do to it.
@@ -158,6 +161,7 @@ impl Program {
             pending: Vec::new(),
             input_ends: false,
             ended_by: None,
+            reaped: false,
             killed_by: None,
             // Only the first process of a namespace is shielded.
             bare: spec.lifetime.bare || spec.isolation.processes != Processes::Own,
@@ -369,6 +373,7 @@ impl Program {
     /// Its exit status, or 128 + the signal that killed it. Only to be asked when it has ended.
     pub(crate) fn reap(&mut self) -> i32 {
         let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        self.reaped = true;
         self.mounts.take().into_iter().for_each(Mounts::end);
         let Ok(Some(status)) = ended else {
             return 128 + libc::SIGKILL;
@@ -378,6 +383,13 @@ impl Program {
             (Some(code), _) => code,
             (None, Some(libc::SIGKILL)) => 128 + self.ended_by.unwrap_or(libc::SIGKILL),
             (None, signal) => 128 + signal.unwrap_or(libc::SIGKILL),
+        }
+    }
+
+    /// Lets all processes of its container go on that were stopped. With it, they have ended.
+    pub(crate) fn resume(&self) {
+        if !self.reaped {
+            halt::resume(self.pid);
         }
     }
 
