@@ -84,12 +84,13 @@ fn hooks_stdin() {
         let script = format!("cat > {}", path.display());
         bundle.config["hooks"]["createRuntime"] =
             json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
-        bundle.config["annotations"] = json!({"a.b": "c"});
+        let annotations = json!({"a.b": "c", "long": "x".repeat(200_000)});
+        bundle.config["annotations"] = annotations.clone();
         bundle.script("true");
         let id = bundle.create();
         let state: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(state["id"], json!(id));
-        assert_eq!(state["annotations"], json!({"a.b": "c"}));
+        assert_eq!(state["annotations"], annotations);
         assert_eq!(state["bundle"], json!(bundle.context.path().join("b")));
         assert_eq!(state["pid"], bundle.state(&id)["pid"]);
     });
@@ -116,9 +117,13 @@ fn a_hook_that_takes_too_long_fails() {
         bundle.config["hooks"]["createRuntime"] =
             json!([{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]);
         bundle.script("true");
-        bundle.save();
-        let made = bundle.quietly(&format!("create --bundle b {}", bundle.id()));
-        assert_ne!(made.code(), 0);
+        // More than a pipe holds, which it does not read.
+        for annotation in [1, 200_000] {
+            bundle.config["annotations"] = json!({"a": "x".repeat(annotation)});
+            bundle.save();
+            let made = bundle.quietly(&format!("create --bundle b {}", bundle.id()));
+            assert_ne!(made.code(), 0);
+        }
     });
 }
 

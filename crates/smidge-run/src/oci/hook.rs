@@ -1,12 +1,14 @@
 //! Programs that a bundle wants to be called at turning points of a container's life
 //! (`config.md`, "POSIX-platform Hooks").
 
-use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
@@ -41,46 +43,68 @@ fn one(hook: &Hook, state: &Value) -> Result<(), String> {
     let said = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
     command.stdout(said.map_or_else(|_| Stdio::null(), Stdio::from));
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It may not care.
-        let _ = stdin.write_all(state.to_string().as_bytes());
+    let limit = hook.timeout.map(Duration::from_secs);
+    // A time that is too far away never comes.
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    if let Some(stdin) = child.stdin.take() {
+        tell(&child, &stdin, state.to_string().as_bytes(), deadline);
     }
-    let ended = wait(&mut child, hook.timeout)?;
+    let ended = wait(&mut child, hook.timeout.zip(deadline))?;
     match ended.success() {
         true => Ok(()),
         false => Err(ended.to_string()),
     }
 }
 
-fn wait(child: &mut Child, seconds: Option<u64>) -> Result<ExitStatus, String> {
-    let text = |error: std::io::Error| error.to_string();
-    if let Some(seconds) = seconds {
-        let deadline = Instant::now().checked_add(Duration::from_secs(seconds));
-        if !ends_before(child, deadline) {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("it did not end within {seconds} seconds"));
+/// Writes what a hook is told, as long as it runs and has time. It may not care.
+fn tell(child: &Child, stdin: &ChildStdin, mut text: &[u8], deadline: Option<Instant>) {
+    if fcntl_setfl(stdin, OFlags::NONBLOCK).is_err() {
+        return;
+    }
+    while !text.is_empty() {
+        match rustix::io::write(stdin, text) {
+            Ok(length) => text = &text[length..],
+            Err(Errno::INTR) => (),
+            Err(Errno::AGAIN) => {
+                let Some(pidfd) = open(child) else {
+                    return;
+                };
+                let room = PollFd::new(stdin, PollFlags::OUT);
+                let mut waited = [room, PollFd::new(&pidfd, PollFlags::IN)];
+                if !is_ready(&mut waited, deadline) || !waited[1].revents().is_empty() {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
-    child.wait().map_err(text)
 }
 
-/// Whether a child ends before a time; a time that is too far away never comes.
-fn ends_before(child: &Child, deadline: Option<Instant>) -> bool {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let Some((pidfd, deadline)) = pid
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-        .zip(deadline)
-    else {
-        return true;
-    };
+fn wait(child: &mut Child, limit: Option<(u64, Instant)>) -> Result<ExitStatus, String> {
+    if let Some((seconds, deadline)) = limit
+        && let Some(pidfd) = open(child)
+        && !is_ready(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(deadline))
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("it did not end within {seconds} seconds"));
+    }
+    child.wait().map_err(|error| error.to_string())
+}
+
+fn open(child: &Child) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Whether something is ready before a time.
+fn is_ready(waited: &mut [PollFd<'_>], deadline: Option<Instant>) -> bool {
     loop {
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let rest = Timespec::try_from(rest).unwrap_or_default();
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&rest)) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(_) if Instant::now() >= deadline => return false,
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let rest = rest.map(|rest| Timespec::try_from(rest).unwrap_or_default());
+        match poll(waited, rest.as_ref()) {
+            Ok(count) => return count > 0,
+            Err(_) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return false,
             Err(_) => (),
         }
     }
