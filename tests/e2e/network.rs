@@ -557,10 +557,82 @@ fn roots_networks_lead_out_under_the_machines_address() {
     }
     // What the next command finds of a machine that was started anew.
     assert!(machine.shell(
-        "for d in $(ip -n NAME -o link | grep -o 'smi-[0-9a-f]*'); do ip -n NAME link del $d; done"
+        "for d in $(ip -n NAME -o link | grep -o 'smi-[0-9a-f]*' | sort -u); do ip -n NAME link del $d; done"
     ));
     assert!(machine.leads_out(&context, "open"));
     machine.line(&context, "network prune -f").ok();
     assert!(!devices());
     assert!(!machine.shell("ip netns exec NAME nft list tables | grep -q smidge-smi"));
+}
+
+#[test]
+fn an_address_that_was_given_back_is_the_next_ones() {
+    with_busybox(|context| {
+        context.line("network create --subnet 10.67.0.0/24 n").ok();
+        idle(context, "--rm --name first --network n");
+        let given = address(context, "first", "n");
+        context.line("network disconnect n first").ok();
+        idle(context, "--name second --network n");
+        assert_eq!(address(context, "second", "n"), given);
+        // Its end takes nothing back that is another's by now.
+        context.line("stop first").ok();
+        idle(context, "--name third --network n");
+        assert_ne!(address(context, "third", "n"), given);
+        // One that cannot be connected keeps no address.
+        context.line("network create --subnet 10.68.0.0/24 m").ok();
+        let taken = format!("network connect --ip {} n first", given);
+        assert_ne!(context.line(&taken).code(), 0);
+        context.line("rm -f second third").ok();
+        context.line("network rm n m").ok();
+    });
+}
+
+#[test]
+fn networks_that_come_at_once_are_all_kept() {
+    with_busybox(|context| {
+        idle(context, "--name box");
+        let names = ["n1", "n2", "n3"];
+        for name in names {
+            context.line(&format!("network create {name}")).ok();
+        }
+        let connects = names.map(|name| {
+            let line = format!("network connect {name} box");
+            context.spawn(context.line_command(&line))
+        });
+        for connect in connects {
+            assert!(connect.wait_with_output().unwrap().status.success());
+        }
+        for name in names {
+            assert_ne!(address(context, "box", name), "", "{name}");
+            context.line(&format!("network disconnect {name} box")).ok();
+        }
+        context.line("rm -f box").ok();
+    });
+}
+
+#[test]
+fn a_container_does_what_it_likes_with_its_own_hosts() {
+    with_busybox(|context| {
+        context.line("network create n").ok();
+        idle(context, "--name box --network n --add-host there:10.1.2.3");
+        let spoil = "printf '\\377\\n' >> /etc/hosts; chown 5 /etc/hosts 2>/dev/null; true";
+        context.smidge(["exec", "box", "sh", "-c", spoil]).ok();
+        context.line("restart -t 0 box").ok();
+        let told = context.line("exec box cat /etc/hosts").ok();
+        let own = address(context, "box", "n");
+        for expected in ["10.1.2.3\tthere", "localhost", &own] {
+            assert!(told.contains(expected), "{told}");
+        }
+        context.line("rm -f box").ok();
+        context.line("network rm n").ok();
+    });
+}
+
+#[test]
+fn ids_of_what_is_no_network_are_refused() {
+    with_busybox(|context| {
+        let id = context.line("network ls -q -f name=host").ok();
+        let run = format!("run --rm --network {id} busybox true");
+        context.line(&run).says(125, &["--network host"]);
+    });
 }

@@ -266,3 +266,31 @@ fn heard(context: &Context, what: &str) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_restart_that_is_refused_changes_nothing() {
+    with_busybox(|context| {
+        start(context, "--rm", "sleep 1000");
+        context.line("restart -s NOSUCH box").says(1, &["NOSUCH"]);
+        context.line("stop -t 0 box").ok();
+        assert_eq!(context.line("ps -aq").ok(), "");
+    });
+}
+
+#[test]
+fn who_comes_second_leaves_the_first_ones_container_alone() {
+    with_busybox(|context| {
+        context
+            .line("create --rm --name box busybox sleep 1000")
+            .ok();
+        let starts: Vec<_> = (0..4)
+            .map(|_| context.spawn(context.line_command("start box")))
+            .collect();
+        for start in starts {
+            start.wait_with_output().unwrap();
+        }
+        assert_eq!(shown(context, "{{.State.Running}}"), "true");
+        assert_eq!(context.line("exec box echo there").ok(), "there");
+        context.line("rm -f box").ok();
+    });
+}

@@ -294,23 +294,25 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Writes down that the program of the container in `dir` could not be started. What cannot be written is
-/// told all the same.
-pub fn note_failure(dir: &Path, code: i32, error: &str, reason: Option<Reason>) {
-    let note = || -> Result<(), RunError> {
-        // Whoever supervised the attempt is about to end.
-        for _ in 0..100 {
-            if let Some(_lock) = lock(dir)? {
-                let mut state = State::load(dir)?;
-                state.exit_code = Some(code);
-                error.clone_into(&mut state.error);
-                state.reason = reason;
-                return state.write(dir);
+/// told all the same. False if somebody else has started the container: then nothing is written.
+pub fn note_failure(dir: &Path, code: i32, error: &str, reason: Option<Reason>) -> bool {
+    // Whoever supervised the attempt is about to end.
+    for _ in 0..100 {
+        match lock(dir) {
+            Ok(Some(_lock)) => {
+                let _ = State::load(dir).and_then(|mut state| {
+                    state.exit_code = Some(code);
+                    error.clone_into(&mut state.error);
+                    state.reason = reason;
+                    state.write(dir)
+                });
+                return true;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            Err(_) => return false,
         }
-        Ok(())
-    };
-    let _ = note();
+    }
+    false
 }
 
 /// Puts `new` in the place of `old`, which may be missing. By exchanging them if it can: a rename

@@ -535,7 +535,11 @@ impl<'a> Supervisor<'a> {
                 program.networks.disconnect(gone, &rest, pidfd)?;
             }
         }
-        self.spec.to_mut().attachments = rest;
+        let spec = self.spec.to_mut();
+        spec.attachments = rest;
+        // The address may be another container's by the time that this one is thrown away.
+        spec.cleanup
+            .retain(|path| !gone.iter().any(|gone| path.starts_with(&gone.dir)));
         Ok(())
     }
 

@@ -460,8 +460,14 @@ impl<'a> Extractor<'a> {
         match self.ownership {
             Ownership::Layer => {
                 let (uid, gid) = owner(entry);
-                unmapped_is_fine(fchown(file, uid, gid))?;
-                fchmod(file, mode(entry.mode))?;
+                let given = fchown(file, uid, gid);
+                let bits = match given {
+                    // It stays the caller's, whom nobody is to become by running it.
+                    Err(Errno::INVAL) => entry.mode & !0o6000,
+                    _ => entry.mode,
+                };
+                unmapped_is_fine(given)?;
+                fchmod(file, mode(bits))?;
                 self.set_extended(entry, file);
             }
             Ownership::Caller => {

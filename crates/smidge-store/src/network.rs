@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -132,7 +132,9 @@ impl Store {
             kind: "network record",
             source,
         })?;
-        fs::write(whole.join(RECORD), json).map_err(|error| self.io("write", &whole, error))?;
+        File::create_new(whole.join(RECORD))
+            .and_then(|mut file| file.write_all(&json).and_then(|()| file.sync_all()))
+            .map_err(|error| self.io("write", &whole, error))?;
         if dir.exists() {
             // Without a record it is no network, but what a crash has left of one.
             let aside = temp.path().join("left");
@@ -299,10 +301,10 @@ impl Store {
     /// Locks the leases of a network; `None` if it is gone.
     fn lock_leases(&self, network: &Network) -> Result<Option<File>, Error> {
         let dir = network.dir.join(LEASES);
-        if !dir.is_dir() {
-            return Ok(None);
-        }
-        let lock = self.lock_directory(&dir)?;
+        let lock = match self.lock_directory(&dir) {
+            Err(_) if !dir.is_dir() => return Ok(None),
+            locked => locked?,
+        };
         // It may have been removed, and another one made, while somebody else had the lock.
         let current = self.network(&network.name)?;
         let same = current.is_some_and(|current| current.record.id == network.record.id);

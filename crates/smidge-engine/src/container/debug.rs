@@ -167,6 +167,10 @@ impl Engine {
                 mounts.extend(theirs.mounts.iter().filter_map(shown));
             }
             spec.id_map.clone_from(&theirs.id_map);
+            spec.isolation.shifted = theirs.isolation.shifted;
+            for mount in &mut spec.mounts {
+                mount.manner.own_ids = theirs.isolation.shifted;
+            }
             spec.hostname.clone_from(&theirs.hostname);
         }
         let target = Mount {

@@ -83,6 +83,9 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub fn restart(&self, name: &str, request: &StopRequest) -> Result<Option<Note>> {
         let known = self.container(name)?;
+        if let Some(signal) = &request.signal {
+            signal_number(signal)?;
+        }
         if known.record.host.auto_remove {
             // It is removed when it ends by itself.
             smidge_run::keep(&known.container.dir);

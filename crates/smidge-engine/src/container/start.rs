@@ -153,8 +153,8 @@ impl Engine {
         match started {
             Ok(started) => Ok(Running { container, started }),
             Err((reason, error)) => {
-                note(&container, &error, reason);
-                if record.host.auto_remove {
+                // Another start may have been quicker: the container is that one's.
+                if note(&container, &error, reason) && record.host.auto_remove {
                     // What is left over is found by `prune`; the first fault is worth telling.
                     let _ = self.discard(
                         &Known {
@@ -261,12 +261,12 @@ fn join(known: Known, streams: Streams) -> Result<Running> {
 }
 
 /// Writes down why a program did not start.
-fn note(container: &Container, error: &Error, reason: Option<Reason>) {
+fn note(container: &Container, error: &Error, reason: Option<Reason>) -> bool {
     /// What Docker writes where the program is not to blame.
     const NOT_THE_PROGRAM: i32 = 128;
     let code = match error.kind() {
         Kind::CannotRun(code) => code.into(),
         _ => NOT_THE_PROGRAM,
     };
-    smidge_run::note_failure(&container.dir, code, error.message(), reason);
+    smidge_run::note_failure(&container.dir, code, error.message(), reason)
 }

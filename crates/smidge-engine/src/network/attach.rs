@@ -1,6 +1,9 @@
 //! A container's places on networks, when it is started.
 
+use std::fs::Permissions;
+use std::io::Read as _;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER};
@@ -13,6 +16,9 @@ use crate::{Engine, Error, Kind, Result};
 
 /// What a container was given of its networks when it was last started, or connected.
 const PLACES: &str = "networks.json";
+
+/// Bytes of a file of a container's that are read.
+const LONGEST: u64 = 1 << 20;
 
 /// What of a container concerns its networks.
 pub(super) struct Guest<'a> {
@@ -33,6 +39,11 @@ impl Engine {
         for endpoint in endpoints {
             let row = self.find_network(&endpoint.network)?;
             let network = &row.name;
+            if row.driver != "bridge" {
+                let message = format!("network `{network}` is not one that containers are put on");
+                return Err(Error::new(Kind::Input, message)
+                    .with_hint(format!("name it: `--network {network}`")));
+            }
             if resolved.iter().any(|other| other.network == *network) {
                 let message = format!("network `{network}` is specified multiple times");
                 return Err(Error::new(Kind::Input, message));
@@ -74,7 +85,9 @@ impl Engine {
         }
         if !spec.attachments.is_empty() {
             keep(container, &spec.attachments)?;
-            tell_hosts(&guest, &spec.attachments)?;
+            write_anew(&container.dir.join("etc/hosts"), |text| {
+                hosts(text, &own_name(&record.spec), &spec.attachments)
+            })?;
         }
         let leads_out = |attachment: &Attachment| !attachment.internal;
         if self.host.uid != 0 && spec.attachments.iter().any(leads_out) {
@@ -299,21 +312,40 @@ pub(super) fn kept(known: &Known) -> Vec<Attachment> {
 /// file is written in place. What else is in there stays.
 pub(super) fn tell_hosts(guest: &Guest<'_>, attachments: &[Attachment]) -> Result<()> {
     let path = guest.container.dir.join("etc/hosts");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
     let own = own_name(&guest.record.spec);
-    let text = hosts(&text, &own, attachments);
+    let text = hosts(&read(&path), &own, attachments);
     write_in_place(&path, &text)
 }
 
 /// Lets a container ask the name server that knows who is on its networks, or others again.
 pub(super) fn tell_resolver(known: &Known, has_names: bool) -> Result<()> {
     let path = known.container.dir.join("etc/resolv.conf");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let text = match has_names {
-        true => resolver(&text),
-        false => without_own(&text, &servers(&known.record.host.asked)),
+    let told = |text: &str| match has_names {
+        true => resolver(text),
+        false => without_own(text, &servers(&known.record.host.asked)),
     };
-    write_in_place(&path, &text)
+    match known.state.status.is_active() {
+        true => write_in_place(&path, &told(&read(&path))),
+        false => write_anew(&path, told),
+    }
+}
+
+/// A file that the container may have written anything to.
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read is as good as empty.
+    let _ = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Puts a file in the place of one that a container has had, whoever that belongs to now.
+fn write_anew(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
+    let new = path.with_extension("new");
+    write_in_place(&new, &change(&read(path)))?;
+    let public = Permissions::from_mode(0o644);
+    std::fs::set_permissions(&new, public)
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|source| Error::io(format!("cannot write `{}`", path.display()), source))
 }
 
 /// A resolver's file with other servers, or the machine's, in place of the containers' own.

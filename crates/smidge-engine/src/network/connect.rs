@@ -1,5 +1,7 @@
 //! Putting containers on networks, and taking them off, whether they run or not.
 
+use std::fs::File;
+
 use smidge_run::network::{self as sandbox, Attachment};
 
 use super::attach::{Guest, keep, kept, tell_hosts, tell_resolver};
@@ -16,6 +18,7 @@ impl Engine {
     /// When there is no such container or network, when it is on it already, when the address that was asked
     /// for cannot be had, when the container has no network of its own.
     pub fn connect(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
+        let _turn = turn(&self.container(container)?)?;
         let mut known = self.container(container)?;
         check(&known.record, &endpoint.network)?;
         let asked = NetworkMode::Networks(vec![endpoint.clone()]);
@@ -60,12 +63,18 @@ impl Engine {
             container: &known.container,
             record: &known.record,
         };
-        let attachment = self.admit(&guest, endpoint, (&network, device.unwrap_or_default()))?;
-        let dir = &known.container.dir;
-        if let Err(fault) = sandbox::connect(dir, &attachment) {
-            self.store.end_lease(&network, &known.container.id)?;
-            return Err(fault.into());
-        }
+        let place = (&network, device.unwrap_or_default());
+        let admitted = self.admit(&guest, endpoint, place).and_then(|attachment| {
+            sandbox::connect(&known.container.dir, &attachment)?;
+            Ok(attachment)
+        });
+        let attachment = match admitted {
+            Ok(attachment) => attachment,
+            Err(fault) => {
+                self.store.end_lease(&network, &known.container.id)?;
+                return Err(fault);
+            }
+        };
         attachments.push(attachment);
         keep(&known.container, &attachments)?;
         tell_hosts(&guest, &attachments)
@@ -77,6 +86,7 @@ impl Engine {
     /// When there is no such container or network, when it is not on it, when the container has no network of
     /// its own.
     pub fn disconnect(&self, container: &str, network: &str) -> Result<()> {
+        let _turn = turn(&self.container(container)?)?;
         let mut known = self.container(container)?;
         let mut endpoints = known.record.network().endpoints().to_vec();
         let is = |name: &str| {
@@ -134,6 +144,13 @@ impl Engine {
             .with("type", "bridge");
         self.note(&event);
     }
+}
+
+/// Held while a container's places change: who comes at the same time finds them changed.
+fn turn(known: &Known) -> Result<File> {
+    let path = known.container.dir.join("networks.lock");
+    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| Error::io(format!("cannot lock `{}`", path.display()), source))
 }
 
 /// Refuses what no container can be connected to or disconnected from.

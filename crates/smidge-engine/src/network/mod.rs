@@ -71,8 +71,15 @@ impl Engine {
                 .remove_network(&network, &|lease| self.needs(lease), last);
             return Err(fault);
         }
-        self.note_network(&network.record.id, name, "create");
-        Ok(network.record.id)
+        let id = network.record.id;
+        let stands = self.store.network(name)?;
+        if stands.is_none_or(|network| network.record.id != id) {
+            // Somebody has removed it, and found no bridge yet.
+            let _ = sandbox::dissolve(&network.record.bridge);
+            return Err(unknown(name));
+        }
+        self.note_network(&id, name, "create");
+        Ok(id)
     }
 
     /// Lists networks, by name.

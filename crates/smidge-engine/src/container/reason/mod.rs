@@ -72,6 +72,17 @@ impl Finding {
 
     /// Puts the names of the container and its image where they are meant.
     fn addressed(mut self, record: &Record) -> Self {
+        let Reason {
+            brief,
+            message,
+            facts,
+            hints,
+            ..
+        } = &mut self.reason;
+        // Names and lines of the container's must not end ours.
+        for text in [brief, message].into_iter().chain(facts).chain(hints) {
+            *text = text.replace(char::is_control, " ");
+        }
         let label = std::fs::read_to_string(record.spec.dir.join("name")).unwrap_or_default();
         let name = label
             .split_once(' ')
