@@ -48,6 +48,7 @@ mod mounts;
 mod nested;
 mod network;
 mod oci;
+mod oci_peers;
 mod owners;
 mod parity;
 mod peers;

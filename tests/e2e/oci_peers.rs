@@ -22,7 +22,9 @@ fn archive(context: &Context) -> Option<PathBuf> {
         return None;
     }
     context.copy(busybox, "fs/bin/busybox");
-    for applet in ["sh", "id", "cat", "echo", "sleep", "test", "stty", "readlink"] {
+    for applet in [
+        "sh", "id", "cat", "echo", "sleep", "test", "stty", "readlink",
+    ] {
         symlink("busybox", context.path().join("fs/bin").join(applet)).unwrap();
     }
     let path = context.path().join("fs.tar");
@@ -35,13 +37,18 @@ fn archive(context: &Context) -> Option<PathBuf> {
 /// `podman` with a storage of the test's own.
 fn podman(context: &Context, words: &[&str]) -> Ran {
     let mut command = context.program("podman");
-    command.args(["--root=podman/root", "--runroot=podman/run", "--storage-driver=vfs"]);
+    command.args([
+        "--root=podman/root",
+        "--runroot=podman/run",
+        "--storage-driver=vfs",
+    ]);
     command.args(["--cgroup-manager=cgroupfs", "--events-backend=file"]);
-    command.arg("--runtime").arg(context.path().join("smidge-runtime"));
-    context.finish({
-        command.args(words);
-        command
-    })
+    command
+        .arg("--runtime")
+        .arg(context.path().join("smidge-runtime"));
+    // It wants a file there, if it is told of one.
+    command.args(words).env_remove("DOCKER_CONFIG");
+    context.finish(command)
 }
 
 #[test]
@@ -61,22 +68,35 @@ fn podman_runs_containers_as_every_user() {
         }
         std::fs::create_dir_all(context.path().join(".run")).unwrap();
         podman(&context, &["import", "-q", "fs.tar", "box"]).ok();
-        let limits = ["--ulimit=nofile=1000:1000", "--ulimit=nproc=1000:1000", "--network=none"];
-        let run = |words: &[&str]| {
-            podman(&context, &[&["run"], limits.as_slice(), words].concat())
-        };
+        let limits = [
+            "--ulimit=nofile=1000:1000",
+            "--ulimit=nproc=1000:1000",
+            "--network=none",
+        ];
+        let run = |words: &[&str]| podman(&context, &[&["run"], limits.as_slice(), words].concat());
         let ran = run(&["--rm", "box", "sh", "-c", "id -u; echo $0; exit 7", "zero"]);
         assert_eq!(ran.stdout(), "0\nzero", "{}", ran.stderr());
         ran.exits(7);
         run(&["--rm", "box", "nosuch"]).exits(127);
         run(&["--rm", "--user", "5:6", "box", "id", "-u"]).ok();
         run(&["-d", "--name", "named", "box", "sleep", "1000"]).ok();
-        let said = podman(&context, &["exec", "named", "sh", "-c", "echo inside; exit 3"]);
+        let said = podman(
+            &context,
+            &["exec", "named", "sh", "-c", "echo inside; exit 3"],
+        );
         assert_eq!(said.stdout(), "inside");
         said.exits(3);
-        let status = ["inspect", "-f", "{{.State.Status}} {{.OCIRuntime}}", "named"];
+        let status = [
+            "inspect",
+            "-f",
+            "{{.State.Status}} {{.OCIRuntime}}",
+            "named",
+        ];
         let status = podman(&context, &status).ok();
-        assert!(status.starts_with("running ") && status.ends_with("smidge-runtime"), "{status}");
+        assert!(
+            status.starts_with("running ") && status.ends_with("smidge-runtime"),
+            "{status}"
+        );
         podman(&context, &["kill", "named"]).ok();
         podman(&context, &["wait", "named"]).ok();
         podman(&context, &["rm", "-f", "-t", "0", "named"]).ok();
@@ -107,9 +127,18 @@ fn docker_runs_containers() {
     ran.exits(7);
     assert_eq!(docker(&format!("{run} --rm box echo hello")).ok(), "hello");
     docker(&format!("{run} --rm box nosuch")).exits(127);
-    assert_eq!(docker(&format!("{run} --rm -m 32m box cat /proc/sys/kernel/shmmni")).ok(), "4096");
+    assert_eq!(
+        docker(&format!(
+            "{run} --rm -m 32m box cat /proc/sys/kernel/shmmni"
+        ))
+        .ok(),
+        "4096"
+    );
     docker(&format!("{run} -d --name named box sleep 1000")).ok();
-    assert_eq!(docker("exec named readlink /proc/1/exe").ok(), "/bin/busybox");
+    assert_eq!(
+        docker("exec named readlink /proc/1/exe").ok(),
+        "/bin/busybox"
+    );
     assert!(docker("top named").ok().contains("sleep 1000"));
     docker("pause named").ok();
     assert_eq!(docker("inspect -f {{.State.Status}} named").ok(), "paused");
@@ -142,7 +171,11 @@ impl Containerd {
         command.arg("--root").arg(path("containerd-root"));
         command.arg("--state").arg(path("containerd-state"));
         command.arg("--address").arg(path("containerd.sock"));
-        let process = command.stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
+        let process = command
+            .stdout(std::process::Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let mut daemon = Self { process, directory };
         let mut ended = false;
         crate::process::until("containerd's answer", || {
@@ -159,7 +192,9 @@ impl Containerd {
     /// `ctr` with the words of a line.
     fn ctr(&self, context: &Context, line: &str) -> Ran {
         let mut command = context.program("ctr");
-        command.arg("--address").arg(self.directory.join("containerd.sock"));
+        command
+            .arg("--address")
+            .arg(self.directory.join("containerd.sock"));
         command.args(line.split_whitespace());
         context.finish(command)
     }
@@ -191,13 +226,27 @@ fn containerd_runs_containers() {
     };
     let ctr = |line: &str| daemon.ctr(&context, line);
     let root = context.path().join("fs");
-    let options = format!("--rootfs --runc-binary {} {}", path.display(), root.display());
-    assert_eq!(ctr(&format!("run --rm {options} one /bin/echo hello")).ok(), "hello");
+    let options = format!(
+        "--rootfs --runc-binary {} {}",
+        path.display(),
+        root.display()
+    );
+    assert_eq!(
+        ctr(&format!("run --rm {options} one /bin/echo hello")).ok(),
+        "hello"
+    );
     ctr(&format!("run --rm {options} two /bin/sh -c exit${{IFS}}5")).exits(5);
     let missing = ctr(&format!("run --rm {options} three /nosuch"));
-    assert!(missing.stderr().contains("No such file"), "{}", missing.stderr());
+    assert!(
+        missing.stderr().contains("No such file"),
+        "{}",
+        missing.stderr()
+    );
     ctr(&format!("run --detach {options} four /bin/sleep 1000")).ok();
-    assert_eq!(ctr("task exec --exec-id a four /bin/echo inside").ok(), "inside");
+    assert_eq!(
+        ctr("task exec --exec-id a four /bin/echo inside").ok(),
+        "inside"
+    );
     ctr("task pause four").ok();
     assert!(ctr("task ls").ok().contains("PAUSED"));
     ctr("task resume four").ok();
