@@ -374,7 +374,11 @@ pub fn signal(dir: &Path, signal: i32) -> Result<(), RunError> {
         return Ok(());
     }
     let program = program.ok_or_else(not_running)?;
-    sys::send_signal(program.as_fd(), signal).map_err(RunError::supervise("send the signal"))
+    sys::send_signal(program.as_fd(), signal).map_err(|fault| match fault.raw_os_error() {
+        // It has ended since, and its supervisor is about to say so.
+        Some(libc::ESRCH) => not_running(),
+        _ => RunError::supervise("send the signal")(fault),
+    })
 }
 
 /// Keeps the program of the container in `dir` from being started again when it has ended. If it does not

@@ -65,14 +65,17 @@ impl Engine {
             self.note_container(known, "kill", &[("signal", number.as_str())]);
         };
         note(signal);
-        if gone(send(known, signal))? || ended(smidge_run::wait(dir, timeout))? {
+        let timeout = match gone(send(known, signal))? {
+            true => None,
+            false => timeout,
+        };
+        if ended(smidge_run::wait(dir, timeout))? {
             self.note_container(known, "stop", &[]);
             return Ok(unheard(known, signal));
         }
         note(9);
-        if !gone(send(known, 9))? {
-            ended(smidge_run::wait(dir, None))?;
-        }
+        gone(send(known, 9))?;
+        ended(smidge_run::wait(dir, None))?;
         self.note_container(known, "stop", &[]);
         Ok(None)
     }
@@ -324,7 +327,7 @@ pub(crate) fn is_before(created: &str, until: Option<i64>) -> bool {
     })
 }
 
-/// Whether the program had ended before the signal came.
+/// Whether the program had ended before the signal came; its supervisor may still be about to say so.
 fn gone(sent: std::result::Result<(), RunError>) -> Result<bool> {
     match sent {
         Ok(()) => Ok(false),
