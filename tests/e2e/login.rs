@@ -303,7 +303,7 @@ fn tokens_are_fetched_used_and_renewed() {
     proxy.later(
         ("GET", "/blobs/"),
         1,
-        2,
+        1,
         Fault::Answer(tokens.challenge("some/hello")),
     );
     let context = Context::new();

@@ -47,7 +47,8 @@ pub(crate) fn mount(
 ) -> Result<(), RunError> {
     let proc = mount_proc(spec, root, others).map_err(fault("/proc"))?;
     set_network_defaults(spec, &proc);
-    set_sysctls(spec, &proc)?;
+    let settings = spec.isolation.sysctls.iter();
+    set_sysctls(settings.map(|(name, value)| (name, value)), &proc)?;
     let sys = mount_sys(spec, root).map_err(fault("/sys"))?;
     if spec.insecure || spec.isolation.unmasked {
         return Ok(());
@@ -175,9 +176,12 @@ fn set_network_defaults(spec: &Spec, proc: &OwnedFd) {
 
 /// Settings that were asked for. They are found below the new `/proc` itself, wherever links or mounts
 /// lead (CVE-2025-52881).
-fn set_sysctls(spec: &Spec, proc: &OwnedFd) -> Result<(), RunError> {
-    for (name, value) in &spec.isolation.sysctls {
-        let path = format!("sys/{name}");
+pub(crate) fn set_sysctls<'s>(
+    settings: impl IntoIterator<Item = (&'s String, &'s String)>,
+    proc: &OwnedFd,
+) -> Result<(), RunError> {
+    for (name, value) in settings {
+        let path = format!("sys/{}", sysctl_path(name));
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         rustix::fs::openat2(proc, path, flags, Mode::empty(), inside)
@@ -189,6 +193,22 @@ fn set_sysctls(spec: &Spec, proc: &OwnedFd) -> Result<(), RunError> {
             })?;
     }
     Ok(())
+}
+
+/// The file of a setting: dots stand between its parts, unless slashes do.
+pub(crate) fn sysctl_path(name: &str) -> String {
+    let first = name.find(['.', '/']);
+    match first.and_then(|at| name.as_bytes().get(at)) {
+        Some(b'.') => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
 }
 
 /// Hides how the processors were throttled, which tells what their neighbours do, where the first

@@ -11,14 +11,14 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use serde_json::Value;
 
 use super::config::NamespaceKind;
 use super::error::OciError;
-use super::plan::{Plan, sysctl_path};
+use super::plan::Plan;
 use super::process::{self, Label};
 use super::record::{Record, Status};
 use super::{device, hook, mount as mounts, option};
@@ -28,7 +28,7 @@ use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::join::hide;
 use crate::mount::{self, Depth, Kind};
-use crate::{identity, inside, sys};
+use crate::{identity, inside, kernel, sys};
 
 /// What the first process has of the caller's.
 pub(super) struct Ends<'a> {
@@ -305,19 +305,7 @@ fn set_sysctls(plan: &Plan, outside: &Outside) -> Result<(), RunError> {
     let none = rustix::mount::MountAttrFlags::empty();
     let new = mount::new("proc", &[], none);
     let proc = new.as_ref().unwrap_or(&outside.proc);
-    for (name, value) in &plan.config.linux.sysctl {
-        let path = format!("sys/{}", sysctl_path(name));
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        rustix::fs::openat2(proc, path, flags, Mode::empty(), inside)
-            .and_then(|file| rustix::io::write(&file, value.as_bytes()))
-            .map_err(|errno| RunError::Sysctl {
-                name: name.clone(),
-                value: value.clone(),
-                source: errno.into(),
-            })?;
-    }
-    Ok(())
+    kernel::set_sysctls(&plan.config.linux.sysctl, proc)
 }
 
 /// Makes the new root the process's, and lets go of the host's without taking the host's mounts down.

@@ -10,6 +10,7 @@ use super::option::{self, Options};
 use super::process;
 use crate::cgroup::Group;
 use crate::idmap::{IdMap, Range};
+use crate::kernel::sysctl_path;
 
 /// A container that is being made.
 #[derive(Debug)]
@@ -172,22 +173,6 @@ fn check_sysctl(config: &Config, name: &str) -> Result<(), String> {
         _ => Err(format!(
             "the sysctl `{name}` belongs to no namespace of the container's own"
         )),
-    }
-}
-
-/// The file of a setting: dots stand between its parts, unless slashes do.
-pub(super) fn sysctl_path(name: &str) -> String {
-    let first = name.find(['.', '/']);
-    match first.and_then(|at| name.as_bytes().get(at)) {
-        Some(b'.') => name
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                c => c,
-            })
-            .collect(),
-        _ => name.to_owned(),
     }
 }
 

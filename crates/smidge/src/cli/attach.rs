@@ -2,7 +2,7 @@
 
 use smidge_engine::container::Streams;
 
-use super::run::{DetachKeys, exit_code};
+use super::run::{DetachKeys, Signals, exit_code};
 use super::session::{Outcome, Session};
 
 /// Join your terminal with a container that runs
@@ -22,19 +22,8 @@ pub(super) struct Args {
     /// Pass no input on
     #[arg(long)]
     no_stdin: bool,
-    /// Pass signals on [default: true]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        action = clap::ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = true,
-        default_missing_value = "true",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    sig_proxy: bool,
+    #[command(flatten)]
+    signals: Signals,
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
@@ -44,7 +33,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: true,
         stderr: true,
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
-        keep_signals: !args.sig_proxy,
+        keep_signals: !args.signals.sig_proxy,
     };
     let (end, reason) = engine.attach(&args.container, streams)?.wait()?;
     session.why(reason.as_ref());

@@ -37,6 +37,15 @@ pub(super) struct Args {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
+    #[command(flatten)]
+    signals: Signals,
+    #[command(flatten)]
+    container: ContainerArgs,
+}
+
+/// Whose signals are whose, for those who stay with a program.
+#[derive(clap::Args)]
+pub(super) struct Signals {
     /// Pass signals on [default: true]
     #[arg(
         long,
@@ -49,9 +58,7 @@ pub(super) struct Args {
         hide_default_value = true,
         hide_possible_values = true
     )]
-    sig_proxy: bool,
-    #[command(flatten)]
-    container: ContainerArgs,
+    pub(super) sig_proxy: bool,
 }
 
 /// `--attach`.
@@ -108,7 +115,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         stdout: all || args.attach.contains(&Stream::Stdout),
         stderr: all || args.attach.contains(&Stream::Stderr),
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
-        keep_signals: !args.sig_proxy,
+        keep_signals: !args.signals.sig_proxy,
     });
     let running = engine.launch(known, streams)?;
     if args.detach {
