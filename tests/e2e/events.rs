@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 
 use crate::context::Context;
 use crate::fixture::with_busybox;
+use crate::process;
 
 /// What happened, as `TYPE ACTION NAME`.
 fn events(context: &Context, options: &str) -> Vec<String> {
@@ -11,6 +12,21 @@ fn events(context: &Context, options: &str) -> Vec<String> {
     let format = "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}";
     let shown = context.smidge(line.split_whitespace().chain([format]));
     shown.ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_end_of_a_container_that_two_remove_is_told_once() {
+    with_busybox(|context| {
+        for name in ["one", "two", "three"] {
+            let run = format!("run -d --rm --name {name} busybox sleep 1000");
+            context.line(&run).ok();
+            context.line(&format!("rm -f {name}")).ok();
+            let filter = format!("-f event=destroy -f container={name}");
+            let told = format!("container destroy {name}");
+            process::until("destroy", || !events(context, &filter).is_empty());
+            assert_eq!(events(context, &filter), [told]);
+        }
+    });
 }
 
 #[test]

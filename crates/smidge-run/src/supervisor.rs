@@ -566,7 +566,7 @@ impl<'a> Supervisor<'a> {
             let _ = self.state.write(&self.spec.dir);
             None
         });
-        if let Some((journal, label)) = journal.filter(|_| is_thrown_away) {
+        if let Some((journal, label)) = journal.filter(|_| grave.is_some()) {
             journal.note(&label, "destroy", &[]);
         }
         let _ = fs::remove_file(self.spec.dir.join(session::DOOR));

@@ -309,13 +309,13 @@ impl Store {
         }
     }
 
-    /// Removes a container's name and directory. Whoever calls this has removed what belongs to ids of
-    /// a user namespace.
+    /// Removes a container's name and directory, and tells whether that was still there. Whoever calls
+    /// this has removed what belongs to ids of a user namespace.
     ///
     /// # Errors
     /// When the store cannot be written, and when something in the directory cannot be removed: the
     /// name is free then, and the directory is garbage.
-    pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
+    pub fn remove_container(&self, container: &Container) -> Result<bool, Error> {
         let path = container.name_path();
         let lock = self.lock()?;
         let own = self
@@ -325,7 +325,8 @@ impl Store {
             self.remove_name(&path)?;
         }
         drop(lock);
-        self.discard(&container.dir).map(drop)
+        let was_there = container.dir.is_dir();
+        self.discard(&container.dir).map(|_| was_there)
     }
 
     /// Containers' directories that have no name and no maker: what a killed process left.

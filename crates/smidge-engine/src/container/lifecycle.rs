@@ -268,8 +268,10 @@ impl Engine {
             }
         }
         self.leave_networks(known)?;
-        self.store.remove_container(container)?;
-        self.note_container(known, "destroy", &[]);
+        // The supervisor of one that is thrown away removes it as well, and one of the two tells.
+        if self.store.remove_container(container)? {
+            self.note_container(known, "destroy", &[]);
+        }
         Ok(())
     }
 
