@@ -15,8 +15,10 @@ pub fn run(filters: &[&str]) -> Outcome {
     packages::ensure(packages::TESTS)?;
     ensure_users()?;
     let smidge = tool::smidge()?;
-    let mut cargo = tool::command(env!("CARGO"));
-    cargo.args(["test", "--locked", "--workspace", "--no-fail-fast", "--"]);
+    // Tests press Ctrl-C, which programs that were started in the background would not hear.
+    let mut cargo = tool::command("env");
+    cargo.args(["--default-signal", env!("CARGO"), "test"]);
+    cargo.args(["--locked", "--workspace", "--no-fail-fast", "--"]);
     let output = tool::read_tee(cargo.args(filters).env("SMIDGE_BIN", smidge));
     let (text, succeeded) = output?;
     let (passed, failed) = totals(&text);
