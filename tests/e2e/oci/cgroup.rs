@@ -130,6 +130,34 @@ fn a_group_with_processes_is_nobody_elses() {
     });
 }
 
+/// Killed between making the group and its first process.
+#[test]
+fn what_a_killed_create_leaves_of_a_group_can_be_removed() {
+    if !can() || !crate::context::have("strace") {
+        return;
+    }
+    ours(|bundle| {
+        let group = place(bundle);
+        bundle.script("true");
+        bundle.save();
+        let id = bundle.id();
+        let runtime = bundle.command(&format!("create --bundle b {id}"));
+        let mut command = bundle.context.program("strace");
+        command.args(["-o", "trace", "-e", "inject=clone3:signal=KILL:when=1"]);
+        command.arg(runtime.get_program()).args(runtime.get_args());
+        let ran = bundle.context.finish(command);
+        if ran.stderr().contains("PTRACE") || ran.code() == 0 {
+            return skip("nothing can be traced here");
+        }
+        let files = ["cgroup.procs", "cgroup.procs"];
+        assert!(read("pids", &group, files).is_some(), "{}", ran.stderr());
+        assert_eq!(bundle.state(&id)["status"], "creating");
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        assert_eq!(read("pids", &group, files), None);
+        assert!(bundle.line("list -q").ok().is_empty());
+    });
+}
+
 /// Its end would be that of whoever is below it.
 #[test]
 fn a_group_above_others_processes_is_nobody_elses() {

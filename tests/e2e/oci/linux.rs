@@ -214,6 +214,28 @@ fn linux_seccomp() {
 }
 
 #[test]
+fn linux_seccomp_flags() {
+    ours(|bundle| {
+        let mut says = |flags: serde_json::Value| {
+            bundle.config["linux"]["seccomp"] =
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags});
+            bundle.script("grep Seccomp_filters: /proc/self/status | tr '\\t' ' '");
+            bundle.run()
+        };
+        let known = ["LOG", "TSYNC", "SPEC_ALLOW"].map(|n| format!("SECCOMP_FILTER_FLAG_{n}"));
+        assert_eq!(says(json!(known)).ok(), "Seccomp_filters: 1");
+        let unknown = says(json!(["SECCOMP_FILTER_FLAG_NO_SUCH"])).exits(1);
+        assert!(unknown.contains("SECCOMP_FILTER_FLAG_NO_SUCH"), "{unknown}");
+        let alone = says(json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])).exits(1);
+        assert!(alone.contains("answers calls"), "{alone}");
+        let features: serde_json::Value =
+            serde_json::from_str(&bundle.line("features").ok()).unwrap();
+        let supported = &features["linux"]["seccomp"]["supportedFlags"];
+        assert_eq!(supported.as_array().unwrap().len(), known.len());
+    });
+}
+
+#[test]
 fn a_filter_that_lets_no_helper_through_works_too() {
     ours(|bundle| {
         bundle.config["linux"]["seccomp"] = json!({

@@ -115,6 +115,36 @@ fn process_oom_score_adj_without_root() {
     });
 }
 
+/// The kernel takes a label from the process alone that it is for.
+#[test]
+fn labels_are_the_programs_own() {
+    ours(|bundle| {
+        if !std::path::Path::new("/proc/self/attr/exec").exists() {
+            return crate::context::skip("the kernel has no security modules");
+        }
+        bundle.script("sleep 1000");
+        bundle.save();
+        let id = bundle.id();
+        bundle
+            .quietly(&format!("--cgroup-manager disabled create --bundle b {id}"))
+            .exits(0);
+        bundle.line(&format!("start {id}")).exits(0);
+        let process =
+            json!({"args": ["/bin/true"], "cwd": "/", "selinuxLabel": "no:such:label:s0"});
+        bundle.context.write("process.json", process.to_string());
+        // What shows that SELinux is there.
+        let script = "mount -t tmpfs tmpfs /sys/fs && mkdir /sys/fs/selinux && \
+                      : > /sys/fs/selinux/enforce && exec \"$@\"";
+        let runtime = bundle.command(&format!("exec --process process.json {id}"));
+        let mut command = bundle.context.program("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]);
+        command.arg(runtime.get_program()).args(runtime.get_args());
+        let fault = bundle.context.finish(command).exits(1);
+        assert!(fault.contains("label the program"), "{fault}");
+        assert!(fault.contains("Invalid argument"), "{fault}");
+    });
+}
+
 #[test]
 fn a_container_without_root() {
     everybody(|bundle| {

@@ -142,6 +142,50 @@ fn a_terminal_goes_to_the_console_socket() {
     });
 }
 
+/// Nobody would know of it who could end it.
+#[test]
+fn a_program_whose_number_cannot_be_told_does_not_run() {
+    everybody(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let marker = crate::process::marker();
+        for pid_file in ["nowhere/pid", "b/config.json/pid"] {
+            let line = format!("exec --detach --pid-file {pid_file} {id} sleep {marker}");
+            assert!(bundle.quietly(&line).exits(1).contains(pid_file));
+            assert_eq!(crate::process::running(&marker), 0);
+        }
+    });
+}
+
+/// Whoever does not read what is typed keeps nobody from ending the program.
+#[test]
+fn a_program_that_does_not_read_can_be_ended() {
+    everybody(|bundle| {
+        bundle.config["process"]["terminal"] = json!(true);
+        bundle.script("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done");
+        bundle.save();
+        let typed = bundle.context.write("typed", "typed\n".repeat(100_000));
+        let file = |name: &str| std::fs::File::create(bundle.context.path().join(name)).unwrap();
+        let mut command = bundle.command(&format!("run --bundle b {}", bundle.id()));
+        command.stdin(std::fs::File::open(typed).unwrap());
+        let mut child = command
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        crate::process::until("its first word", || bundle.said().contains("ready"));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut ended = None;
+        crate::process::until("its end", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(5));
+    });
+}
+
 #[test]
 fn descriptors_are_handed_on_where_that_is_asked_for() {
     each(|bundle| {

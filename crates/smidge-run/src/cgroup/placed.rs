@@ -21,16 +21,9 @@ impl Group {
     /// When a controller that is asked for cannot be had, or the group is somebody else's: there are
     /// processes in it.
     pub(crate) fn at(path: &Path, resources: &Resources) -> Result<Option<Self>, RunError> {
-        let plain = |name| matches!(name, Component::Normal(_) | Component::RootDir);
-        if !path.components().all(plain) {
-            return Err(lacking(Lack::Outside {
-                parent: path.display().to_string(),
-            }));
-        }
-        if path.file_name().is_none() {
+        let Some(hierarchies) = hierarchies_for(path)? else {
             return Ok(None);
-        }
-        let hierarchies = Hierarchies::of_host()?;
+        };
         let mut group = Self::default();
         let mut refused = None;
         for (name, hierarchy) in &hierarchies.v1 {
@@ -66,6 +59,29 @@ impl Group {
             });
         }
         Ok(Some(group).filter(|group| group.directories().next().is_some()))
+    }
+
+    /// The group that [`Group::at`] makes at `path`, or would make if it could.
+    ///
+    /// # Errors
+    /// When the path leads elsewhere.
+    pub(crate) fn planned(path: &Path) -> Result<Option<Self>, RunError> {
+        let Some(hierarchies) = hierarchies_for(path)? else {
+            return Ok(None);
+        };
+        let mut group = Self::default();
+        for (name, hierarchy) in &hierarchies.v1 {
+            group.v1.insert(name.clone(), place(hierarchy, path));
+        }
+        group.v2 = hierarchies.v2.as_ref().map(|one| place(one, path));
+        Ok(Some(group))
+    }
+
+    /// Removes it as far as nobody is in it.
+    pub(crate) fn remove_empty(&self) {
+        for directory in self.directories() {
+            let _ = fs::remove_dir(directory);
+        }
     }
 
     fn has_all(&self, resources: &Resources) -> bool {
@@ -170,6 +186,20 @@ impl Group {
     /// Its directory in the hierarchy of version 2.
     pub(crate) fn v2_directory(&self) -> Option<&PathBuf> {
         self.v2.as_ref()
+    }
+}
+
+/// The hierarchies that there are, if a path names a group in them.
+fn hierarchies_for(path: &Path) -> Result<Option<Hierarchies>, RunError> {
+    let plain = |name| matches!(name, Component::Normal(_) | Component::RootDir);
+    if !path.components().all(plain) {
+        return Err(lacking(Lack::Outside {
+            parent: path.display().to_string(),
+        }));
+    }
+    match path.file_name() {
+        Some(_) => Ok(Some(Hierarchies::of_host()?)),
+        None => Ok(None),
     }
 }
 

@@ -143,15 +143,19 @@ impl Making<'_> {
         options: &CreateOptions,
         preserved: &[BorrowedFd<'static>],
     ) -> Result<Created, OciError> {
+        let mut record = self.record();
         if !options.no_cgroups {
+            // Before it is made: what is written down can be found and removed.
+            record.group = Group::planned(&group_path(self.plan)?)?;
+            self.place.write(&record)?;
             self.plan.group = group(self.plan)?;
         }
+        record.group.clone_from(&self.plan.group);
         self.plan.mapped = idmapped::make(self.plan)?;
         let (start, answer) = (
             self.place.make_pipe("start")?,
             self.place.make_pipe("answer")?,
         );
-        let mut record = self.record();
         let joined = namespace::open(&self.plan.config.linux)?;
         let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
         let ends = Ends {
@@ -267,24 +271,25 @@ impl Making<'_> {
     }
 }
 
+/// Where the container's control group is to be.
+fn group_path(plan: &Plan) -> Result<PathBuf, OciError> {
+    match plan.config.linux.cgroups_path.as_str() {
+        "" => Ok(Path::new("/").join(&plan.id)),
+        path if path.matches(':').count() == 2 => Err(OciError::Unsupported {
+            what: format!("linux.cgroupsPath: {path}"),
+            why: ": it is systemd's; use the `cgroupfs` manager (`podman --cgroup-manager=\
+                  cgroupfs`, `dockerd --exec-opt native.cgroupdriver=cgroupfs`)"
+                .to_owned(),
+        }),
+        path => Ok(path.into()),
+    }
+}
+
 /// The container's control group, its limits set; none where none can be had and none is asked for.
 fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
     let linux = &plan.config.linux;
     let resources = linux.resources.resources()?;
-    let default = format!("/{}", plan.id);
-    let path = match linux.cgroups_path.as_str() {
-        "" => default.as_str(),
-        path if path.matches(':').count() == 2 => {
-            return Err(OciError::Unsupported {
-                what: format!("linux.cgroupsPath: {path}"),
-                why: ": it is systemd's; use the `cgroupfs` manager (`podman --cgroup-manager=\
-                      cgroupfs`, `dockerd --exec-opt native.cgroupdriver=cgroupfs`)"
-                    .to_owned(),
-            });
-        }
-        path => path,
-    };
-    let Some(group) = Group::at(Path::new(path), &resources)? else {
+    let Some(group) = Group::at(&group_path(plan)?, &resources)? else {
         return Ok(None);
     };
     let shut = |group: &Group| -> Result<(), RunError> {

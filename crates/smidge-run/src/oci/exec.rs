@@ -108,6 +108,20 @@ pub(super) fn exec(
         preserved: &preserved,
     };
     let (pid, terminal) = visit.make()?;
+    hand_out(options, pid, terminal, console).inspect_err(|_| {
+        // Nobody is told of it, so nobody would ever end it.
+        sys::kill(pid, libc::SIGKILL);
+        let _ = waitpid(Some(pid), WaitOptions::empty());
+    })
+}
+
+/// Hands its terminal and its number to whoever wants them.
+fn hand_out(
+    options: &ExecOptions,
+    pid: Pid,
+    terminal: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+) -> Result<Executed, OciError> {
     let terminal = match (console, terminal) {
         (Some(socket), Some(master)) => {
             send_file(&socket, b"/dev/ptmx", master.as_fd())
@@ -247,8 +261,8 @@ impl Visit<'_> {
         }
     }
 
-    /// Into the namespaces, out of the sight of whoever is inside.
-    fn enter(&self, host: &Host, channel: &Channel) -> Result<(Visitor, Label), RunError> {
+    /// Into the namespaces, out of the sight of whoever is inside. Gives the host's `/proc`, too.
+    fn enter(&self, host: &Host, channel: &Channel) -> Result<(Visitor, OwnedFd), RunError> {
         let mut keep = vec![channel.as_fd(), host.as_fd()];
         keep.extend(self.preserved);
         sys::close_all_but(&keep);
@@ -262,7 +276,7 @@ impl Visit<'_> {
             .then(|| sys::trampoline(self.report_number()))
             .transpose();
         let trampoline = trampoline.map_err(RunError::setup("make what executes the program"))?;
-        let label = Label::open(self.process)?;
+        let proc = process::open_proc()?;
         host.enter()
             .map_err(RunError::setup("enter the namespaces"))?;
         // As far as the user namespace has a root.
@@ -270,7 +284,7 @@ impl Visit<'_> {
         let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
         let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
         hide()?;
-        Ok((Visitor { own, trampoline }, label))
+        Ok((Visitor { own, trampoline }, proc))
     }
 
     /// Behind everything that the program is to have.
@@ -282,7 +296,7 @@ impl Visit<'_> {
     /// The visitor's part: it cannot be looked into until it is the program's user.
     fn prepare(
         &self,
-        (visitor, label): (Visitor, Label),
+        (visitor, proc): (Visitor, OwnedFd),
         channel: &Channel,
     ) -> Result<(Visitor, Executable), RunError> {
         channel
@@ -290,6 +304,9 @@ impl Visit<'_> {
             .map_err(RunError::setup("wait to be let on"))?;
         rustix::process::setsid().map_err(RunError::setup("open a session"))?;
         let process = self.process;
+        let label = Label::open(process, &proc)?;
+        // Before any path of the container's is gone: one could lead there (CVE-2024-21626).
+        drop(proc);
         if process.terminal {
             self.open_terminal(channel)
                 .map_err(RunError::setup("open a terminal"))?;

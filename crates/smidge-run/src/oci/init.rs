@@ -130,11 +130,12 @@ impl Outside {
         let trampoline = process::allows_trampoline(&plan.config.linux)
             .then(|| sys::trampoline(report_number(plan)))
             .transpose();
+        let proc = process::open_proc()?;
         Ok(Self {
             own: OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?,
-            label: Label::open(&plan.process)?,
+            label: Label::open(&plan.process, &proc)?,
             trampoline: trampoline.map_err(RunError::setup("make what executes the program"))?,
-            proc: process::open_proc()?,
+            proc,
             null: device::null()?,
         })
     }

@@ -141,8 +141,11 @@ impl Runtime {
             _ if force => end(&record)?,
             _ => return Err(record.refuse(status, "cannot delete a container that is not stopped")),
         }
-        if let Some(group) = &record.group {
-            group.destroy();
+        match &record.group {
+            Some(group) if record.has_process() => drop(group.destroy()),
+            // Whether it was the container's before whoever made it was killed is not known.
+            Some(group) => group.remove_empty(),
+            None => (),
         }
         let hooks = hooks(&place);
         place.remove();

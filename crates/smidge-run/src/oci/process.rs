@@ -1,8 +1,7 @@
 //! Who a program is and what it may do, from `process` of `config.json` (`config.md`, "Process").
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs};
@@ -140,35 +139,36 @@ pub(super) fn set_oom_score(process: &Process, whose: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// What a security module gives the next program that is executed: to be opened while `/proc` is the
-/// host's, and checked to be procfs (CVE-2025-52881).
+/// What a security module gives the next program that this process executes.
 #[derive(Debug)]
-pub(super) struct Label(Option<(File, String)>);
+pub(super) struct Label(Option<(OwnedFd, String)>);
 
 impl Label {
-    /// Opens the file that takes it.
-    pub(super) fn open(process: &Process) -> Result<Self, RunError> {
+    /// Opens the file that takes it, checked to be procfs's (CVE-2025-52881), by way of `proc`, the host's.
+    /// Nobody may label the programs of another process.
+    pub(super) fn open(process: &Process, proc: impl AsFd) -> Result<Self, RunError> {
         let profile = process.apparmor_profile.as_str();
         let label = match (profile, process.selinux_label.as_str()) {
             ("" | "unconfined", "") => return Ok(Self(None)),
-            ("" | "unconfined", label) => ("/proc/self/attr/exec", label.to_owned()),
-            (profile, _) => ("/proc/self/attr/apparmor/exec", format!("exec {profile}")),
+            ("" | "unconfined", label) => ("self/attr/exec", label.to_owned()),
+            (profile, _) => ("self/attr/apparmor/exec", format!("exec {profile}")),
         };
-        let step = RunError::setup("label the program");
-        let open = || -> io::Result<File> {
-            let file = OpenOptions::new().write(true).open(label.0)?;
+        let open = || {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(proc, label.0, flags, Mode::empty())?;
             match fstatfs(&file)?.f_type as i64 {
                 PROC => Ok(file),
-                _ => Err(io::Error::from(Errno::NOTTY)),
+                _ => Err(Errno::NOTTY),
             }
         };
-        Ok(Self(Some((open().map_err(step)?, label.1))))
+        let file = open().map_err(RunError::setup("label the program"))?;
+        Ok(Self(Some((file, label.1))))
     }
 
     fn write(self) -> Result<(), RunError> {
         match self.0 {
-            Some((mut file, label)) => file
-                .write_all(label.as_bytes())
+            Some((file, label)) => rustix::io::write(&file, label.as_bytes())
+                .map(drop)
                 .map_err(RunError::setup("label the program")),
             None => Ok(()),
         }
@@ -300,7 +300,7 @@ pub(super) fn allows_trampoline(linux: &Linux) -> bool {
 ///
 /// # Errors
 /// When it is no procfs.
-pub(super) fn open_proc() -> Result<rustix::fd::OwnedFd, RunError> {
+pub(super) fn open_proc() -> Result<OwnedFd, RunError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || {
         let proc = rustix::fs::openat(CWD, "/proc", flags, Mode::empty())?;

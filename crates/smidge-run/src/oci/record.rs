@@ -9,10 +9,10 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags};
@@ -113,16 +113,19 @@ impl Place {
 
     /// Waits until nobody else changes the container, and keeps others from it.
     pub(super) fn lock(&self) -> Result<File, OciError> {
-        let file = match File::open(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing()),
-            opened => opened.map_err(RunError::record(&self.dir))?,
-        };
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(RunError::record(&self.dir))?;
-        // It may have been removed while we waited.
-        match self.dir.is_dir() {
-            true => Ok(file),
-            false => Err(self.missing()),
+        loop {
+            let file = match File::open(&self.dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing()),
+                opened => opened.map_err(RunError::record(&self.dir))?,
+            };
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)
+                .map_err(RunError::record(&self.dir))?;
+            // It may have been removed while we waited, and made anew by somebody else.
+            let locked = file.metadata().map_err(RunError::record(&self.dir))?;
+            let same = |now: Metadata| (now.dev(), now.ino()) == (locked.dev(), locked.ino());
+            if fs::metadata(&self.dir).is_ok_and(same) {
+                return Ok(file);
+            }
         }
     }
 
@@ -167,6 +170,9 @@ impl Place {
 
     /// How the container is.
     pub(super) fn status(&self, record: &Record) -> Status {
+        if !record.has_process() {
+            return Status::Creating;
+        }
         if !record.process.is_alive() {
             return Status::Stopped;
         }
@@ -208,6 +214,11 @@ impl Record {
         })
     }
 
+    /// Whether there is a first process yet.
+    pub(super) fn has_process(&self) -> bool {
+        self.process.pid != 0
+    }
+
     fn owner_name(&self) -> String {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         crate::idmap::name_of(&passwd, self.owner).unwrap_or_default()
@@ -220,5 +231,40 @@ impl Record {
             wanted,
             status: status.name(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether somebody waits for the lock of a file (`proc_locks(5)`).
+    fn is_waited_for(file: &File) -> bool {
+        let number = format!(":{} ", file.metadata().unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let waits = |line: &str| line.contains("-> ") && line.contains(&number);
+        locks.lines().any(waits)
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_gets_that_of_what_is_there_then() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::of(root.path(), "one").unwrap();
+        place.make().unwrap();
+        let held = place.lock().unwrap();
+        let waiter = std::thread::spawn({
+            let place = place.clone();
+            move || place.lock().unwrap().metadata().unwrap().ino()
+        });
+        while !is_waited_for(&held) {
+            assert!(!waiter.is_finished(), "nobody waited");
+            std::thread::yield_now();
+        }
+        // Its number must not be had by the new one.
+        fs::rename(&place.dir, root.path().join("old")).unwrap();
+        place.make().unwrap();
+        drop(held);
+        let now = fs::metadata(&place.dir).unwrap().ino();
+        assert_eq!(waiter.join().unwrap(), now);
     }
 }

@@ -11,6 +11,7 @@ use super::resource::OciResources;
 use super::{Runtime, namespace, option};
 use crate::capability;
 use crate::cgroup::{self, Group};
+use crate::seccomp::{self, FLAGS};
 
 impl Runtime {
     /// Makes a container, starts it, and waits for its end unless it is to be left alone. Gives its exit
@@ -172,6 +173,10 @@ pub fn features() -> Value {
     let spelled = |prefix: &str, names: &[&str]| -> Vec<String> {
         names.iter().map(|name| format!("{prefix}{name}")).collect()
     };
+    let flags = |supported: bool| -> Vec<&str> {
+        let of = FLAGS.iter().filter(|(_, can)| *can || !supported);
+        of.map(|(name, _)| *name).collect()
+    };
     let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
     let apparmor = apparmor.is_ok_and(|text| text.starts_with(b"Y"));
     let selinux = std::path::Path::new("/sys/fs/selinux/enforce").exists();
@@ -192,9 +197,9 @@ pub fn features() -> Value {
                 "enabled": true,
                 "actions": spelled("SCMP_ACT_", &actions),
                 "operators": spelled("SCMP_CMP_", &operators),
-                "archs": crate::seccomp::architectures(),
-                "knownFlags": [],
-                "supportedFlags": [],
+                "archs": seccomp::architectures(),
+                "knownFlags": flags(false),
+                "supportedFlags": flags(true),
             },
             "apparmor": {"enabled": apparmor},
             "selinux": {"enabled": selinux},

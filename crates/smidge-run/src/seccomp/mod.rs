@@ -21,7 +21,7 @@ mod table;
 
 use self::code::Code;
 pub use self::profile::Profile;
-pub(crate) use self::profile::architectures;
+pub(crate) use self::profile::{FLAGS, architectures};
 pub use self::refusal::{call_name, fatal_calls, refuses_call};
 pub(crate) use self::rule::Action;
 use crate::spec::Spec;
@@ -32,10 +32,12 @@ pub(crate) fn install(spec: &Spec) -> std::io::Result<()> {
     if !spec.seccomp || spec.insecure {
         return Ok(());
     }
-    sys::install_filter(&match &spec.isolation.profile {
-        Some(profile) => profile.filter(spec.capabilities),
-        None => filter(spec.capabilities),
-    })
+    match &spec.isolation.profile {
+        Some(profile) => {
+            sys::install_filter_with(&profile.filter(spec.capabilities), profile.flags())
+        }
+        None => sys::install_filter(&filter(spec.capabilities)),
+    }
 }
 
 /// A filter for this machine's own calls, by ranges of their numbers, each up to the next one's start;

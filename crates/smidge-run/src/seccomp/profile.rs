@@ -28,8 +28,32 @@ pub struct Profile {
     #[serde(default)]
     syscalls: Vec<Calls>,
     #[serde(default)]
+    flags: Option<Vec<Flag>>,
+    #[serde(default)]
     listener_path: String,
 }
+
+/// How a filter is installed (`seccomp(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Flag {
+    #[serde(rename = "SECCOMP_FILTER_FLAG_TSYNC")]
+    AllThreads,
+    #[serde(rename = "SECCOMP_FILTER_FLAG_LOG")]
+    Log,
+    #[serde(rename = "SECCOMP_FILTER_FLAG_SPEC_ALLOW")]
+    Speculate,
+    #[serde(rename = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")]
+    WaitKillable,
+}
+
+/// The flags that the specification knows, and whether they can be had: the last one is for filters whose
+/// calls others answer.
+pub(crate) const FLAGS: [(&str, bool); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", true),
+    ("SECCOMP_FILTER_FLAG_LOG", true),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", true),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", false),
+];
 
 /// An architecture and those whose programs it runs as well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +222,16 @@ impl Profile {
         if !self.listener_path.is_empty() {
             return Err("`listenerPath` needs a program that answers calls".to_owned());
         }
+        if self
+            .flags
+            .iter()
+            .flatten()
+            .any(|flag| *flag == Flag::WaitKillable)
+        {
+            let fault =
+                "`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` needs a program that answers calls";
+            return Err(fault.to_owned());
+        }
         for calls in &self.syscalls {
             let named = calls.names.first().unwrap_or(&calls.name);
             if calls.names.is_empty() == calls.name.is_empty() {
@@ -217,7 +251,22 @@ impl Profile {
 
     /// Installs it in the calling thread, for a program for which it has no conditions.
     pub(crate) fn install(&self) -> std::io::Result<()> {
-        crate::sys::install_filter(&self.filter(0))
+        crate::sys::install_filter_with(&self.filter(0), self.flags())
+    }
+
+    /// The bits of the flags (`seccomp(2)`): where the profile has none, as `runc` has it.
+    pub(super) fn flags(&self) -> libc::c_ulong {
+        let bit = |flag: &Flag| match flag {
+            Flag::AllThreads => libc::SECCOMP_FILTER_FLAG_TSYNC,
+            Flag::Log => libc::SECCOMP_FILTER_FLAG_LOG,
+            Flag::Speculate => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            // `check` lets none through.
+            Flag::WaitKillable => 0,
+        };
+        match &self.flags {
+            Some(flags) => flags.iter().map(bit).fold(0, |all, bit| all | bit),
+            None => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        }
     }
 
     /// The filter for a program that may hold `capabilities`.

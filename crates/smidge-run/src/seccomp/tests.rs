@@ -426,6 +426,14 @@ fn profiles_that_cannot_be_met_are_refused() {
             "listenerPath",
         ),
         (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW"]}"#,
+            "unknown variant `SECCOMP_FILTER_FLAG_NEW`",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#,
+            "needs a program",
+        ),
+        (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG"}]}"#,
             "needs either",
         ),
@@ -437,5 +445,22 @@ fn profiles_that_cannot_be_met_are_refused() {
     ] {
         let fault = Profile::parse(text).unwrap_err();
         assert!(fault.contains(expected), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn a_filter_is_installed_as_its_flags_say() {
+    for (flags, expected) in [
+        ("", 4),
+        (r#", "flags": null"#, 4),
+        (r#", "flags": []"#, 0),
+        (
+            r#", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]"#,
+            3,
+        ),
+        (r#", "flags": ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#, 4),
+    ] {
+        let text = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW"{flags}}}"#);
+        assert_eq!(Profile::parse(&text).unwrap().flags(), expected, "{flags}");
     }
 }

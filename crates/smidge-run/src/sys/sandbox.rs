@@ -160,7 +160,12 @@ pub(crate) struct Instruction {
 /// Installs a system call filter in the calling thread, which must hold `CAP_SYS_ADMIN` or have
 /// given up new privileges (`seccomp(2)`).
 pub(crate) fn install_filter(program: &[Instruction]) -> io::Result<()> {
-    with_program(program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
+    install_filter_with(program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+}
+
+/// The same with other flags; none that makes the kernel give anything but success.
+pub(crate) fn install_filter_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<()> {
+    with_program(program, flags).map(drop)
 }
 
 /// The same with any flags of `seccomp(2)`; gives what the kernel gives.
