@@ -3,6 +3,7 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
 
 use crate::case::{Case, Debian};
 use crate::client::{Response, Verdict, connect, ensure, read_response};
@@ -411,7 +412,9 @@ fn broken_chunks(server: &Server) -> Verdict {
 /// How far an upload is, once it is as far as it gets: what was sent may still be on its way, before
 /// which nothing came (which is written `0-0`).
 fn settled_offset(server: &Server, location: &str) -> Result<usize, String> {
+    let deadline = Instant::now() + smidge_tests::PATIENCE;
     loop {
+        ensure(Instant::now() < deadline, || "it goes on and on".to_owned())?;
         let response = server
             .request("PATCH", location)
             .header("Content-Range", "9999-9999")
@@ -481,7 +484,11 @@ fn no_files(_: &Server) -> Verdict {
         .query("digest", NOTHING);
     put.body(&bytes).send()?.is(400)?;
     // A request that broke off ends in its own time; nothing else is left to wait for.
+    let deadline = Instant::now() + smidge_tests::PATIENCE;
     while files()? > 0 {
+        ensure(Instant::now() < deadline, || {
+            "an upload that broke off is still there".to_owned()
+        })?;
         alive(&server)?;
         std::thread::yield_now();
     }

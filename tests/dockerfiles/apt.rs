@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use smidge_tests::InTime as _;
+
 use crate::base;
 use crate::builder::Smidge;
 use crate::context::{Context, have, identities};
@@ -99,7 +101,7 @@ fn mirror() -> Result<String, String> {
 fn quiet(command: &mut Command) -> Result<(), String> {
     let output = command
         .stdin(Stdio::null())
-        .output()
+        .output_in_time()
         .map_err(|error| error.to_string())?;
     match output.status.success() {
         true => Ok(()),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use smidge_tests::InTime as _;
 use tar::{Builder, EntryType, Header};
 
 /// Its name, in every store.
@@ -107,7 +108,10 @@ fn header(kind: EntryType, mode: u32, id: u64) -> Header {
 }
 
 fn applets() -> Vec<String> {
-    let output = Command::new(BUSYBOX).arg("--list").output().unwrap();
+    let output = Command::new(BUSYBOX)
+        .arg("--list")
+        .output_in_time()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let names = text.lines().filter(|name| *name != "busybox");
     names.map(str::to_owned).collect()

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use smidge_tests::InTime as _;
+
 use crate::base;
 use crate::case::{Build, Case};
 use crate::context::{Context, Ran};
@@ -48,7 +50,7 @@ impl Smidge {
                 .arg("-hR")
                 .arg(format!("{uid}:{gid}"))
                 .arg(dir)
-                .status();
+                .status_in_time();
             assert!(status.unwrap().success(), "chown {}", dir.display());
         }
     }

@@ -4,7 +4,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+
+use smidge_tests::InTime as _;
 
 use crate::base::BUSYBOX;
 
@@ -44,11 +45,9 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let process = command.process_group(0).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "{protocol}: no server");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        smidge_tests::until(&format!("{protocol}: a server"), || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         let url = format!("{protocol}://127.0.0.1:{port}");
         Self { process, dir, url }
     }
@@ -59,7 +58,7 @@ impl Drop for Server {
         // All of them: `git` leads its daemon.
         let group = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -82,7 +81,7 @@ fn repositories(dir: &Path) {
             let time = "2020-01-01T00:00:00Z";
             git.env("GIT_AUTHOR_DATE", time)
                 .env("GIT_COMMITTER_DATE", time);
-            assert!(git.status().unwrap().success(), "git {line}");
+            assert!(git.status_in_time().unwrap().success(), "git {line}");
         }
     }
 }

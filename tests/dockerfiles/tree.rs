@@ -16,6 +16,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use smidge_tests::InTime as _;
+
 use crate::words::{lines, mode, owner};
 
 /// Files of a case's folder that are not part of its context.
@@ -101,7 +103,10 @@ fn entry(to: &Path, line: &[&str]) {
         ["link", path, "->", target] => std::os::unix::fs::symlink(target, at(path)).unwrap(),
         ["hard", path, "->", other] => std::fs::hard_link(to.join(other), at(path)).unwrap(),
         ["fifo", bits, path] => {
-            let made = Command::new("mkfifo").arg(at(path)).status().unwrap();
+            let made = Command::new("mkfifo")
+                .arg(at(path))
+                .status_in_time()
+                .unwrap();
             assert!(made.success(), "mkfifo {path}");
             set_mode(&to.join(path), mode(bits));
         }
@@ -130,7 +135,7 @@ pub(crate) fn set_mode(path: &Path, mode: u32) {
 
 /// Copies a program of this machine and the libraries that it loads, each under its own path.
 fn host(to: &Path, program: &Path) {
-    let output = Command::new("ldd").arg(program).output().unwrap();
+    let output = Command::new("ldd").arg(program).output_in_time().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
     let files = libraries.map(Path::new).chain([program]);
@@ -205,7 +210,7 @@ impl Archive {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run `{program}`: {error}"));
         child.stdin.take().unwrap().write_all(&plain).unwrap();
-        assert!(child.wait().unwrap().success(), "{program}");
+        assert!(child.status_in_time().unwrap().success(), "{program}");
         set_mode(&self.path, 0o644);
     }
 }

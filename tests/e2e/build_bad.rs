@@ -8,8 +8,9 @@ use std::path::Path;
 use crate::context::{Context, skip};
 use crate::craft;
 use crate::fixture::{compiled, load_busybox, with_busybox};
-use crate::process::{marker, running, until};
+use crate::process::{marker, running};
 use crate::small_disk::Disk;
+use smidge_tests::until;
 
 /// Names in the store's `tmp/`.
 fn left(context: &Context) -> usize {

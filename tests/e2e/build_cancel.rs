@@ -8,10 +8,11 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use smidge_tests::{InTime as _, until};
 
 use crate::context::{Context, have, smidge_binary};
 use crate::fixture::with_busybox;
-use crate::process::{marker, running, until};
+use crate::process::{marker, running};
 use crate::proxy::{Fault, Proxy};
 use crate::registry::Registry;
 
@@ -38,7 +39,7 @@ fn end(build: Child, signal: Signal) -> (i32, String) {
         Signal::INT | Signal::HUP => kill_process_group(pid, signal).unwrap(),
         _ => kill_process(pid, signal).unwrap(),
     }
-    let output = build.wait_with_output().unwrap();
+    let output = build.output_in_time().unwrap();
     let status = output.status;
     let code = status
         .code()
@@ -106,7 +107,7 @@ fn ctrl_c_on_a_terminal_ends_a_build() {
         let mut terminal = context.spawn(script);
         until("the program runs", || running(&one) == 1);
         terminal.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
-        let status = terminal.wait_with_output().unwrap().status;
+        let status = terminal.output_in_time().unwrap().status;
         assert_eq!(status.code(), Some(130));
         until("all is quiet", || running(&one) == 0);
         assert_gone(context, "ended");

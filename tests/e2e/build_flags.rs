@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Child, Command};
 
 use serde_json::Value;
+use smidge_tests::InTime as _;
 
 use crate::context::{Context, have, smidge_binary};
 use crate::craft;
@@ -120,7 +121,10 @@ fn secrets_are_seen_by_programs_and_by_nobody_else() {
             }
             let store = context.store().display().to_string();
             let mut grep = Command::new("grep");
-            let found = grep.args(["-rlaF", secret, &store]).output().unwrap();
+            let found = grep
+                .args(["-rlaF", secret, &store])
+                .output_in_time()
+                .unwrap();
             assert_eq!(String::from_utf8_lossy(&found.stdout), "");
         }
     });
@@ -151,7 +155,7 @@ struct Agent(Child);
 impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.0.status_in_time();
     }
 }
 
@@ -166,7 +170,7 @@ fn programs_talk_to_the_user_s_ssh_agent() {
         let mut agent = context.program("ssh-agent");
         agent.arg("-D").arg("-a").arg(&socket);
         let _agent = Agent(context.spawn(agent));
-        crate::process::until("the agent listens", || socket.exists());
+        smidge_tests::until("the agent listens", || socket.exists());
         let mut make = context.program("ssh-keygen");
         make.args(["-q", "-t", "ed25519", "-N", "", "-f", "key"]);
         context.finish(make).ok();
@@ -324,7 +328,7 @@ fn a_shell_shows_what_a_program_left_that_failed() {
         input
             .write_all(b"echo found $(cat /left) $WHERE\nexit\n")
             .unwrap();
-        let output = terminal.wait_with_output().unwrap();
+        let output = terminal.output_in_time().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{shown}");
         assert!(shown.contains("found evidence inside"), "{shown}");
@@ -363,7 +367,7 @@ fn dockerfiles_and_contexts_come_from_standard_input() {
             let mut child = context.spawn(context.line_command(line));
             // It may not read all of what is wrong.
             let _ = child.stdin.take().unwrap().write_all(input);
-            let output = child.wait_with_output().unwrap();
+            let output = child.output_in_time().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             (output.status.code(), said)
         };

@@ -3,9 +3,11 @@
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
+use smidge_tests::{InTime as _, until};
+
 use crate::context::{Context, have};
 use crate::fixture::{self, load_busybox, with_busybox};
-use crate::process::{running, until};
+use crate::process::running;
 
 /// Runs git as the user of a test, with an author.
 #[track_caller]
@@ -88,7 +90,7 @@ impl Drop for Daemon {
         // Asked to end, it ends its children.
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 
@@ -194,7 +196,7 @@ fn git_ends_with_the_build_that_wants_it() {
         until("git fetches", || running(&url) >= 2);
         let pid = rustix::process::Pid::from_child(&build);
         rustix::process::kill_process(pid, signal).unwrap();
-        build.wait_with_output().unwrap();
+        build.output_in_time().unwrap();
         until("git has ended", || running(&url) == 0);
     }
 }

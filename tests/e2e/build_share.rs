@@ -3,6 +3,8 @@
 
 use std::process::{Child, Output};
 
+use smidge_tests::InTime as _;
+
 use crate::context::Context;
 use crate::fixture::with_busybox;
 
@@ -29,7 +31,7 @@ fn id(build: Child) -> String {
         status,
         stdout,
         stderr,
-    } = build.wait_with_output().unwrap();
+    } = build.output_in_time().unwrap();
     let said = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{status}: {said}");
     String::from_utf8(stdout).unwrap().trim().to_owned()

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::context::have;
@@ -72,7 +73,7 @@ pub(crate) fn openssl(dir: &Path, line: &str) {
     let output = Command::new("openssl")
         .args(line.split_whitespace())
         .current_dir(dir)
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(
         output.status.success(),

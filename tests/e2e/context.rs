@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use smidge_tests::{InTime as _, Limit};
 use tempfile::TempDir;
 
 /// Who a test runs smidge as.
@@ -48,7 +49,7 @@ fn id_of(flag: &str, user: &str) -> Option<u32> {
     let output = Command::new("id")
         .args([flag, user])
         .stderr(Stdio::null())
-        .output()
+        .output_in_time()
         .ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
@@ -121,6 +122,7 @@ fn open_dir() -> TempDir {
 pub(crate) struct Context {
     dir: TempDir,
     identity: Identity,
+    _limit: Limit,
 }
 
 impl Context {
@@ -135,7 +137,11 @@ impl Context {
         if let Some((uid, gid)) = identity.ids {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        let context = Self { dir, identity };
+        let context = Self {
+            _limit: Limit::of(&dir.path().join("store")),
+            dir,
+            identity,
+        };
         // No test ever reaches a registry of the outer world.
         context.settings("[registry.\"docker.io\"]\nblocked = true\n");
         context.write(".run/here", "");
@@ -244,10 +250,10 @@ impl Context {
     }
 
     /// Runs a command to its end.
-    pub(crate) fn finish(&self, mut command: Command) -> Ran {
+    pub(crate) fn finish(&self, command: Command) -> Ran {
         let shown = format!("{command:?} (as {})", self.identity.name);
         let output = command
-            .output()
+            .output_in_time()
             .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
         Ran { shown, output }
     }
@@ -266,12 +272,16 @@ impl Drop for Context {
     /// Nothing of a test outlives it: its containers are removed, and what belongs to
     /// subordinate ids is removed by the one who can.
     fn drop(&mut self) {
-        let ids = self.line("ps -aq").stdout();
-        if !ids.is_empty() {
-            self.smidge(["rm", "-f", "-v"].into_iter().chain(ids.lines()));
+        // What a test that has failed leaves may be what made it fail.
+        let try_line = |line: &str| self.line_command(line).output_in_time();
+        if let Ok(listed) = try_line("ps -aq") {
+            let ids = String::from_utf8_lossy(&listed.stdout);
+            if !ids.is_empty() {
+                let _ = try_line(&format!("rm -f -v {ids}"));
+            }
         }
         if self.store().join("networks").exists() {
-            self.line("network prune -f");
+            let _ = try_line("network prune -f");
         }
     }
 }

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Stdio;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, Ran, have, skip};
 use crate::fixture::{compiled, load_busybox, with_busybox};
 
@@ -36,7 +38,7 @@ fn files_are_copied_from_containers() {
         let read = |name: &str| fs::read_to_string(at(name)).unwrap();
         // The program may be slower than we are.
         let ready = || context.line("cp web:/d/out ready").code() == 0;
-        while !ready() {}
+        smidge_tests::until("the files", ready);
 
         context.line("cp web:/d/one .").ok();
         assert_eq!(read("one"), "one\n");
@@ -187,7 +189,7 @@ fn archives_are_taken_and_given() {
             let mut stdin = child.stdin.take().unwrap();
             let _ = stdin.write_all(archive);
             drop(stdin);
-            child.wait_with_output().unwrap()
+            child.output_in_time().unwrap()
         };
         assert!(
             !send("cp - web:/opt", &archive).status.success(),
@@ -225,7 +227,7 @@ fn links_that_are_exchanged_meanwhile_lead_nowhere() {
     );
     let line = "run -d --name evil busybox sh -c".split_whitespace();
     context.smidge(line.chain([make.as_str()])).ok();
-    while context.line("cp evil:/ready .").code() != 0 {}
+    smidge_tests::until("the files", || context.line("cp evil:/ready .").code() == 0);
     context.write("new", "from the host\n");
     for _ in 0..30 {
         if context.line("cp evil:/w/dir/file taken").code() == 0 {
@@ -295,7 +297,9 @@ fn files_are_exported() {
         context
             .smidge(line.chain([&*format!("echo n > /new; {make}")]))
             .ok();
-        while context.line("cp web:/data/kept ready").code() != 0 {}
+        smidge_tests::until("the files", || {
+            context.line("cp web:/data/kept ready").code() == 0
+        });
         context.line("export -o web.tar web").ok();
         let piped = context.line("export web");
         piped.ok();
@@ -390,12 +394,12 @@ fn a_program_goes_on_after_it_was_committed() {
         let line = "run -d --name web busybox sh -c".split_whitespace();
         let count = "i=0; while true; do i=$((i+1)); echo $i > /n; done";
         context.smidge(line.chain([count])).ok();
-        while context.line("cp web:/n n").code() != 0 {}
+        smidge_tests::until("the file", || context.line("cp web:/n n").code() == 0);
         context.line("commit web made").ok();
         context.line("commit --pause=false web made").ok();
         let number = || seen(context, "web", "/n");
         let before = number();
-        while number() == before {}
+        smidge_tests::until("another number", || number() != before);
         context.line("rm -f web").ok();
         let mut child = context.line_command("run --rm made cat /n");
         child.stdin(Stdio::null());

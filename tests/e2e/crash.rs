@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smidge_tests::InTime as _;
+
 use crate::context::Context;
 use crate::fixture::{self, with_busybox};
 
@@ -15,7 +17,7 @@ fn kill_after(context: &Context, line: &str, delay: Duration) {
     let mut child = context.spawn(context.line_command(line));
     std::thread::sleep(delay);
     child.kill().unwrap();
-    child.wait_with_output().unwrap();
+    child.output_in_time().unwrap();
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn two_builds_of_one_tag_at_once() {
         let children = ["one", "two", "one", "two"]
             .map(|name| context.spawn(context.line_command(&format!("build -q -t same {name}"))));
         let ids = children.map(|child| {
-            let output = child.wait_with_output().unwrap();
+            let output = child.output_in_time().unwrap();
             assert!(
                 output.status.success(),
                 "{}",
@@ -141,7 +143,7 @@ fn many_tags_at_once_are_all_kept() {
         .map(|n| context.spawn(context.line_command(&format!("tag hello many:{n}"))))
         .collect();
     for child in children {
-        assert!(child.wait_with_output().unwrap().status.success());
+        assert!(child.output_in_time().unwrap().status.success());
     }
     assert_eq!(context.line("images many -q").ok().lines().count(), 30);
 }

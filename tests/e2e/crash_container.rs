@@ -7,11 +7,12 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest as _, Sha256};
+use smidge_tests::{InTime as _, until};
 
 use crate::context::Context;
 use crate::fixture::with_busybox;
 use crate::leftover::{Groups, Process, names, nothing_is_left, processes, stopped};
-use crate::process::{marker, until};
+use crate::process::marker;
 
 /// To repeat what a failed test did, as far as the machine's timing allows: the number that it printed.
 const SEED: Option<u64> = None;
@@ -201,7 +202,7 @@ impl Trial<'_> {
         if stays {
             client.kill().unwrap();
         }
-        let ended = client.wait().unwrap();
+        let ended = client.status_in_time().unwrap();
         if ended.success() {
             let life = self.lives.entry(line).or_default();
             *life = begin.elapsed().max(*life * 9 / 10);

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, have, identities, skip};
 use crate::fixture::{compiled, hello, load_busybox};
 
@@ -82,7 +84,7 @@ fn a_shell_takes_its_input() {
             .unwrap()
             .write_all(b"cat /proc/1/comm\nexit 5\n")
             .unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = child.output_in_time().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "idle\n");
         assert_eq!(output.status.code(), Some(5));
     });
@@ -92,13 +94,12 @@ fn a_shell_takes_its_input() {
 fn its_end_ends_the_tools() {
     with_bare(|context| {
         let mut sleeping = context.spawn(context.line_command("debug bare sleep 1000"));
-        while !context
-            .line("top bare -o pid,args")
-            .ok()
-            .contains("sleep 1000")
-        {}
+        smidge_tests::until("it sleeps", || {
+            let all = context.line("top bare -o pid,args").ok();
+            all.contains("sleep 1000")
+        });
         context.line("kill bare").ok();
-        assert_eq!(sleeping.wait().unwrap().code(), Some(137));
+        assert_eq!(sleeping.status_in_time().unwrap().code(), Some(137));
     });
 }
 
@@ -241,9 +242,11 @@ fn processes_are_listed_as_ps_lists_them() {
             .says(1, &["no field `nonsense`"]);
         // A program beside its own is there, too.
         let mut beside = context.spawn(context.line_command("debug bare sleep 1000"));
-        while !context.line("top bare").ok().contains("sleep 1000") {}
+        smidge_tests::until("it sleeps", || {
+            context.line("top bare").ok().contains("sleep 1000")
+        });
         context.line("stop -t 0 bare").ok();
-        let _ = beside.wait();
+        let _ = beside.status_in_time();
         context
             .line("top bare")
             .says(1, &["container `bare` is not running"]);

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::process::Child;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, have, smidge_binary};
 use crate::fixture::with_busybox;
 
@@ -36,7 +38,7 @@ fn says(terminal: &mut Child, word: &str) {
 /// Types keys that end the session, and gives its exit status.
 fn leave(mut terminal: Child, keys: &[u8]) -> Option<i32> {
     write(&mut terminal, keys);
-    terminal.wait_with_output().unwrap().status.code()
+    terminal.output_in_time().unwrap().status.code()
 }
 
 fn running(context: &Context) -> String {
@@ -75,7 +77,7 @@ fn keys_leave_a_container_alone() {
 fn leave_by_exit(terminal: &mut Child) -> Option<i32> {
     says(terminal, "last");
     write(terminal, b"exit 3\n");
-    terminal.wait().unwrap().code()
+    terminal.status_in_time().unwrap().code()
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader};
 
+use smidge_tests::InTime as _;
+
 use crate::context::Context;
 use crate::fixture::with_busybox;
 use crate::process;
@@ -160,6 +162,6 @@ fn what_happens_is_shown_when_it_does() {
         assert!(ids.contains(&shown), "{shown}");
         reader.join().unwrap().unwrap();
         watcher.kill().unwrap();
-        watcher.wait().unwrap();
+        watcher.status_in_time().unwrap();
     });
 }

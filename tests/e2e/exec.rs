@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, Ran, have};
 use crate::fixture::with_busybox;
 
@@ -165,7 +167,7 @@ fn exec_passes_streams_on() {
             .unwrap();
         writer.join().unwrap().unwrap();
         assert!(output == text, "{} bytes", output.len());
-        assert!(child.wait().unwrap().success());
+        assert!(child.status_in_time().unwrap().success());
         let both = shell(context, "", "echo out; echo err >&2");
         assert_eq!(
             (both.stdout().as_str(), both.stderr().as_str()),
@@ -211,6 +213,6 @@ fn exec_outlives_its_caller_and_ends_with_the_container() {
         let mut child = context.spawn(command);
         shell(context, "", "until test -e /tmp/long; do sleep 0.1; done").ok();
         context.line("stop box").ok();
-        assert_eq!(child.wait().unwrap().code(), Some(137));
+        assert_eq!(child.status_in_time().unwrap().code(), Some(137));
     });
 }

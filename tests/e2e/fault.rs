@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, SELF, skip};
 use crate::craft::{self, Crafted};
 use crate::login::login;
@@ -274,13 +276,9 @@ fn a_pull_that_was_killed_goes_on_where_it_was() {
         let sizes = blobs.filter_map(|blob| Some(blob.metadata().ok()?.len()));
         sizes.filter(|size| *size >= 200_000).count() >= 2
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !arrived() {
-        assert!(Instant::now() < deadline, "nothing arrives");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    smidge_tests::until("something arrives", arrived);
     pull.kill().unwrap();
-    pull.wait_with_output().unwrap();
+    pull.output_in_time().unwrap();
     assert_eq!(context.line("images -aq").ok(), "");
     scene.proxy.heal();
     context.line(&format!("pull -q {}", scene.name())).ok();
@@ -313,7 +311,7 @@ fn a_pull_killed_at_any_moment_leaves_a_good_store() {
         let mut child = context.spawn(command);
         std::thread::sleep(Duration::from_micros(n * n * 100));
         child.kill().unwrap();
-        child.wait_with_output().unwrap();
+        child.output_in_time().unwrap();
         assert_eq!(context.line("run --rm good").ok(), "hello");
         let named = context.smidge(["images", "--format", "{{.Repository}}"]);
         assert!(named.ok().lines().count() <= 2);
@@ -336,7 +334,7 @@ fn a_pull_that_hangs_ends_at_once_when_asked_to() {
         scene.proxy.wait_for_stalls(1);
         let pid = rustix::process::Pid::from_child(&pull);
         rustix::process::kill_process(pid, signal).unwrap();
-        assert!(!pull.wait_with_output().unwrap().status.success());
+        assert!(!pull.output_in_time().unwrap().status.success());
         assert_eq!(context.line("images -aq").ok(), "");
         scene.proxy.heal();
     }
@@ -352,7 +350,7 @@ fn two_pulls_at_once_do_not_get_in_each_others_way() {
     let pull = || context.spawn(context.line_command(&format!("pull -q {}", scene.name())));
     let pulls = [pull(), pull(), pull()];
     for pull in pulls {
-        let output = pull.wait_with_output().unwrap();
+        let output = pull.output_in_time().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{stderr}");
     }

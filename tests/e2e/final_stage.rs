@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use smidge_tests::InTime as _;
 
 use crate::context::{Context, have, skip};
 use crate::fixture::{self, with_busybox};
@@ -262,7 +263,7 @@ fn distribution(context: &Context) -> bool {
         return false;
     }
     let dynamic = fixture::dynamic();
-    let ldd = Command::new("ldd").arg(dynamic).output().unwrap();
+    let ldd = Command::new("ldd").arg(dynamic).output_in_time().unwrap();
     let ldd = String::from_utf8(ldd.stdout).unwrap();
     let libraries: Vec<PathBuf> = ldd
         .split_whitespace()

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::context::{Context, identities, repository, skip, smidge_binary};
@@ -28,7 +29,7 @@ pub(crate) fn compiled(name: &str, source: &str, flags: &[&str]) -> PathBuf {
         .arg(&path)
         .arg(&code)
         .args(flags)
-        .status();
+        .status_in_time();
     assert!(status.unwrap().success(), "gcc could not compile `{name}`");
     path
 }
@@ -99,7 +100,7 @@ fn busybox_rootfs() -> &'static Path {
         std::fs::write(root.join("etc/group"), group).unwrap();
         let applets = Command::new(busybox())
             .arg("--list")
-            .output()
+            .output_in_time()
             .unwrap()
             .stdout;
         for applet in String::from_utf8(applets)
@@ -123,7 +124,7 @@ fn busybox_rootfs() -> &'static Path {
                 .arg("-C")
                 .arg(&root)
                 .arg(".")
-                .status()
+                .status_in_time()
                 .unwrap()
                 .success()
         );
@@ -171,7 +172,7 @@ pub(crate) fn example(name: &str, options: &[&str]) -> PathBuf {
         ));
         let built = build
             .arg(repository().join("examples").join(name))
-            .output()
+            .output_in_time()
             .unwrap();
         assert!(
             built.status.success(),

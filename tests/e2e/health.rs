@@ -1,7 +1,5 @@
 //! Health probes: Docker's command, and those that need nothing inside.
 
-use std::time::{Duration, Instant};
-
 use crate::context::Context;
 use crate::fixture::with_busybox;
 
@@ -21,16 +19,10 @@ fn shown(context: &Context, format: &str) -> String {
 
 /// Asks until the verdict is as expected.
 fn until(context: &Context, expected: &str) {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        let now = shown(context, "{{.State.Health.Status}}");
-        if now == expected {
-            return;
-        }
-        let log = shown(context, "{{json .State.Health}}");
-        assert!(Instant::now() < end, "not {expected}: {log}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    smidge_tests::until(expected, || {
+        println!("{}", shown(context, "{{json .State.Health}}"));
+        shown(context, "{{.State.Health.Status}}") == expected
+    });
 }
 
 #[test]

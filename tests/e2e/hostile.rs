@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Command;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, have, skip};
 use crate::fixture;
 
@@ -348,7 +350,7 @@ fn full_disk() {
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
         .arg(context.store())
-        .status();
+        .status_in_time();
     if !mounted.unwrap().success() {
         skip("this machine lets no one mount");
         return;
@@ -369,7 +371,7 @@ fn full_disk() {
         Command::new("umount")
             .arg("-l")
             .arg(context.store())
-            .status()
+            .status_in_time()
             .unwrap()
             .success()
     );
@@ -564,7 +566,7 @@ fn removal_races_with_the_containers_own() {
                 client.kill().unwrap();
             }
             context.smidge(["rm", "-f", &name]).ok();
-            client.wait().unwrap();
+            client.status_in_time().unwrap();
             context.smidge(["rm", "-f", &name]).ok();
         }
         context.line("prune -f").ok();

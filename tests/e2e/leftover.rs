@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::context::Context;
-use crate::process::{running, until};
+use crate::process::running;
+use smidge_tests::until;
 
 /// A control group that a test's containers have theirs in, where this user may have any.
 pub(crate) struct Groups(Option<String>);

@@ -243,9 +243,9 @@ fn a_group_goes_with_its_container() {
         let supervisor = state["supervisor"]["pid"].as_i64().unwrap();
         let pid = rustix::process::Pid::from_raw(i32::try_from(supervisor).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        while context.line("inspect -f {{.State.Running}} web").ok() == "true" {
-            std::thread::yield_now();
-        }
+        smidge_tests::until("its end", || {
+            context.line("inspect -f {{.State.Running}} web").ok() != "true"
+        });
         assert_eq!(groups(&id), Vec::<PathBuf>::new());
         // One that cannot start leaves nothing either.
         let failed = context.line("run -m 64m --name failed busybox /nowhere");
@@ -385,9 +385,7 @@ fn a_paused_container_stands_still() {
             .says(1, &["it is paused", "smidge unpause busy"]);
         context.line("start busy").says(1, &["it is paused"]);
         context.line("unpause busy").ok();
-        while worked(&pid) == before {
-            std::thread::yield_now();
-        }
+        smidge_tests::until("it works again", || worked(&pid) != before);
         context.line("unpause busy").says(1, &["is not paused"]);
         context.line("exec busy true").ok();
         // It hears what is to end it, though it stands still.

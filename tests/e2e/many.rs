@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use smidge_tests::{InTime as _, until};
+
 use crate::context::Context;
 use crate::fixture::with_busybox;
 use crate::leftover::{Groups, nothing_is_left};
-use crate::process::{marker, running, until};
+use crate::process::{marker, running};
 
 /// How many clients there are at once, and how many containers each has.
 const CLIENTS: usize = 10;
@@ -101,7 +103,7 @@ fn a_name_is_given_once() {
                 .collect();
             let outputs = children
                 .into_iter()
-                .map(|child| child.wait_with_output().unwrap());
+                .map(|child| child.output_in_time().unwrap());
             let (made, refused): (Vec<_>, Vec<_>) =
                 outputs.partition(|output| output.status.success());
             assert_eq!(made.len(), 1);

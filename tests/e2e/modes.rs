@@ -4,7 +4,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::context::{Context, Ran, identities, skip, smidge_binary};
 use crate::fixture::{load_busybox, with_busybox};
-use crate::process::{marker, running, until};
+use crate::process::{marker, running};
+use smidge_tests::until;
 
 /// Runs a shell line in a new container.
 fn shell(context: &Context, options: &str, script: &str) -> String {

@@ -1,8 +1,9 @@
 //! Networks with names: who reaches whom, by which name and address, and what `kill -9` leaves.
 
+use smidge_tests::{InTime as _, until};
+
 use crate::context::{Context, have, skip, smidge_binary};
 use crate::fixture::{load_busybox, with_busybox};
-use crate::process::until;
 
 /// A container that does nothing, with these options.
 fn idle(context: &Context, options: &str) {
@@ -379,7 +380,7 @@ fn many_start_at_once_and_none_shares_an_address() {
             .map(|_| context.spawn(context.line_command(line)))
             .collect();
         for start in starts {
-            let output = start.wait_with_output().unwrap();
+            let output = start.output_in_time().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{said}");
         }
@@ -417,7 +418,7 @@ fn what_kills_leave_is_cleared_away() {
             let mut child = context.spawn(context.line_command(line));
             std::thread::sleep(std::time::Duration::from_micros(moment * moment * 100));
             child.kill().unwrap();
-            child.wait_with_output().unwrap();
+            child.output_in_time().unwrap();
             let _ = context.line("rm -f victim").code();
             until("the address", || {
                 context
@@ -443,7 +444,7 @@ fn ordinary_users_networks_lead_out_where_pasta_does() {
         tun.args(["-c", "exec 3<>/dev/net/tun 2>/dev/null"]);
         let why = match have("pasta") {
             false => "`pasta` is not installed",
-            true if !tun.status().unwrap().success() => "/dev/net/tun",
+            true if !tun.status_in_time().unwrap().success() => "/dev/net/tun",
             true => "",
         };
         if !why.is_empty() {
@@ -493,7 +494,11 @@ impl Machine {
     fn shell(&self, script: &str) -> bool {
         let script = script.replace("NAME", &self.0);
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &script]).status().unwrap().success()
+        shell
+            .args(["-c", &script])
+            .status_in_time()
+            .unwrap()
+            .success()
     }
 
     /// `smidge` with the words of a line, on this machine.
@@ -600,7 +605,7 @@ fn networks_that_come_at_once_are_all_kept() {
             context.spawn(context.line_command(&line))
         });
         for connect in connects {
-            assert!(connect.wait_with_output().unwrap().status.success());
+            assert!(connect.output_in_time().unwrap().status.success());
         }
         for name in names {
             assert_ne!(address(context, "box", name), "", "{name}");

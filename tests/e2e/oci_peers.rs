@@ -4,6 +4,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, Ran, have, identities, skip, smidge_binary};
 use crate::tool::Dockerd;
 
@@ -30,7 +32,12 @@ fn archive(context: &Context) -> Option<PathBuf> {
     let path = context.path().join("fs.tar");
     let mut tar = Command::new("tar");
     tar.args(["-C", "fs", "-cf"]).arg(&path).arg(".");
-    assert!(tar.current_dir(context.path()).status().unwrap().success());
+    assert!(
+        tar.current_dir(context.path())
+            .status_in_time()
+            .unwrap()
+            .success()
+    );
     Some(path)
 }
 
@@ -178,7 +185,7 @@ impl Containerd {
             .unwrap();
         let mut daemon = Self { process, directory };
         let mut ended = false;
-        crate::process::until("containerd's answer", || {
+        smidge_tests::until("containerd's answer", || {
             ended = daemon.process.try_wait().unwrap().is_some();
             ended || daemon.ctr(context, "version").code() == 0
         });
@@ -204,7 +211,7 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 
@@ -251,7 +258,7 @@ fn containerd_runs_containers() {
     assert!(ctr("task ls").ok().contains("PAUSED"));
     ctr("task resume four").ok();
     ctr("task kill --signal SIGKILL four").ok();
-    crate::process::until("its end", || ctr("task ls").ok().contains("STOPPED"));
+    smidge_tests::until("its end", || ctr("task ls").ok().contains("STOPPED"));
     ctr("task rm four").code();
     ctr("container rm four").ok();
 }

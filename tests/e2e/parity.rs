@@ -1,8 +1,9 @@
 //! Options of many verbs that Docker's users know: small things, each as there.
 
+use smidge_tests::{InTime as _, until};
+
 use crate::context::Context;
 use crate::fixture::with_busybox;
-use crate::process::until;
 
 fn inspected(context: &Context, format: &str, name: &str) -> String {
     context.smidge(["inspect", "--format", format, name]).ok()
@@ -160,9 +161,9 @@ fn signals_are_passed_on_unless_the_caller_keeps_them() {
             let mut child = start(name, option);
             let signal = std::process::Command::new("kill")
                 .args(["-TERM", &child.id().to_string()])
-                .status();
+                .status_in_time();
             assert!(signal.unwrap().success());
-            child.wait().unwrap();
+            child.status_in_time().unwrap();
             if !stays {
                 until("it has ended", || {
                     inspected(context, "{{.State.Running}}", name) == "false"

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 
+use smidge_tests::{InTime as _, connect};
+
 use crate::context::{Context, have, skip};
 use crate::fixture::with_busybox;
 use crate::http::page;
@@ -27,7 +29,7 @@ fn published(context: &Context, name: &str) -> u16 {
 
 /// What an HTTP server answers to one who asks for a page.
 fn ask(address: &str, port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect((address, port)).unwrap();
+    let mut stream = connect((address, port)).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -82,7 +84,9 @@ fn ports_of_roots_containers_on_networks_show_who_connects() {
         start(context, "--name web --network led -p 0:80", TELLS);
         let port = published(context, "web");
         // Until the program listens, there is a proxy.
-        while !ask(&own, port, "/cgi-bin/who").contains(&own) {}
+        smidge_tests::until("the short way", || {
+            ask(&own, port, "/cgi-bin/who").contains(&own)
+        });
         assert!(ask("127.0.0.1", port, "/cgi-bin/who").contains("127.0.0.1"));
         // A neighbour gets there by the machine's address as well.
         let gateway = "{{(index .IPAM.Config 0).Gateway}}";
@@ -175,7 +179,7 @@ fn pasta_leads_out_or_says_what_is_missing() {
         let is_open = context
             .program("sh")
             .args(["-c", "exec 3<>/dev/net/tun 2>/dev/null"])
-            .status();
+            .status_in_time();
         if !is_open.unwrap().success() {
             run("true").says(125, &["/dev/net/tun", "chmod", "smidge network create"]);
             return skip("`/dev/net/tun` is root's alone");
@@ -207,7 +211,8 @@ fn pasta_leads_out_or_says_what_is_missing() {
         // A supervisor that is killed takes it along.
         let pid = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        while std::path::Path::new(&format!("/proc/{}/exe", pasta[0])).exists() {}
+        let exe = format!("/proc/{}/exe", pasta[0]);
+        smidge_tests::until("its end", || !std::path::Path::new(&exe).exists());
         context.line("rm -f web").ok();
     });
 }

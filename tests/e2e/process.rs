@@ -1,7 +1,6 @@
-//! Processes of this machine, found by a word of their command lines; and waiting for what is to come.
+//! Processes of this machine, found by a word of their command lines.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 /// A number of seconds that only one test sleeps for: its processes are known by it.
 pub(crate) fn marker() -> String {
@@ -20,14 +19,4 @@ pub(crate) fn running(word: &str) -> usize {
             words.any(|one| one == word.as_bytes())
         })
         .count()
-}
-
-/// Waits until something is so; fails the test if it never is.
-#[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !so() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, have, identities};
 use crate::fixture::{self, with_busybox};
 
@@ -175,7 +177,7 @@ fn run_reads_standard_input() {
     with_busybox(|context| {
         let mut child = context.spawn(context.line_command("run --rm -i busybox tr a-z A-Z"));
         child.stdin.take().unwrap().write_all(b"shout").unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = child.output_in_time().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "SHOUT");
         // Without -i the program sees the end of input at once.
         assert_eq!(context.line("run --rm busybox wc -c").ok(), "0");
@@ -290,7 +292,7 @@ fn wait_for_log(context: &Context, name: &str, wanted: &str) {
         "`{wanted}` never came"
     );
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.status_in_time().unwrap();
 }
 
 #[test]
@@ -342,7 +344,7 @@ fn run_signals_reach_the_program() {
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "got");
-        assert_eq!(child.wait().unwrap().code(), Some(5));
+        assert_eq!(child.status_in_time().unwrap().code(), Some(5));
     });
 }
 
@@ -391,7 +393,7 @@ fn run_published_ports_carry_bytes() {
             .ok()
             .parse()
             .unwrap();
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = smidge_tests::connect(("127.0.0.1", port)).unwrap();
         let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
         let copy = sent.clone();
         let mut writer = stream.try_clone().unwrap();
@@ -483,7 +485,7 @@ fn run_many_at_once() {
             .map(|n| context.spawn(context.line_command(&format!("run --rm busybox echo {n}"))))
             .collect();
         for (n, child) in children.into_iter().enumerate() {
-            let output = child.wait_with_output().unwrap();
+            let output = child.output_in_time().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{n}\n"));
         }
         assert_eq!(context.line("ps -aq").ok(), "");

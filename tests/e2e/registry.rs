@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::certificate::Authority;
@@ -210,7 +211,7 @@ fn configuration(kind: &Kind<'_>, dir: &Path) -> String {
     if kind.password {
         let made = Command::new("htpasswd")
             .args(["-Bbn", "-C", "4", USER, PASSWORD])
-            .output()
+            .output_in_time()
             .unwrap();
         std::fs::write(dir.join("htpasswd"), made.stdout).unwrap();
         text += &format!("auth:\n  htpasswd:\n    realm: here\n    path: {shown}/htpasswd\n");
@@ -260,7 +261,7 @@ fn listening(process: &mut Child) -> SocketAddr {
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
+use smidge_tests::InTime as _;
 
 use crate::context::{Context, have, smidge_binary};
 use crate::fixture;
@@ -53,7 +54,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.status_in_time();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Restart policies, `restart`, `attach`, and what `stop` does to programs that do not listen.
 
-use std::time::{Duration, Instant};
+use smidge_tests::InTime as _;
 
 use crate::context::Context;
 use crate::fixture::with_busybox;
@@ -20,15 +20,11 @@ fn shown(context: &Context, format: &str) -> String {
 
 /// Asks until the answer is as expected.
 fn until(context: &Context, format: &str, expected: &str) {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
+    smidge_tests::until(expected, || {
         let now = shown(context, format);
-        if now == expected {
-            return;
-        }
-        assert!(Instant::now() < end, "still {now}, not {expected}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        println!("{now}");
+        now == expected
+    });
 }
 
 #[test]
@@ -115,15 +111,17 @@ fn published_ports_lead_to_every_new_start() {
         );
         let address = context.line("port box 8000").ok();
         for _ in 0..3 {
-            let mut answer = String::new();
-            let end = Instant::now() + Duration::from_secs(30);
-            while answer != "again\n" {
-                assert!(Instant::now() < end, "`{answer}`");
-                if let Ok(mut stream) = std::net::TcpStream::connect(&address) {
-                    answer.clear();
-                    let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
+            smidge_tests::until("the answer", || {
+                let mut answer = String::new();
+                if let Ok(mut stream) = smidge_tests::connect(&address) {
+                    // Whoever comes when the program has had its one client is turned away.
+                    match std::io::Read::read_to_string(&mut stream, &mut answer) {
+                        Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock),
+                        Ok(_) => println!("{answer:?}"),
+                    }
                 }
-            }
+                answer == "again\n"
+            });
         }
         context.line("rm -f box").ok();
     });
@@ -156,14 +154,14 @@ fn restart_is_stop_and_start() {
             "echo up; trap 'echo down; exit 0' TERM; while :; do sleep 0.1; done",
         );
         until(context, "{{.State.Status}}", "running");
-        while !context.line("logs box").ok().contains("up") {}
+        heard(context, "up");
         let first = shown(context, "{{.State.Pid}}");
         assert_eq!(context.line("restart box").ok(), "box");
         assert_ne!(
             shown(context, "{{.State.Pid}} {{.RestartCount}}"),
             format!("{first} 0")
         );
-        while context.line("logs box").ok() != "up\ndown\nup" {}
+        heard(context, "up\ndown\nup");
         context.line("restart -s KILL -t 5 box").ok();
         context.line("stop box").ok();
         assert_eq!(
@@ -207,7 +205,7 @@ fn attach_joins_a_running_container() {
         start(context, "-i", "read line; echo heard $line; exit 6");
         let mut child = context.spawn(context.line_command("attach box"));
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"this\n").unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = child.output_in_time().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "heard this\n");
         assert_eq!(output.status.code(), Some(6));
         context
@@ -223,12 +221,13 @@ fn attach_joins_a_running_container() {
         let mut child =
             context.spawn(context.line_command("attach --sig-proxy=false --no-stdin box"));
         let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-        while std::fs::read_to_string(format!("/proc/{}/wchan", child.id()))
-            .is_ok_and(|w| !w.contains("poll"))
-        {}
+        smidge_tests::until("it waits", || {
+            let waits = std::fs::read_to_string(format!("/proc/{}/wchan", child.id()));
+            !waits.is_ok_and(|waits| !waits.contains("poll"))
+        });
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()),
+            std::os::unix::process::ExitStatusExt::signal(&child.status_in_time().unwrap()),
             Some(2)
         );
         assert_eq!(
@@ -260,11 +259,7 @@ fn the_time_to_end_is_the_containers_own() {
 
 /// Waits until the container has said something.
 fn heard(context: &Context, what: &str) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !context.line("logs box").ok().contains(what) {
-        assert!(Instant::now() < end, "no `{what}`");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    smidge_tests::until(what, || context.line("logs box").ok().contains(what));
 }
 
 #[test]
@@ -287,7 +282,7 @@ fn who_comes_second_leaves_the_first_ones_container_alone() {
             .map(|_| context.spawn(context.line_command("start box")))
             .collect();
         for start in starts {
-            start.wait_with_output().unwrap();
+            start.output_in_time().unwrap();
         }
         assert_eq!(shown(context, "{{.State.Running}}"), "true");
         assert_eq!(context.line("exec box echo there").ok(), "there");

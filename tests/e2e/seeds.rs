@@ -6,6 +6,8 @@
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, Ran, have, identities, repository, smidge_binary};
 use crate::fixture::{self, example};
 use crate::http::{fetch, page};
@@ -272,7 +274,7 @@ fn on_terminal(context: &Context, args: &str, prompt: &str, keys: &[u8]) -> (Str
             typed = true;
         }
     }
-    (shown, child.wait().unwrap().code().unwrap())
+    (shown, child.status_in_time().unwrap().code().unwrap())
 }
 
 #[test]
@@ -419,7 +421,7 @@ fn s12_the_tiniest_server_serves_everybody() {
             .ok();
         let port = published(&context, "tiny");
         // An idle client in the middle of its request keeps nobody waiting.
-        let mut idle = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut idle = smidge_tests::connect(("127.0.0.1", port)).unwrap();
         idle.write_all(b"GET / HT").unwrap();
         for _ in 0..20 {
             let (status, body) = fetch(port, "/");

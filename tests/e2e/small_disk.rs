@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
+use smidge_tests::{InTime as _, until};
 
 use crate::context::{Context, skip};
 use crate::craft;
 use crate::fixture::load_busybox;
-use crate::process::{marker, running, until};
+use crate::process::{marker, running};
 
 /// A small disk of its own.
 pub(crate) struct Disk(PathBuf);
@@ -18,7 +19,7 @@ impl Disk {
         std::fs::create_dir_all(&at).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
-        let mounted = mount.arg(&at).output();
+        let mounted = mount.arg(&at).output_in_time();
         match mounted.is_ok_and(|output| output.status.success()) {
             true => Some(Self(at)),
             false => {
@@ -33,7 +34,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // A supervisor that has said how its program ended may still have its log open.
         until("the disk is let go of", || {
-            let unmounted = Command::new("umount").arg(&self.0).output();
+            let unmounted = Command::new("umount").arg(&self.0).output_in_time();
             unmounted.unwrap().status.success()
         });
     }

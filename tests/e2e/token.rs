@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::certificate::openssl;
@@ -213,7 +214,7 @@ fn sign(dir: &Path, text: &str) -> Vec<u8> {
     let mut stdin = openssl.stdin.take().unwrap();
     stdin.write_all(text.as_bytes()).unwrap();
     drop(stdin);
-    openssl.wait_with_output().unwrap().stdout
+    openssl.output_in_time().unwrap().stdout
 }
 
 /// A query's value without its escapes.

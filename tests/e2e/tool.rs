@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::context::{Context, Ran, skip};
@@ -134,12 +135,12 @@ impl Drop for Dockerd {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
         // But for this one, which would keep the directory.
         let left = self.dir.path().join("exec/netns/default");
         let _ = Command::new("umount")
             .arg(left)
             .stderr(Stdio::null())
-            .status();
+            .status_in_time();
     }
 }

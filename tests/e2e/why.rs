@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use smidge_tests::InTime as _;
+
 use crate::context::{Context, identities, skip};
 use crate::fixture::{compiled, dynamic, hello, with_busybox};
 
@@ -163,7 +165,7 @@ fn an_end_that_was_asked_for_is_not_explained() {
                 .smidge(["run", "-d", "--name", "idle", "busybox", "sh", "-c", line])
                 .ok();
             let log = || context.line("logs idle").stdout();
-            while !log().contains("ready") {}
+            smidge_tests::until("it is ready", || log().contains("ready"));
             context.line(end).ok();
             assert_eq!(context.line("wait idle").ok(), code);
             assert_eq!(state(context, "idle", "Reason"), "<no value>", "{end}");
@@ -298,7 +300,7 @@ fn a_mount_that_executes_nothing_is_named() {
         command
             .args(options)
             .arg(&place)
-            .status()
+            .status_in_time()
             .is_ok_and(|status| status.success())
     };
     if !mount("mount", &["-t", "tmpfs", "-o", "noexec", "tmpfs"]) {

@@ -1,8 +1,7 @@
 //! HTTP messages as bytes: the fixtures' own, so that they can also be wrong.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 /// A request's or an answer's first line, headers and body.
 #[derive(Clone, Debug, Default)]
@@ -136,8 +135,7 @@ impl Message {
 
     /// Sends a request to a server, and gives its answer.
     pub(crate) fn ask(&self, server: SocketAddr) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(server)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut stream = smidge_tests::connect(server)?;
         let mut request = self.clone();
         if request.header("host").is_none() {
             request.set("host", Some(server.to_string()));

@@ -1,8 +1,15 @@
 //! Running other programs, and knowing where things are.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use smidge_tests::processes;
 
 /// What a task gives: nothing, or the one message to print.
 pub type Outcome<T = ()> = Result<T, String>;
@@ -92,21 +99,100 @@ fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs a command, copying its standard output to ours; gives the text and whether it succeeded.
+/// How long a command that is watched may say nothing: many times what it takes to compile a crate or to run
+/// a test.
+const SILENCE: Duration = Duration::from_mins(15);
+
+/// Runs a command, copying what it says to our standard output and error; gives what went to the former, and
+/// whether it succeeded. When it says nothing for too long, it is told what its processes do, and they and
+/// whatever they have started are killed.
 pub fn read_tee(command: &mut Command) -> Outcome<(String, bool)> {
-    use std::io::{BufRead, BufReader};
+    read_tee_within(command, SILENCE)
+}
+
+fn read_tee_within(command: &mut Command, silence: Duration) -> Outcome<(String, bool)> {
     let shown = shown(command);
     let failed = |error: std::io::Error| format!("cannot run `{shown}`: {error}");
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let mut text = String::new();
+    // Found again by it, wherever they have gone.
+    let mark = format!("{}.{:p}", std::process::id(), &raw const silence);
+    let piped = command.stdin(Stdio::null()).env("SMIDGE_SUITE", &mark);
+    let piped = piped.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().map_err(failed)?;
+    let (said, heard) = mpsc::channel();
+    // What a line was printed to does not matter to whoever waits for one.
+    let text = Arc::new(Mutex::new(String::new()));
     if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines() {
-            let line = line.map_err(failed)?;
-            println!("{line}");
-            text.push_str(&line);
-            text.push('\n');
+        let text = Arc::clone(&text);
+        pass_on(stdout, said.clone(), move |line| {
+            print!("{line}");
+            text.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(line);
+        });
+    }
+    if let Some(stderr) = child.stderr.take() {
+        pass_on(stderr, said, |line| eprint!("{line}"));
+    }
+    loop {
+        match heard.recv_timeout(silence) {
+            Ok(()) => (),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                let table = processes::Table::now();
+                let all = table.with_variable(&format!("SMIDGE_SUITE={mark}"));
+                eprintln!("{}", table.show(&all));
+                processes::kill(&all);
+                let silence = silence.as_secs();
+                return Err(format!("`{shown}` has said nothing for {silence} s"));
+            }
         }
     }
     let status = child.wait().map_err(failed)?;
+    let text = std::mem::take(&mut *text.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((text, status.success()))
+}
+
+/// Passes lines on as they come, and lets somebody know.
+fn pass_on(
+    from: impl Read + Send + 'static,
+    to: mpsc::Sender<()>,
+    mut show: impl FnMut(&str) + Send + 'static,
+) {
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while matches!(from.read_until(b'\n', &mut line), Ok(1..)) {
+            show(&String::from_utf8_lossy(&line));
+            line.clear();
+            if to.send(()).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = command("sh");
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[test]
+    fn who_says_nothing_is_ended_with_all_that_it_has_started() {
+        let script = "setsid sleep 98765 & echo $!; wait";
+        let silence = Duration::from_millis(500);
+        let error = read_tee_within(&mut shell(script), silence).unwrap_err();
+        assert!(error.contains("has said nothing"), "{error}");
+        smidge_tests::until("its end", || read("pgrep", ["-f", "sleep 98765"]).is_err());
+    }
+
+    #[test]
+    fn what_is_said_is_given_back() {
+        let (text, succeeded) = read_tee(&mut shell("echo one; echo two; exit 3")).unwrap();
+        assert_eq!((text.as_str(), succeeded), ("one\ntwo\n", false));
+    }
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use smidge_engine::ldd::{LddReport, LddRequest, Linkage};
 use smidge_engine::{Engine, Host, Kind};
 use smidge_store::Store;
+use smidge_tests::InTime as _;
 
 struct Context {
     engine: Engine,
@@ -74,7 +75,7 @@ fn reports_equal_those_of_ldd() {
         if !Path::new(program).exists() {
             continue;
         }
-        let output = Command::new("ldd").arg(program).output().unwrap();
+        let output = Command::new("ldd").arg(program).output_in_time().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let theirs: Vec<_> = text
             .lines()

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use smidge_image::{Descriptor, Digest, Manifest, media_type};
 use smidge_registry::{Containerd, Error};
+use smidge_tests::InTime as _;
 
 /// A containerd with a directory of its own.
 struct Server {
@@ -47,12 +48,12 @@ impl Server {
             return None;
         };
         let mut server = Self { process, directory };
-        while server.connect().is_err() {
+        smidge_tests::until("containerd listens", || {
             let ended = server.process.try_wait().unwrap();
             let log = fs::read_to_string(server.path("log")).unwrap();
             assert_eq!(ended, None, "{log}");
-            std::thread::yield_now();
-        }
+            server.connect().is_ok()
+        });
         Some(server)
     }
 
@@ -69,7 +70,7 @@ impl Server {
             .arg("--address")
             .arg(self.path("socket"))
             .args(args)
-            .output()
+            .output_in_time()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ctr {args:?}: {error}");
@@ -80,7 +81,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use smidge_registry::{Credentials, Secret, Settings, Sources, Stored};
+use smidge_tests::InTime as _;
 
 const USER: &str = "me";
 const PASSWORD: &str = "open sesame";
@@ -120,7 +121,7 @@ impl Registry {
         };
         // A program that does not read it is free to end.
         child.stdin.take()?.write_all(PASSWORD.as_bytes()).ok();
-        Some(child.wait_with_output().unwrap())
+        Some(child.output_in_time().unwrap())
     }
 
     /// Asks skopeo for the tags of a repository that is not there. What it says tells whether it
@@ -142,7 +143,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         self.process.kill().ok();
-        self.process.wait().ok();
+        self.process.status_in_time().ok();
     }
 }
 

@@ -250,9 +250,11 @@ impl Hub {
     }
 
     /// Tells every client the end of this run, and why if that is known. They leave when they have heard
-    /// it.
-    pub(crate) fn say_farewell(&mut self, code: i32, reason: Option<&Reason>) {
-        for client in &mut self.clients {
+    /// it. If it `is_last`, that is everybody; else those stay who have not joined: they are about to say
+    /// what they want, that the program shall stay down for example.
+    pub(crate) fn say_farewell(&mut self, code: i32, reason: Option<&Reason>, is_last: bool) {
+        let leaves = |client: &&mut Client| is_last || client.joined;
+        for client in self.clients.iter_mut().filter(leaves) {
             if let Some(reason) = reason {
                 client.tell(&Reply::Why(reason.clone()));
             }

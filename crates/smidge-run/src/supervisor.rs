@@ -277,7 +277,7 @@ impl<'a> Supervisor<'a> {
         // What nobody can find any more is nobody's business: its lock tells `prune` that somebody is at it.
         let lock = grave.is_some().then_some(lock);
         drop(door);
-        hub.say_farewell(code, state.reason.as_ref());
+        hub.say_farewell(code, state.reason.as_ref(), true);
         if let Some(grave) = grave {
             let _ = remove_tree(spec.disk_map(), &grave);
         }
@@ -322,7 +322,8 @@ impl<'a> Supervisor<'a> {
         self.state.note_shortage(&self.spec.dir);
         self.state.rest(code);
         let _ = self.state.write(&self.spec.dir);
-        self.hub.say_farewell(code, self.state.reason.as_ref());
+        let reason = self.state.reason.as_ref();
+        self.hub.say_farewell(code, reason, false);
         self.rest(backoff.next(self.started.elapsed()));
         if self.hub.retired {
             return false;

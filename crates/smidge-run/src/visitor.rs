@@ -96,7 +96,7 @@ fn watch(
                 let code = code.to_string();
                 journal.note(&label(&spec.dir), "exec_die", &[("exitCode", code)]);
             }
-            hub.say_farewell(code, None);
+            hub.say_farewell(code, None, true);
             hub.see_off();
         }
         Err(error) => starter.tell(&Reply::Failed(error)),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use super::{Two, copy, is_tidy};
@@ -48,12 +49,12 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .unwrap();
-        while std::os::unix::net::UnixStream::connect(path("socket")).is_err() {
+        smidge_tests::until("containerd listens", || {
             let ended = process.try_wait().unwrap();
             let log = std::fs::read_to_string(path("log")).unwrap();
             assert_eq!(ended, None, "{log}");
-            std::thread::yield_now();
-        }
+            std::os::unix::net::UnixStream::connect(path("socket")).is_ok()
+        });
         Some(Self { process, directory })
     }
 
@@ -84,7 +85,7 @@ impl Containerd {
             .arg("--address")
             .arg(self.socket())
             .args(line.split(' '))
-            .output()
+            .output_in_time()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ctr {line}: {error}");
@@ -106,7 +107,7 @@ impl Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 
@@ -280,9 +281,11 @@ fn containerd_takes_up_where_somebody_was_killed() {
     let mut command = context.line_command("copy store:big containerd:localhost/big");
     command.env("CONTAINERD_ADDRESS", server.socket());
     let mut child = context.spawn(command);
-    while server.ctr("content active").lines().count() < 2 && child.try_wait().unwrap().is_none() {}
+    smidge_tests::until("it has begun", || {
+        server.ctr("content active").lines().count() >= 2 || child.try_wait().unwrap().is_some()
+    });
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.status_in_time().unwrap();
     let digest = server.copy(&context, "store:big containerd:localhost/big");
     assert_eq!(digest, image.manifest.digest);
     assert_eq!(server.digest("localhost/big:latest"), digest);

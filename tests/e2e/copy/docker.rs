@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use super::{Two, copy, for_arm, is_tidy, write_blob, write_index};
@@ -88,6 +89,8 @@ impl Daemon {
         let Ok(mut stream) = std::os::unix::net::UnixStream::connect(self.socket()) else {
             return false;
         };
+        let patience = Some(Duration::from_secs(10));
+        stream.set_read_timeout(patience).unwrap();
         let mut answer = String::new();
         stream
             .write_all(b"GET /_ping HTTP/1.0\r\nHost: x\r\n\r\n")
@@ -127,7 +130,7 @@ impl Drop for Daemon {
         // It puts its own children away when it is asked to end.
         let id = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
+        let _ = self.process.status_in_time();
     }
 }
 

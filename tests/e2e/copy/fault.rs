@@ -4,6 +4,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
+use smidge_tests::InTime as _;
+
 use super::{Two, copy, is_tidy, names};
 use crate::context::{Context, identities};
 use crate::proxy::{Fault, Proxy};
@@ -266,7 +268,7 @@ fn who_is_killed_leaves_what_prune_removes() {
         let mut child = context.spawn(context.line_command(&line));
         proxy.wait_for_stalls(2);
         child.kill().unwrap();
-        child.wait().unwrap();
+        child.status_in_time().unwrap();
         context.line("prune -f").ok();
         is_tidy(&context);
         assert!(!context.path().join("new").exists());

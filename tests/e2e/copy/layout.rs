@@ -1,6 +1,7 @@
 //! Layouts and archives that hold several images, and those who write them at the same time.
 
 use serde_json::json;
+use smidge_tests::InTime as _;
 
 use super::{Two, copy, is_tidy, laid, names, write_blob, write_index};
 use crate::context::Context;
@@ -114,7 +115,7 @@ fn images_are_added_to_a_layout_by_many_at_once() {
         .map(|line| context.spawn(context.line_command(line)));
     let started: Vec<_> = started.collect();
     for (line, child) in lines.iter().zip(started) {
-        let output = child.wait_with_output().unwrap();
+        let output = child.output_in_time().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {error}");
     }

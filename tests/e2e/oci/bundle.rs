@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use smidge_tests::InTime as _;
 
 use crate::context::{Context, Identity, Ran, have, identities, skip, smidge_binary};
 
@@ -154,7 +155,7 @@ impl Bundle<'_> {
         let out = std::fs::File::create(self.context.path().join("out")).unwrap();
         let err = std::fs::File::create(self.context.path().join("err")).unwrap();
         let mut command = self.command(line);
-        let status = command.stdout(out).stderr(err).status().unwrap();
+        let status = command.stdout(out).stderr(err).status_in_time().unwrap();
         let said = std::fs::read(self.context.path().join("err")).unwrap();
         Ran::of(&command, status, said)
     }
@@ -185,7 +186,7 @@ impl Bundle<'_> {
 
     /// Waits until a container is in a state.
     pub(super) fn until(&self, id: &str, status: &str) {
-        crate::process::until(&format!("{id} is {status}"), || {
+        smidge_tests::until(&format!("{id} is {status}"), || {
             self.state(id)["status"] == status
         });
     }

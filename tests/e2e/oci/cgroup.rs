@@ -259,7 +259,7 @@ fn update_ps_and_events() {
             read("pids", &group, ["pids.max", "pids.max"]).unwrap(),
             "41"
         );
-        crate::process::until("two processes", || {
+        smidge_tests::until("two processes", || {
             let said = bundle.line(&format!("ps --format json {id}")).ok();
             let pids: Vec<u32> = serde_json::from_str(&said).unwrap();
             pids.len() == 2

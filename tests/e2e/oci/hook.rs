@@ -62,7 +62,7 @@ fn hooks_are_called_in_their_order() {
             "{after}"
         );
         let state = bundle.context.path().join("b/rootfs/state");
-        crate::process::until("the state", || {
+        smidge_tests::until("the state", || {
             let text = std::fs::read_to_string(&state).unwrap_or_default();
             serde_json::from_str::<Value>(&text).is_ok_and(|state| state["id"] == json!(id))
         });

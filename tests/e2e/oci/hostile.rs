@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
+use smidge_tests::InTime as _;
 
 use super::bundle::ours;
 
@@ -180,7 +181,7 @@ fn what_a_killed_create_leaves_can_be_removed() {
             .join(&id)
             .join("state.json");
         let mut pid = 0;
-        crate::process::until("its first process", || {
+        smidge_tests::until("its first process", || {
             let text = std::fs::read_to_string(&state).unwrap_or_default();
             let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             pid = record["process"]["pid"].as_u64().unwrap_or(0);
@@ -191,8 +192,8 @@ fn what_a_killed_create_leaves_can_be_removed() {
         let entered = bundle.line(&format!("exec {id} true"));
         assert!(entered.exits(1).contains("being made"));
         child.kill().unwrap();
-        child.wait().unwrap();
-        crate::process::until("its end", || {
+        child.status_in_time().unwrap();
+        smidge_tests::until("its end", || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z ")
         });

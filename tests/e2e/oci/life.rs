@@ -1,6 +1,7 @@
 //! `runtime.md`: create, start, state, kill, delete.
 
 use serde_json::json;
+use smidge_tests::InTime as _;
 
 use super::bundle::{each, everybody, ours};
 
@@ -116,14 +117,18 @@ fn two_at_once_make_one_container() {
             command.stdout(files()).stderr(files()).spawn().unwrap()
         };
         let children: Vec<_> = (0..4).map(|_| spawn()).collect();
-        let ended = children.into_iter().map(|mut child| child.wait().unwrap());
+        let ended = children
+            .into_iter()
+            .map(|mut child| child.status_in_time().unwrap());
         assert_eq!(ended.filter(|status| status.success()).count(), 1);
         let start = || {
             let mut command = bundle.command(&format!("start {id}"));
             command.stderr(files()).spawn().unwrap()
         };
         let children: Vec<_> = (0..4).map(|_| start()).collect();
-        let ended = children.into_iter().map(|mut child| child.wait().unwrap());
+        let ended = children
+            .into_iter()
+            .map(|mut child| child.status_in_time().unwrap());
         assert_eq!(ended.filter(|status| status.success()).count(), 1);
         assert_eq!(bundle.state(&id)["status"], "running");
     });

@@ -3,6 +3,7 @@
 use std::process::{Child, Command};
 
 use serde_json::json;
+use smidge_tests::InTime as _;
 
 use super::bundle::{Bundle, each, ours};
 
@@ -60,7 +61,7 @@ impl Other {
             "--net", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "sleep", "1000",
         ];
         let other = Self(Command::new("unshare").args(unshare).spawn().unwrap());
-        crate::process::until("the other's namespaces", || {
+        smidge_tests::until("the other's namespaces", || {
             let theirs = std::fs::read_link(other.path("net"));
             theirs.is_ok_and(|theirs| theirs.display().to_string() != own("net"))
                 && std::fs::read_link(other.path("pid_for_children")).is_ok()
@@ -76,7 +77,7 @@ impl Other {
 impl Drop for Other {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.0.status_in_time();
     }
 }
 

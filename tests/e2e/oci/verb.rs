@@ -3,10 +3,11 @@
 use std::io::{IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
+use smidge_tests::InTime as _;
 
 use super::bundle::{each, everybody, ours};
 
@@ -71,15 +72,24 @@ fn exec_leaves_the_program_alone() {
         let theirs = std::fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
         assert_ne!(theirs, std::fs::read_link("/proc/self/ns/pid").unwrap());
         bundle.line(&format!("delete --force {id}")).exits(0);
-        crate::process::until("its end", || {
+        smidge_tests::until("its end", || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z ")
         });
     });
 }
 
-/// The terminal that somebody sends to a socket.
-fn receive(mut socket: UnixStream) -> std::fs::File {
+/// The terminal that somebody sends to a listening socket.
+fn receive(listener: &UnixListener) -> std::fs::File {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    smidge_tests::until("the terminal", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let mut socket = accepted.unwrap().0;
+    let patience = Some(smidge_tests::PATIENCE);
+    socket.set_read_timeout(patience).unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut text = [0; 100];
@@ -121,7 +131,7 @@ fn a_terminal_goes_to_the_console_socket() {
         let listener = UnixListener::bind(&path).unwrap();
         let line = format!("create --bundle b --console-socket {} {id}", path.display());
         bundle.quietly(&line).exits(0);
-        let terminal = receive(listener.accept().unwrap().0);
+        let terminal = receive(&listener);
         let size = rustix::termios::tcgetwinsize(&terminal).unwrap();
         assert_eq!((size.ws_row, size.ws_col), (33, 77));
         bundle.line(&format!("start {id}")).exits(0);
@@ -136,8 +146,8 @@ fn a_terminal_goes_to_the_console_socket() {
         command
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
-        assert!(command.status().unwrap().success());
-        let said = heard(receive(listener.accept().unwrap().0), "end");
+        assert!(command.status_in_time().unwrap().success());
+        let said = heard(receive(&listener), "end");
         assert!(said.contains("/dev/pts/1\r\nend"), "{said}");
     });
 }

@@ -178,9 +178,9 @@ impl Engine {
                 )));
             }
             retire(known);
-            if !gone(send(known, 9))? {
-                ended(smidge_run::wait(&known.container.dir, None))?;
-            }
+            // Whose program has ended by itself may still hold things.
+            gone(send(known, 9))?;
+            ended(smidge_run::wait(&known.container.dir, None))?;
         }
         self.discard(known, volumes || known.record.host.auto_remove)
     }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use smidge_engine::build::{BuildRequest, ConfigOptions};
 use smidge_engine::{Error, Kind, Snippet};
 use smidge_image::{Effort, Entry, EntryKind, LayerPath, LayerWriter, compress_gzip};
+use smidge_tests::InTime as _;
 
 use crate::support::{Context, have, static_program};
 
@@ -544,7 +545,7 @@ fn a_program_that_cannot_start_is_shown_where_it_is_named() {
     context.write("d.c", "int main(void) { return 0; }\n");
     let mut cc = std::process::Command::new("cc");
     cc.args(["-o", "d", "d.c"]).current_dir(context.at(""));
-    assert!(cc.status().unwrap().success());
+    assert!(cc.status_in_time().unwrap().success());
     context.write("run.sh", "#!/bin/bash -e\n");
     let build = |text: &str| {
         context.write("Dockerfile", text);

@@ -5,6 +5,7 @@ use smidge_engine::build::{
     BuildRequest, ConfigOptions, Output, OutputFormat, Sink, Stripped, Transfer,
 };
 use smidge_engine::{Error, Silent};
+use smidge_tests::InTime as _;
 
 use crate::support::{Context, have, static_program};
 
@@ -140,7 +141,7 @@ fn a_dynamic_program_is_refused_or_gets_its_libraries() {
     let mut cc = std::process::Command::new("cc");
     cc.args(["-o", "d", "d.c", "-lm", "-fno-builtin"])
         .current_dir(context.at(""));
-    assert!(cc.status().unwrap().success());
+    assert!(cc.status_in_time().unwrap().success());
 
     let error = context.build(&BuildRequest::new("d")).unwrap_err();
     assert_eq!(error.kind(), Kind::Input);

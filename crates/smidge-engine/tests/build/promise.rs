@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use smidge_engine::build::BuildRequest;
 use smidge_store::Compression;
+use smidge_tests::InTime as _;
 
 use crate::support::{Context, static_program};
 
@@ -105,7 +106,7 @@ fn umask_time_zone_and_locale_leave_no_trace() {
         );
         let mut sh = Command::new("sh");
         sh.args(["-c", &script]).envs(environment.iter().copied());
-        let output = sh.output().unwrap();
+        let output = sh.output_in_time().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let found: Vec<_> = text
             .lines()

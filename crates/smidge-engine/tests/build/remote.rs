@@ -9,6 +9,7 @@ use std::thread;
 use smidge_engine::build::{BuildRequest, Built, DockerfileOptions};
 use smidge_engine::{Error, Kind};
 use smidge_image::{Digest, Entry, EntryKind, LayerPath, LayerWriter};
+use smidge_tests::InTime as _;
 
 use crate::support::{Context, have};
 
@@ -148,7 +149,7 @@ fn archives_of_every_packing_are_unpacked() {
         let packed = Command::new(program)
             .args(["-c", "x.tar"])
             .current_dir(context.at(""))
-            .output()
+            .output_in_time()
             .unwrap();
         assert!(packed.status.success());
         let name = format!("x.tar.{ending}");
@@ -203,7 +204,7 @@ fn git(work: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(args)
         .current_dir(work)
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(
         output.status.success(),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use smidge_image::Digest;
+use smidge_tests::InTime as _;
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
 
@@ -92,7 +93,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.status_in_time();
     }
 }
 

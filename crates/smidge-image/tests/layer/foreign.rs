@@ -1,5 +1,7 @@
 //! Archives of other programs, and ours as they see them.
 
+use smidge_tests::InTime as _;
+
 use super::*;
 
 /// What the reader makes of each archive.
@@ -98,7 +100,7 @@ fn output(program: &str, args: &[&str], input: Option<&Path>) -> Option<String> 
         .args(args)
         .env("TZ", "UTC")
         .stdin(stdin)
-        .output()
+        .output_in_time()
     {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             eprintln!("skipped: `{program}` is not installed");

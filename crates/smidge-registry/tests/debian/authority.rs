@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use smidge_tests::InTime as _;
+
 /// What kind of certificate the server gets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Made {
@@ -24,7 +26,7 @@ pub(crate) fn make(directory: &Path, made: Made) -> bool {
     if Command::new("openssl")
         .arg("version")
         .stdout(Stdio::null())
-        .status()
+        .status_in_time()
         .is_err()
     {
         return false;
@@ -33,7 +35,7 @@ pub(crate) fn make(directory: &Path, made: Made) -> bool {
         let output = Command::new("openssl")
             .args(arguments.split(' '))
             .current_dir(directory)
-            .output()
+            .output_in_time()
             .unwrap();
         assert!(
             output.status.success(),

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use smidge_registry::{Client, Settings, Sources};
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::authority::{self, Made};
@@ -101,7 +102,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.status_in_time();
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
 use smidge_run::{IdMap, Mount, Network, Spec, User, capability};
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 const APPLETS: [&str; 23] = [
@@ -181,7 +182,7 @@ pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
             .stderr(Stdio::piped())
             .spawn()?
     };
-    child.wait_with_output()
+    child.output_in_time()
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<u64> {

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use smidge_image::Claim;
 use smidge_run::{IdMap, Network, Spec, User, capability};
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 const APPLETS: [&str; 22] = [
@@ -202,7 +203,7 @@ fn output(command: &mut Command) -> Option<Output> {
             .spawn()
             .ok()?
     };
-    child.wait_with_output().ok()
+    child.output_in_time().ok()
 }
 
 fn give(path: &Path) {

@@ -6,18 +6,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use smidge_run::{IdMap, Network, Spec, User, capability};
+use smidge_tests::{InTime as _, Limit, until};
 use tempfile::TempDir;
 
 const APPLETS: [&str; 17] = [
     "chown", "ln", "env", "sh", "cat", "ls", "sleep", "true", "echo", "grep", "stat", "dd",
     "touch", "df", "mount", "kill", "id",
 ];
-
-/// How long anything may take that takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Held while a program is written and while one is started: what is forked in between would keep the
 /// file open for writing, and then it cannot be executed.
@@ -26,13 +23,17 @@ static FORK: Mutex<()> = Mutex::new(());
 /// A root file system with busybox, and a copy of the process under test.
 pub(crate) struct Stage {
     root: TempDir,
+    _limit: Limit,
 }
 
 impl Stage {
     /// `None`, with the reason on standard output, if there can be no containers here.
     pub(crate) fn new() -> Option<Self> {
         let root = tempfile::tempdir().unwrap();
-        let stage = Self { root };
+        let stage = Self {
+            _limit: Limit::of(root.path()),
+            root,
+        };
         let bin = stage.path("layer/bin");
         fs::create_dir_all(&bin).unwrap();
         {
@@ -131,6 +132,8 @@ impl Stage {
             path
         });
         let mut command = Command::new(self.path("spawn"));
+        // By this it is known whose it is.
+        command.env("SMIDGE_ROOT", self.root.path());
         command
             .args(paths)
             .stdin(Stdio::piped())
@@ -153,15 +156,11 @@ impl Stage {
 
     /// Waits until nothing is left: no process of the one under test, nothing in a container.
     pub(crate) fn assert_deserted(&self) {
-        let end = Instant::now() + PATIENCE;
-        loop {
+        until("nothing is left", || {
             let left = self.processes();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < end, "left behind: {left:?}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            println!("{left:?}");
+            left.is_empty()
+        });
     }
 
     /// The processes of the one under test, by id and name, and those in its containers.
@@ -226,7 +225,7 @@ impl Play {
     /// Waits for its end; the rest of its output, sorted.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let mut lines: Vec<String> = self.stdout.lines().map_while(Result::ok).collect();
-        self.child.wait().unwrap();
+        self.child.status_in_time().unwrap();
         lines.sort();
         lines
     }
@@ -234,7 +233,7 @@ impl Play {
     /// Kills it, without a chance to tidy up.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.status_in_time().unwrap();
     }
 }
 

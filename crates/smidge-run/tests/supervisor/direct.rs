@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use smidge_run::{Port, Protocol, Publish, Spec, Status};
+use smidge_tests::{InTime as _, connect, until};
 
-use crate::port::{echo, noise, port};
+use crate::port::{echo, noise, port, talker};
 use crate::sandbox::Sandbox;
 
 const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -33,7 +34,7 @@ fn told(ip: IpAddr, port: u16) -> String {
 
 fn try_told(ip: IpAddr, port: u16) -> std::io::Result<String> {
     let mut text = String::new();
-    TcpStream::connect((ip, port))?.read_to_string(&mut text)?;
+    connect((ip, port))?.read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
 }
 
@@ -132,7 +133,7 @@ fn bytes_and_datagrams_arrive() {
     };
     for ip in ips {
         assert!(echo(at(Protocol::Tcp, ip), &bytes) == bytes, "{ip}");
-        let client = UdpSocket::bind((ip, 0)).unwrap();
+        let client = talker(ip);
         let mut datagram = [0; 16];
         for message in [b"one", b"two"] {
             client.send_to(message, at(Protocol::Udp, ip)).unwrap();
@@ -155,16 +156,8 @@ fn a_connection_waits_and_the_port_is_taken_meanwhile() {
     let mut spec = direct(&sandbox, "late", &["sh", "-c", script], &published);
     spec.stdin = true;
     let client = crate::sandbox::spawn(&mut sandbox.start(&spec, &["-a", "-i"]));
-    let number = loop {
-        let state = sandbox.state("late");
-        if state.pid != 0 {
-            break state.ports[0].host_port;
-        }
-        std::thread::yield_now();
-    };
-    let mut streams: Vec<TcpStream> = (0..50)
-        .map(|_| TcpStream::connect((NEAR4, number)).unwrap())
-        .collect();
+    let number = sandbox.running("late").ports[0].host_port;
+    let mut streams: Vec<TcpStream> = (0..50).map(|_| connect((NEAR4, number)).unwrap()).collect();
     for stream in &mut streams {
         stream.write_all(b"ehello").unwrap();
     }
@@ -188,7 +181,7 @@ fn a_connection_waits_and_the_port_is_taken_meanwhile() {
     }
     refused();
     assert_eq!(sandbox.verb("signal", "late", &["9"]).0, Some(0));
-    drop(client.wait_with_output());
+    drop(client.output_in_time());
     assert_eq!(sandbox.state("late").status, Status::Exited);
     TcpListener::bind((ANY4, number)).unwrap();
 }
@@ -207,13 +200,10 @@ fn whoever_is_inside_reaches_the_program_too() {
     for port in [&ports[0], ports.last().unwrap()] {
         assert!(told(NEAR4, port.host_port).ends_with(FLAGS), "{port:?}");
     }
-    loop {
-        let log = sandbox.dir("inside").join("inside-json.log");
-        if std::fs::read_to_string(log).is_ok_and(|log| log.contains(FLAGS)) {
-            break;
-        }
-        std::thread::yield_now();
-    }
+    let log = sandbox.dir("inside").join("inside-json.log");
+    until("who is inside", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains(FLAGS))
+    });
 }
 
 #[test]
@@ -226,13 +216,7 @@ fn a_program_that_comes_again_gets_its_port_again() {
     let mut spec = direct(&sandbox, "again", &["sh", "-c", script], &published);
     spec.stdin = true;
     let client = crate::sandbox::spawn(&mut sandbox.start(&spec, &["-a", "-i"]));
-    let number = loop {
-        let state = sandbox.state("again");
-        if state.pid != 0 {
-            break state.ports[0].host_port;
-        }
-        std::thread::yield_now();
-    };
+    let number = sandbox.running("again").ports[0].host_port;
     let ips = if has_six(&sandbox.state("again").ports) {
         vec![NEAR4, NEAR6]
     } else {
@@ -241,9 +225,11 @@ fn a_program_that_comes_again_gets_its_port_again() {
     for _ in 0..5 {
         for ip in &ips {
             // Who was let in by one that was killed is turned away.
-            while !try_told(*ip, number).is_ok_and(|text| text.ends_with(FLAGS)) {}
+            until("the program", || {
+                try_told(*ip, number).is_ok_and(|text| text.ends_with(FLAGS))
+            });
         }
         client.stdin.as_ref().unwrap().write_all(b"\n").unwrap();
     }
-    assert!(client.wait_with_output().unwrap().status.success());
+    assert!(client.output_in_time().unwrap().status.success());
 }

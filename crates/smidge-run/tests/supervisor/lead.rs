@@ -6,6 +6,7 @@ use std::process::Command;
 
 use smidge_run::network::{Address, Attachment, Mac, dissolve};
 use smidge_run::{Protocol, Spec};
+use smidge_tests::{InTime as _, connect, until};
 
 use crate::port::{echo, port};
 use crate::sandbox::Sandbox;
@@ -68,7 +69,9 @@ fn own_address() -> Option<IpAddr> {
 }
 
 fn tables() -> String {
-    let listed = Command::new("nft").args(["list", "tables"]).output();
+    let listed = Command::new("nft")
+        .args(["list", "tables"])
+        .output_in_time();
     listed.map_or(String::new(), |output| {
         String::from_utf8(output.stdout).unwrap()
     })
@@ -90,35 +93,27 @@ fn a_program_that_listens_sees_who_connects() {
         return;
     };
     let client = crate::sandbox::spawn(&mut sandbox.start(&spec, &["-a", "-i"]));
-    let number = loop {
-        let state = sandbox.state("led");
-        if state.pid != 0 {
-            break state.ports[0].host_port;
-        }
-        std::thread::yield_now();
-    };
+    let number = sandbox.running("led").ports[0].host_port;
     let told = |ip: IpAddr| {
         let mut text = String::new();
-        let mut stream = TcpStream::connect((ip, number)).unwrap();
+        let mut stream = connect((ip, number)).unwrap();
         stream.read_to_string(&mut text).unwrap();
         text.split(' ').next().unwrap().to_owned()
     };
     // They come before the program listens, and wait.
-    let mut early: Vec<TcpStream> = [own, NEAR4]
-        .map(|ip| TcpStream::connect((ip, number)).unwrap())
-        .into();
+    let mut early: Vec<TcpStream> = [own, NEAR4].map(|ip| connect((ip, number)).unwrap()).into();
     client.stdin.as_ref().unwrap().write_all(b"!").unwrap();
     for stream in &mut early {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("127.0.0.1 "), "{text}");
     }
-    while told(own) != own.to_string() {}
+    until("the short way", || told(own) == own.to_string());
     // What never leaves the machine goes the other way still.
     assert_eq!(told(NEAR4), NEAR4.to_string());
     let has_nft = tables().contains("smidge-ports-led");
     assert_eq!(sandbox.verb("signal", "led", &["9"]).0, Some(0));
-    drop(client.wait_with_output());
+    drop(client.output_in_time());
     match has_nft {
         true => assert!(!tables().contains("smidge-ports-led")),
         false => println!("skipped: nft is not installed"),
@@ -140,7 +135,7 @@ fn datagrams_are_led_as_well() {
     echo(SocketAddr::new(NEAR4, ports[0].host_port), b"ready");
     let number = ports.last().unwrap().host_port;
     for ip in [Some(NEAR4), own_address()].into_iter().flatten() {
-        let client = UdpSocket::bind((ip, 0)).unwrap();
+        let client = crate::port::talker(ip);
         let mut buffer = [0; 16];
         for _ in 0..20 {
             client.send_to(b"hello", (ip, number)).unwrap();

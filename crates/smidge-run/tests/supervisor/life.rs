@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 
+use rustix::net::{self, AddressFamily, SendFlags, SocketAddrUnix, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use smidge_run::{IdMap, Status};
+use smidge_run::{IdMap, Restart, Status};
+use smidge_tests::{InTime as _, until};
 
 use crate::arm64;
 use crate::sandbox::{Sandbox, contain, spawn};
@@ -113,7 +115,7 @@ fn signals_reach_the_program() {
     kill(child.id(), Signal::TERM);
     output.read_line(&mut line).unwrap();
     assert_eq!(
-        (line.as_str(), child.wait().unwrap().code()),
+        (line.as_str(), child.status_in_time().unwrap().code()),
         ("ready\ncaught\n", Some(9))
     );
 }
@@ -161,7 +163,7 @@ fn an_emulated_program_ends_as_others_do_when_asked_to() {
             output.read_line(&mut line).unwrap();
             assert_eq!(line, "ready\n");
             sandbox.verb("signal", "foreign", &[signal]);
-            let code = child.wait().unwrap().code();
+            let code = child.status_in_time().unwrap().code();
             assert_eq!(code, Some(status), "{order} {signal} {map:?}");
         }
     }
@@ -202,7 +204,7 @@ fn the_container_and_its_log_outlive_a_killed_client() {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut String::new()).unwrap();
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.status_in_time().unwrap();
     assert_eq!(sandbox.verb("wait", "orphan", &[]).0, Some(0));
     assert_eq!(sandbox.verb("logs", "orphan", &[]).1, "one\ntwo\n");
 }
@@ -224,7 +226,11 @@ fn the_program_dies_with_its_supervisor() {
             &program,
             rustix::event::PollFlags::IN,
         )];
-        rustix::event::poll(&mut fds, None).unwrap();
+        let patience = rustix::event::Timespec {
+            tv_sec: 120,
+            tv_nsec: 0,
+        };
+        assert_eq!(rustix::event::poll(&mut fds, Some(&patience)), Ok(1));
         assert_eq!(sandbox.verb("wait", "bereft", &[]).0, Some(137));
         assert_eq!(sandbox.state("bereft").status, Status::Exited);
     }
@@ -257,8 +263,8 @@ fn a_log_is_followed_to_the_end() {
         assert_eq!(read, line);
     }
     drop(input);
-    assert!(follower.wait().unwrap().success());
-    assert!(client.wait().unwrap().success());
+    assert!(follower.status_in_time().unwrap().success());
+    assert!(client.status_in_time().unwrap().success());
 }
 
 #[test]
@@ -268,14 +274,36 @@ fn a_client_that_does_not_read_does_not_keep_the_end_from_others() {
     };
     let mut client =
         spawn(&mut sandbox.start(&sandbox.spec("stalled", &["sleep", "1000"]), &["-a"]));
-    while sandbox.state("stalled").pid == 0 {
-        std::thread::yield_now();
-    }
+    until("it runs", || sandbox.state("stalled").pid != 0);
     kill(client.id(), Signal::STOP);
     assert_eq!(sandbox.verb("signal", "stalled", &["9"]).0, Some(0));
     assert_eq!(sandbox.verb("wait", "stalled", &[]).0, Some(137));
     kill(client.id(), Signal::CONT);
-    assert_eq!(client.wait().unwrap().code(), Some(137));
+    assert_eq!(client.status_in_time().unwrap().code(), Some(137));
+}
+
+/// Somebody who came before the end of a run and speaks after it is heard.
+#[test]
+fn who_wants_it_to_stay_down_is_heard_between_two_runs() {
+    let Some(sandbox) = Sandbox::new() else {
+        return;
+    };
+    let mut spec = sandbox.spec("restless", &["sleep", "1000"]);
+    spec.lifetime.restart = Restart::Always;
+    sandbox.detach(&spec);
+    let address = SocketAddrUnix::new(sandbox.dir("restless").join("attach.sock")).unwrap();
+    let socket = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    net::connect(&socket, &address).unwrap();
+    assert_eq!(sandbox.verb("signal", "restless", &["9"]).0, Some(0));
+    until("its second run", || {
+        let state = sandbox.state("restless");
+        (state.status, state.restart_count) == (Status::Running, 1)
+    });
+    // As `smidge_run::retire` says it.
+    net::send(&socket, b"Q", SendFlags::NOSIGNAL).unwrap();
+    assert_eq!(sandbox.verb("signal", "restless", &["9"]).0, Some(0));
+    assert_eq!(sandbox.verb("wait", "restless", &[]).0, Some(137));
+    assert_eq!(sandbox.state("restless").status, Status::Exited);
 }
 
 #[test]

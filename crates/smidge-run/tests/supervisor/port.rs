@@ -8,6 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use smidge_run::{Network, Port, Protocol, Spec, Status};
+use smidge_tests::{InTime as _, connect};
 
 use crate::sandbox::Sandbox;
 
@@ -38,7 +39,7 @@ fn tcp(sandbox: &Sandbox) -> SocketAddr {
 
 /// Sends everything, then ends its half, then reads everything: half-closing must work both ways.
 pub(crate) fn echo(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(address).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut received = Vec::new();
     thread::scope(|scope| {
@@ -50,6 +51,15 @@ pub(crate) fn echo(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
         stream.read_to_end(&mut received).unwrap();
     });
     received
+}
+
+/// A socket for datagrams that waits no longer than two minutes for an answer.
+pub(crate) fn talker(ip: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    socket
+        .set_read_timeout(Some(smidge_tests::PATIENCE))
+        .unwrap();
+    socket
 }
 
 pub(crate) fn noise(length: usize) -> Vec<u8> {
@@ -81,9 +91,7 @@ fn a_thousand_connections_at_once() {
         return;
     };
     let address = tcp(&sandbox);
-    let mut streams: Vec<TcpStream> = (0..1000)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let mut streams: Vec<TcpStream> = (0..1000).map(|_| connect(address).unwrap()).collect();
     for (round, message) in ["e", "hello", "again"].iter().enumerate() {
         for stream in &mut streams {
             stream.write_all(message.as_bytes()).unwrap();
@@ -107,13 +115,11 @@ fn a_lack_of_descriptors_delays_connections_and_loses_none() {
     let output = limited
         .arg(start.get_program())
         .args(start.get_args())
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(output.status.success());
     let address = SocketAddr::new(V4, sandbox.state("server").ports[0].host_port);
-    let mut streams: Vec<TcpStream> = (0..250)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let mut streams: Vec<TcpStream> = (0..250).map(|_| connect(address).unwrap()).collect();
     streams
         .iter_mut()
         .for_each(|stream| stream.write_all(b"ehello").unwrap());
@@ -157,9 +163,7 @@ fn a_connection_waits_for_the_program_to_listen() {
         thread::yield_now();
     };
     let address = SocketAddr::new(V4, state.ports[0].host_port);
-    let mut streams: Vec<TcpStream> = (0..50)
-        .map(|_| TcpStream::connect(address).unwrap())
-        .collect();
+    let mut streams: Vec<TcpStream> = (0..50).map(|_| connect(address).unwrap()).collect();
     streams
         .iter_mut()
         .for_each(|stream| stream.write_all(b"ehello").unwrap());
@@ -170,7 +174,7 @@ fn a_connection_waits_for_the_program_to_listen() {
         assert_eq!(&answer, b"hello");
     }
     assert_eq!(sandbox.verb("signal", "late", &["9"]).0, Some(0));
-    drop(client.wait_with_output());
+    drop(client.output_in_time());
 }
 
 #[test]
@@ -207,7 +211,7 @@ fn datagrams_find_their_way_back() {
     let address = |index: usize| SocketAddr::new(V4, ports[index].host_port);
     // Its answer shows that the program listens, to datagrams first.
     echo(address(1), b"ready");
-    let clients: Vec<UdpSocket> = (0..20).map(|_| UdpSocket::bind((V4, 0)).unwrap()).collect();
+    let clients: Vec<UdpSocket> = (0..20).map(|_| talker(V4)).collect();
     let mut datagram = vec![0; 64 << 10];
     for _ in 0..2 {
         for (number, client) in (0_u8..).zip(&clients) {
@@ -246,7 +250,7 @@ fn ports_are_free_again_when_the_container_has_ended() {
         return;
     };
     let address = tcp(&sandbox);
-    let mut open = TcpStream::connect(address).unwrap();
+    let mut open = connect(address).unwrap();
     open.write_all(b"e").unwrap();
     sandbox.verb("signal", "server", &["9"]);
     sandbox.verb("wait", "server", &[]);
@@ -265,7 +269,7 @@ fn last_words_are_passed_on() {
     let mut spec = sandbox.spec("words", &["sh", "-c", &script]);
     spec.ports = vec![port(V4, 80, Protocol::Tcp)];
     let ports = sandbox.detach(&spec);
-    let mut stream = TcpStream::connect((V4, ports[0].host_port)).unwrap();
+    let mut stream = connect((V4, ports[0].host_port)).unwrap();
     let mut received = Vec::new();
     stream.read_to_end(&mut received).unwrap();
     assert_eq!(received.len(), bytes);
@@ -278,7 +282,7 @@ fn a_program_that_resets_resets_its_client() {
     };
     let address = tcp(&sandbox);
     // It answers one byte and closes with the rest unread, which TCP makes a reset.
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(address).unwrap();
     stream.write_all(&vec![b'c'; 1 << 20]).ok();
     let mut received = Vec::new();
     let _ = stream.read_to_end(&mut received);

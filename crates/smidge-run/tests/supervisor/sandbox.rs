@@ -4,8 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use smidge_run::{IdMap, Network, Port, Spec, State, User, capability};
+use smidge_tests::{InTime as _, Limit, until};
 use tempfile::TempDir;
 
 use crate::arm64;
@@ -13,13 +15,16 @@ use crate::arm64;
 /// A test's own place: a root file system with busybox and `ports`, and containers that end with it.
 pub(crate) struct Sandbox {
     root: TempDir,
+    _limit: Limit,
 }
 
 impl Sandbox {
     /// `None`, with the reason on standard output, if there can be no containers here.
     pub(crate) fn new() -> Option<Self> {
+        let root = tempfile::tempdir().unwrap();
         let sandbox = Self {
-            root: tempfile::tempdir().unwrap(),
+            _limit: Limit::of(root.path()),
+            root,
         };
         let bin = sandbox.layer().join("bin");
         fs::create_dir_all(&bin).unwrap();
@@ -50,7 +55,7 @@ impl Sandbox {
 
     /// Adds a program for arm64; `false`, with the reason on standard output, if there is none.
     pub(crate) fn add_foreign(&self) -> bool {
-        let compiled = arm64::compiler(&self.layer().join("bin/foreign")).output();
+        let compiled = arm64::compiler(&self.layer().join("bin/foreign")).output_in_time();
         let compiled = compiled.is_ok_and(|output| output.status.success());
         if !compiled {
             println!("skipped: no C compiler for arm64");
@@ -112,6 +117,8 @@ impl Sandbox {
         let path = self.dir(&format!("{}.json", spec.id));
         fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
         let mut command = contain("start");
+        // By this it is known whose it is.
+        command.env("SMIDGE_ROOT", self.root.path());
         command.args(options).arg(path);
         command
     }
@@ -125,7 +132,7 @@ impl Sandbox {
 
     /// Starts a container and leaves it alone; gives its ports.
     pub(crate) fn detach(&self, spec: &Spec) -> Vec<Port> {
-        let output = self.start(spec, &[]).output().unwrap();
+        let output = self.start(spec, &[]).output_in_time().unwrap();
         assert!(
             output.status.success(),
             "{}",
@@ -139,9 +146,19 @@ impl Sandbox {
         State::read(&self.dir(id)).unwrap()
     }
 
+    /// The same, once its program runs.
+    pub(crate) fn running(&self, id: &str) -> State {
+        until("it runs", || self.state(id).pid != 0);
+        self.state(id)
+    }
+
     /// Runs another verb on a container; gives its exit status and output.
     pub(crate) fn verb(&self, verb: &str, id: &str, rest: &[&str]) -> (Option<i32>, String) {
-        let output = contain(verb).arg(self.dir(id)).args(rest).output().unwrap();
+        let output = contain(verb)
+            .arg(self.dir(id))
+            .args(rest)
+            .output_in_time()
+            .unwrap();
         (
             output.status.code(),
             String::from_utf8(output.stdout).unwrap(),
@@ -152,7 +169,7 @@ impl Sandbox {
     fn kill_all(&self) {
         for entry in fs::read_dir(self.root.path()).unwrap().flatten() {
             let _ = smidge_run::signal(&entry.path(), 9);
-            let _ = smidge_run::wait(&entry.path(), None);
+            let _ = smidge_run::wait(&entry.path(), Some(Duration::from_secs(60)));
         }
     }
 }
@@ -166,7 +183,7 @@ impl Drop for Sandbox {
             let _ = command
                 .arg(entry.path())
                 .arg(serde_json::to_string(&map).unwrap())
-                .status();
+                .status_in_time();
         }
     }
 }
@@ -211,6 +228,6 @@ fn feed(mut child: Child, input: &[u8]) -> Output {
     std::thread::scope(|scope| {
         // A program need not read its input.
         scope.spawn(move || stdin.write_all(input));
-        child.wait_with_output().unwrap()
+        child.output_in_time().unwrap()
     })
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use smidge_tests::InTime as _;
 
 use crate::sandbox::{Sandbox, contain};
 
@@ -56,7 +57,7 @@ impl Terminal {
     }
 
     fn end(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        self.child.status_in_time().unwrap().code()
     }
 }
 

@@ -11,6 +11,7 @@ use smidge_image::{Descriptor, DiffId, Digest, media_type};
 use smidge_store::{
     CacheKind, CacheRecord, CachedStep, Error, Ownership, Sharing, SnapshotOptions, Store,
 };
+use smidge_tests::InTime as _;
 
 use crate::fixture::{add, assert_whole, child, entries, file, fixture, tar};
 
@@ -230,7 +231,7 @@ fn builds_that_are_killed_leave_a_whole_cache() {
         assert_eq!(steps.take(round % 7 + 1).count(), round % 7 + 1);
         for builder in &mut builders {
             builder.kill().unwrap();
-            builder.wait().unwrap();
+            builder.status_in_time().unwrap();
         }
         let store = reopened(&fixture.store);
         assert_whole(&store);
@@ -380,7 +381,7 @@ fn a_cache_mount_is_free_when_its_user_is_killed() {
     let record = fixture.store.build_cache().unwrap().remove(0);
     assert!(record.in_use);
     user.kill().unwrap();
-    user.wait().unwrap();
+    user.status_in_time().unwrap();
     let mount = fixture.store.cache_mount("a", Sharing::Locked).unwrap();
     assert!(!mount.is_new && mount.path.join("left").exists());
 }

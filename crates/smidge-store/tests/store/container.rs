@@ -8,6 +8,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 use smidge_store::{Error, Store, VolumeRecord};
+use smidge_tests::InTime as _;
 
 use crate::fixture::{add, child, file, fixture, tar};
 
@@ -185,7 +186,7 @@ fn a_volume_is_made_once() {
 fn a_volume_is_open_to_all_whatever_the_umask() {
     let fixture = fixture();
     let output = child("container::with_a_strict_umask", fixture.directory.path())
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
 }
@@ -216,9 +217,9 @@ fn names_appear_under_the_lock() {
             let store = Store::open(fixture.store.root()).unwrap();
             store.create_container(Some("web"), &record).map(drop)
         });
-        while fs::read_dir(&containers).unwrap().count() < 2 {
-            thread::yield_now();
-        }
+        smidge_tests::until("its directory", || {
+            fs::read_dir(&containers).unwrap().count() >= 2
+        });
         assert!(!containers.join("names/web").exists());
         drop(lock);
         making.join().unwrap().unwrap();

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use smidge_image::{Descriptor, Index, media_type};
 use smidge_store::{Compression, Store};
+use smidge_tests::InTime as _;
 
 use crate::fixture::{add, assert_whole, child, file, fixture, hello, name, tar};
 
@@ -31,7 +32,7 @@ fn a_writer_that_is_killed_leaves_a_whole_store() {
             .filter(|line| line.contains("step"));
         assert_eq!(seen.take(wanted + 1).count(), wanted + 1);
         writer.kill().unwrap();
-        writer.wait().unwrap();
+        writer.status_in_time().unwrap();
 
         let store = Store::open(root).unwrap();
         assert_whole(&store);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use smidge_image::{Descriptor, EntryKind, LayerWriter};
 use smidge_store::{Compression, Error, Store};
+use smidge_tests::InTime as _;
 
 use crate::fixture::{
     add, assert_whole, config, directory, entries, file, fixture, gzip, hello, name, tar,
@@ -17,7 +18,10 @@ struct Disk(PathBuf);
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status_in_time();
     }
 }
 
@@ -27,7 +31,7 @@ impl Disk {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "tmpfs", "-o", options])
             .arg(at)
-            .output()
+            .output_in_time()
             .is_ok_and(|output| output.status.success());
         if !mounted {
             println!("skipped: a tmpfs cannot be mounted");
@@ -39,7 +43,7 @@ impl Disk {
         let remounted = Command::new("mount")
             .args(["-o", &format!("remount,{options}")])
             .arg(&self.0)
-            .status();
+            .status_in_time();
         assert!(remounted.unwrap().success());
     }
 }

@@ -9,6 +9,7 @@ use smidge_image::{
     Manifest, Platform, Reference, compress_gzip, media_type,
 };
 use smidge_store::{Image, Store};
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 /// A store in a directory of its own.
@@ -159,7 +160,7 @@ pub(crate) fn has_program(program: &str) -> bool {
         .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
+        .status_in_time()
         .is_ok_and(|status| status.success());
     if !found {
         println!("skipped: `{program}` is not installed");

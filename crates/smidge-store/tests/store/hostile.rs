@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use smidge_image::{Descriptor, DiffId, Digest, EntryKind, Manifest, media_type};
 use smidge_store::Store;
+use smidge_tests::InTime as _;
 
 use crate::fixture::{
     Fixture, Member, assert_whole, chain, config, directory, file, fixture, gzip, hardlink, hello,
@@ -483,7 +484,7 @@ fn what_is_no_file_is_not_read() {
                 command
                     .args(words)
                     .arg(&document)
-                    .status()
+                    .status_in_time()
                     .unwrap()
                     .success()
             );
@@ -514,7 +515,9 @@ fn what_is_no_file_is_not_read() {
     }
     let lock = store.root().join("lock");
     std::fs::remove_file(&lock).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(&lock).status();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&lock)
+        .status_in_time();
     assert!(made.unwrap().success());
     store.tag(&image, &name("other")).unwrap();
     assert_whole(store);

@@ -8,6 +8,7 @@ use smidge_image::{
     Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Reference, Tree as _, media_type,
 };
 use smidge_store::{Image, Store};
+use smidge_tests::InTime as _;
 
 use crate::fixture::{
     Fixture, add, assert_whole, directory, file, fixture, gzip, has_program, hello, is_root, path,
@@ -27,7 +28,10 @@ fn image(store: &Store) -> Image {
 const NAME: &str = "smidge.test/acme/app:1.0";
 
 fn run(program: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .output_in_time()
+        .unwrap();
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",
@@ -340,7 +344,7 @@ fn podman_loads_and_its_archives_are_loaded() {
 fn docker_loads_and_its_archives_are_loaded() {
     let reachable = Command::new("docker")
         .args(["version", "--format", "{{.Server.Version}}"])
-        .output();
+        .output_in_time();
     if !reachable.is_ok_and(|output| output.status.success()) {
         println!("skipped: no Docker daemon answers");
         return;

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use smidge_image::{Descriptor, Index, media_type};
 use smidge_store::Store;
+use smidge_tests::InTime as _;
 
 use crate::fixture::{assert_whole, child, fixture, hello, name};
 
@@ -26,7 +27,7 @@ fn processes_that_tag_build_and_prune_at_once_lose_nothing() {
         fixture.store.prune(false, &|_| None).unwrap();
     }
     for worker in workers {
-        let output = worker.wait_with_output().unwrap();
+        let output = worker.output_in_time().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     assert_whole(&fixture.store);

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use smidge_image::{LayerError, Reference, read_layer};
 use smidge_store::{Compression, Image, Store};
+use smidge_tests::InTime as _;
 
 use crate::fixture::{add, assert_whole, child, file, fixture, gzip, hello, name, read, tar};
 
@@ -144,7 +145,7 @@ fn an_archive_may_have_many_members() {
     )
     .unwrap();
     let output = child("save::with_few_files", fixture.directory.path())
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use smidge_image::{Descriptor, Digest, Index, Manifest, Platform, annotation, media_type};
 use smidge_store::Compression;
+use smidge_tests::InTime as _;
 
 use crate::fixture::{add, file, fixture, has_program, hello, name, read, tar};
 
@@ -172,7 +173,7 @@ fn zstd_itself_reads_what_is_made() {
         let output = Command::new("zstd")
             .args(["-d", "-q", "-c"])
             .stdin(transfer.layers[0].file().unwrap())
-            .output()
+            .output_in_time()
             .unwrap();
         assert!(output.status.success());
         assert!(output.stdout == original);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use smidge_tests::InTime as _;
 use smidge_trim::{Closure, ClosureError, Library, Linkage, Resolver, Search};
 
 use crate::dir_tree::DirTree;
@@ -34,7 +35,7 @@ fn ldd(files: &[PathBuf]) -> BTreeMap<PathBuf, Vec<String>> {
         .env_remove("LD_LIBRARY_PATH")
         .env_remove("LD_PRELOAD")
         .env("LC_ALL", "C")
-        .output()
+        .output_in_time()
         .unwrap();
     let mut said = BTreeMap::new();
     let mut lines = &mut Vec::new();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
 use crate::dir_tree::DirTree;
@@ -15,7 +16,10 @@ pub(crate) struct Lab {
 
 /// Starts a program and waits for its end.
 pub(crate) fn start(program: &Path, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap()
+    Command::new(program)
+        .args(arguments)
+        .output_in_time()
+        .unwrap()
 }
 
 /// Whether a program is there; says so if not, because a test is skipped then.
@@ -24,7 +28,7 @@ pub(crate) fn has(program: &str, argument: &str) -> bool {
         .arg(argument)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
+        .status_in_time();
     let present = status.is_ok_and(|status| status.success());
     if !present {
         println!("skipped: there is no `{program}` on this machine");
@@ -65,7 +69,7 @@ impl Lab {
         let install = Command::new("install")
             .args(["-D", "-m", "755"])
             .args([&source, &path])
-            .status();
+            .status_in_time();
         assert!(install.unwrap().success());
         path
     }
@@ -102,7 +106,7 @@ impl Lab {
             .args([&path, &source])
             .args(linker)
             .args(arguments)
-            .output()
+            .output_in_time()
             .unwrap();
         assert!(
             output.status.success(),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use smidge_image::LayerPath;
+use smidge_tests::InTime as _;
 use smidge_trim::{Closure, Elf, Linkage, Rule, Search, closure};
 
 use crate::dir_tree::DirTree;
@@ -30,7 +31,7 @@ fn agree(file: &Path, library_path: Option<&str>) -> Vec<String> {
     if let Some(list) = library_path {
         ldd.env("LD_LIBRARY_PATH", list);
     }
-    let output = ldd.output().unwrap();
+    let output = ldd.output_in_time().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let (versions, libraries): (Vec<_>, Vec<_>) =
         text.lines().partition(|line| line.contains("version `"));
@@ -186,7 +187,7 @@ fn files_of_other_machines_are_passed_over() {
     let found = find(&file, None);
     let unusable = found.missing().next().unwrap();
     assert_eq!(unusable.unusable.as_deref(), Some("not an ELF file"));
-    let output = Command::new("ldd").arg(&file).output().unwrap();
+    let output = Command::new("ldd").arg(&file).output_in_time().unwrap();
     assert!(!output.status.success(), "the real loader gives up, too");
 }
 
@@ -274,7 +275,7 @@ fn musl_searches_its_own_way() {
         let mut ldd = Command::new(&loader);
         ldd.arg("--list").arg(&file).env_remove("LD_LIBRARY_PATH");
         list.map(|list| ldd.env("LD_LIBRARY_PATH", list));
-        let text = String::from_utf8(ldd.output().unwrap().stdout).unwrap();
+        let text = String::from_utf8(ldd.output_in_time().unwrap().stdout).unwrap();
         let expected: Vec<_> = text.lines().filter_map(without_address).collect();
         assert_eq!(lines(&Ok(found)), expected, "{tags} {list:?}");
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use smidge_tests::InTime as _;
 use smidge_trim::{Elf, StripPlan, StripRefusal, strip};
 
 use crate::handmade::Handmade;
@@ -67,7 +68,13 @@ fn stripped_programs_run_as_before() {
         assert_eq!(old, new, "{compiler} {options:?}");
         assert_eq!(new.0, Some(7));
 
-        assert!(Command::new("strip").arg(&file).status().unwrap().success());
+        assert!(
+            Command::new("strip")
+                .arg(&file)
+                .status_in_time()
+                .unwrap()
+                .success()
+        );
         assert!(small.len() as u64 <= fs::metadata(&file).unwrap().len());
         println!("{compiler} {options:?}: {before} to {} bytes", small.len());
     }
@@ -142,7 +149,7 @@ fn a_section_that_a_program_may_read_is_not_cut_off() {
         let status = Command::new("objcopy")
             .args(arguments)
             .args([&file, &packed])
-            .status();
+            .status_in_time();
         assert!(status.unwrap().success());
         strip(&fs::read(&packed).unwrap())
     };

@@ -1,5 +1,7 @@
 //! Whose files are, and who may read them.
 
+use smidge_tests::InTime as _;
+
 use super::*;
 
 #[test]
@@ -88,7 +90,7 @@ fn directories_without_permissions_can_be_read_and_removed() {
     let output = child("checkout::owner::as_user", fixture.directory.path())
         .uid(nobody)
         .gid(nobody)
-        .output();
+        .output_in_time();
     match output {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(error) => println!("skipped: an ordinary user cannot run the tests: {error}"),
@@ -104,7 +106,7 @@ fn the_root_of_a_user_namespace_keeps_what_it_can() {
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(fixture.directory.path())
-        .output()
+        .output_in_time()
         .unwrap();
     if String::from_utf8_lossy(&output.stderr).starts_with("unshare:") {
         println!("skipped: no user namespace: {output:?}");

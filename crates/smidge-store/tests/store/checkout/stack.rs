@@ -1,5 +1,7 @@
 //! Layers over layers.
 
+use smidge_tests::InTime as _;
+
 use super::*;
 
 #[test]
@@ -42,13 +44,13 @@ fn overlayfs_shows_what_the_tree_shows() {
     let mounted = Command::new("mount")
         .args(["-t", "overlay", "overlay", "-o", &options])
         .arg(&mount)
-        .output();
+        .output_in_time();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
         println!("skipped: overlayfs cannot be mounted: {mounted:?}");
         return;
     }
     let shown = all_below(&mount);
-    let unmounted = Command::new("umount").arg(&mount).status().unwrap();
+    let unmounted = Command::new("umount").arg(&mount).status_in_time().unwrap();
     assert!(unmounted.success());
     assert_eq!(shown, seen());
 }

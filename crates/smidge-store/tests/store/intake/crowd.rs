@@ -1,5 +1,7 @@
 //! Several who want the same.
 
+use smidge_tests::{InTime as _, PATIENCE};
+
 use super::*;
 
 #[test]
@@ -76,7 +78,7 @@ fn who_comes_second_waits_for_the_first() {
                 .unwrap();
             commit(intake, std::slice::from_ref(&layer), "first").unwrap();
         });
-        begun.recv().unwrap();
+        begun.recv_timeout(PATIENCE).unwrap();
         let intake = other.intake().unwrap();
         intake
             .layer(&layer.descriptor, &layer.diff_id, &mut never)
@@ -107,7 +109,7 @@ fn who_waits_goes_on_where_the_first_failed() {
                     .layer(&layer.descriptor, &layer.diff_id, &mut fetch)
                     .unwrap_err();
             });
-            begun.recv().unwrap();
+            begun.recv_timeout(PATIENCE).unwrap();
             let offsets = Mutex::new(Vec::new());
             let mut source = whole(&layer.bytes);
             let mut fetch = |offset| {
@@ -154,7 +156,7 @@ fn a_puller_that_is_killed_leaves_what_came() {
             .filter(|line| line.contains("step"));
         let _ = seen.take(rounds * 5 % 13 + 4).count();
         puller.kill().unwrap();
-        puller.wait().unwrap();
+        puller.status_in_time().unwrap();
         let store = Store::open(fixture.store.root()).unwrap();
         assert_whole(&store);
         // What was written before is still there.
@@ -193,7 +195,7 @@ fn several_processes_fetch_each_blob_once() {
         .collect();
     let mut fetched = 0;
     for puller in pullers {
-        let output = puller.wait_with_output().unwrap();
+        let output = puller.output_in_time().unwrap();
         assert!(output.status.success());
         let output = String::from_utf8(output.stdout).unwrap();
         fetched += output.matches("fetch from 0").count();

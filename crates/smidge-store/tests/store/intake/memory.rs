@@ -1,5 +1,7 @@
 //! How much memory it takes.
 
+use smidge_tests::InTime as _;
+
 use super::*;
 
 /// Layers large enough to be noticed in memory, in files: `N.blob`.
@@ -42,7 +44,7 @@ fn memory_does_not_grow_with_layers() {
     let facts = serde_json::to_vec(&facts).unwrap();
     std::fs::write(fixture.path("layers.json"), facts).unwrap();
     let output = child("intake::memory::eater", fixture.directory.path())
-        .output()
+        .output_in_time()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let output = String::from_utf8(output.stdout).unwrap();

@@ -24,6 +24,7 @@ use smidge_image::{
 use smidge_store::{
     DirTree, Error, LayeredTree, Ownership, Snapshot, SnapshotOptions, Store, Times, Workspace,
 };
+use smidge_tests::InTime as _;
 
 use crate::fixture::{
     add, assert_whole, child, directory, entries, file, fixture, is_root, path, special, tar,
@@ -227,7 +228,7 @@ fn as_nobody(test: &str) {
         command.uid(nobody).gid(nobody);
     }
     fs::remove_dir_all(fixture.store.root()).unwrap();
-    match command.output() {
+    match command.output_in_time() {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(error) => println!("skipped: an ordinary user cannot run the tests: {error}"),
     }

@@ -1,5 +1,7 @@
 //! Overlayfs itself.
 
+use smidge_tests::InTime as _;
+
 use super::*;
 
 /// What the kernel makes of changes, not what we think it does.
@@ -24,7 +26,7 @@ fn overlayfs_and_back() {
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(fixture.directory.path())
-        .output()
+        .output_in_time()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     if errors.starts_with("unshare:") {
@@ -69,7 +71,7 @@ fn through_overlayfs(root: &Path, mount_options: &str) {
     let mounted = Command::new("mount")
         .args(["-t", "overlay", "overlay", "-o", &mount])
         .arg(&merged)
-        .status();
+        .status_in_time();
     if !mounted.unwrap().success() {
         println!("skipped: no overlay can be mounted");
         return;
@@ -93,7 +95,7 @@ fn through_overlayfs(root: &Path, mount_options: &str) {
     assert!(
         Command::new("umount")
             .arg(&merged)
-            .status()
+            .status_in_time()
             .unwrap()
             .success()
     );
