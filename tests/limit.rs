@@ -250,3 +250,45 @@ fn end(variable: &str) {
     );
     processes::kill(&all);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_end_is_ended_with_all_that_it_has_started() {
+        for script in [
+            "echo said; setsid sleep 98764 & sleep 98764",
+            // Its output is held by one that it leaves.
+            "echo said; setsid sleep 98764 & exit 0",
+        ] {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).stdout(Stdio::piped());
+            let mut shell = shell.spawn().unwrap();
+            let mut watched = Watched::new(&mut shell);
+            watched.deadline = Instant::now() + Duration::from_millis(500);
+            let error = watched.finish().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            until("its end", || {
+                let mut found = Command::new("pgrep");
+                !found
+                    .args(["-f", "sleep 98764"])
+                    .status()
+                    .unwrap()
+                    .success()
+            });
+        }
+    }
+
+    #[test]
+    fn output_comes_whole() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "yes | head -c 1000000; echo wrong >&2; exit 3"]);
+        let output = shell.output_in_time().unwrap();
+        assert_eq!(output.stdout.len(), 1_000_000);
+        assert_eq!(
+            (&*output.stderr, output.status.code()),
+            (&b"wrong\n"[..], Some(3))
+        );
+    }
+}
