@@ -6,7 +6,6 @@ use smidge_tests::InTime as _;
 
 use crate::context::Context;
 use crate::fixture::with_busybox;
-use crate::process;
 
 /// What happened, as `TYPE ACTION NAME`.
 fn events(context: &Context, options: &str) -> Vec<String> {
@@ -25,7 +24,7 @@ fn the_end_of_a_container_that_two_remove_is_told_once() {
             context.line(&format!("rm -f {name}")).ok();
             let filter = format!("-f event=destroy -f container={name}");
             let told = format!("container destroy {name}");
-            process::until("destroy", || !events(context, &filter).is_empty());
+            smidge_tests::until("destroy", || !events(context, &filter).is_empty());
             assert_eq!(events(context, &filter), [told]);
         }
     });

@@ -184,11 +184,11 @@ fn a_program_that_does_not_read_can_be_ended() {
             .stderr(file("err"))
             .spawn()
             .unwrap();
-        crate::process::until("its first word", || bundle.said().contains("ready"));
+        smidge_tests::until("its first word", || bundle.said().contains("ready"));
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let mut ended = None;
-        crate::process::until("its end", || {
+        smidge_tests::until("its end", || {
             ended = child.try_wait().unwrap();
             ended.is_some()
         });
