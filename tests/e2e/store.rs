@@ -133,6 +133,23 @@ fn images_in_use_stay() {
     context.line("rm user").ok();
 }
 
+/// What another process is about to remove, or has just begun, is not this one's to touch.
+#[test]
+fn a_removal_is_no_sweep() {
+    for identity in crate::context::identities() {
+        println!("as {}", identity.name);
+        let context = Context::of(identity);
+        crate::fixture::load_busybox(&context);
+        context.line("run --rm busybox true").ok();
+        let theirs = context.write("store/tmp/1.1/file", "");
+        context.line("rmi busybox").ok();
+        assert!(theirs.exists());
+        let layers = context.store().join("layers");
+        let left = std::fs::read_dir(layers).map_or(0, Iterator::count);
+        assert_eq!(left, 0);
+    }
+}
+
 #[test]
 fn save_and_load_keep_ids_and_names() {
     let from = with_hello();

@@ -8,7 +8,7 @@ use smidge_image::{Descriptor, Digest, Reference};
 use crate::index::{
     IMAGE_ID, REPO_DIGEST, STORED, bare, digest_in, name_of, repo_digest_of, stored_in, version,
 };
-use crate::{Error, Store};
+use crate::{Error, Image, Store};
 
 /// An image that an entry leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,19 @@ impl Store {
     /// All entries as they are now.
     pub(crate) fn current(&self) -> Result<Catalog, Error> {
         Ok(self.catalog(self.read_index()?.manifests))
+    }
+
+    /// Whether an image is one of the index still.
+    pub(crate) fn has_entry(&self, image: &Image) -> Result<bool, Error> {
+        let index = self.read_index()?.manifests;
+        let plain = |entry: &Descriptor| {
+            entry.digest == image.digest || digest_in(entry, IMAGE_ID) == Some(image.id)
+        };
+        if image.digest == Image::scratch().digest || index.iter().any(plain) {
+            return Ok(true);
+        }
+        let held = |item: &Item| item.images.iter().any(|held| held.id == image.id);
+        Ok(self.catalog(index).0.iter().any(held))
     }
 
     fn images_of(&self, entry: &Descriptor) -> Vec<Held> {

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::READ;
 use crate::image::parse;
-use crate::{Error, Store, name, regular};
+use crate::{Error, Image, Store, name, regular};
 
 /// A container's place in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +101,32 @@ impl Store {
         name: Option<&str>,
         record: &dyn Fn(&str, &str) -> T,
     ) -> Result<Container, Error> {
+        self.make_container(None, name, record)
+    }
+
+    /// The same of an image, which whoever removes images from then on finds in use.
+    ///
+    /// # Errors
+    /// As [`Store::create_container`]; [`Error::NoSuchImage`], if the image has been removed meanwhile.
+    pub fn create_container_of<T: Serialize>(
+        &self,
+        image: &Image,
+        name: Option<&str>,
+        record: &dyn Fn(&str, &str) -> T,
+    ) -> Result<Container, Error> {
+        self.make_container(Some(image), name, record)
+    }
+
+    fn make_container<T: Serialize>(
+        &self,
+        image: Option<&Image>,
+        name: Option<&str>,
+        record: &dyn Fn(&str, &str) -> T,
+    ) -> Result<Container, Error> {
         let Some(name) = name else {
             loop {
                 let name = name::name(u64::from_ne_bytes(random()?));
-                match self.create_named(name, record) {
+                match self.create_named(image, name, record) {
                     Err(Error::NameInUse { .. }) => {}
                     created => return created,
                 }
@@ -117,11 +139,12 @@ impl Store {
                 name: name.to_owned(),
             });
         }
-        self.create_named(name.to_owned(), record)
+        self.create_named(image, name.to_owned(), record)
     }
 
     fn create_named<T: Serialize>(
         &self,
+        image: Option<&Image>,
         name: String,
         record: &dyn Fn(&str, &str) -> T,
     ) -> Result<Container, Error> {
@@ -140,10 +163,20 @@ impl Store {
             .map_err(|error| self.io("write", temp.path(), error))?;
         // The lock on the directory says that it is no garbage while it has no name yet.
         let _locked = temp.persist(self, &container.dir)?;
-        // Names appear under the lock, so that who removes one that leads nowhere removes no other.
+        // Names appear under the lock, so that who removes one that leads nowhere removes no other, and who
+        // removes images knows whom they are for.
         let lock = self.lock()?;
-        let named = fs::hard_link(container.dir.join(NAME), container.name_path());
+        let gone = image.map_or(Ok(false), |image| Ok(!self.has_entry(image)?));
+        let named = match &gone {
+            Ok(false) => fs::hard_link(container.dir.join(NAME), container.name_path()),
+            _ => Ok(()),
+        };
         drop(lock);
+        if !matches!(gone, Ok(false)) {
+            self.discard(&container.dir)?;
+            let id = image.map_or_else(String::new, |image| image.id.to_string());
+            return Err(gone.err().unwrap_or(Error::NoSuchImage(id)));
+        }
         match named {
             Ok(()) => Ok(container),
             Err(error) => {

@@ -9,7 +9,6 @@ use crate::beside::layer_of;
 use crate::catalog::Item;
 use crate::image::parse;
 use crate::index::{IMAGE_ID, is_known, version};
-use crate::partial::is_partial;
 use crate::temp::disk_usage;
 use crate::{Error, InUse, Store};
 
@@ -102,21 +101,6 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Removes what processes have left that were killed, and gives what it cannot remove: directories
-    /// whose files belong to ids of a user namespace. Who can enter that namespace may remove them.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub fn sweep(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut swept = Pruned::default();
-        self.sweep_temporary(|leftover| match is_partial(leftover) {
-            // It is taken up again.
-            true => Ok(()),
-            false => self.reclaim(leftover, &mut swept),
-        })?;
-        Ok(swept.left)
-    }
-
     /// Adds up what is on the disk.
     pub fn usage(&self) -> Usage {
         let below = |directory| disk_usage(&self.path(directory));
@@ -129,10 +113,12 @@ impl Store {
         }
     }
 
-    /// Removes the files of documents that have left the index, as far as no other shares them.
-    pub(crate) fn collect_documents(&self, gone: &[Descriptor]) -> Result<(), Error> {
+    /// Removes the files of documents that have left the index, as far as no other shares them. Gives what
+    /// is out of its place, and cannot be removed by this user alone.
+    pub(crate) fn collect_documents(&self, gone: &[Descriptor]) -> Result<Vec<PathBuf>, Error> {
+        let mut left = Vec::new();
         if gone.is_empty() {
-            return Ok(());
+            return Ok(left);
         }
         self.collect(|fresh| {
             // One that cannot be read leaves garbage, but must not keep others from going.
@@ -148,8 +134,8 @@ impl Store {
             for layer in candidates.layers.difference(&needed.layers) {
                 for path in self.unpacked(layer)? {
                     match self.discard(&path) {
-                        // It has left its place: see `sweep`.
-                        Ok(_) | Err(Error::Undeletable { .. }) => {}
+                        Ok(_) => {}
+                        Err(Error::Undeletable { path, .. }) => left.push(path),
                         Err(error) => return Err(error),
                     }
                 }
@@ -157,7 +143,7 @@ impl Store {
             }
             Ok(())
         })?;
-        Ok(())
+        Ok(left)
     }
 
     fn sweep_unreachable(&self, fresh: &HashSet<Digest>, pruned: &mut Pruned) -> Result<(), Error> {

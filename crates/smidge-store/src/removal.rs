@@ -1,6 +1,7 @@
 //! Removal of images and other documents by name, id or digest.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use smidge_image::{Descriptor, Digest, Reference, annotation};
 
@@ -54,11 +55,13 @@ impl Store {
     /// [`Error::ManyNames`], [`Error::ImageInUse`], as [`Store::image`], and when the store cannot be
     /// written.
     pub fn remove(&self, name: &str, force: bool, in_use: InUse<'_>) -> Result<Removed, Error> {
-        let outcome = self.remove_all(&[name], force, in_use)?.pop();
+        let outcome = self.remove_all(&[name], force, in_use)?.0.pop();
         outcome.unwrap_or_else(|| Err(Error::NoSuchImage(name.to_owned())))
     }
 
-    /// Does [`Store::remove`] for each of several names, and writes the index once.
+    /// Does [`Store::remove`] for each of several names, and writes the index once. Gives, too, what it
+    /// cannot remove: directories whose files belong to ids of a user namespace. Who can enter that
+    /// namespace may remove them.
     ///
     /// # Errors
     /// When the store cannot be read or written. Anything else is told for each name.
@@ -68,7 +71,7 @@ impl Store {
         names: &[&str],
         force: bool,
         in_use: InUse<'_>,
-    ) -> Result<Vec<Result<Removed, Error>>, Error> {
+    ) -> Result<(Vec<Result<Removed, Error>>, Vec<PathBuf>), Error> {
         let mut gone = Vec::new();
         let outcomes = self.update_index(|index| {
             let mut catalog = self.catalog(std::mem::take(&mut index.manifests));
@@ -81,8 +84,8 @@ impl Store {
             tidy(index);
             Ok(outcomes)
         })?;
-        self.collect_documents(&gone)?;
-        Ok(outcomes)
+        let left = self.collect_documents(&gone)?;
+        Ok((outcomes, left))
     }
 
     /// Removes a document from one repository, as registries do: all its names there, and the

@@ -176,9 +176,9 @@ impl Store {
         }))
     }
 
-    /// Takes a volume out of its place, to be removed: nobody finds it there any more. If `is_used` says
-    /// then that a container has come to need it, it is put back, and `None` is the answer; unless that
-    /// container has found it gone already, and made it anew.
+    /// Takes a volume out of its place, to be removed: nobody finds it there any more. `None`, and nothing
+    /// is done, if `is_used` says that a container has it. Meanwhile no container gets a name, so that none
+    /// comes to need it unseen; `is_used` must not write the store.
     ///
     /// # Errors
     /// When the store cannot be written, and those of `is_used`.
@@ -190,18 +190,13 @@ impl Store {
         let grave = self.workspace()?;
         let aside = grave.path().join("volume");
         let directory = volume.directory();
+        let _lock = self.lock()?;
+        if is_used()? {
+            return Ok(None);
+        }
         match renameat_with(CWD, directory, CWD, &aside, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(Some(grave)),
-            Err(error) => return Err(self.io("remove", directory, error.into()).into()),
-        }
-        let used = is_used();
-        if matches!(used, Ok(false)) {
-            return Ok(Some(grave));
-        }
-        match renameat_with(CWD, &aside, CWD, directory, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => used.map(|_| Some(grave)),
-            _ => used.map(|_| None),
+            Ok(()) | Err(Errno::NOENT) => Ok(Some(grave)),
+            Err(error) => Err(self.io("remove", directory, error.into()).into()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `rmi`, `tag` and `prune`.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -77,11 +78,12 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read or written. Anything else is told for each name.
     pub fn remove_images(&self, names: &[String], force: bool) -> Result<Vec<Result<Removed>>> {
-        let containers = self.all_containers()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let outcomes = self
+        let users = Users::default();
+        let (outcomes, left) = self
             .store
-            .remove_all(&names, force, &|id| in_use(&containers, id))?;
+            .remove_all(&names, force, &|id| users.of(self, id))?;
+        users.check()?;
         for removed in outcomes.iter().flatten() {
             for name in &removed.untagged {
                 self.note_image("untag", &name.familiar(), &name.familiar());
@@ -90,9 +92,7 @@ impl Engine {
                 self.note_image("delete", &id.to_string(), &id.to_string());
             }
         }
-        if self.host.uid != 0 {
-            remove_mapped(&self.store.sweep()?)?;
-        }
+        remove_mapped(&left)?;
         let outcomes = outcomes.into_iter().map(|outcome| Ok(outcome?));
         Ok(outcomes.collect())
     }
@@ -131,7 +131,7 @@ impl Engine {
             false => (Vec::new(), 0),
         };
         let kept = self.kept(&filters, until)?;
-        let known = self.all_containers()?;
+        let users = Users::default();
         let cached = match request.build_cache {
             true => {
                 let all = request.all;
@@ -150,8 +150,9 @@ impl Engine {
                     running: false,
                 })
             };
-            in_use(&known, id).or_else(unmeant)
+            users.of(self, id).or_else(unmeant)
         })?;
+        users.check()?;
         remove_mapped(&pruned.left)?;
         Ok(PruneReport {
             containers,
@@ -192,6 +193,28 @@ fn remove_mapped(directories: &[PathBuf]) -> Result<()> {
         smidge_run::remove_tree(&map, directory)?;
     }
     Ok(())
+}
+
+/// The containers, looked at when the first image is asked about: under the lock of the index, so that none
+/// is missed that was made meanwhile.
+#[derive(Default)]
+struct Users(OnceCell<Result<Vec<Known>>>);
+
+impl Users {
+    /// Who was made from an image. As long as that is not known, somebody was.
+    fn of(&self, engine: &Engine, id: &Digest) -> Option<Use> {
+        match self.0.get_or_init(|| engine.all_containers()) {
+            Ok(containers) => in_use(containers, id),
+            Err(_) => Some(Use {
+                container: String::new(),
+                running: true,
+            }),
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        self.0.into_inner().map_or(Ok(()), |known| known.map(drop))
+    }
 }
 
 /// A container that was made from an image, a running one if there is any.

@@ -23,6 +23,9 @@ use crate::{Error, Image, Store};
 /// As deep as indexes may hold indexes.
 const DEPTH: usize = 4;
 
+/// Bytes of manifests and indexes that one archive may have: those of thousands of images.
+const HELD_LIMIT: u64 = 32 << 20;
+
 impl Store {
     /// Stores every image of a docker-archive or an OCI archive, compressed or not, or none of them.
     /// `input` is read once, to its end.
@@ -150,6 +153,8 @@ struct Staging<'s> {
     images: HashSet<Digest>,
     /// The manifests among them, with their platforms and bytes.
     manifests: Vec<(Descriptor, Vec<u8>)>,
+    /// How many bytes of documents are kept.
+    held: u64,
 }
 
 /// A document that is to be known by names.
@@ -170,6 +175,20 @@ impl<'s> Staging<'s> {
             selection,
             images: HashSet::new(),
             manifests: Vec::new(),
+            held: 0,
+        }
+    }
+
+    /// Takes account of a document that is kept until all is known to be right.
+    fn hold(&mut self, what: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.held += bytes.len() as u64;
+        match self.held > HELD_LIMIT {
+            true => Err(Error::TooLarge {
+                what: what.to_owned(),
+                size: self.held,
+                limit: HELD_LIMIT,
+            }),
+            false => Ok(()),
         }
     }
 
@@ -254,6 +273,7 @@ impl<'s> Staging<'s> {
             return Err(Error::member(member, unknown()));
         }
         let bytes = described(bundle, entry)?.1.document(&member)?;
+        self.hold(&member, &bytes)?;
         let terms = match entry.is_index() {
             true => {
                 self.oci_index(bundle, entry, (&bytes, DEPTH))?;
@@ -364,6 +384,7 @@ impl<'s> Staging<'s> {
         (config_member, config): (String, Rc<Spooled>),
         layers: Vec<(String, Rc<Spooled>)>,
     ) -> Result<(), Error> {
+        self.hold(&config_member, bytes)?;
         let manifest: Manifest = parse(&config_member, "image manifest", bytes)?;
         let document = config.document(&config_member)?;
         let parsed: ImageConfig = parse(&config_member, "image config", &document)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use smidge_image::Digest;
 
 use super::record::is_lock;
-use crate::partial::is_at;
+use crate::partial::{is_at, present};
 use crate::store::{Lock, retry};
 use crate::{Error, Store, regular};
 
@@ -48,6 +48,10 @@ impl Store {
         let mut number = 0;
         loop {
             self.make_directory(&mount, 0o755)?;
+            // Held until there is a lock that whoever prunes finds.
+            let Some(_gate) = self.enter_mount(&mount)? else {
+                continue;
+            };
             let path = mount.join(number.to_string());
             let lock = mount.join(format!("{number}.lock"));
             match self.lock_mount(&lock, sharing)? {
@@ -69,6 +73,16 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// Keeps a cache mount from being removed as long as what is returned lives; `None` if it was removed.
+    fn enter_mount(&self, mount: &Path) -> Result<Option<Lock>, Error> {
+        let failed = |error| self.io("lock", mount, error);
+        let Some(gate) = present(File::open(mount)).map_err(failed)? else {
+            return Ok(None);
+        };
+        retry(|| gate.lock_shared()).map_err(failed)?;
+        Ok(is_at(&gate, mount).then(|| Lock::of(gate)))
     }
 
     /// Where everything is that belongs to a cache mount.
@@ -121,6 +135,10 @@ impl Store {
     /// Removes a cache mount's directories, unless somebody uses one. Tells the bytes that are free.
     pub(super) fn remove_mount(&self, mount: &Path) -> Result<Option<u64>, Error> {
         let mut held = Vec::new();
+        match File::open(mount) {
+            Ok(gate) if gate.try_lock().is_ok() => held.push(Lock::of(gate)),
+            _ => return Ok(None),
+        }
         for path in self.list(mount)? {
             if is_lock(&path) {
                 match File::open(&path) {

@@ -421,7 +421,7 @@ fn thousands_of_names_are_no_burden() {
     let texts: Vec<String> = other.iter().map(Reference::familiar).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let before = fs::metadata(store.root().join("index.json")).unwrap();
-    for outcome in store.remove_all(&texts[..20], false, UNUSED).unwrap() {
+    for outcome in store.remove_all(&texts[..20], false, UNUSED).unwrap().0 {
         outcome.unwrap();
     }
     assert!(fs::metadata(store.root().join("index.json")).unwrap().len() < before.len());

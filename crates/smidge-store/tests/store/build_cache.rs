@@ -371,6 +371,38 @@ fn cache_mounts_are_shared_as_is_asked_for() {
     assert!(!private[2].is_new);
 }
 
+/// A builder gets a directory of its own at any moment: between finding no lock and removing all, too.
+#[test]
+fn a_cache_mount_that_somebody_enters_stays() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let mount = store.cache_mount("a", Sharing::Private).unwrap();
+    let directory = mount.path.parent().unwrap().to_owned();
+    drop(mount);
+    let entering = fs::File::open(&directory).unwrap();
+    entering.lock_shared().unwrap();
+    store.prune_build_cache(&|_| true).unwrap();
+    assert!(directory.exists());
+    drop(entering);
+    store.prune_build_cache(&|_| true).unwrap();
+    assert!(!directory.exists());
+    // Builders and one who prunes, all at once.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let mount = store.cache_mount("a", Sharing::Private).unwrap();
+                    fs::write(mount.path.join("file"), "").unwrap();
+                    assert!(mount.path.join("file").exists());
+                }
+            });
+        }
+        for _ in 0..200 {
+            store.prune_build_cache(&|_| true).unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_cache_mount_is_free_when_its_user_is_killed() {
     let fixture = fixture();

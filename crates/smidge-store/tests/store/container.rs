@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use smidge_store::{Error, Store, VolumeRecord};
 use smidge_tests::InTime as _;
 
-use crate::fixture::{add, child, file, fixture, tar};
+use crate::fixture::{add, child, entries, file, fixture, tar};
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 struct Record {
@@ -239,20 +239,47 @@ fn what_is_removed_goes_though_tmp_has_gone_before() {
 }
 
 #[test]
-fn a_volume_that_is_put_back_takes_no_other_s_place() {
+fn a_volume_that_a_container_has_never_leaves_its_place() {
     let fixture = fixture();
     let store = &fixture.store;
-    let volume = |name: &str| {
-        fs::write(store.volume(name).unwrap().join("old"), "").unwrap();
-        store.find_volume(name).unwrap().unwrap()
+    fs::write(store.volume("kept").unwrap().join("old"), "").unwrap();
+    let kept = store.find_volume("kept").unwrap().unwrap();
+    let is_used = || {
+        // It can be mounted at any moment; and no container gets a name that is not known of.
+        assert!(kept.data.join("old").exists());
+        let lock = fs::File::open(store.root().join("lock")).unwrap();
+        assert!(lock.try_lock().is_err());
+        Ok::<_, Error>(true)
     };
-    let used = || Ok::<_, Error>(true);
-    let kept = volume("kept");
-    assert!(store.take_volume(&kept, used).unwrap().is_none());
+    assert!(store.take_volume(&kept, is_used).unwrap().is_none());
     assert!(kept.data.join("old").exists());
-    // Somebody came while it was gone: that is a new one, and the old one goes as was asked for.
-    let gone = volume("gone");
-    let made_anew = || store.volume("gone").map(|_| true);
-    assert!(store.take_volume(&gone, made_anew).unwrap().is_some());
-    assert!(gone.data.is_dir() && !gone.data.join("old").exists());
+    let grave = store.take_volume(&kept, || Ok::<_, Error>(false)).unwrap();
+    assert!(grave.unwrap().path().join("volume/_data/old").exists());
+    assert!(store.find_volume("kept").unwrap().is_none());
+}
+
+/// Whoever removes an image looks at the containers under the lock; whoever makes one, at the image.
+#[test]
+fn no_container_is_made_of_an_image_that_has_gone() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let image = add(store, &["a"], &[tar(&[file("x", "")])]);
+    let make = |name: &str| store.create_container_of(&image, Some(name), &|_, _| ());
+    make("before").unwrap();
+    let found = |_: &_| {
+        let lock = fs::File::open(store.root().join("lock")).unwrap();
+        assert!(lock.try_lock().is_err());
+        None
+    };
+    store.remove("a", false, &found).unwrap();
+    let late = make("late").unwrap_err();
+    assert!(matches!(late, Error::NoSuchImage(id) if id == image.id.to_string()));
+    assert_eq!(store.containers().unwrap().len(), 1);
+    assert_eq!(entries(&store.root().join("containers")).len(), 2);
+    assert_eq!(fixture.temporary(), Vec::<std::path::PathBuf>::new());
+    // That one is in no index.
+    let scratch = store.image("scratch").unwrap();
+    store
+        .create_container_of(&scratch, None, &|_, _| ())
+        .unwrap();
 }

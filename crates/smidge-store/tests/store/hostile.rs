@@ -351,6 +351,27 @@ fn oci_archives_that_do_not_add_up_are_refused() {
     fixture.store.load(&mut tar(&oci()).as_slice()).unwrap();
 }
 
+/// Each is small enough, and all of them are kept until all are known to be right.
+#[test]
+fn an_archive_does_not_fill_the_memory_with_manifests() {
+    let fixture = fixture();
+    let mut members = oci();
+    let manifest: Value = serde_json::from_slice(&members[2].1).unwrap();
+    let mut entries = Vec::new();
+    for number in 0..11 {
+        let mut padded = manifest.clone();
+        padded["annotations"] =
+            json!({"padding": "x".repeat(3 << 20), "number": number.to_string()});
+        let padded = padded.to_string().into_bytes();
+        let member = format!("blobs/sha256/{}", Digest::of(&padded).hex());
+        entries.push(Descriptor::of(media_type::MANIFEST, &padded));
+        members.push(bytes(&member, &padded));
+    }
+    let index = smidge_image::Index::new(entries).to_bytes();
+    let archive = tar(&but(members, 3, &index));
+    refuse(&fixture, "many manifests", &archive, "that are accepted");
+}
+
 #[test]
 fn archives_that_are_none_are_refused() {
     let fixture = fixture();
