@@ -151,6 +151,54 @@ fn a_pid_namespace_is_joined() {
     });
 }
 
+/// Until it has changed its root, the host's files can be had by way of it.
+#[test]
+fn who_joins_processes_with_ids_of_its_own_is_hidden_from_the_start() {
+    ours(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let path = format!("/proc/{}/ns/pid", bundle.state(&id)["pid"]);
+        without(bundle, "pid");
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.extend([
+            json!({"type": "pid", "path": path}),
+            json!({"type": "user"}),
+        ]);
+        // Its root is the others' root.
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        bundle.config["linux"]["uidMappings"] = map.clone();
+        bundle.config["linux"]["gidMappings"] = map;
+        bundle.config["process"]["oomScoreAdj"] = json!(500);
+        // It belongs to a user namespace in which this one is nobody.
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/proc");
+        let script = "for p in /proc/[0-9]*; do readlink $p/exe; ls $p/root/; done";
+        let look = bundle.command(&format!("exec {id} sh -c"));
+        let (program, args) = (look.get_program().to_owned(), look.get_args());
+        let seen = bundle.context.path().join("seen");
+        let mut words: Vec<String> = args.map(|arg| arg.to_str().unwrap().to_owned()).collect();
+        words.insert(0, "look".to_owned());
+        let call = format!("\"$0\" \"$@\" '{script}' > {} 2>&1; true", seen.display());
+        let shell = ["sh".to_owned(), "-c".to_owned(), call];
+        let program = [program.to_str().unwrap().to_owned()];
+        let args: Vec<String> = shell
+            .into_iter()
+            .chain(program)
+            .chain(words.split_off(1))
+            .collect();
+        bundle.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": args,
+            "env": ["PATH=/usr/bin:/bin"]}]);
+        bundle.script("id -u");
+        bundle.save();
+        let said = bundle.line(&format!("run --bundle b {id}-guest")).ok();
+        assert_eq!(said, "0");
+        let seen = std::fs::read_to_string(seen).unwrap();
+        assert!(seen.contains("busybox"), "{seen}");
+        assert!(!seen.contains("smidge") && !seen.contains("boot"), "{seen}");
+    });
+}
+
 #[test]
 fn linux_uid_and_gid_mappings() {
     each(|bundle| {

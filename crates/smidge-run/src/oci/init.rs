@@ -88,7 +88,12 @@ fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, Run
     if plan.config.linux.makes(NamespaceKind::Cgroup) {
         sys::enter_new_cgroup_namespace().map_err(RunError::setup("shut the groups in"))?;
     }
+    let was_hidden = is_hidden();
     become_root(plan)?;
+    if was_hidden {
+        // What changes an identity may undo it.
+        hide()?;
+    }
     set_names(plan)?;
     let outside = Outside::look(plan)?;
     let state = build(plan, ends, &root, prepared, channel)?;
@@ -182,6 +187,12 @@ fn clone_root(plan: &Plan) -> Result<OwnedFd, RunError> {
         step: "clone it".to_owned(),
         source: errno.into(),
     })
+}
+
+/// Whether nobody may look into this process.
+fn is_hidden() -> bool {
+    let now = rustix::process::dumpable_behavior();
+    !matches!(now, Ok(rustix::process::DumpableBehavior::Dumpable))
 }
 
 fn become_root(plan: &Plan) -> Result<(), RunError> {
