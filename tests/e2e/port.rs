@@ -125,6 +125,25 @@ fn every_mode_leads_to_the_program() {
     });
 }
 
+/// A socket of a network is enough to administer it, for whoever may.
+#[test]
+fn a_program_gets_no_socket_of_a_network_that_it_could_administer() {
+    with_busybox(|context| {
+        let own_ids = context.identity().ids.is_some() || !rustix::process::geteuid().is_root();
+        for options in ["--cap-add NET_ADMIN", "--privileged"] {
+            let with = |mode: &str| {
+                let line = format!("run --rm {options} --publish-mode {mode} -p 0:80 busybox true");
+                context.line(&line)
+            };
+            match own_ids {
+                true => drop(with("direct").ok()),
+                false => with("direct").says(125, &["NET_ADMIN", "--publish-mode proxy"]),
+            }
+            with("proxy").ok();
+        }
+    });
+}
+
 #[test]
 fn a_port_in_use_is_somebodys() {
     with_busybox(|context| {

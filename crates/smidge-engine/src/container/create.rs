@@ -143,11 +143,11 @@ impl Engine {
         let image = self.image_to_run(request)?;
         let draft = self.draft(request, image)?;
         let created = now();
-        let container = self
-            .store
-            .create_container(request.name.as_deref(), &|id, _| {
-                self.record(&draft, id, &created)
-            })?;
+        let container =
+            self.store
+                .create_container_of(&draft.image, request.name.as_deref(), &|id, _| {
+                    self.record(&draft, id, &created)
+                })?;
         // What was just written need not be read.
         let record = self.record(&draft, &container.id, &created);
         if let Err(fault) = self.furnish(&container, &record, &draft) {
@@ -222,6 +222,9 @@ impl Engine {
         let env: Environment = image_env.into_iter().chain(asked).collect();
         config.env = env.into_pairs();
         let ports = ports(request, &mut config)?;
+        if !ports.is_empty() && settled.capabilities & NET_ADMIN != 0 && ids.map == IdMap::None {
+            check_publish(request.publish_mode)?;
+        }
         let lifetime = request.lifetime.settled(request.remove, &mut config)?;
         let mounts = self.mounts(request, &config, &tree)?;
         Ok(Draft {
@@ -439,6 +442,23 @@ fn told_mounts(draft: &Draft<'_>, mounts: Vec<MountPoint>) -> Vec<MountPoint> {
     let told = draft.mounts.iter().zip(mounts);
     told.filter_map(|(planned, point)| planned.told.then_some(point))
         .collect()
+}
+
+/// `CAP_NET_ADMIN` (`capabilities(7)`).
+const NET_ADMIN: u64 = 1 << 12;
+
+/// Refuses sockets of the host's network for a program that may administer networks: without a user namespace
+/// of its own it would administer the host's by way of them (`netdevice(7)`).
+fn check_publish(mode: Publish) -> Result<()> {
+    if mode != Publish::Direct {
+        return Ok(());
+    }
+    let fault = "`--publish-mode direct` would let the program administer this machine's network: it has \
+                 the capability NET_ADMIN, and no user namespace";
+    Err(Error::new(Kind::Input, fault)
+        .with_hint("without the capability: `--cap-drop NET_ADMIN`")
+        .with_hint("with ids of its own: `--userns auto`")
+        .with_hint("through a process: `--publish-mode proxy`"))
 }
 
 fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
