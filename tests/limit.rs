@@ -62,10 +62,11 @@ impl InTime for Child {
     }
 
     fn status_in_time(&mut self) -> io::Result<ExitStatus> {
-        let mut watched = Watched::new(self);
-        // Who wants no output reads it himself, or not at all.
-        watched.pipes = [None, None];
-        Ok(watched.finish()?.status)
+        // Who wants no output reads it himself, or leaves it where it is.
+        let kept = (self.stdout.take(), self.stderr.take());
+        let ended = Watched::new(self).finish();
+        (self.stdout, self.stderr) = kept;
+        Ok(ended?.status)
     }
 }
 
@@ -290,5 +291,18 @@ mod tests {
             (&*output.stderr, output.status.code()),
             (&b"wrong\n"[..], Some(3))
         );
+    }
+
+    #[test]
+    fn output_that_nobody_wants_stays_where_it_is() {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "sleep 0.1; echo said; exit 3"])
+            .stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        assert_eq!(shell.status_in_time().unwrap().code(), Some(3));
+        let mut said = String::new();
+        let _ = io::Read::read_to_string(&mut shell.stdout.unwrap(), &mut said);
+        assert_eq!(said, "said\n");
     }
 }
