@@ -49,6 +49,7 @@ mod nested;
 mod network;
 mod oci;
 mod oci_peers;
+mod outlet;
 mod owners;
 mod parity;
 mod peers;

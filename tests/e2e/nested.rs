@@ -36,7 +36,8 @@ fn make_builder(context: &Context) {
 /// `smidge run` of the builder with the host's store.
 fn run_builder(context: &Context, options: &str, script: &[&str]) -> Ran {
     let volume = format!("{}:/var/lib/smidge", context.store().display());
-    let mut line: Vec<&str> = vec!["run", "--rm", "-v", &volume];
+    // A network that comes on demand takes the one listener that a container's calls may have.
+    let mut line: Vec<&str> = vec!["run", "--rm", "--network", "none", "-v", &volume];
     line.extend(options.split_whitespace());
     line.push("builder");
     line.extend(script);

@@ -51,7 +51,10 @@ fn names_are_as_asked_for() {
         for (bad, expected) in [
             ("--dns nowhere", "not an IP address"),
             ("--add-host db", "expected NAME:IP"),
-            ("--add-host db:host-gateway", "no address leads"),
+            (
+                "--network none --add-host db:host-gateway",
+                "no address leads",
+            ),
         ] {
             let refused = context.smidge(words(&format!("run --rm {bad} busybox true")));
             let stderr = refused.exits(125);

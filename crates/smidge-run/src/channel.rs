@@ -26,7 +26,7 @@ pub(crate) struct Channel(OwnedFd);
 pub(crate) enum Report {
     /// The master side of the program's terminal.
     Terminal(OwnedFd),
-    /// What tells the calls of a program that is to believe in ids which do not exist.
+    /// What tells the calls of a program that others answer.
     Pretence(OwnedFd),
     /// Something that can be mounted.
     Mount(OwnedFd),

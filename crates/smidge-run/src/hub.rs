@@ -37,6 +37,8 @@ pub(crate) enum Wish {
     Connect(Box<Attachment>),
     /// To be taken off the network of a bridge.
     Disconnect(String),
+    /// To have its way out.
+    LeadOut,
 }
 
 /// A program between its log and its clients.
@@ -204,6 +206,7 @@ impl Hub {
             Some(Request::Disconnect(bridge)) => {
                 self.wishes.push((index, Wish::Disconnect(bridge)));
             }
+            Some(Request::LeadOut) => self.wishes.push((index, Wish::LeadOut)),
             Some(Request::Keep) => self.kept = true,
             Some(Request::Restart(restart)) => self.restart = Some(restart),
             _ => {}

@@ -24,7 +24,7 @@ use crate::launch::{Stdio, is_prepared_from_outside};
 use crate::mount::{self, Depth, Kind};
 use crate::peer::Luggage;
 use crate::shift::Handover;
-use crate::spec::{Mount, MountKind, Network, Publish, Spec};
+use crate::spec::{Mount, MountKind, Spec, WayOut};
 use crate::{
     external, identity, join, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
 };
@@ -163,11 +163,15 @@ fn furnish(
     if spec.waits_for_networks() {
         let waited = channel.wait();
         waited.map_err(RunError::setup("wait for the networks"))?;
-        network::settle(&spec.attachments, spec.uplink.is_some())?;
+        let settled = network::settle(&spec.attachments, spec.uplink.is_some());
+        // Whoever goes on without has no device to be found.
+        if spec.way_out != WayOut::IfPossible {
+            settled?;
+        }
     }
     limit::apply(&spec.limits)?;
     let_calls_be_answered(spec, channel)?;
-    if !filters_late(spec) {
+    if !(asks_for_network(spec, channel)? || filters_late(spec)) {
         seccomp::install(spec).map_err(RunError::setup("install the filter"))?;
     }
     identity::drop_privileges(spec)?;
@@ -187,7 +191,7 @@ fn let_calls_be_answered(spec: &Spec, channel: &Channel) -> Result<(), RunError>
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("let calls be answered"))?;
     }
-    if is_direct(spec) {
+    if spec.is_direct() {
         let listener = port::install().map_err(RunError::setup("watch the published ports"))?;
         let handed = channel.send_pretence(listener.as_fd());
         handed.map_err(RunError::setup("watch the published ports"))?;
@@ -195,12 +199,18 @@ fn let_calls_be_answered(spec: &Spec, channel: &Channel) -> Result<(), RunError>
     Ok(())
 }
 
-/// Whether the program gets the host's sockets for its published ports.
-fn is_direct(spec: &Spec) -> bool {
-    spec.publish == Publish::Direct
-        && spec.network == Network::Private
-        && !spec.ports.is_empty()
-        && !spec.pretend
+/// Installs a filter that tells when the program asks for its network, if that is to be told; true if nothing
+/// else has to be filtered. Where the kernel has no such filter, or one is there already, nobody is told.
+fn asks_for_network(spec: &Spec, channel: &Channel) -> Result<bool, RunError> {
+    if spec.way_out != WayOut::OnDemand {
+        return Ok(false);
+    }
+    let Ok(listener) = seccomp::install_asking(spec) else {
+        return Ok(false);
+    };
+    let handed = channel.send_pretence(listener.as_fd());
+    handed.map_err(RunError::setup("watch for the first socket"))?;
+    Ok(spec.isolation.profile.is_none())
 }
 
 /// Lets the process die with its launcher, which may be gone already. After the identity has changed,

@@ -224,6 +224,7 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
                         pidfd,
                         terminal,
                         pretence: None,
+                        lack: None,
                         networks: Networks::default(),
                     });
                 }

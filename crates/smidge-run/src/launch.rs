@@ -16,7 +16,7 @@ use crate::network::{self, Networks};
 use crate::peer::{Luggage, Peers, Side};
 use crate::pretend;
 use crate::shift::Handover;
-use crate::spec::Spec;
+use crate::spec::{Spec, WayOut};
 use crate::sys;
 
 /// Where the program's standard streams lead.
@@ -49,11 +49,14 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The other end of the program's terminal, if it was given one.
     pub terminal: Option<OwnedFd>,
-    /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`], or those that
-    /// bind sockets, with [`Publish::Direct`](crate::Publish::Direct).
+    /// What tells the calls that [`Pretence`](crate::Pretence) answers, with [`Spec::pretend`], those that bind
+    /// sockets, with [`Publish::Direct`](crate::Publish::Direct), or those that make them, with
+    /// [`WayOut::OnDemand`].
     pub pretence: Option<OwnedFd>,
     /// What must stay open as long as it runs.
     pub(crate) networks: Networks,
+    /// Why nothing leads out of its network namespace, where it has started without.
+    pub(crate) lack: Option<RunError>,
     /// Its mount namespace, if what it leaves running has to be looked for.
     pub(crate) mounts: Option<Mounts>,
     /// How the copy of the layers was before, where one had to be made.
@@ -176,6 +179,7 @@ pub(crate) fn clone_to(
         terminal: handed.terminal,
         pretence: handed.pretence,
         networks: handed.networks,
+        lack: handed.lack,
         baseline: None,
         mounts: handed.mounts,
     })
@@ -222,6 +226,7 @@ struct Handed {
     terminal: Option<OwnedFd>,
     pretence: Option<OwnedFd>,
     networks: Networks,
+    lack: Option<RunError>,
     /// The process that becomes the program, if it is another than the one that was cloned.
     sibling: Option<(Pid, OwnedFd)>,
     mounts: Option<Mounts>,
@@ -262,11 +267,10 @@ fn follow(
         // A process that does not hear it has failed already, and has said how.
         let _ = channel.release();
     }
-    if !spec.attachments.is_empty() {
-        handed.networks = network::join(&spec.attachments, pid, pidfd)?;
-    }
-    if let Some(pasta) = &spec.uplink {
-        handed.networks.lead_out(pasta, pid)?;
+    match join_networks(spec, pid, pidfd) {
+        Ok(networks) => handed.networks = networks,
+        Err(lack) if spec.way_out == WayOut::IfPossible => handed.lack = Some(lack),
+        Err(fault) => return Err(fault),
     }
     if spec.waits_for_networks() {
         channel.release().map_err(RunError::setup("go on"))?;
@@ -296,6 +300,18 @@ fn follow(
             }
         }
     }
+}
+
+/// Puts a process that was just made on its networks.
+fn join_networks(spec: &Spec, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<Networks, RunError> {
+    let mut networks = match spec.attachments.is_empty() {
+        true => Networks::default(),
+        false => network::join(&spec.attachments, pid, pidfd)?,
+    };
+    if let Some(pasta) = &spec.uplink {
+        networks.lead_out(pasta, pid)?;
+    }
+    Ok(networks)
 }
 
 /// What the last report of a process says that has not become the program.

@@ -42,6 +42,7 @@ mod message;
 mod mount;
 pub mod network;
 pub mod oci;
+mod outlet;
 mod peer;
 pub mod port;
 mod pretend;
@@ -78,6 +79,7 @@ pub use join::{join, read_inside};
 pub use launch::{Launched, Stdio, launch};
 pub use lifetime::{Lifetime, Restart};
 pub use limit::{Limit, LimitedResource};
+pub use outlet::{Lay, Outlet, Way, lead_out};
 pub use pretend::Pretence;
 pub use reason::{Death, Failure, Inquest, Reason};
 pub use removal::remove_tree;
@@ -88,12 +90,13 @@ pub use skeleton::make_skeleton;
 pub use spawner::{Finished, Running, Spawner, Streams};
 pub use spec::{
     Allowed, Emulator, LogLimit, Manner, Mount, MountKind, Network, Port, Propagation, Protocol,
-    Publish, Spec, User,
+    Publish, Spec, User, WayOut,
 };
 pub use state::{
-    Process, State, Status, change_restart, is_held, keep, note_failure, retire, signal, wait,
+    Outlook, Process, State, Status, change_restart, is_held, keep, note_failure, retire, signal,
+    wait,
 };
-pub use supervisor::{start, start_watched};
+pub use supervisor::{Watch, start, start_watched};
 pub use sys::{end_with_caller, fail_at_file_size_limit};
 pub use view::{Onlooker, View, look, look_back};
 pub use visitor::{visit, visit_beside};

@@ -43,6 +43,9 @@ pub(crate) enum Request<'a> {
     Connect(Box<Attachment>),
     /// The container is to be taken off the network of a bridge; answered.
     Disconnect(String),
+    /// The container is to have its way out of its network namespace now; answered when it has it, or cannot
+    /// have it.
+    LeadOut,
     /// The container is not to be removed when its program ends this time.
     Keep,
     /// What happens from now on when the program ends.
@@ -93,6 +96,7 @@ impl<'a> Request<'a> {
             Self::Halt => vec![b'H'],
             Self::Connect(attachment) => json(b'C', attachment),
             Self::Disconnect(bridge) => [b"D", bridge.as_bytes()].concat(),
+            Self::LeadOut => vec![b'O'],
             Self::Keep => vec![b'K'],
             Self::Restart(restart) => json(b'P', restart),
         }
@@ -106,6 +110,7 @@ impl<'a> Request<'a> {
             (b'E', []) => Some(Self::InputEnd),
             (b'Q', []) => Some(Self::Retire),
             (b'H', []) => Some(Self::Halt),
+            (b'O', []) => Some(Self::LeadOut),
             (b'K', []) => Some(Self::Keep),
             (b'P', text) => serde_json::from_slice(text).ok().map(Self::Restart),
             (b'R', [a, b, c, d]) => Some(Self::Resize {
@@ -222,6 +227,7 @@ mod tests {
             Request::Input(b""),
             Request::InputEnd,
             Request::Retire,
+            Request::LeadOut,
             Request::Resize {
                 rows: 24,
                 columns: 300,

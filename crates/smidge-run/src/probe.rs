@@ -320,6 +320,7 @@ fn start_here(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
         pidfd: pid.map_err(RunError::supervise("watch the probe"))?,
         terminal: None,
         pretence: None,
+        lack: None,
         networks: crate::network::Networks::default(),
         baseline: None,
         mounts: None,

@@ -48,8 +48,11 @@ pub(crate) struct Program {
     bare: bool,
     /// Whether an emulator runs it.
     emulated: bool,
-    /// What tells that it binds to published ports, where it is to get the host's sockets.
-    calls: Option<OwnedFd>,
+    /// What tells that it binds to published ports, where it is to get the host's sockets, or that it makes
+    /// sockets.
+    pub(crate) calls: Option<OwnedFd>,
+    /// Why nothing leads out of its network namespace, where it has started without.
+    pub(crate) lack: Option<RunError>,
     /// What its networks last as long as.
     pub(crate) networks: Networks,
     /// Its mount namespace, if what it leaves running has to be looked for.
@@ -141,6 +144,7 @@ impl Program {
             // A container that is supervised has the ids that it has.
             pretence: calls,
             networks,
+            lack,
             // What it changes is its own.
             baseline: _,
             mounts,
@@ -167,6 +171,7 @@ impl Program {
             bare: spec.lifetime.bare || spec.isolation.processes != Processes::Own,
             emulated: spec.emulator.is_some(),
             calls,
+            lack,
             networks,
             mounts: RefCell::new(mounts),
             doubt: None,
@@ -190,7 +195,7 @@ impl Program {
             }
             _ => Vec::new(),
         };
-        let way = match &self.calls {
+        let way = match self.calls.as_ref().filter(|_| spec.is_direct()) {
             Some(calls) => Way::Direct(Calls {
                 listener: calls.as_fd(),
                 pid: self.pid,
@@ -202,6 +207,19 @@ impl Program {
             },
         };
         Proxy::fork(listeners, self.pidfd.as_fd(), way).map(Some)
+    }
+
+    /// Receives a call of the program's that waits for an answer, by its id; `None` if it was killed meanwhile.
+    pub(crate) fn receive_call(&self) -> Option<u64> {
+        let call = sys::receive(self.calls.as_ref()?.as_fd());
+        call.ok().map(|call| call.id)
+    }
+
+    /// Lets the kernel carry a call of the program's out.
+    pub(crate) fn let_go_on(&self, call: u64) {
+        if let Some(calls) = &self.calls {
+            sys::answer(calls.as_fd(), call, sys::Verdict::Continue);
+        }
     }
 
     /// Where output may come from.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+use crate::state::Outlook;
 
 /// Why a program did not start or has ended, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub struct Death {
     pub out_of_memory: bool,
     /// When it was started, RFC 3339 with nanoseconds.
     pub since: String,
+    /// Whether something led out of its network namespace.
+    pub outlook: Outlook,
 }
 
 /// Finds out why, in a process of the supervisor's and while the container's directory is locked.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Resources;
 use crate::idmap::IdMap;
-use crate::isolation::Isolation;
+use crate::isolation::{Isolation, Processes};
 use crate::journal::Journal;
 use crate::lifetime::Lifetime;
 use crate::limit::Limit;
@@ -54,6 +54,9 @@ pub struct Spec {
     /// for others than root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<PathBuf>,
+    /// When the container gets what leads out of its own network namespace.
+    #[serde(default, skip_serializing_if = "WayOut::is_as_said")]
+    pub way_out: WayOut,
     /// Ports of the host that lead inside.
     pub ports: Vec<Port>,
     /// How they lead inside.
@@ -107,6 +110,25 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether somebody can be told when the program asks for its network first. Its calls have one listener
+    /// at most, and lose it with their supervisor.
+    #[must_use]
+    pub fn can_ask_for_network(&self) -> bool {
+        self.seccomp
+            && !self.insecure
+            && !self.pretend
+            && self.isolation.processes == Processes::Own
+            && !self.is_direct()
+    }
+
+    /// Whether the program gets the host's sockets for its published ports.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.publish == Publish::Direct
+            && self.network == Network::Private
+            && !self.ports.is_empty()
+            && !self.pretend
+    }
+
     /// Whether the process inside has to wait until its networks are there.
     pub(crate) fn waits_for_networks(&self) -> bool {
         !self.attachments.is_empty() || self.uplink.is_some()
@@ -291,6 +313,26 @@ impl Network {
     #[must_use]
     pub fn is_own(self) -> bool {
         matches!(self, Self::Private | Self::None)
+    }
+}
+
+/// When a container gets what leads out of its own network namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WayOut {
+    /// Before the program starts, which it does not do without.
+    #[default]
+    AsSaid,
+    /// Before the program starts, if it can be had.
+    IfPossible,
+    /// When the program asks for a socket first by which it could see a network. Until then there is none,
+    /// and nothing of it costs anything. Only if [`Spec::can_ask_for_network`].
+    OnDemand,
+}
+
+impl WayOut {
+    fn is_as_said(&self) -> bool {
+        *self == Self::AsSaid
     }
 }
 

@@ -137,10 +137,32 @@ pub struct State {
     pub oom_killed: bool,
     /// The published ports, with the host ports that were drawn.
     pub ports: Vec<Port>,
+    /// Whether something leads out of its network namespace, if that was not known at its start.
+    #[serde(skip_serializing_if = "Outlook::is_open")]
+    pub outlook: Outlook,
     /// The program's process.
     pub program: Process,
     /// The process that watches over it.
     pub supervisor: Process,
+}
+
+/// Whether something leads out of a running container's network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outlook {
+    /// What was asked for.
+    #[default]
+    Open,
+    /// The program has not asked for it yet.
+    Pending,
+    /// Nothing does: why, in words.
+    Shut(String),
+}
+
+impl Outlook {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
 }
 
 impl State {
@@ -226,6 +248,9 @@ impl State {
             health.status = HealthStatus::Unhealthy;
         }
         self.pid = 0;
+        if self.outlook == Outlook::Pending {
+            self.outlook = Outlook::Open;
+        }
         self.exit_code = Some(exit_code);
         self.program = Process::default();
         self.supervisor = Process::default();

@@ -4,6 +4,8 @@
 //! never blocks on anything but `poll(2)`. It outlives the client that started it. If it is killed
 //! itself, the kernel kills the program, and [`State::read`] says so.
 
+mod wish;
+
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -18,14 +20,15 @@ use rustix::process;
 use crate::cgroup::remove_group;
 use crate::client::Client;
 use crate::error::RunError;
-use crate::health::HealthState;
-use crate::hub::{Hub, Source, Wish};
+use crate::health::{HealthState, Probe};
+use crate::hub::{Hub, Source};
 use crate::journal::label;
 use crate::launch::launch;
 use crate::lifetime::Backoff;
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
-use crate::network::{Attachment, Networks};
+use crate::network::Networks;
+use crate::outlet::{self, Outlet};
 use crate::port::{Listeners, Proxy};
 use crate::probe::{Check, Prober};
 use crate::program::Program;
@@ -33,7 +36,7 @@ use crate::reason::{Death, Failure, Inquest};
 use crate::removal::{forget_name, move_aside, remove_tree};
 use crate::session::{self, Attach, Started};
 use crate::spec::{Network, Spec};
-use crate::state::{self, State, Status};
+use crate::state::{self, State};
 use crate::sys;
 use crate::terminal::Size;
 
@@ -58,18 +61,30 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Everything that keeps the program from starting.
 pub fn start(spec: &Spec, attach: Option<Attach>) -> Result<Started, RunError> {
-    start_watched(spec, attach, &|_| None)
+    let watch = Watch {
+        inquest: &|_| None,
+        outlet: &|_| Err("nothing leads out of the container's network".to_owned()),
+    };
+    start_watched(spec, attach, watch)
 }
 
-/// The same. When the program has failed, `inquest` is asked why: in the supervisor, which keeps nothing
-/// open of the caller's.
+/// Who is asked what the supervisor does not know: in the supervisor, which keeps nothing open of the caller's.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Finds out why the program has failed.
+    pub inquest: Inquest<'a>,
+    /// Chooses a way out of its network namespace.
+    pub outlet: Outlet<'a>,
+}
+
+/// The same, with somebody to ask.
 ///
 /// # Errors
 /// As [`start`].
 pub fn start_watched(
     spec: &Spec,
     attach: Option<Attach>,
-    inquest: Inquest<'_>,
+    watch: Watch<'_>,
 ) -> Result<Started, RunError> {
     let listeners = match spec.network {
         Network::Private => Listeners::bind(&spec.ports, spec.publish)?,
@@ -89,7 +104,7 @@ pub fn start_watched(
                 listeners,
                 lock,
                 size,
-                inquest,
+                watch,
             },
             theirs,
             streams,
@@ -126,8 +141,7 @@ struct Duty<'a> {
     lock: File,
     /// The size of the caller's terminal.
     size: Size,
-    /// Who finds out why the program has failed.
-    inquest: Inquest<'a>,
+    watch: Watch<'a>,
 }
 
 fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
@@ -163,6 +177,9 @@ pub(crate) fn leave_session(name: &CStr) {
 const SIGNAL: Source = Source::Own(0);
 const DOOR: Source = Source::Own(1);
 const ANSWER: Source = Source::Own(2);
+const CALLS: Source = Source::Own(3);
+/// Nobody is left who could make calls. Older kernels would wait for one.
+const SILENCE: Source = Source::Own(4);
 
 /// What is known of a program's health at its start, if that is asked.
 fn unknown(spec: &Spec) -> Option<HealthState> {
@@ -179,7 +196,7 @@ struct Supervisor<'a> {
     listeners: Listeners,
     /// The size of the starter's terminal.
     size: Size,
-    inquest: Inquest<'a>,
+    watch: Watch<'a>,
     started: Instant,
     check: Check,
     state: State,
@@ -198,7 +215,7 @@ impl<'a> Supervisor<'a> {
             listeners,
             lock,
             size,
-            inquest,
+            watch,
         } = duty;
         let log = if spec.log {
             Writer::open(&spec.dir, spec.log_limit)?
@@ -208,13 +225,15 @@ impl<'a> Supervisor<'a> {
         let door =
             session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
         let mut program = Program::start(spec, size, launch)?;
+        let mut spec = Cow::Borrowed(spec);
         let state = State {
-            health: unknown(spec),
+            health: unknown(&spec),
+            outlook: outlet::prepare(&mut spec, &mut program, watch.outlet),
             ..State::running(program.pid, listeners.ports().to_vec())
         };
         let surround = || {
             let kept = listeners.try_clone()?;
-            let proxy = program.publish(spec, listeners)?;
+            let proxy = program.publish(&spec, listeners)?;
             let signals = sys::signal_fd(&PASSED_ON);
             let signals = signals.map_err(RunError::supervise("watch for signals"))?;
             state.write(&spec.dir)?;
@@ -233,12 +252,12 @@ impl<'a> Supervisor<'a> {
             tty: spec.tty,
         };
         Ok(Self {
-            spec: Cow::Borrowed(spec),
+            spec,
             hub: Hub::new(program, running, log),
             proxy,
             listeners,
             size,
-            inquest,
+            watch,
             started: Instant::now(),
             check: Check::default(),
             state,
@@ -296,12 +315,13 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.state.note_shortage(&self.spec.dir);
-        self.state.reason = (self.inquest)(&Failure::Ended(Death {
+        self.state.reason = (self.watch.inquest)(&Failure::Ended(Death {
             code,
             signal: self.hub.program.killed_by(),
             pid: self.hub.program.pid,
             out_of_memory: self.state.oom_killed,
             since: self.state.started_at.clone(),
+            outlook: self.state.outlook.clone(),
         }));
     }
 
@@ -332,7 +352,7 @@ impl<'a> Supervisor<'a> {
             Ok(()) => true,
             Err(error) => {
                 self.state.error = error.to_string();
-                self.state.reason = (self.inquest)(&Failure::NotStarted(&error));
+                self.state.reason = (self.watch.inquest)(&Failure::NotStarted(&error));
                 false
             }
         }
@@ -363,6 +383,7 @@ impl<'a> Supervisor<'a> {
 
     fn start_again(&mut self) -> Result<(), RunError> {
         let mut program = Program::start(&self.spec, self.size, launch)?;
+        let outlook = outlet::prepare(&mut self.spec, &mut program, self.watch.outlet);
         let listeners = self.listeners.try_clone();
         let published = listeners.and_then(|listeners| program.publish(&self.spec, listeners));
         self.proxy = published.inspect_err(|_| program.kill())?;
@@ -370,6 +391,7 @@ impl<'a> Supervisor<'a> {
         self.state = State {
             restart_count: self.state.restart_count + 1,
             health: unknown(&self.spec),
+            outlook,
             ..State::running(program.pid, self.state.ports.clone())
         };
         let written = self.state.write(&self.spec.dir);
@@ -403,6 +425,12 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.check.asked = self.started.elapsed();
+        if matches!(health.probe, Probe::Command(_)) {
+            self.lead_out();
+        }
+        let Some(health) = &self.spec.lifetime.health else {
+            return;
+        };
         match Prober::fork(&self.spec, health) {
             Ok(prober) => self.check.prober = Some(prober),
             // Short of something: tried again.
@@ -436,6 +464,9 @@ impl<'a> Supervisor<'a> {
         if self.check.prober.is_some() {
             interests.push((ANSWER, PollFlags::IN));
         }
+        if self.hub.program.calls.is_some() && !self.spec.is_direct() {
+            interests.push((CALLS, PollFlags::IN));
+        }
         interests.push((Source::Exit, PollFlags::IN));
         let patience = [self.hub.program.patience(), self.check.patience()];
         let due = self.wait(&interests, patience.into_iter().flatten().min());
@@ -461,7 +492,10 @@ impl<'a> Supervisor<'a> {
             .iter()
             .zip(&fds)
             .filter(|(_, fd)| !fd.revents().is_empty())
-            .map(|((source, _), _)| *source)
+            .map(|((source, _), fd)| match *source {
+                CALLS if !fd.revents().contains(PollFlags::IN) => SILENCE,
+                source => source,
+            })
             .collect()
     }
 
@@ -473,6 +507,10 @@ impl<'a> Supervisor<'a> {
                 .prober
                 .as_ref()
                 .map_or(self.door.as_fd(), |prober| prober.answer.as_fd()),
+            CALLS => {
+                let calls = self.hub.program.calls.as_ref();
+                calls.unwrap_or(&self.door).as_fd()
+            }
             source => self.hub.descriptor(source).unwrap_or(self.door.as_fd()),
         }
     }
@@ -486,62 +524,13 @@ impl<'a> Supervisor<'a> {
             }
             DOOR => self.hub.admit(&self.door),
             ANSWER => self.hear(),
+            CALLS => self.answer_call(),
+            SILENCE => self.hub.program.calls = None,
             source => {
                 self.hub.serve(source);
                 self.fulfil();
             }
         }
-    }
-
-    /// Does what clients have asked for, and answers them.
-    fn fulfil(&mut self) {
-        for (client, wish) in std::mem::take(&mut self.hub.wishes) {
-            let done = match wish {
-                Wish::Connect(attachment) => self.connect(*attachment),
-                Wish::Disconnect(bridge) => self.disconnect(&bridge),
-            };
-            let reply = done.map_or_else(Reply::Failed, |()| Reply::Done);
-            if let Some(client) = self.hub.clients.get_mut(client) {
-                client.tell(&reply);
-            }
-            sys::release_memory();
-        }
-    }
-
-    fn connect(&mut self, attachment: Attachment) -> Result<(), RunError> {
-        let mut all = self.spec.attachments.clone();
-        let program = &mut self.hub.program;
-        if let Some(known) = all.iter_mut().find(|a| a.bridge == attachment.bridge) {
-            *known = attachment;
-            program.networks.rename(known)?;
-            self.spec.to_mut().attachments = all;
-            return Ok(());
-        }
-        all.push(attachment);
-        if self.state.status == Status::Running {
-            let (pid, pidfd) = (program.pid, program.pidfd.as_fd());
-            program.networks.connect(&all, pidfd, pid)?;
-        }
-        self.spec.to_mut().attachments = all;
-        Ok(())
-    }
-
-    fn disconnect(&mut self, bridge: &str) -> Result<(), RunError> {
-        let all = self.spec.attachments.iter().cloned();
-        let (gone, rest): (Vec<_>, Vec<_>) = all.partition(|a| a.bridge == bridge);
-        let program = &mut self.hub.program;
-        if self.state.status == Status::Running {
-            for gone in &gone {
-                let pidfd = program.pidfd.as_fd();
-                program.networks.disconnect(gone, &rest, pidfd)?;
-            }
-        }
-        let spec = self.spec.to_mut();
-        spec.attachments = rest;
-        // The address may be another container's by the time that this one is thrown away.
-        spec.cleanup
-            .retain(|path| !gone.iter().any(|gone| path.starts_with(&gone.dir)));
-        Ok(())
     }
 
     /// Lets go of everything that the container held, the door last: who can come in waits for more

@@ -358,8 +358,16 @@ impl Engine {
             let files = (&draft.tree, draft.files.as_slice());
             self.make_source((planned, &container.id), files, &draft.ids.map)?;
         }
-        let gateway = self.host_gateway(&draft.network)?;
-        let files = Files::new(draft.request, &record.spec.hostname, gateway)?;
+        let asks = |entry: &String| entry.ends_with("host-gateway");
+        let gateway = match draft.request.names.hosts.iter().any(asks) {
+            true => self.host_gateway(&draft.network)?,
+            false => None,
+        };
+        let files = Files::new(
+            draft.request,
+            &record.spec.hostname,
+            (self.host.uid == 0, gateway),
+        )?;
         files.write(&container.dir.join("etc"))
     }
 }

@@ -113,6 +113,7 @@ impl Engine {
     ) -> Result<Session> {
         refuse_paused(known, "run anything beside")?;
         let tools = self.tools(&request.tools)?;
+        self.lead_out(known)?;
         let spec = Spec {
             // It is nothing that happens to the container.
             journal: None,

@@ -66,6 +66,7 @@ impl Engine {
             return Err(not_running(&known));
         }
         refuse_paused(&known, "run anything in")?;
+        self.lead_out(&known)?;
         let mut spec = self.exec_spec(&known, request)?;
         let id = exec_id();
         let command = request.args.join(" ");

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use smidge_run::{Port, Propagation, Reason, Status};
+use smidge_run::{Outlook, Port, Propagation, Reason, Status};
 
 use super::lifetime;
 use super::list::status_word;
@@ -64,8 +64,12 @@ impl Engine {
     /// # Errors
     /// When there is no such container, or its record cannot be read.
     pub fn inspect_container(&self, name: &str) -> Result<ContainerInspect> {
-        let known = self.container(name)?;
-        let settings = self.network_settings(&known);
+        let mut known = self.container(name)?;
+        self.lead_out_to_be_seen(&mut known);
+        let mut settings = self.network_settings(&known);
+        if let Some(why) = self.why_shut(&known.record.network()) {
+            settings.insert("NoWayOut".to_owned(), why.into());
+        }
         Ok(inspected(&known, settings))
     }
 }
@@ -275,6 +279,10 @@ fn network_settings(known: &Known, networks: Map<String, Value>) -> Value {
     let mut settings = networks;
     settings.insert("SandboxID".to_owned(), json!(known.container.id));
     settings.insert("Ports".to_owned(), ports);
+    // Smidge's own.
+    if let Outlook::Shut(why) = &known.state.outlook {
+        settings.insert("NoWayOut".to_owned(), why.as_str().into());
+    }
     Value::Object(settings)
 }
 

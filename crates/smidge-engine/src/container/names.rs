@@ -34,14 +34,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Their texts for a container with this host name, on a network where the machine has this address.
+    /// Their texts for a container with this host name, for root or not, on a network where the machine has this
+    /// address.
     ///
     /// # Errors
     /// [`Kind::Input`] when an option cannot be understood.
     pub(super) fn new(
         request: &CreateRequest,
         hostname: &str,
-        gateway: Option<IpAddr>,
+        (is_root, gateway): (bool, Option<IpAddr>),
     ) -> Result<Self> {
         let names = &request.names;
         let own = names.hostname.is_some() || names.domainname.is_some();
@@ -72,6 +73,9 @@ impl Files {
             resolver: match request.network.endpoints() {
                 [] if request.network == NetworkMode::Pasta && names.servers.is_empty() => {
                     network::forwarded(&names.resolver()?)
+                }
+                [] if request.network == NetworkMode::Private => {
+                    names.resolver_by_default(is_root)?
                 }
                 [] => names.resolver()?,
                 endpoints => names.resolver_on(endpoints)?,
@@ -130,6 +134,18 @@ impl Names {
                 false => network::resolver(&text),
             },
         )
+    }
+
+    /// That of a container on the default network: only where the machine's own servers cannot be reached from
+    /// other machines, what leads out passes questions on to them.
+    fn resolver_by_default(&self, is_root: bool) -> Result<String> {
+        let text = self.resolver()?;
+        let is_lone = self.servers.is_empty() && !network::lone_servers(&text).is_empty();
+        Ok(match (is_lone, is_root) {
+            (false, _) => text,
+            (true, true) => network::resolver(&text),
+            (true, false) => network::forwarded(&text),
+        })
     }
 
     /// The host's text with other servers, domains or options.

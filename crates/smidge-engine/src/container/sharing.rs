@@ -72,6 +72,9 @@ impl Engine {
                 return Err(Error::new(Kind::Conflict, fault)
                     .with_hint(format!("start it first: `smidge start {name}`")));
             }
+            if joined.namespace == Namespace::Network {
+                self.lead_out(&known)?;
+            }
         }
         Ok(())
     }

@@ -145,8 +145,13 @@ impl Engine {
                         spec,
                         ..record.clone()
                     };
-                    let inquest = reason::held_for(&record);
-                    smidge_run::start_watched(&record.spec, streams.map(Attach::from), &inquest)
+                    let watch = smidge_run::Watch {
+                        inquest: &|failure| {
+                            reason::inquest(&record, failure, self.why_shut(&record.network()))
+                        },
+                        outlet: &|lay| self.open_way_out((&container, &record), lay),
+                    };
+                    smidge_run::start_watched(&record.spec, streams.map(Attach::from), watch)
                         .map_err(|fault| self.explain(&record, &container, fault))
                 }),
         };

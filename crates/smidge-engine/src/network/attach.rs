@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::Read as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::container::{Known, Record};
 use crate::{Engine, Error, Kind, Result};
 
 /// What a container was given of its networks when it was last started, or connected.
-const PLACES: &str = "networks.json";
+pub(super) const PLACES: &str = "networks.json";
 
 /// Bytes of a file of a container's that are read.
 const LONGEST: u64 = 1 << 20;
@@ -73,6 +73,10 @@ impl Engine {
         let mut spec = record.spec.clone();
         let mode = record.network();
         let guest = Guest { container, record };
+        if mode == NetworkMode::Private {
+            self.plan_way_out(&guest, &mut spec)?;
+            return Ok(spec);
+        }
         for (at, endpoint) in mode.endpoints().iter().enumerate() {
             let network = self.network_to_join(&endpoint.network)?;
             let prefix = plan::device_prefix(&network.record);
@@ -84,10 +88,7 @@ impl Engine {
             spec.attachments.push(attachment);
         }
         if !spec.attachments.is_empty() {
-            keep(container, &spec.attachments)?;
-            write_anew(&container.dir.join("etc/hosts"), |text| {
-                hosts(text, &own_name(&record.spec), &spec.attachments)
-            })?;
+            settle_in(&guest, &spec.attachments)?;
         }
         let leads_out = |attachment: &Attachment| !attachment.internal;
         if self.host.uid != 0 && spec.attachments.iter().any(leads_out) {
@@ -98,7 +99,13 @@ impl Engine {
 
     /// Takes back the addresses of a container that is being removed.
     pub(crate) fn leave_networks(&self, known: &Known) -> Result<()> {
-        for endpoint in known.record.network().endpoints() {
+        let mode = known.record.network();
+        let mut endpoints = mode.endpoints().to_vec();
+        // Only if its program has asked for a network.
+        if mode == NetworkMode::Private && known.container.dir.join(PLACES).exists() {
+            endpoints.push(Endpoint::on("bridge"));
+        }
+        for endpoint in &endpoints {
             if let Some(network) = self.store.network(&endpoint.network)? {
                 self.store.end_lease(&network, &known.container.id)?;
             }
@@ -108,10 +115,14 @@ impl Engine {
 
     /// The address that leads from a container's first network to the machine; `None` where none does.
     pub(crate) fn host_gateway(&self, mode: &NetworkMode) -> Result<Option<IpAddr>> {
-        let Some(first) = mode.endpoints().first().filter(|_| self.host.uid == 0) else {
+        let name = match mode {
+            NetworkMode::Private => Some("bridge"),
+            mode => mode.endpoints().first().map(|first| first.network.as_str()),
+        };
+        let Some(name) = name.filter(|_| self.host.uid == 0) else {
             return Ok(None);
         };
-        let network = self.network_to_join(&first.network)?;
+        let network = self.network_to_join(name)?;
         let subnet = network.record.subnets.first();
         Ok(subnet.map(|subnet| subnet.gateway))
     }
@@ -281,7 +292,7 @@ fn servers(asked: &serde_json::Map<String, serde_json::Value>) -> Vec<IpAddr> {
 }
 
 /// The files that say that a container has its addresses.
-fn leases(network: &Network, attachment: &Attachment) -> Vec<PathBuf> {
+pub(super) fn leases(network: &Network, attachment: &Attachment) -> Vec<PathBuf> {
     let ips = attachment
         .addresses
         .iter()
@@ -306,6 +317,29 @@ pub(super) fn kept(known: &Known) -> Vec<Attachment> {
     }
     let bytes = std::fs::read(known.container.dir.join(PLACES)).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// Writes down what a container has been given, for others and in its `/etc/hosts`.
+pub(super) fn settle_in(guest: &Guest<'_>, attachments: &[Attachment]) -> Result<()> {
+    keep(guest.container, attachments)?;
+    let own = own_name(&guest.record.spec);
+    change_hosts(guest, |text| {
+        hosts(&at_loopback(text, &own, false), &own, attachments)
+    })
+}
+
+/// Forgets what a container had when it ran before: its name stands for itself again.
+pub(super) fn forget(guest: &Guest<'_>) -> Result<()> {
+    let path = guest.container.dir.join(PLACES);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        removed => removed
+            .map_err(|source| Error::io(format!("cannot remove `{}`", path.display()), source))?,
+    }
+    let own = own_name(&guest.record.spec);
+    change_hosts(guest, |text| {
+        hosts(&at_loopback(text, &own, true), &own, &[])
+    })
 }
 
 /// Puts a container's addresses under its host name in its `/etc/hosts`, which it may have open: the
@@ -346,6 +380,29 @@ fn write_anew(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
     std::fs::set_permissions(&new, public)
         .and_then(|()| std::fs::rename(&new, path))
         .map_err(|source| Error::io(format!("cannot write `{}`", path.display()), source))
+}
+
+/// A container's `/etc/hosts`, changed: in its place where its program may see it, which may have it open.
+fn change_hosts(guest: &Guest<'_>, change: impl FnOnce(&str) -> String) -> Result<()> {
+    let path = guest.container.dir.join("etc/hosts");
+    match smidge_run::is_held(&guest.container.dir) {
+        true => write_in_place(&path, &change(&read(&path))),
+        false => write_anew(&path, change),
+    }
+}
+
+/// A hosts file in which a container's name stands for its loopback device, or not.
+fn at_loopback(text: &str, own: &str, is_near: bool) -> String {
+    let localhost = format!("{}\tlocalhost", Ipv4Addr::LOCALHOST);
+    let named = format!("{localhost} {own}");
+    let lines = text
+        .lines()
+        .map(|line| match line == localhost || line == named {
+            true if is_near => named.as_str(),
+            true => localhost.as_str(),
+            false => line,
+        });
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// A resolver's file with other servers, or the machine's, in place of the containers' own.
@@ -461,6 +518,16 @@ mod tests {
         );
         assert_eq!(second, format!("{base}10.0.0.3\tme\nfd00::3\tme\n"));
         assert_eq!(hosts(&second, "me", &[]), base);
+    }
+
+    #[test]
+    fn names_stand_for_the_loopback_device_or_not() {
+        let far = "127.0.0.1\tlocalhost\n10.0.0.9\tother\n";
+        let near = "127.0.0.1\tlocalhost me\n10.0.0.9\tother\n";
+        for text in [near, far] {
+            assert_eq!(at_loopback(text, "me", true), near);
+            assert_eq!(at_loopback(text, "me", false), far);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Engine {
         let NetworkMode::Networks(mut resolved) = self.resolve(&asked)? else {
             return Err(unknown(&endpoint.network));
         };
-        let mut endpoints = known.record.network().endpoints().to_vec();
+        let mut endpoints = self.endpoints(&known)?;
         if let Some(endpoint) = resolved.pop() {
             if endpoints
                 .iter()
@@ -88,7 +88,7 @@ impl Engine {
     pub fn disconnect(&self, container: &str, network: &str) -> Result<()> {
         let _turn = turn(&self.container(container)?)?;
         let mut known = self.container(container)?;
-        let mut endpoints = known.record.network().endpoints().to_vec();
+        let mut endpoints = self.endpoints(&known)?;
         let is = |name: &str| {
             endpoints
                 .iter()
@@ -112,10 +112,7 @@ impl Engine {
         if endpoints.iter().all(Endpoint::is_default) {
             tell_resolver(&known, false)?;
         }
-        known.record.host.network = match endpoints.is_empty() {
-            true => NetworkMode::Private,
-            false => NetworkMode::Networks(endpoints),
-        };
+        known.record.host.network = NetworkMode::Networks(endpoints);
         known.container.write_record(&known.record)?;
         self.note_place(&known, &removed, "disconnect");
         Ok(())

@@ -3,6 +3,7 @@
 mod attach;
 mod connect;
 mod mode;
+mod outlet;
 mod pasta;
 mod plan;
 mod view;

@@ -12,7 +12,7 @@ use crate::{Error, Kind, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
-    /// One of its own, which only published ports lead into.
+    /// One of its own, with the way out that containers have by default once they ask for it.
     #[default]
     Private,
     /// The host's.
@@ -23,7 +23,7 @@ pub enum NetworkMode {
     Pasta,
     /// A container's: `container:` and the container's name or id; its id when the container is made.
     Container(String),
-    /// Networks with names, each once; there is one at least.
+    /// Networks with names, each once; none if the container was taken off the last one.
     Networks(Vec<Endpoint>),
 }
 

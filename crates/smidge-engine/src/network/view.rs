@@ -164,7 +164,8 @@ impl Engine {
         }
         if networks.is_empty() {
             let id = self.unmade(mode.word()).id;
-            let shown = settings(known, &Endpoint::on(mode.word()), (None, &id));
+            let attachment = attachments.iter().find(|a| is_on(a, mode.word()));
+            let shown = settings(known, &Endpoint::on(mode.word()), (attachment, &id));
             networks.insert(mode.word().to_owned(), shown);
         }
         let mut all = Map::new();

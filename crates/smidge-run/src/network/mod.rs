@@ -266,8 +266,15 @@ fn attach(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<Membersh
                 internal,
                 ..
             } = attachment;
-            guard(bridge, gateways, *internal, is_new)
-                .map_err(attachment.fault("set up the firewall"))?;
+            let guarded = guard(bridge, gateways, *internal, is_new);
+            guarded.map_err(|error| {
+                // Nothing stays that is open to everybody.
+                let _ = links.remove(&attachment.cable());
+                if is_new {
+                    let _ = links.remove(bridge);
+                }
+                attachment.fault("set up the firewall")(error)
+            })?;
             None
         }
         false => {

@@ -28,6 +28,17 @@ const TUN: &str = "/dev/net/tun";
 /// What that is called where it is not the only one.
 const DEVICE: &str = "pasta0";
 
+/// The address that a container has there. Without it, it would be the machine's, which could not be reached
+/// from inside then. What has an address like it can be: all that leaves the device is passed on.
+const ADDRESS: [&str; 6] = [
+    "--address",
+    "10.0.2.100",
+    "--netmask",
+    "255.255.255.0",
+    "--gateway",
+    "10.0.2.2",
+];
+
 /// How long it may take to do so.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -136,6 +147,10 @@ fn spawn(program: &Path, pid: Pid, is_among: bool, words: &File) -> io::Result<C
     } else {
         &[]
     };
+    let address: &[&str] = match has_default_route_of_four("/proc/net") {
+        true => &ADDRESS,
+        false => &[],
+    };
     let rest = ["--dns-forward", &forwarder, &pid];
     Command::new(program)
         .args(
@@ -143,6 +158,7 @@ fn spawn(program: &Path, pid: Pid, is_among: bool, words: &File) -> io::Result<C
                 .iter()
                 .chain(&ports)
                 .chain(name)
+                .chain(address)
                 .chain(&rest)
                 .map(OsStr::new),
         )
@@ -173,17 +189,25 @@ fn watch(pasta: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// Whether the routes in a directory like `/proc/net` lead everywhere (`proc_pid_net(5)`).
 fn has_default_route(directory: &str) -> bool {
-    let any = |name: &str, is_default: fn(&[&str]) -> bool| {
-        let text = fs::read_to_string(format!("{directory}/{name}")).unwrap_or_default();
-        text.lines().any(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            is_default(&words)
+    // The destination, its length, the device, which is not that for refusals.
+    has_default_route_of_four(directory)
+        || any_route(&format!("{directory}/ipv6_route"), |words| {
+            words.get(1) == Some(&"00") && words.last().is_some_and(|device| *device != "lo")
         })
-    };
-    // Destination and mask; and destination, its length, the device, which is not that for refusals.
-    any("route", |words| {
+}
+
+/// The same by IPv4 alone.
+fn has_default_route_of_four(directory: &str) -> bool {
+    // Destination and mask.
+    any_route(&format!("{directory}/route"), |words| {
         words.get(1) == Some(&"00000000") && words.get(7) == Some(&"00000000")
-    }) || any("ipv6_route", |words| {
-        words.get(1) == Some(&"00") && words.last().is_some_and(|device| *device != "lo")
+    })
+}
+
+fn any_route(path: &str, is_wanted: fn(&[&str]) -> bool) -> bool {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        is_wanted(&words)
     })
 }

@@ -58,7 +58,14 @@ use crate::sys::{self, Notification, Verdict};
 /// Installs the filter in the calling thread, and gives the descriptor that its calls are to be
 /// received from. Whatever of them it makes itself from then on waits for somebody to answer.
 pub(crate) fn install() -> std::io::Result<OwnedFd> {
-    sys::install_listener(&filter::program())
+    sys::install_listener(&filter::program()).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) => std::io::Error::new(
+            std::io::ErrorKind::ResourceBusy,
+            "the calls of this container are answered by somebody else, as where its network comes on demand: \
+             give it `--network none`, `host` or one that was made",
+        ),
+        _ => error,
+    })
 }
 
 /// Lets every call pass until `channel` has something to say or is closed, as the start of the program

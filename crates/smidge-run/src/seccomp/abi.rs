@@ -1,7 +1,7 @@
 //! The system call numbers of one architecture.
 
 use super::code::Section;
-use super::rule::{Action, DENY, UNKNOWN};
+use super::rule::{ASKING_CALLS, ASKING_FAMILIES, Action, DENY, UNKNOWN};
 use super::table::CALLS;
 
 /// One way to call the kernel: an architecture and its numbers.
@@ -75,6 +75,32 @@ impl Abi {
             extra_bit: self.extra_bit,
             ranges,
         }
+    }
+
+    /// Ranges in which the calls that make sockets ask; the others' actions stay.
+    pub(super) fn asking(&self, ranges: Vec<(u32, Action)>) -> Vec<(u32, Action)> {
+        let mut asking = ranges;
+        for (name, action) in [
+            ("socket", Action::ByValue(ASKING_FAMILIES)),
+            ("socketcall", Action::ByValue(ASKING_CALLS)),
+        ] {
+            let calls = CALLS.iter().flat_map(|(_, calls)| *calls);
+            let number = calls
+                .filter(|(known, _)| *known == name)
+                .find_map(|(_, numbers)| u32::try_from(numbers[self.column]).ok());
+            if let Some(number) = number {
+                let at = asking.partition_point(|(start, _)| *start <= number);
+                let Some((start, before)) = at.checked_sub(1).map(|last| asking[last]) else {
+                    continue;
+                };
+                let ends = asking.get(at).is_some_and(|(next, _)| *next == number + 1);
+                let rest = (!ends).then_some((number + 1, before));
+                let own = [(number, action)].into_iter().chain(rest);
+                let from = at - usize::from(start == number);
+                asking.splice(from..at, own);
+            }
+        }
+        asking
     }
 
     /// The numbers' actions as ranges, each up to the next one's start; the first starts at 0.

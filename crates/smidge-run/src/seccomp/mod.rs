@@ -19,6 +19,9 @@ mod refusal;
 mod rule;
 mod table;
 
+use std::os::fd::OwnedFd;
+
+use self::abi::Abi;
 use self::code::Code;
 pub use self::profile::Profile;
 pub(crate) use self::profile::{FLAGS, architectures};
@@ -38,6 +41,22 @@ pub(crate) fn install(spec: &Spec) -> std::io::Result<()> {
         }
         None => sys::install_filter(&filter(spec.capabilities)),
     }
+}
+
+/// The same, and calls for sockets that could see a network wait for an answer from whoever has the
+/// descriptor. One that the user has written stays as it is: there it takes a filter more.
+pub(crate) fn install_asking(spec: &Spec) -> std::io::Result<OwnedFd> {
+    if spec.isolation.profile.is_some() {
+        return sys::install_listener(&asking(|_| vec![(0, Action::Allow)]));
+    }
+    sys::install_listener(&asking(|abi| abi.ranges(spec.capabilities)))
+}
+
+/// A filter that asks about sockets, and otherwise does as ranges of numbers say.
+fn asking(ranges: impl Fn(&Abi) -> Vec<(u32, Action)>) -> Vec<Instruction> {
+    let abis = [&abi::COMPATIBLE, &abi::NATIVE];
+    let sections = abis.map(|abi| abi.section(abi.asking(ranges(abi))));
+    Code::program(&sections, Vec::new())
 }
 
 /// A filter for this machine's own calls, by ranges of their numbers, each up to the next one's start;

@@ -109,6 +109,36 @@ const FAMILIES: &[(u32, Action)] = &[
     (46, DENY),
 ];
 
+/// The same; those that see networks (IPv4, IPv6, netlink and packets) ask.
+pub(super) const ASKING_FAMILIES: &[(u32, Action)] = &[
+    (0, Action::Allow),
+    (2, Action::Notify),
+    (3, Action::Allow),
+    (10, Action::Notify),
+    (11, Action::Allow),
+    (12, DENY),
+    (13, Action::Allow),
+    (16, Action::Notify),
+    (18, Action::Allow),
+    (19, DENY),
+    (21, Action::Allow),
+    (23, DENY),
+    (24, Action::Allow),
+    (25, DENY),
+    (26, Action::Allow),
+    (34, DENY),
+    (35, Action::Allow),
+    (37, DENY),
+    (39, Action::Allow),
+    (40, DENY),
+    (41, Action::Allow),
+    (46, DENY),
+];
+
+/// `socketcall(2)`: which of its calls makes a socket; the family lies in memory.
+pub(super) const ASKING_CALLS: &[(u32, Action)] =
+    &[(0, Action::Allow), (1, Action::Notify), (2, Action::Allow)];
+
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which one it is.
 const PERSONAS: &[(u32, Action)] = &[
     (0, Action::Allow),

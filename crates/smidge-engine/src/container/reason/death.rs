@@ -2,7 +2,9 @@
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use smidge_run::{Death, Network, call_name, fatal_calls, refuses_call, signal_name};
+use smidge_run::{
+    Death, Network, Outlook, WayOut, call_name, fatal_calls, refuses_call, signal_name,
+};
 use smidge_trim::Fault;
 
 use super::files::Files;
@@ -440,9 +442,15 @@ impl<'a> Evidence<'a> {
         let shut = match spec.network {
             Network::Host | Network::Joined => false,
             Network::None => true,
-            Network::Private => spec.attachments.is_empty(),
+            Network::Private => spec.attachments.is_empty() && spec.uplink.is_none(),
         };
-        shut.then(|| {
+        let why = match &self.death.outlook {
+            Outlook::Shut(why) => Some(why),
+            Outlook::Open | Outlook::Pending => None,
+        };
+        // What leads out on demand is only known to be missing once it was asked for.
+        let shut = why.is_some() || shut && spec.way_out != WayOut::OnDemand;
+        let finding = shut.then(|| {
             Finding::new(
                 "no-network",
                 "no way out of its network",
@@ -450,6 +458,9 @@ impl<'a> Evidence<'a> {
             )
             .hint("let it see this machine's: `smidge run --network host IMAGE`")
             .guessed()
+        });
+        why.into_iter().fold(finding, |finding, why| {
+            finding.map(|finding| finding.fact(why))
         })
     }
 

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use smidge_run::log::LogQuery;
-use smidge_run::{Failure, Reason, RunError, Spec, View};
+use smidge_run::{Failure, Outlook, Reason, RunError, Spec, View};
 use smidge_store::DirTree;
 use smidge_trim::Fault;
 
@@ -154,8 +154,13 @@ fn is_about_the_program(fault: &RunError) -> bool {
     )
 }
 
-/// Finds out, for the supervisor of a container, why its program has failed.
-pub(super) fn inquest(record: &Record, failure: &Failure<'_>) -> Option<Reason> {
+/// Finds out, for the supervisor of a container, why its program has failed. `shut` is why nothing leads out
+/// of its network, where that is so of all containers.
+pub(super) fn inquest(
+    record: &Record,
+    failure: &Failure<'_>,
+    shut: Option<&'static str>,
+) -> Option<Reason> {
     let spec = &record.spec;
     let finding = match failure {
         Failure::NotStarted(fault) if is_about_the_program(fault) => {
@@ -164,7 +169,11 @@ pub(super) fn inquest(record: &Record, failure: &Failure<'_>) -> Option<Reason> 
         }
         Failure::NotStarted(_) => return None,
         Failure::Ended(death) => {
-            let evidence = Evidence::gather(record, death, last_words(spec, &death.since))?;
+            let mut death = death.clone();
+            if let Some(why) = shut {
+                death.outlook = Outlook::Shut(why.to_owned());
+            }
+            let evidence = Evidence::gather(record, &death, last_words(spec, &death.since))?;
             match evidence.needs_files() {
                 true => look_back(spec, |files| evidence.judge(files))?,
                 false => evidence.judge(&Files::of(&smidge_image::MemoryTree::new()))?,
@@ -172,11 +181,6 @@ pub(super) fn inquest(record: &Record, failure: &Failure<'_>) -> Option<Reason> 
         }
     };
     Some(finding.addressed(record).reason)
-}
-
-/// The inquest that is held for a container.
-pub(super) fn held_for(record: &Record) -> impl Fn(&Failure<'_>) -> Option<Reason> {
-    move |failure| inquest(record, failure)
 }
 
 fn look_back(spec: &Spec, examine: impl FnOnce(&Files<'_>) -> Option<Finding>) -> Option<Finding> {

@@ -12,7 +12,7 @@ use smidge_engine::{Error, Kind};
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
     /// A network that was made, or bridge, pasta (an ordinary user's way out, with the program of that name), host,
-    /// none or container:NAME; repeatable [default: one of its own, which only published ports lead into]
+    /// none or container:NAME; repeatable [default: root's bridge or an ordinary user's pasta, from the first socket on]
     #[arg(
         long,
         value_name = "NETWORK|name=NETWORK[,alias=…][,ip=…][,ip6=…][,mac-address=…]",

@@ -1,0 +1,91 @@
+//! What a supervisor does for others while its program runs: its networks change, and its way out is made.
+
+use std::os::fd::AsFd as _;
+
+use super::Supervisor;
+use crate::error::RunError;
+use crate::hub::Wish;
+use crate::message::Reply;
+use crate::network::Attachment;
+use crate::outlet;
+use crate::state::{Outlook, Status};
+use crate::sys;
+
+impl Supervisor<'_> {
+    /// Does what clients have asked for, and answers them.
+    pub(super) fn fulfil(&mut self) {
+        for (client, wish) in std::mem::take(&mut self.hub.wishes) {
+            let done = match wish {
+                Wish::Connect(attachment) => self.connect(*attachment),
+                Wish::Disconnect(bridge) => self.disconnect(&bridge),
+                Wish::LeadOut => {
+                    self.lead_out();
+                    Ok(())
+                }
+            };
+            let reply = done.map_or_else(Reply::Failed, |()| Reply::Done);
+            if let Some(client) = self.hub.clients.get_mut(client) {
+                client.tell(&reply);
+            }
+            sys::release_memory();
+        }
+    }
+
+    /// Lets the program go on that asks for a socket, once there is a network.
+    pub(super) fn answer_call(&mut self) {
+        let received = self.hub.program.receive_call();
+        if let Some(call) = received {
+            self.lead_out();
+            self.hub.program.let_go_on(call);
+        }
+    }
+
+    /// Makes the container's way out of its network namespace, if it is to have one and nobody has asked
+    /// for it yet.
+    pub(super) fn lead_out(&mut self) {
+        if self.state.outlook != Outlook::Pending || self.state.status != Status::Running {
+            return;
+        }
+        let program = &mut self.hub.program;
+        self.state.outlook = outlet::open(&mut self.spec, program, self.watch.outlet);
+        // The program does not wait for what `inspect` shows to be right.
+        let _ = self.state.write(&self.spec.dir);
+        sys::release_memory();
+    }
+
+    fn connect(&mut self, attachment: Attachment) -> Result<(), RunError> {
+        let mut all = self.spec.attachments.clone();
+        let program = &mut self.hub.program;
+        if let Some(known) = all.iter_mut().find(|a| a.bridge == attachment.bridge) {
+            *known = attachment;
+            program.networks.rename(known)?;
+            self.spec.to_mut().attachments = all;
+            return Ok(());
+        }
+        all.push(attachment);
+        if self.state.status == Status::Running {
+            let (pid, pidfd) = (program.pid, program.pidfd.as_fd());
+            program.networks.connect(&all, pidfd, pid)?;
+        }
+        self.spec.to_mut().attachments = all;
+        Ok(())
+    }
+
+    fn disconnect(&mut self, bridge: &str) -> Result<(), RunError> {
+        let all = self.spec.attachments.iter().cloned();
+        let (gone, rest): (Vec<_>, Vec<_>) = all.partition(|a| a.bridge == bridge);
+        let program = &mut self.hub.program;
+        if self.state.status == Status::Running {
+            for gone in &gone {
+                let pidfd = program.pidfd.as_fd();
+                program.networks.disconnect(gone, &rest, pidfd)?;
+            }
+        }
+        let spec = self.spec.to_mut();
+        spec.attachments = rest;
+        // The address may be another container's by the time that this one is thrown away.
+        spec.cleanup
+            .retain(|path| !gone.iter().any(|gone| path.starts_with(&gone.dir)));
+        Ok(())
+    }
+}
