@@ -74,6 +74,8 @@ pub(super) struct Direct {
     doors: Vec<Door>,
     /// What is bound inside: the port, and whether by IPv6.
     inside: Vec<(u16, Protocol, bool)>,
+    /// Those who lead to what the program has kept for itself.
+    proxies: Vec<Proxy>,
 }
 
 impl Direct {
@@ -84,7 +86,14 @@ impl Direct {
             network: network(calls.pid)?,
             doors: Vec::new(),
             inside: Vec::new(),
+            proxies: Vec::new(),
         })
+    }
+
+    /// Lets go of everything; those that are given back still pass on what is on its way.
+    pub(super) fn close(self) -> Vec<Proxy> {
+        self.proxies.iter().for_each(Proxy::close);
+        self.proxies
     }
 
     /// Where the calls come from.
@@ -142,10 +151,12 @@ impl Direct {
         let theirs = match theirs {
             Ok(Some(theirs)) => theirs,
             Ok(None) => return Ok(Verdict::Continue),
-            Err(_) => return Ok(self.give_up(address.port())),
+            Err(_) => return Ok(self.give_up(&is_published)),
         };
+        let is_meant =
+            |door: &Door| is_published(door) && door.listener.port.protocol == theirs.protocol;
         let Some(chosen) = self.choose(address.port(), &theirs) else {
-            return Ok(self.give_up(address.port()));
+            return Ok(self.give_up(&is_meant));
         };
         let room = (address.port(), theirs.protocol, theirs.is_six);
         let is_new = self.bind_inside(room, &theirs, address)?;
@@ -201,16 +212,19 @@ impl Direct {
         Ok(true)
     }
 
-    /// Leaves the port to the program, and leads everything that arrives inside.
-    fn give_up(&mut self, port: u16) -> Verdict {
-        let (left, kept) = std::mem::take(&mut self.doors)
+    /// Leaves what a call is about to the program, and leads everything that arrives at these doors inside.
+    fn give_up(&mut self, is_meant: &dyn Fn(&Door) -> bool) -> Verdict {
+        let (left, kept): (Vec<Door>, _) = std::mem::take(&mut self.doors)
             .into_iter()
-            .partition(|door| door.listener.port.container_port == port && !door.is_given);
+            .partition(|door| is_meant(door) && !door.is_given);
         self.doors = kept;
-        let left: Vec<Door> = left;
-        let listeners = left.into_iter().map(|door| door.listener).collect();
+        if left.is_empty() {
+            return Verdict::Continue;
+        }
+        let listeners = Listeners::of(left.into_iter().map(|door| door.listener).collect());
         // Without it nobody answers, which is what a lack of processes comes to.
-        let _ = Proxy::fork(Listeners::of(listeners), self.program.as_fd(), Way::Proxy);
+        let proxy = Proxy::fork(listeners, self.program.as_fd(), Way::Proxy);
+        self.proxies.extend(proxy);
         Verdict::Continue
     }
 }

@@ -76,9 +76,14 @@ impl Proxy {
         Ok(Self { pidfd })
     }
 
+    /// Has it let go of its listeners.
+    pub(super) fn close(&self) {
+        let _ = process::pidfd_send_signal(&self.pidfd, Signal::TERM);
+    }
+
     /// Ends it: its listeners close at once, answers that are on their way get a moment.
     pub fn stop(self) {
-        let _ = process::pidfd_send_signal(&self.pidfd, Signal::TERM);
+        self.close();
         let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&GRACE));
         if !matches!(ended, Ok(1)) {
             let _ = process::pidfd_send_signal(&self.pidfd, Signal::KILL);

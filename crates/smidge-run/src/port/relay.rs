@@ -20,6 +20,7 @@ use super::gate::{Gate, Target};
 use super::lead::Lead;
 use super::listener::Listener;
 use super::pipe;
+use super::proxy::Proxy;
 use crate::Protocol;
 
 /// How long until a port that nobody listens on is tried again, the first time and at most.
@@ -103,6 +104,8 @@ pub(super) struct Relay {
     stop: OwnedFd,
     gates: Vec<Gate>,
     help: Help,
+    /// Others that end with it.
+    proxies: Vec<Proxy>,
     datagrams: Datagrams,
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
@@ -155,6 +158,7 @@ impl Relay {
             stop,
             gates: Vec::new(),
             help: Help::None,
+            proxies: Vec::new(),
             datagrams: Datagrams::default(),
             connections: Vec::new(),
             free: Vec::new(),
@@ -205,6 +209,9 @@ impl Relay {
             }
             self.keep_time();
         }
+        std::mem::take(&mut self.proxies)
+            .into_iter()
+            .for_each(Proxy::stop);
         Ok(())
     }
 
@@ -473,7 +480,9 @@ impl Relay {
         self.listen(false);
         let _ = epoll::delete(&self.epoll, &self.stop);
         self.gates.clear();
-        self.help = Help::None;
+        if let Help::Direct(direct) = std::mem::replace(&mut self.help, Help::None) {
+            self.proxies = direct.close();
+        }
         self.datagrams = Datagrams::default();
         self.queues.clear();
         for index in (0..).take(self.connections.len()) {

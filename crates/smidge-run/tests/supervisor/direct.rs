@@ -105,6 +105,10 @@ fn one_address_leads_to_programs_of_both_families() {
         let seen = if id == "d" { NEAR4 } else { ip };
         let text = told(ip, port.host_port);
         assert!(text.starts_with(&format!("{seen} 77 ")), "{id}: {text}");
+        // Whoever leads there lets go of it before the end is told.
+        assert_eq!(sandbox.verb("signal", id, &["9"]).0, Some(0));
+        assert_eq!(sandbox.verb("wait", id, &[]).0, Some(137));
+        TcpListener::bind((ip, port.host_port)).unwrap();
     }
 }
 
