@@ -197,6 +197,43 @@ fn a_newcomer_shows_nothing_of_the_host() {
     });
 }
 
+/// Root that may trace sees through what hides a process: there is no binary that it could write to.
+#[test]
+fn who_may_trace_gets_hold_of_a_copy_alone() {
+    if !rustix::process::geteuid().is_root() || !crate::context::have("strace") {
+        return skip("for root, with `strace`");
+    }
+    let context = Context::new();
+    load_busybox(&context);
+    let look = "while :; do for p in /proc/[0-9]*; do readlink $p/exe; done; done >> /seen";
+    let start = "run -d --name watcher --cap-add SYS_PTRACE busybox sh -c";
+    let start = start.split(' ').chain([look]);
+    context.smidge(start).ok();
+    let seen = || context.line("cp watcher:/seen -").stdout();
+    for line in [
+        "run --rm --pid container:watcher busybox true",
+        "exec watcher true",
+    ] {
+        context.line("exec watcher sh -c :>/seen").code();
+        let smidge = context.line_command(line);
+        let mut traced = context.program("strace");
+        // It comes among the others, and takes its time.
+        let slowly = "inject=setsid:delay_exit=1000000";
+        traced.args(["-f", "-o", "trace", "-e", "trace=setsid", "-e", slowly]);
+        traced.arg(smidge.get_program()).args(smidge.get_args());
+        let ran = context.finish(traced);
+        if ran.stderr().contains("PTRACE") {
+            return skip("nothing can be traced here");
+        }
+        ran.ok();
+        let seen = seen();
+        assert!(seen.contains("/memfd:smidge"), "{line}: {seen}");
+        let own = |link: &&str| link.ends_with("/smidge");
+        assert_eq!(seen.lines().find(own), None, "{line}");
+    }
+    context.line("rm -f watcher").ok();
+}
+
 /// The kernel ends the processes of a container with its first one only where they are its own.
 #[test]
 fn nothing_stays_of_a_program_that_shares_its_processes() {

@@ -276,6 +276,34 @@ fn update_ps_and_events() {
     });
 }
 
+#[test]
+fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
+    if !can() {
+        return;
+    }
+    ours(|bundle| {
+        let group = place(bundle);
+        bundle.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}});
+        bundle.script(
+            "dd if=/dev/zero of=/tmp/full bs=1M count=16 2>/dev/null; echo written; sleep 1000",
+        );
+        let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        smidge_tests::until("what is in use", || bundle.said() == "written");
+        let limit = json!({"memory": {"limit": 8 << 20, "checkBeforeUpdate": true}});
+        bundle.context.write("r.json", limit.to_string());
+        let refused = bundle.line(&format!("update --resources r.json {id}"));
+        assert!(refused.exits(1).contains("in use"));
+        let memory = ["memory.limit_in_bytes", "memory.max"];
+        assert_eq!(
+            read("memory", &group, memory).unwrap(),
+            (64 << 20).to_string()
+        );
+    });
+}
+
 /// Where version 2 has no controllers, it still decides about devices, and makes processes stand still.
 #[test]
 fn version_2_alone_decides_about_devices() {

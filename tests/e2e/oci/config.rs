@@ -141,6 +141,67 @@ fn no_property_makes_it_panic() {
     });
 }
 
+/// What stands in the place of a bundle's files.
+#[test]
+fn what_is_no_description_is_neither_waited_for_nor_swallowed() {
+    ours(|bundle| {
+        bundle.script("true");
+        bundle.save();
+        let path = bundle.context.path().join("b/config.json");
+        let refused = |bundle: &super::bundle::Bundle<'_>, says: &str| {
+            let ran = bundle.line(&format!("run --bundle b {}", bundle.id()));
+            let fault = ran.exits(1);
+            assert!(fault.contains(says), "{fault}");
+            assert!(fault.contains("config.json"), "{fault}");
+            assert!(bundle.line("list -q").ok().is_empty());
+        };
+        std::fs::remove_file(&path).unwrap();
+        refused(bundle, "No such file");
+        let (fifo, mode) = (
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+        );
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        refused(bundle, "no regular file");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        refused(bundle, "no regular file");
+        std::fs::remove_dir(&path).unwrap();
+        for device in ["/dev/zero", "/dev/full"] {
+            std::os::unix::fs::symlink(device, &path).unwrap();
+            refused(bundle, "no regular file");
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::File::create(&path)
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        refused(bundle, "more than");
+        // Valid, and of a size that nobody needs.
+        bundle.config["annotations"] = json!({"a": "x".repeat(17 << 20)});
+        bundle.save();
+        refused(bundle, "more than");
+    });
+}
+
+/// The root is what a link leads to, as with any other path of the host's; runc refuses it.
+#[test]
+fn a_root_may_be_behind_a_link() {
+    ours(|bundle| {
+        let directory = bundle.context.path().join("b");
+        std::fs::rename(directory.join("rootfs"), directory.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", directory.join("rootfs")).unwrap();
+        assert_eq!(bundle.runs("echo ran"), "ran");
+        std::fs::remove_file(directory.join("rootfs")).unwrap();
+        for target in ["rootfs", "nowhere", "config.json"] {
+            std::os::unix::fs::symlink(target, directory.join("rootfs")).unwrap();
+            assert_ne!(bundle.run().code(), 0, "{target}");
+            std::fs::remove_file(directory.join("rootfs")).unwrap();
+        }
+        std::fs::rename(directory.join("real"), directory.join("rootfs")).unwrap();
+    });
+}
+
 #[test]
 fn ids_lead_nowhere() {
     ours(|bundle| {

@@ -251,31 +251,140 @@ fn a_filter_that_lets_no_helper_through_works_too() {
     });
 }
 
+/// What engines write that asks for nothing.
+#[test]
+fn what_asks_for_nothing_is_no_request() {
+    each(|bundle| {
+        for (name, value) in [
+            ("network", json!({"classID": 0, "priorities": []})),
+            ("memory", json!({"kernel": 0, "useHierarchy": true})),
+            ("blockIO", json!({"leafWeight": 0, "weightDevice": []})),
+            ("hugepageLimits", json!([])),
+        ] {
+            bundle.config["linux"]["resources"][name] = value;
+        }
+        assert_eq!(bundle.runs("echo ran"), "ran");
+    });
+}
+
+#[test]
+fn processes_are_not_saved() {
+    ours(|bundle| {
+        for verb in ["checkpoint --image-path x", "restore --bundle b"] {
+            let fault = bundle.line(&format!("{verb} {}", bundle.id())).exits(1);
+            assert!(fault.contains("neither saved nor brought back"), "{fault}");
+        }
+    });
+}
+
+/// Properties, values that nothing comes of, and a word of what is said then.
+const PROMISES: [(&str, &str, &str); 29] = [
+    ("/linux/intelRdt", r#"{"closID": "x"}"#, "intelRdt"),
+    (
+        "/linux/timeOffsets",
+        r#"{"boottime": {"secs": 1}}"#,
+        "timeOffsets",
+    ),
+    ("/linux/cgroupsPath", r#""system.slice:a:b""#, "systemd"),
+    (
+        "/linux/resources/hugepageLimits",
+        r#"[{"pageSize": "2MB", "limit": 0}]"#,
+        "hugepage",
+    ),
+    (
+        "/process/scheduler",
+        r#"{"policy": "SCHED_BATCH"}"#,
+        "scheduler",
+    ),
+    ("/process/selinuxLabel", r#""a:b:c""#, "SELinux"),
+    (
+        "/process/execCPUAffinity",
+        r#"{"initial": "0"}"#,
+        "execCPUAffinity",
+    ),
+    (
+        "/process/ioPriority",
+        r#"{"class": "IOPRIO_CLASS_BE", "priority": 9}"#,
+        "ioPriority",
+    ),
+    (
+        "/process/ioPriority",
+        r#"{"class": "IOPRIO_CLASS_X"}"#,
+        "IOPRIO_CLASS_X",
+    ),
+    ("/process/oomScoreAdj", "-2147483648", "oomScoreAdj"),
+    ("/vm", r#"{"kernel": {"path": "/k"}}"#, "vm"),
+    ("/linux/netDevices", r#"{"eth0": {}}"#, "netDevices"),
+    (
+        "/linux/memoryPolicy",
+        r#"{"mode": "MPOL_BIND"}"#,
+        "memoryPolicy",
+    ),
+    (
+        "/linux/personality",
+        r#"{"domain": "LINUX", "flags": ["X"]}"#,
+        "no `X`",
+    ),
+    ("/linux/personality", r#"{"domain": "WINDOWS"}"#, "WINDOWS"),
+    ("/linux/resources/memory", r#"{"kernel": 1}"#, "kernel"),
+    (
+        "/linux/resources/memory",
+        r#"{"kernelTCP": 1}"#,
+        "kernelTCP",
+    ),
+    (
+        "/linux/resources/memory",
+        r#"{"useHierarchy": false}"#,
+        "useHierarchy",
+    ),
+    ("/linux/resources/cpu", r#"{"burst": 1}"#, "burst"),
+    ("/linux/resources/cpu", r#"{"idle": 1}"#, "idle"),
+    (
+        "/linux/resources/blockIO",
+        r#"{"leafWeight": 10}"#,
+        "leafWeight",
+    ),
+    ("/linux/resources/network", r#"{"classID": 1}"#, "network"),
+    (
+        "/linux/resources/rdma",
+        r#"{"mlx5_1": {"hcaHandles": 1}}"#,
+        "rdma",
+    ),
+    (
+        "/linux/resources/unified",
+        r#"{"../memory.max": "1"}"#,
+        "memory.max",
+    ),
+    (
+        "/hooks",
+        r#"{"poststop": [{"path": "/bin/true", "timeout": 0}]}"#,
+        "timeout",
+    ),
+    ("/hooks", r#"{"poststart": [{"path": "true"}]}"#, "absolute"),
+    (
+        "/mounts",
+        r#"[{"destination": "/m", "source": "/tmp", "options": ["bind", "size=1k"]}]"#,
+        "size",
+    ),
+    (
+        "/mounts",
+        r#"[{"destination": "/m", "source": "/tmp", "options": ["bind", "tmpcopyup"]}]"#,
+        "tmpcopyup",
+    ),
+    (
+        "/mounts",
+        r#"[{"destination": "/m", "type": "tmpfs", "options": ["remount"]}]"#,
+        "remount",
+    ),
+];
+
 #[test]
 fn what_cannot_be_kept_is_no_promise() {
     ours(|bundle| {
-        for (pointer, value, says) in [
-            ("/linux/intelRdt", json!({"closID": "x"}), "intelRdt"),
-            (
-                "/linux/timeOffsets",
-                json!({"boottime": {"secs": 1}}),
-                "timeOffsets",
-            ),
-            ("/linux/cgroupsPath", json!("system.slice:a:b"), "systemd"),
-            (
-                "/linux/resources/hugepageLimits",
-                json!([{"pageSize": "2MB", "limit": 0}]),
-                "hugepage",
-            ),
-            (
-                "/process/scheduler",
-                json!({"policy": "SCHED_BATCH"}),
-                "scheduler",
-            ),
-            ("/process/selinuxLabel", json!("a:b:c"), "SELinux"),
-        ] {
+        for (pointer, value, says) in PROMISES {
             let before = bundle.config.clone();
             let (parent, name) = pointer.rsplit_once('/').unwrap();
+            let value: serde_json::Value = serde_json::from_str(value).unwrap();
             bundle.config.pointer_mut(parent).unwrap()[name] = value;
             bundle.script("true");
             let fault = bundle.run().exits(1);

@@ -152,6 +152,18 @@ fn a_terminal_goes_to_the_console_socket() {
     });
 }
 
+#[test]
+fn who_listens_for_a_terminal_that_is_none_is_told() {
+    each(|bundle| {
+        bundle.script("true");
+        bundle.save();
+        let path = bundle.context.path().join("console");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let line = format!("create --bundle b --console-socket console {}", bundle.id());
+        assert_ne!(bundle.quietly(&line).code(), 0);
+    });
+}
+
 /// Nobody would know of it who could end it.
 #[test]
 fn a_program_whose_number_cannot_be_told_does_not_run() {

@@ -33,6 +33,7 @@ mod user;
 mod userns;
 mod visit;
 mod volume;
+mod watched;
 
 pub use commit::CommitRequest;
 pub use copy::CopyOptions;

@@ -30,6 +30,7 @@ pub(super) struct Config {
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) linux: Linux,
+    pub(super) vm: Option<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -158,6 +159,8 @@ pub(super) struct Linux {
     pub(super) intel_rdt: Option<Value>,
     pub(super) personality: Option<Personality>,
     pub(super) time_offsets: Option<Value>,
+    pub(super) net_devices: Option<Value>,
+    pub(super) memory_policy: Option<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

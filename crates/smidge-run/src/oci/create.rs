@@ -67,6 +67,13 @@ pub(super) fn create(
     plan.no_new_keyring = options.no_new_keyring;
     plan.preserved = options.preserve_fds;
     plan.process.env.extend(options.env.iter().cloned());
+    let linux = &plan.config.linux;
+    if linux.has(NamespaceKind::Pid)
+        && !linux.makes(NamespaceKind::Pid)
+        && plan.id_map == IdMap::None
+    {
+        crate::seal::seal()?;
+    }
     let console = Console::find(&plan, options, relays)?;
     place.make()?;
     let saved = place.path(CONFIG);
@@ -109,7 +116,11 @@ impl Console {
                 path: plan.bundle.join(CONFIG),
                 detail: "`process.terminal` needs `--console-socket`".to_owned(),
             }),
-            (_, false) => Ok(Self::None),
+            (Some(_), false) => Err(OciError::Config {
+                path: plan.bundle.join(CONFIG),
+                detail: "`--console-socket` needs `process.terminal`".to_owned(),
+            }),
+            (None, false) => Ok(Self::None),
         }
     }
 }

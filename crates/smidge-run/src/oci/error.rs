@@ -54,6 +54,14 @@ pub enum OciError {
         /// A clause that says why, or nothing.
         why: String,
     },
+    /// A limit of memory that its processes are above already.
+    #[error("{used} bytes of memory are in use, more than the limit of {limit}")]
+    InUse {
+        /// Bytes.
+        used: u64,
+        /// Bytes.
+        limit: u64,
+    },
     /// A hook failed.
     #[error("{kind} hook `{path}` failed: {detail}")]
     Hook {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::config::{self, Config, Process};
+use super::config::{self, Config, NamespaceKind, Process};
 use super::create::{connect, write_pid};
 use super::error::OciError;
 use super::life::saved;
@@ -87,6 +87,13 @@ pub(super) fn exec(
     }
     let config = saved(&place).ok_or_else(|| OciError::Missing { id: id.to_owned() })?;
     let process = described(&config, options)?;
+    let may_look = |process: &Process| {
+        let bounding = &process.capabilities.bounding;
+        bounding.iter().any(|name| name == "CAP_SYS_PTRACE")
+    };
+    if !config.linux.has(NamespaceKind::User) && config.process.as_ref().is_some_and(may_look) {
+        crate::seal::seal()?;
+    }
     process::check(&process).map_err(|detail| OciError::Config {
         path: "process".into(),
         detail,

@@ -54,6 +54,11 @@ const USUAL: [&str; 8] = [
     "mand",
 ];
 
+/// Options that a file system has as a whole, so that a bind mount of it has what is there already.
+const OF_SUPERBLOCK: [&str; 7] = [
+    "sync", "dirsync", "lazytime", "silent", "acl", "noacl", "iversion",
+];
+
 /// Attributes that are added to a mount, and those that are cleared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attributes {
@@ -114,6 +119,29 @@ impl Options {
             options.add(word)?;
         }
         Ok(options)
+    }
+
+    /// Whether they mean something for a mount of this kind: the kernel would take no note of the others.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    pub(super) fn check(&self, kind: &str) -> Result<(), OciError> {
+        if self.copy_up && kind != "tmpfs" {
+            // What is shown would be written to.
+            let what = "mounts: the option `tmpcopyup` of anything but a tmpfs";
+            return Err(OciError::unsupported(what));
+        }
+        let binds = self.bind.is_some() || matches!(kind, "bind" | "rbind");
+        let other = self
+            .data
+            .iter()
+            .find(|(name, _)| !OF_SUPERBLOCK.contains(&name.as_str()));
+        match other {
+            Some((name, _)) if binds => Err(OciError::unsupported(&format!(
+                "mounts: the option `{name}` of a bind mount"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn add(&mut self, word: &str) -> Result<(), OciError> {

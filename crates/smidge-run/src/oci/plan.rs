@@ -1,7 +1,11 @@
 //! What is to become a container: a bundle that was read and found to make sense.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::config::{self, Config, IdMapping, NamespaceKind, Process};
 use super::error::OciError;
@@ -46,8 +50,30 @@ pub(super) fn read(bundle: &Path) -> Result<(PathBuf, Vec<u8>), OciError> {
     };
     let bundle = fs::canonicalize(bundle).map_err(fault(bundle.to_owned()))?;
     let path = bundle.join(CONFIG);
-    let text = fs::read(&path).map_err(fault(path))?;
+    let text = read_regular(&path).map_err(fault(path))?;
     Ok((bundle, text))
+}
+
+/// Far above what any description weighs; read into memory, it takes many times as much.
+const LIMIT: u64 = 16 << 20;
+
+/// Reads a file that is one, and not too large: another would have no end, or be waited for for ever.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > LIMIT {
+        true => Err(io::Error::other(format!("it has more than {LIMIT} bytes"))),
+        false => Ok(text),
+    }
 }
 
 /// Makes sense of a bundle's description.
@@ -126,9 +152,20 @@ fn check(config: &Config) -> Result<(), Fault> {
     if linux.has(NamespaceKind::Time) || linux.time_offsets.is_some() {
         return Err(OciError::unsupported("linux.timeOffsets").into());
     }
-    if linux.intel_rdt.is_some() {
-        return Err(OciError::unsupported("linux.intelRdt").into());
+    for (what, asked) in [
+        ("vm", &config.vm),
+        ("linux.intelRdt", &linux.intel_rdt),
+        ("linux.netDevices", &linux.net_devices),
+        ("linux.memoryPolicy", &linux.memory_policy),
+    ] {
+        if asked.is_some() {
+            return Err(OciError::unsupported(what).into());
+        }
     }
+    if let Some(personality) = &linux.personality {
+        process::persona(personality)?;
+    }
+    check_hooks(&config.hooks)?;
     let named = !config.hostname.is_empty() || !config.domainname.is_empty();
     if named && !linux.has(NamespaceKind::Uts) {
         return Err("`hostname` and `domainname` need a uts namespace"
@@ -148,9 +185,35 @@ fn check(config: &Config) -> Result<(), Fault> {
         check_sysctl(config, name)?;
     }
     for mount in &config.mounts {
-        Options::parse(&mount.options)?;
+        Options::parse(&mount.options)?.check(&mount.kind)?;
         if !super::mount::is_plain(Path::new(&mount.destination)) {
             return Err(format!("a mount leads to `{}`", mount.destination).into());
+        }
+    }
+    Ok(())
+}
+
+fn check_hooks(hooks: &config::Hooks) -> Result<(), String> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, hook) in kinds
+        .into_iter()
+        .flat_map(|(kind, all)| all.iter().map(move |one| (kind, one)))
+    {
+        let path = hook.path.display();
+        if !hook.path.is_absolute() {
+            return Err(format!("the {kind} hook `{path}` is no absolute path"));
+        }
+        if hook.timeout == Some(0) {
+            return Err(format!(
+                "the {kind} hook `{path}` has a `timeout` of 0 seconds"
+            ));
         }
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! Who a program is and what it may do, from `process` of `config.json` (`config.md`, "Process").
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::config::{Capabilities, Linux, Process};
+use super::config::{Capabilities, Linux, Personality, Process};
 use crate::error::RunError;
 use crate::mount::PROC;
 use crate::{capability, identity, limit, seccomp, sys};
@@ -59,6 +58,20 @@ pub(super) fn check(process: &Process) -> Result<(), String> {
     }
     if let Some(priority) = &process.io_priority {
         io_class(&priority.class)?;
+        if priority.priority > 7 {
+            let number = priority.priority;
+            return Err(format!(
+                "`process.ioPriority.priority` is {number}: it goes from 0 to 7"
+            ));
+        }
+    }
+    if let Some(score) = process
+        .oom_score_adj
+        .filter(|score| !(-1000..=1000).contains(score))
+    {
+        return Err(format!(
+            "`process.oomScoreAdj` is {score}: it goes from -1000 to 1000"
+        ));
     }
     check_labels(process)
 }
@@ -185,8 +198,8 @@ pub(super) fn settle(process: &Process, linux: &Linux, label: Label) -> Result<(
         let set = sys::set_io_priority(class, i32::from(priority.priority & 7));
         set.map_err(RunError::setup("set the I/O priority"))?;
     }
-    if let Some(personality) = &linux.personality {
-        set_personality(&personality.domain, &personality.flags)?;
+    if let Some(Ok(persona)) = linux.personality.as_ref().map(persona) {
+        sys::set_personality(persona).map_err(RunError::setup("set the personality"))?;
     }
     label.write()?;
     let filter = |late: bool| match &linux.seccomp {
@@ -276,16 +289,19 @@ fn hold(sets: &Sets) -> Result<(), RunError> {
     Ok(())
 }
 
-fn set_personality(domain: &str, flags: &[String]) -> Result<(), RunError> {
-    let unknown = || io::Error::from(Errno::INVAL);
-    let persona = match (domain, flags) {
+/// The execution domain that is asked for (`personality(2)`).
+///
+/// # Errors
+/// What is wrong with it, as a fragment.
+pub(super) fn persona(asked: &Personality) -> Result<libc::c_ulong, String> {
+    match (asked.domain.as_str(), asked.flags.as_slice()) {
         ("LINUX", []) => Ok(0),
         ("LINUX32", []) => Ok(8),
-        _ => Err(unknown()),
-    };
-    persona
-        .and_then(sys::set_personality)
-        .map_err(RunError::setup("set the personality"))
+        (domain, []) => Err(format!(
+            "`linux.personality.domain` is `{domain}`: there are LINUX and LINUX32"
+        )),
+        (_, [flag, ..]) => Err(format!("`linux.personality.flags`: there is no `{flag}`")),
+    }
 }
 
 /// Whether the filter lets a small program execute another: then nothing of the container's is ever

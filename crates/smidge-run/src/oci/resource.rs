@@ -44,6 +44,12 @@ pub struct Memory {
     /// Whether it waits for memory, where one of its processes would be killed.
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: bool,
+    pub(super) kernel: Option<i64>,
+    #[serde(rename = "kernelTCP")]
+    pub(super) kernel_tcp: Option<i64>,
+    pub(super) use_hierarchy: Option<bool>,
+    /// Whether a limit below what is in use is refused.
+    pub(super) check_before_update: bool,
 }
 
 /// Processor time.
@@ -64,6 +70,8 @@ pub struct Cpu {
     pub cpus: String,
     /// Memory nodes.
     pub mems: String,
+    pub(super) burst: Option<u64>,
+    pub(super) idle: Option<i64>,
 }
 
 /// Processes and threads.
@@ -80,6 +88,7 @@ pub struct Pids {
 pub struct BlockIo {
     /// Weight against others.
     pub weight: Option<u16>,
+    pub(super) leaf_weight: Option<u16>,
     pub(super) weight_device: Vec<Rate>,
     pub(super) throttle_read_bps_device: Vec<Rate>,
     pub(super) throttle_write_bps_device: Vec<Rate>,
@@ -96,6 +105,8 @@ pub(super) struct Rate {
     minor: u32,
     rate: u64,
     weight: u64,
+    #[serde(rename = "leafWeight")]
+    leaf_weight: Option<u16>,
 }
 
 impl OciResources {
@@ -110,20 +121,44 @@ impl OciResources {
         })
     }
 
+    /// What is asked for and cannot be had: what kernels have given up, and what is not done here.
+    fn unsupported(&self) -> Option<&'static str> {
+        let (memory, cpu, io) = (&self.memory, &self.cpu, &self.block_io);
+        let limits = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0);
+        let has_leaf = |rate: &Rate| rate.leaf_weight.is_some_and(|weight| weight > 0);
+        let asked = [
+            ("hugepageLimits", !self.hugepage_limits.is_empty()),
+            ("network", asks(&self.network)),
+            ("rdma", !self.rdma.is_empty()),
+            ("memory.kernel", limits(memory.kernel)),
+            ("memory.kernelTCP", limits(memory.kernel_tcp)),
+            (
+                "memory.useHierarchy: false",
+                memory.use_hierarchy == Some(false),
+            ),
+            ("cpu.burst", cpu.burst.is_some_and(|burst| burst > 0)),
+            ("cpu.idle", limits(cpu.idle)),
+            (
+                "blockIO.leafWeight",
+                io.leaf_weight.is_some_and(|weight| weight > 0),
+            ),
+            (
+                "blockIO.weightDevice: leafWeight",
+                io.weight_device.iter().any(has_leaf),
+            ),
+        ];
+        asked
+            .into_iter()
+            .find_map(|(what, is_asked)| is_asked.then_some(what))
+    }
+
     /// In the sandbox's words.
     ///
     /// # Errors
     /// `Unsupported`, when something is asked for that smidge does not set.
     pub(super) fn resources(&self) -> Result<Resources, OciError> {
-        let no_such = |what: &str| Err(OciError::unsupported(&format!("linux.resources.{what}")));
-        if !self.hugepage_limits.is_empty() {
-            return no_such("hugepageLimits");
-        }
-        if !self.network.is_empty() {
-            return no_such("network");
-        }
-        if !self.rdma.is_empty() {
-            return no_such("rdma");
+        if let Some(what) = self.unsupported() {
+            return Err(OciError::unsupported(&format!("linux.resources.{what}")));
         }
         let (memory, cpu, io) = (&self.memory, &self.cpu, &self.block_io);
         Ok(Resources {
@@ -141,7 +176,7 @@ impl OciResources {
             cpu_realtime_period: cpu
                 .realtime_period
                 .filter(|period| *period > 0)
-                .and_then(|period| i64::try_from(period).ok()),
+                .map(|period| i64::try_from(period).unwrap_or(i64::MAX)),
             cpu_realtime_runtime: cpu.realtime_runtime.filter(|runtime| *runtime > 0),
             cpuset_cpus: cpu.cpus.clone(),
             cpuset_mems: cpu.mems.clone(),
@@ -155,6 +190,16 @@ impl OciResources {
             ..Resources::default()
         })
     }
+}
+
+/// Whether there is anything in a value: an empty class of network packets is none.
+fn asks(values: &BTreeMap<String, Value>) -> bool {
+    let is_empty = |value: &Value| match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Number(number) => number.as_u64() == Some(0),
+        _ => false,
+    };
+    !values.values().all(is_empty)
 }
 
 /// No limit is a limit that nothing reaches.

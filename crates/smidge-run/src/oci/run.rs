@@ -106,6 +106,15 @@ impl Runtime {
         }
         let wanted = resources.resources()?;
         let group = group(&record, "update")?;
+        if let Some(limit) = wanted
+            .memory
+            .filter(|_| resources.memory.check_before_update)
+        {
+            let used = cgroup::usage_of(group, record.process.pid).memory;
+            if used > limit {
+                return Err(OciError::InUse { used, limit });
+            }
+        }
         group.set(&wanted)?;
         for (name, value) in &resources.unified {
             group.write_unified(name, value)?;

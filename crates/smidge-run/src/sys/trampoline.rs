@@ -5,7 +5,7 @@
 //! descriptor, whose number is its last word, to which it writes `E` and the kernel's refusal in three bytes if there is one; the
 //! program itself does not see it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -147,14 +147,18 @@ fn image(report: i32) -> Vec<u8> {
     file
 }
 
+/// An empty file in memory that can be executed when it is filled.
+pub(crate) fn executable_in_memory(name: &CStr, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    // Kernels before 6.3 do not know the flag, and need it not.
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => Ok(rustix::fs::memfd_create(name, flags)?),
+        file => Ok(file?),
+    }
+}
+
 /// The trampoline as a file that nobody can change any more, for a report to a descriptor of that number.
 pub(crate) fn trampoline(report: i32) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 do not know the flag, and need it not.
-    let file = match rustix::fs::memfd_create(c"exec", flags | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => rustix::fs::memfd_create(c"exec", flags)?,
-        file => file?,
-    };
+    let file = executable_in_memory(c"exec", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::io::write(&file, &image(report))?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&file, seals)?;

@@ -71,6 +71,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         (None, Some(directory)) => Tools::Directory(directory.clone()),
         (None, None) => Tools::Busybox,
     };
+    session.engine()?.seal_against(&args.name)?;
     let request = DebugRequest {
         tools,
         args: args.command.clone(),

@@ -62,6 +62,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
             .with_hint("leave out `-t` where there is no terminal: `smidge exec -i CONTAINER`"));
     }
     let engine = session.engine()?;
+    engine.seal_against(&args.container)?;
     let request = ExecRequest {
         args: std::iter::once(&args.command)
             .chain(&args.args)

@@ -15,6 +15,9 @@ pub(super) struct Args {
 
 pub(super) fn run(session: &Session, Args { whom }: &Args) -> Outcome {
     let engine = session.engine()?;
+    whom.containers
+        .iter()
+        .try_for_each(|name| engine.seal_for(name))?;
     let request = whom.request();
     each(&whom.containers, |name| {
         if let Some(note) = engine.restart(name, &request)? {

@@ -106,6 +106,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     if !args.detach {
         args.container.check_terminal()?;
     }
+    if let Some(other) = args.container.shared_processes() {
+        engine.seal_against(other)?;
+    }
     let Some(known) = args.container.make(session, &engine, !args.detach)? else {
         return Ok(NOT_MADE);
     };

@@ -28,6 +28,9 @@ pub(super) struct Args {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
+    args.containers
+        .iter()
+        .try_for_each(|name| engine.seal_for(name))?;
     if !args.attach && !args.interactive {
         return each(&args.containers, |name| {
             engine.start(name, None)?;

@@ -225,6 +225,11 @@ impl ContainerArgs {
         Ok(request)
     }
 
+    /// The container whose processes it is to share.
+    pub(in crate::cli) fn shared_processes(&self) -> Option<&str> {
+        self.isolation.shared_processes()
+    }
+
     fn general(&self) -> CreateRequest {
         CreateRequest {
             image: self.image.clone(),

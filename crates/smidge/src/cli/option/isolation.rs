@@ -106,6 +106,11 @@ fn uts(text: &str) -> Result<bool, String> {
 }
 
 impl IsolationArgs {
+    /// The container whose processes are to be shared.
+    pub(super) fn shared_processes(&self) -> Option<&str> {
+        self.pid.as_ref()?.1.as_deref()
+    }
+
     /// Tells the engine.
     pub(super) fn apply(&self, request: &mut CreateRequest) {
         let (ipc, ipc_of) = self.ipc.clone().unwrap_or_default();

@@ -82,6 +82,17 @@ enum Verb {
     Events(look::Events),
     Features(look::Features),
     Spec(look::Spec),
+    #[command(hide = true)]
+    Checkpoint(Unsaved),
+    #[command(hide = true)]
+    Restore(Unsaved),
+}
+
+/// Whatever runc is told to save a container's processes, or to bring them back.
+#[derive(clap::Args)]
+struct Unsaved {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<String>,
 }
 
 /// What every verb works with.
@@ -138,6 +149,10 @@ fn dispatch(call: &Call<'_>, verb: Verb) -> Outcome {
         Verb::Events(args) => args.run(call),
         Verb::Features(args) => args.run(call),
         Verb::Spec(args) => args.run(call),
+        Verb::Checkpoint(_) | Verb::Restore(_) => Err(Error::new(
+            Kind::Input,
+            "processes are neither saved nor brought back: there is no `checkpoint` and no `restore`",
+        )),
     }
 }
 
@@ -175,7 +190,7 @@ fn fault(error: OciError) -> Error {
     let kind = match &error {
         OciError::Id { .. } | OciError::Config { .. } | OciError::Unsupported { .. } => Kind::Input,
         OciError::Missing { .. } => Kind::NotFound,
-        OciError::Exists { .. } | OciError::State { .. } => Kind::Conflict,
+        OciError::Exists { .. } | OciError::State { .. } | OciError::InUse { .. } => Kind::Conflict,
         OciError::Hook { .. } | OciError::NotInPath { .. } | OciError::Run(_) => Kind::Host,
     };
     match error {
