@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg,
@@ -144,9 +145,27 @@ impl Channel {
         send_file(&self.0, text, file)
     }
 
+    /// Waits until the other end is closed, without waking up for what it says before.
+    pub(crate) fn wait_for_end(&self) {
+        let mut end = [PollFd::new(&self.0, PollFlags::empty())];
+        while poll(&mut end, None) == Err(Errno::INTR) {}
+    }
+
+    /// How long the next packet is, at most [`LIMIT`]; waits for it.
+    fn next_length(&self) -> usize {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        loop {
+            match rustix::net::recv(&self.0, &mut [0; 0], flags) {
+                Err(Errno::INTR) => (),
+                received => return received.map_or(0, |(_, length)| length.min(LIMIT)),
+            }
+        }
+    }
+
     /// Waits for the next report.
     pub(crate) fn receive(&self) -> Report {
-        let mut packet = vec![0; LIMIT];
+        // Nearly all are a single byte: what is not touched costs nothing.
+        let mut packet = vec![0; self.next_length()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {

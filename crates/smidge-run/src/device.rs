@@ -125,37 +125,38 @@ impl Devices {
 }
 
 /// A node that root makes in a file system opens any device of the host, unless its mount forbids that.
-/// So nodes lie in a mount that nobody can reach, and only those that a container has are shown in its
-/// `/dev`, one by one. In a user namespace the kernel sees to it.
+/// So the mount of `/dev` does, and the nodes that a container has are shown there by mounts of their
+/// own, cloned before. In a user namespace the kernel sees to it.
 fn mount_dev(spec: &Spec, root: &OwnedFd) -> Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
-    let nodes = mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
-    let point = mount::point(root.as_fd(), "dev", mount::Kind::Directory)?;
+    let dev = mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
     let locked = spec.id_map == IdMap::None && !spec.insecure;
-    let dev = if locked {
-        let dev = mount::clone(&nodes, "", Depth::Flat)?;
+    let mut nodes = Vec::with_capacity(NODES.len());
+    for (name, major, minor) in NODES {
+        if !make_node(spec, &dev, name, makedev(major, minor))? {
+            make_file(&dev, name)?;
+            nodes.push((
+                name,
+                mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?,
+            ));
+        } else if locked {
+            nodes.push((name, mount::clone(&dev, name, Depth::Flat)?));
+        }
+    }
+    for (target, name) in LINKS {
+        rustix::fs::symlinkat(target, &dev, name)?;
+    }
+    if locked {
         let no_devices = Change {
             no_devices: true,
             ..Change::default()
         };
         mount::change(&dev, no_devices)?;
-        dev
-    } else {
-        rustix::io::fcntl_dupfd_cloexec(&nodes, 0)?
-    };
-    mount::attach(&dev, &point, "")?;
-    for (name, major, minor) in NODES {
-        if !make_node(spec, &nodes, name, makedev(major, minor))? {
-            make_file(&dev, name)?;
-            let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?;
-            mount::attach(&host, &dev, name)?;
-        } else if locked {
-            let node = mount::clone(&nodes, name, Depth::Flat)?;
-            mount::attach(&node, &dev, name)?;
-        }
     }
-    for (target, name) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name)?;
+    let point = mount::point(root.as_fd(), "dev", mount::Kind::Directory)?;
+    mount::attach(&dev, &point, "")?;
+    for (name, node) in nodes {
+        mount::attach(&node, &dev, name)?;
     }
     Ok(dev)
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
 use crate::client::Client;
-use crate::lifetime::Restart;
+use crate::lifetime::{Restart, Settling};
 use crate::log::{Stream, Writer};
 use crate::message::{CHUNK, LIMIT, Reply, Request, Running, Streams};
 use crate::network::Attachment;
@@ -46,6 +46,7 @@ pub(crate) enum Wish {
 pub(crate) struct Hub {
     pub(crate) program: Program,
     pub(crate) clients: Vec<Client>,
+    pub(crate) settling: Settling,
     /// What later clients are told first.
     pub(crate) running: Running,
     log: Writer,
@@ -59,7 +60,6 @@ pub(crate) struct Hub {
     pub(crate) kept: bool,
     /// What a client has said is to happen when the program ends.
     pub(crate) restart: Option<Restart>,
-    buffer: Vec<u8>,
 }
 
 impl Hub {
@@ -68,6 +68,7 @@ impl Hub {
         Self {
             program,
             clients: Vec::new(),
+            settling: Settling::begin(),
             running,
             log,
             stdin_once: false,
@@ -75,7 +76,6 @@ impl Hub {
             wishes: Vec::new(),
             kept: false,
             restart: None,
-            buffer: vec![0; LIMIT],
         }
     }
 
@@ -83,6 +83,7 @@ impl Hub {
     pub(crate) fn replace(&mut self, program: Program) {
         self.running.pid = program.pid;
         self.program = program;
+        self.settling = Settling::begin();
         self.stdin_once = false;
     }
 
@@ -152,10 +153,11 @@ impl Hub {
 
     /// Passes some output to the log and the clients; false if there is none now.
     fn pass_output(&mut self, stream: Stream) -> bool {
-        let Some(length) = self.program.read(stream, &mut self.buffer[..CHUNK]) else {
+        // Made anew each time, and never filled before: what is not touched costs nothing.
+        let mut room = Box::new_uninit_slice(CHUNK);
+        let Some(chunk) = self.program.read(stream, &mut room) else {
             return false;
         };
-        let chunk = &self.buffer[..length];
         self.log.append(stream, chunk);
         for client in self
             .clients
@@ -179,8 +181,9 @@ impl Hub {
     fn serve_client(&mut self, index: usize) -> bool {
         let client = &mut self.clients[index];
         client.flush();
-        let length = match net::recv(&client.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-            Ok((length, _)) if length > 0 => length,
+        let mut room = Box::<[u8]>::new_uninit_slice(LIMIT);
+        let packet = match net::recv(&client.socket, &mut room[..], RecvFlags::DONTWAIT) {
+            Ok(((packet, _), _)) if !packet.is_empty() => packet,
             // After a reset comes what the client had said before it left.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => return false,
             _ => {
@@ -189,7 +192,7 @@ impl Hub {
             }
         };
         let streams = client.streams;
-        match Request::decode(&self.buffer[..length]) {
+        match Request::decode(packet) {
             Some(Request::Join(streams)) if !client.joined => {
                 client.join(streams);
                 client.tell(&Reply::Started(self.running.clone()));

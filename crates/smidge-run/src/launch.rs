@@ -237,6 +237,11 @@ pub(crate) fn is_prepared_from_outside(spec: &Spec, map: &IdMap, group: Option<&
     *map != IdMap::None || group.is_some() || spec.isolation.processes != Processes::Own
 }
 
+/// Whether the process inside may need its launcher before it has become the program.
+fn asks_back(spec: &Spec) -> bool {
+    spec.pretend || !spec.ports.is_empty() || spec.isolation.processes != Processes::Own
+}
+
 /// Maps the ids and listens until the program runs.
 fn follow(
     spec: &Spec,
@@ -274,6 +279,9 @@ fn follow(
     }
     if spec.waits_for_networks() {
         channel.release().map_err(RunError::setup("go on"))?;
+    }
+    if !asks_back(spec) {
+        channel.wait_for_end();
     }
     let mut ready = false;
     loop {

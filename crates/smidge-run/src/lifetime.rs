@@ -1,10 +1,13 @@
 //! How a container lives: what happens when its program ends.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
+use crate::sys;
 
 /// How a container lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,46 @@ impl Backoff {
             last => (last * 2).min(Self::LAST),
         };
         self.0
+    }
+}
+
+/// A while in which a watching process keeps the memory that it has just used: to see a program off that ends
+/// soon takes much of the same.
+#[derive(Debug)]
+pub(crate) struct Settling(Cell<Option<Instant>>);
+
+impl Settling {
+    /// What ends sooner is not worth the trouble.
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    pub(crate) fn begin() -> Self {
+        Self(Cell::new(Some(Instant::now() + Self::MOMENT)))
+    }
+
+    /// Waits like poll(2) does.
+    pub(crate) fn poll(
+        &self,
+        fds: &mut [PollFd<'_>],
+        patience: Option<Duration>,
+    ) -> rustix::io::Result<usize> {
+        let pause = self.pause(patience);
+        poll(fds, pause.as_ref())
+    }
+
+    /// How long to wait where there is nothing else to do for so long; to be asked right before. If it is
+    /// time, the memory is given back now, so that no more of the code comes in again than what sleeps; if it is
+    /// not yet, whoever waits wakes up once for that.
+    pub(crate) fn pause(&self, patience: Option<Duration>) -> Option<Timespec> {
+        let now = Instant::now();
+        let rest = self.0.get().map(|due| due.saturating_duration_since(now));
+        let is_due = rest == Some(Duration::ZERO);
+        let pause = [patience, rest.filter(|_| !is_due)];
+        let pause = pause.into_iter().flatten().min();
+        if is_due {
+            self.0.set(None);
+            sys::release_memory();
+        }
+        pause.and_then(|pause| Timespec::try_from(pause).ok())
     }
 }
 

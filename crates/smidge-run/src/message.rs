@@ -5,6 +5,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::buffer::spare_capacity;
 use rustix::io::{self, Errno};
 use rustix::net::{self, RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
@@ -197,11 +198,14 @@ pub(crate) fn send(socket: impl AsFd, packet: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Receives a packet, waiting for it; an empty one means that the other side is gone.
-pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+/// Receives a packet into the place of the last, waiting for it; an empty one means that the other side is gone.
+pub(crate) fn receive(socket: impl AsFd, packet: &mut Vec<u8>) -> io::Result<()> {
+    packet.clear();
+    packet.reserve(LIMIT);
     loop {
-        match net::recv(&socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((length, _)) => return Ok(length),
+        // Never filled before: most packets are small, and what is not touched costs nothing.
+        match net::recv(&socket, spare_capacity(packet), RecvFlags::empty()) {
+            Ok(_) => return Ok(()),
             // A reset says that the other side has left something unread, once, and before what it
             // had said itself (unix(7)).
             Err(Errno::INTR | Errno::CONNRESET) => {}

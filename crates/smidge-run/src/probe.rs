@@ -2,6 +2,7 @@
 //! no answer, however late, keeps the supervisor from its work.
 
 use std::io::{Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
@@ -199,7 +200,7 @@ impl Question<'_> {
             None => error.to_string(),
         })?;
         let mut said = Vec::new();
-        let mut buffer = [0; OUTPUT];
+        let mut buffer = [MaybeUninit::uninit(); OUTPUT];
         loop {
             let streams = [Stream::Stdout, Stream::Stderr].map(|stream| program.output(stream));
             let mut fds: Vec<PollFd<'_>> = streams
@@ -215,9 +216,9 @@ impl Question<'_> {
             }
             let ended = fds.last().is_some_and(|fd| !fd.revents().is_empty());
             for stream in [Stream::Stdout, Stream::Stderr] {
-                while let Some(length) = program.read(stream, &mut buffer) {
+                while let Some(read) = program.read(stream, &mut buffer) {
                     let room = OUTPUT.saturating_sub(said.len());
-                    said.extend_from_slice(&buffer[..length.min(room)]);
+                    said.extend_from_slice(&read[..read.len().min(room)]);
                 }
             }
             if ended {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -232,9 +233,13 @@ impl Program {
     }
 
     /// Reads output, if there is any.
-    pub(crate) fn read(&mut self, stream: Stream, buffer: &mut [u8]) -> Option<usize> {
-        match io::read(self.output(stream)?, &mut *buffer) {
-            Ok(length) if length > 0 => return Some(length),
+    pub(crate) fn read<'a>(
+        &mut self,
+        stream: Stream,
+        room: &'a mut [MaybeUninit<u8>],
+    ) -> Option<&'a [u8]> {
+        match io::read(self.output(stream)?, room) {
+            Ok((read, _)) if !read.is_empty() => return Some(read),
             Err(Errno::AGAIN | Errno::INTR) => return None,
             // The end; a terminal that nobody has open any more answers EIO.
             _ => {}

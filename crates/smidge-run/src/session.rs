@@ -19,7 +19,7 @@ use rustix::stdio;
 
 use crate::error::RunError;
 use crate::log::Stream;
-use crate::message::{self, CHUNK, LIMIT, Reply, Request, Running, Streams};
+use crate::message::{self, CHUNK, Reply, Request, Running, Streams};
 use crate::reason::Reason;
 use crate::spec::Port;
 use crate::state::{self, Process, State};
@@ -103,10 +103,10 @@ impl Started {
         dir: &Path,
         attach: Option<Attach>,
     ) -> Result<Self, RunError> {
-        let mut buffer = vec![0; LIMIT];
-        let length = message::receive(&socket, &mut buffer)
+        let mut packet = Vec::new();
+        message::receive(&socket, &mut packet)
             .map_err(RunError::supervise("hear from the supervisor"))?;
-        match Reply::decode(&buffer[..length]) {
+        match Reply::decode(&packet) {
             Some(Reply::Started(Running { pid, ports, tty })) => Ok(Self {
                 pid,
                 ports,
@@ -169,7 +169,7 @@ impl Started {
             }),
             reads: attach.stdin,
             outgoing: None,
-            buffer: vec![0; LIMIT],
+            packet: Vec::new(),
             session: self,
             reason: None,
         };
@@ -191,7 +191,7 @@ struct Relay {
     reads: bool,
     /// A packet that the supervisor has no room for yet.
     outgoing: Option<Vec<u8>>,
-    buffer: Vec<u8>,
+    packet: Vec<u8>,
     /// Why the program has ended.
     reason: Option<Reason>,
 }
@@ -247,15 +247,15 @@ impl Relay {
     }
 
     fn receive(&mut self) -> Result<Option<Ended>, RunError> {
-        let length = message::receive(&self.session.socket, &mut self.buffer).unwrap_or(0);
-        if length == 0 {
+        let received = message::receive(&self.session.socket, &mut self.packet);
+        if received.is_err() || self.packet.is_empty() {
             // Killed: the program is dead too, by the kernel's hand.
             State::read(&self.session.dir)?;
             return Err(RunError::Unsupervised {
                 id: state::id(&self.session.dir),
             });
         }
-        let written = match Reply::decode(&self.buffer[..length]) {
+        let written = match Reply::decode(&self.packet) {
             Some(Reply::Output(Stream::Stdout, bytes)) => write_all(stdio::stdout(), bytes),
             Some(Reply::Output(Stream::Stderr, bytes)) => write_all(stdio::stderr(), bytes),
             Some(Reply::Exited(code)) => return Ok(Some(Ended::Exited(code))),
@@ -373,11 +373,11 @@ pub(crate) fn ask(dir: &Path, request: &Request<'_>) -> Result<(), RunError> {
     let not_running = |_| RunError::NotRunning { id: state::id(dir) };
     let socket = connect(dir).map_err(not_running)?;
     message::send(&socket, &request.encode()).map_err(|error| not_running(error.into()))?;
-    let mut buffer = vec![0; LIMIT];
+    let mut packet = Vec::new();
     loop {
-        let length = message::receive(&socket, &mut buffer);
-        let length = length.map_err(|error| not_running(error.into()))?;
-        match Reply::decode(&buffer[..length]) {
+        let received = message::receive(&socket, &mut packet);
+        received.map_err(|error| not_running(error.into()))?;
+        match Reply::decode(&packet) {
             Some(Reply::Done) => return Ok(()),
             Some(Reply::Failed(error)) => return Err(error),
             Some(_) => {}
@@ -413,7 +413,7 @@ pub(crate) fn watch(dir: &Path, timeout: Option<Duration>) -> Option<Option<i32>
     let socket = connect(dir).ok()?;
     message::send(&socket, &Request::Join(Streams::default()).encode()).ok()?;
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    let mut buffer = vec![0; LIMIT];
+    let mut packet = Vec::new();
     loop {
         let rest = end.map(|end| end.saturating_duration_since(Instant::now()));
         let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
@@ -423,8 +423,8 @@ pub(crate) fn watch(dir: &Path, timeout: Option<Duration>) -> Option<Option<i32>
             Err(Errno::INTR) => continue,
             Err(_) => return None,
         }
-        let length = message::receive(&socket, &mut buffer).ok()?;
-        match Reply::decode(&buffer[..length]) {
+        message::receive(&socket, &mut packet).ok()?;
+        match Reply::decode(&packet) {
             Some(Reply::Exited(code)) => return Some(Some(code)),
             Some(_) => {}
             None => return None,

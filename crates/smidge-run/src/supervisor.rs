@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process;
 
@@ -24,7 +24,7 @@ use crate::health::{HealthState, Probe};
 use crate::hub::{Hub, Source};
 use crate::journal::label;
 use crate::launch::launch;
-use crate::lifetime::Backoff;
+use crate::lifetime::{Backoff, Settling};
 use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::network::Networks;
@@ -154,7 +154,6 @@ fn supervise(duty: Duty<'_>, socket: OwnedFd, streams: Streams) {
     match Supervisor::new(duty) {
         Ok(mut supervisor) => {
             supervisor.hub.begin(starter, streams);
-            sys::release_memory();
             supervisor.run();
         }
         Err(error) => starter.tell(&Reply::Failed(error)),
@@ -368,7 +367,7 @@ impl<'a> Supervisor<'a> {
     /// Serves clients for a while, or until one says that the program shall stay down.
     fn rest(&mut self, pause: Duration) {
         let end = Instant::now() + pause;
-        sys::release_memory();
+        self.hub.settling = Settling::begin();
         while !self.hub.retired && Instant::now() < end {
             let mut interests = Vec::with_capacity(8);
             self.hub.add_interests(&mut interests);
@@ -399,7 +398,6 @@ impl<'a> Supervisor<'a> {
         self.hub.replace(program);
         self.note("start", &[]);
         self.begin_to_check();
-        sys::release_memory();
         Ok(())
     }
 
@@ -452,7 +450,7 @@ impl<'a> Supervisor<'a> {
         let pause = state.pause(health, self.started.elapsed());
         self.check.due = Some(Instant::now() + pause);
         let _ = self.state.write(&self.spec.dir);
-        sys::release_memory();
+        self.hub.settling = Settling::begin();
     }
 
     /// Waits for something to do and does it; true when the program has ended.
@@ -483,9 +481,8 @@ impl<'a> Supervisor<'a> {
             .iter()
             .map(|(source, flags)| PollFd::from_borrowed_fd(self.descriptor(*source), *flags))
             .collect();
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         // Only fails if interrupted, or if memory is short: tried again either way.
-        if poll(&mut fds, patience.as_ref()).is_err() {
+        if self.hub.settling.poll(&mut fds, patience).is_err() {
             return Vec::new();
         }
         interests

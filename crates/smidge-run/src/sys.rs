@@ -143,9 +143,12 @@ pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> Option<i32> {
 }
 
 /// Gives memory back that a process which is about to idle for long does not need: what the
-/// allocator holds and nobody uses, and the pages of the program's code that were used so far. Those
-/// that are used again come back from the page cache.
+/// allocator holds and nobody uses, what the stack has grown to, and the pages of the program's code that were
+/// used so far. Those that are used again come back from the page cache.
+///
+/// Best called right before the process sleeps: what it runs through after this comes back.
 pub(crate) fn release_memory() {
+    release_stack();
     // Defined by the linker (end(3)), at both ends of what is never written to: headers, constants, code.
     unsafe extern "C" {
         static __executable_start: u8;
@@ -161,5 +164,24 @@ pub(crate) fn release_memory() {
         let start = (&raw const __executable_start).cast_mut();
         let length = (&raw const etext).addr().saturating_sub(start.addr()) / page * page;
         libc::madvise(start.cast(), length, libc::MADV_DONTNEED);
+    }
+}
+
+/// Gives back what lies below the stack's end.
+fn release_stack() {
+    /// What this function and those that it calls may have in use themselves, in bytes.
+    const IN_USE: usize = 16 << 10;
+    let mark = 0_u8;
+    let page = rustix::param::page_size();
+    let end = (&raw const mark).addr().saturating_sub(IN_USE) / page * page;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
+    let start = stack.and_then(|line| usize::from_str_radix(line.split('-').next()?, 16).ok());
+    // On another thread's stack `end` is below that of the first one.
+    if let Some(length) = start.and_then(|start| end.checked_sub(start)) {
+        let start = std::ptr::without_provenance_mut(end - length);
+        // SAFETY: the range is this stack's, from its lowest page to well below the frames of all functions
+        // that run; nobody reads there before having written.
+        unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
     }
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::client::Client;
@@ -88,7 +88,6 @@ fn watch(
             };
             let mut hub = Hub::new(program, running, Writer::disabled());
             hub.begin(starter, streams);
-            sys::release_memory();
             while !turn(&mut hub) {}
             let code = hub.program.reap();
             hub.drain();
@@ -117,8 +116,7 @@ fn turn(hub: &mut Hub) -> bool {
             })
             .unzip();
         let patience = hub.program.patience();
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        if poll(&mut fds, patience.as_ref()).is_err() {
+        if hub.settling.poll(&mut fds, patience).is_err() {
             return false;
         }
         let is_due =

@@ -17,6 +17,7 @@ use super::firewall::Firewall;
 use super::member::members;
 use super::names::{Answer, Names, failure};
 use crate::error::RunError;
+use crate::lifetime::Settling;
 use crate::port::enter;
 use crate::sys;
 
@@ -108,11 +109,11 @@ fn serve(
         connections,
         elsewhere,
         waiting: HashMap::new(),
+        settling: Settling::begin(),
         next: 0,
     };
     rustix::io::write(&ready, b"R")?;
     drop(ready);
-    sys::release_memory();
     loop {
         server.turn();
     }
@@ -185,6 +186,7 @@ struct Server {
     elsewhere: Vec<UdpSocket>,
     /// By the number under which it was handed on.
     waiting: HashMap<u16, Waiting>,
+    settling: Settling,
     next: u16,
 }
 
@@ -198,8 +200,9 @@ impl Server {
         let mut fds: Vec<PollFd<'_>> = sockets
             .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
             .collect();
-        if poll(&mut fds, None).is_err() {
-            return;
+        match self.settling.poll(&mut fds, None) {
+            Ok(some) if some > 0 => self.settling = Settling::begin(),
+            _ => return,
         }
         self.hear_questions();
         self.hear_answers();

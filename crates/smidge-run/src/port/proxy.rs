@@ -128,7 +128,6 @@ fn serve(
     }
     let limit = raise_file_limit();
     let mut relay = Relay::new(listeners, stop, limit, help)?;
-    sys::release_memory();
     relay.run()?;
     sys::exit(0);
 }

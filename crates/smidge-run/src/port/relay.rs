@@ -22,6 +22,7 @@ use super::listener::Listener;
 use super::pipe;
 use super::proxy::Proxy;
 use crate::Protocol;
+use crate::lifetime::Settling;
 
 /// How long until a port that nobody listens on is tried again, the first time and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
@@ -190,8 +191,13 @@ impl Relay {
     /// Relays until it is to stop and all answers have been passed on.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS);
+        let mut settling = Settling::begin();
         while !(self.stopping && self.count() == 0) {
-            let timeout = self.timeout();
+            let patience = self.timeout();
+            let timeout = match self.count() {
+                0 => settling.pause(patience),
+                _ => patience.and_then(|patience| Timespec::try_from(patience).ok()),
+            };
             events.clear();
             match epoll::wait(
                 &self.epoll,
@@ -208,6 +214,9 @@ impl Relay {
                 self.advance(index);
             }
             self.keep_time();
+            if !events.is_empty() && self.count() == 0 {
+                settling = Settling::begin();
+            }
         }
         std::mem::take(&mut self.proxies)
             .into_iter()
@@ -495,9 +504,9 @@ impl Relay {
     }
 
     /// How long the poll may wait.
-    fn timeout(&self) -> Option<Timespec> {
+    fn timeout(&self) -> Option<Duration> {
         if !self.busy.is_empty() {
-            return Some(Timespec::default());
+            return Some(Duration::ZERO);
         }
         let queues = self.queues.values().map(|queue| queue.due);
         let due = queues
@@ -505,7 +514,7 @@ impl Relay {
             .chain(self.datagrams.due())
             .chain(self.lead_due())
             .min()?;
-        Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
+        Some(due.saturating_duration_since(Instant::now()))
     }
 
     fn lead_due(&self) -> Option<Instant> {

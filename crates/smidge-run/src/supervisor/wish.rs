@@ -5,11 +5,12 @@ use std::os::fd::AsFd as _;
 use super::Supervisor;
 use crate::error::RunError;
 use crate::hub::Wish;
+use crate::lifetime::Settling;
 use crate::message::Reply;
 use crate::network::Attachment;
 use crate::outlet;
 use crate::state::{Outlook, Status};
-use crate::sys;
+
 
 impl Supervisor<'_> {
     /// Does what clients have asked for, and answers them.
@@ -27,7 +28,7 @@ impl Supervisor<'_> {
             if let Some(client) = self.hub.clients.get_mut(client) {
                 client.tell(&reply);
             }
-            sys::release_memory();
+            self.hub.settling = Settling::begin();
         }
     }
 
@@ -50,7 +51,7 @@ impl Supervisor<'_> {
         self.state.outlook = outlet::open(&mut self.spec, program, self.watch.outlet);
         // The program does not wait for what `inspect` shows to be right.
         let _ = self.state.write(&self.spec.dir);
-        sys::release_memory();
+        self.hub.settling = Settling::begin();
     }
 
     fn connect(&mut self, attachment: Attachment) -> Result<(), RunError> {
