@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use smidge_image::Digest;
-use smidge_store::disk_usage;
+use smidge_store::{Container, disk_usage};
 
-use crate::container::Known;
+use crate::container::{Known, Outline};
 use crate::image::{CacheRecord, ImageQuery, Listed};
 use crate::volume::VolumeRow;
 use crate::{Engine, Result};
@@ -44,7 +44,7 @@ pub struct ImageUse {
 #[derive(Clone, Debug)]
 pub struct ContainerUse {
     /// The container.
-    pub known: Known,
+    pub known: Known<Outline>,
     /// Bytes of what it has changed.
     pub size: u64,
 }
@@ -62,11 +62,11 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub fn disk_use(&self) -> Result<DiskUse> {
-        let containers = self.all_containers()?;
-        let used: BTreeSet<Digest> = containers
-            .iter()
-            .map(|known| known.record.image_id)
-            .collect();
+        let containers = self.outlines()?;
+        let mut uses: BTreeMap<Digest, usize> = BTreeMap::new();
+        for known in &containers {
+            *uses.entry(known.record.image_id).or_default() += 1;
+        }
         // Which images have a layer, and how large it is.
         let mut layers: BTreeMap<Digest, (u64, BTreeSet<Digest>)> = BTreeMap::new();
         let mut of_image: HashMap<Digest, BTreeSet<Digest>> = HashMap::new();
@@ -87,10 +87,11 @@ impl Engine {
                 .map(|(size, _)| size)
                 .sum()
         };
-        let listed = self.images(&ImageQuery {
+        let everything = ImageQuery {
             all: true,
             ..ImageQuery::default()
-        })?;
+        };
+        let listed = self.images_used(&uses, &everything)?;
         let images = listed.into_iter().map(|image| ImageUse {
             shared: bytes(&image.id, true),
             unique: bytes(&image.id, false),
@@ -98,9 +99,9 @@ impl Engine {
         });
         let free = layers
             .values()
-            .filter(|(_, holders)| holders.is_disjoint(&used));
+            .filter(|(_, holders)| !holders.iter().any(|id| uses.contains_key(id)));
         let mut volumes = Vec::new();
-        for row in self.volumes(&[])? {
+        for row in self.volumes_of(&containers, &[])? {
             let size = row.volume.size();
             volumes.push((row, size));
         }
@@ -112,7 +113,7 @@ impl Engine {
             containers: containers
                 .into_iter()
                 .map(|known| ContainerUse {
-                    size: changed_bytes(&known),
+                    size: changed_bytes(&known.container),
                     known,
                 })
                 .collect(),
@@ -125,9 +126,9 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be read. An image that is gone counts nothing.
-    pub fn container_size(&self, known: &Known) -> Result<(u64, u64)> {
-        let changed = changed_bytes(known);
-        let image = self.store.image(&known.record.image_id.to_string());
+    pub fn container_size(&self, container: &Container, image: &Digest) -> Result<(u64, u64)> {
+        let changed = changed_bytes(container);
+        let image = self.store.image(&image.to_string());
         let below: u64 = image.map_or(0, |image| {
             image.manifest.layers.iter().map(|layer| layer.size).sum()
         });
@@ -136,6 +137,6 @@ impl Engine {
 }
 
 /// As far as it can be read: what belongs to ids of a user namespace may be closed.
-fn changed_bytes(known: &Known) -> u64 {
-    disk_usage(&known.container.dir.join("upper"))
+fn changed_bytes(container: &Container) -> u64 {
+    disk_usage(&container.dir.join("upper"))
 }

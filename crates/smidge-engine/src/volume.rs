@@ -7,7 +7,7 @@ use smidge_store::{Volume, VolumeRecord};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::container::{Known, env};
+use crate::container::{Known, Outline, env};
 use crate::event::Event;
 use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Result};
@@ -101,11 +101,19 @@ impl Engine {
     /// # Errors
     /// When a filter cannot be understood, when the store cannot be read.
     pub fn volumes(&self, filters: &[Filter]) -> Result<Vec<VolumeRow>> {
+        self.volumes_of(&self.outlines()?, filters)
+    }
+
+    /// The same; `containers` are all that there are.
+    pub(crate) fn volumes_of(
+        &self,
+        containers: &[Known<Outline>],
+        filters: &[Filter],
+    ) -> Result<Vec<VolumeRow>> {
         let filters = Filters::new(filters, &["dangling", "driver", "label", "name"])?;
         let dangling = filters.truth("dangling")?;
-        let containers = self.all_containers()?;
         let rows = self.store.volumes()?.into_iter().map(|volume| VolumeRow {
-            users: users(&containers, &volume.name),
+            users: users(containers, &volume.name),
             volume,
         });
         Ok(rows
@@ -132,7 +140,7 @@ impl Engine {
     /// When there is none of that name, when a container has it, when a file cannot be removed.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
         let volume = self.find_volume(name)?;
-        let containers = self.all_containers()?;
+        let containers = self.outlines()?;
         match users(&containers, name).is_empty() && self.discard_volume(&volume)? {
             true => Ok(()),
             false => Err(self.in_use(name)?),
@@ -146,7 +154,7 @@ impl Engine {
     pub fn prune_volumes(&self, request: &VolumePruneRequest) -> Result<(Vec<String>, u64)> {
         let filters = Filters::new(&request.filters, &["label", "label!", "all"])?;
         let all = request.all || filters.truth("all")? == Some(true);
-        let containers = self.all_containers()?;
+        let containers = self.outlines()?;
         let (mut removed, mut bytes) = (Vec::new(), 0);
         for volume in self.store.volumes()? {
             let labels = labels(&volume);
@@ -173,7 +181,7 @@ impl Engine {
     }
 
     fn in_use(&self, name: &str) -> Result<Error> {
-        let users = users(&self.all_containers()?, name).join(", ");
+        let users = users(&self.outlines()?, name).join(", ");
         let fault = format!("cannot remove volume `{name}`: it is in use");
         Ok(Error::new(Kind::Conflict, fault)
             .with_fact(format!("used by: {users}"))
@@ -184,8 +192,7 @@ impl Engine {
 
     /// Removes a volume; false if a container has come to have it.
     fn discard_volume(&self, volume: &Volume) -> Result<bool> {
-        let is_used =
-            || -> Result<bool> { Ok(!users(&self.all_containers()?, &volume.name).is_empty()) };
+        let is_used = || -> Result<bool> { Ok(!users(&self.outlines()?, &volume.name).is_empty()) };
         let Some(grave) = self.store.take_volume(volume, is_used)? else {
             return Ok(false);
         };
@@ -198,8 +205,8 @@ impl Engine {
 }
 
 /// The ids of the containers that have a volume.
-fn users(containers: &[Known], name: &str) -> Vec<String> {
-    let has = |known: &&Known| known.record.mounts.iter().any(|mount| mount.name == name);
+fn users(containers: &[Known<Outline>], name: &str) -> Vec<String> {
+    let has = |known: &&Known<Outline>| known.record.mounts.iter().any(|mount| mount.name == name);
     containers
         .iter()
         .filter(has)

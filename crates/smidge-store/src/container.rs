@@ -3,13 +3,16 @@
 //! A container is there when its name is: `names/<name>` is a hard link to `<id>/name`, made last
 //! and removed first. What has an id but no name is in the making, or garbage.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::AtFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -302,9 +305,42 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        let names = self.list(&self.path("containers/names"))?;
-        let labels = names.iter().map(|path| self.read_label(path));
-        labels.filter_map(Result::transpose).collect()
+        // Of most a look at their own names tells which they have: one call for each, where to read the names
+        // takes five.
+        let owners = self.owners()?;
+        let names = entries(&self.path("containers/names"));
+        let names = names.map_err(|error| self.io(READ, &self.path("containers/names"), error))?;
+        let found = names.into_iter().map(|(name, inode)| {
+            let id = owners.get(&inode);
+            match (id, name.to_str().filter(|name| name::is_valid(name))) {
+                (Some(id), Some(name)) => Ok(Some(Container {
+                    id: id.clone(),
+                    name: name.to_owned(),
+                    dir: self.path("containers").join(id),
+                })),
+                _ => self.read_label(&self.path("containers/names").join(name)),
+            }
+        });
+        found.filter_map(Result::transpose).collect()
+    }
+
+    /// The ids of containers by the inodes of their names.
+    fn owners(&self) -> Result<HashMap<u64, String>, Error> {
+        let path = self.path("containers");
+        let io = |error| self.io(READ, &path, error);
+        let ids = entries(&path).map_err(io)?;
+        let Ok(top) = fs::File::open(&path) else {
+            return Ok(HashMap::new());
+        };
+        let device = top.metadata().map_err(io)?.dev();
+        let owners = ids.into_iter().filter_map(|(id, _)| {
+            let id = id.into_string().ok().filter(|id| is_id(id))?;
+            let own = format!("{id}/{NAME}");
+            let stat = rustix::fs::statat(&top, own, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            // On a file system of several ones, numbers may be given twice.
+            (stat.st_dev == device).then_some((stat.st_ino, id))
+        });
+        Ok(owners.collect())
     }
 
     /// The container with a name, an id, or the beginning of an id.
@@ -405,6 +441,20 @@ fn is_same(one: &Path, other: &Path) -> bool {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
+}
+
+/// What is in a directory, with the inodes as the directory tells them; nothing, if there is none.
+fn entries(path: &Path) -> io::Result<Vec<(OsString, u64)>> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?
+            .map(|entry| entry.map(|entry| (entry.file_name(), entry.ino())))
+            .collect(),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && is_id_prefix(text)
 }
 
 fn is_id_prefix(text: &str) -> bool {

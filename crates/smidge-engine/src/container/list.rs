@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use smidge_run::{State, Status};
 
 use super::port::parse_exposed;
-use super::record::Known;
+use super::record::{Known, Outline};
 use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Result};
 
@@ -24,7 +24,7 @@ pub struct ContainerQuery {
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The container.
-    pub known: Known,
+    pub known: Known<Outline>,
     /// Its published and exposed ports, in Docker's words.
     pub ports: String,
 }
@@ -47,7 +47,7 @@ impl Engine {
             .iter()
             .any(|key| !filters.values(key).is_empty());
         let everything = query.all || query.last.is_some() || named_state;
-        let mut all = self.containers_that(|state| everything || state.status.is_active())?;
+        let mut all = self.outlines_that(|state| everything || state.status.is_active())?;
         if let Some(last) = query.last {
             all.truncate(last);
         }
@@ -124,7 +124,7 @@ fn check_values(filters: &Filters) -> Result<()> {
     }
 }
 
-fn suits(known: &Known, filters: &Filters) -> bool {
+fn suits(known: &Known<Outline>, filters: &Filters) -> bool {
     let Known {
         container,
         record,
@@ -156,7 +156,7 @@ fn suits(known: &Known, filters: &Filters) -> bool {
                 .map_or("none", |health| health.status.word())
                 == wanted
         })
-        && filters.labels(record.labels())
+        && filters.labels(&record.config.labels)
         // Tasks are for those who run services.
         && filters.any("is-task", |wanted| matches!(wanted.as_str(), "false" | "0"))
         && filters.any("status", |wanted| wanted == status_word(state))
@@ -174,7 +174,7 @@ fn suits(known: &Known, filters: &Filters) -> bool {
 }
 
 /// Whether a container is on one of these networks, if there are any.
-fn on_one_of(known: &Known, networks: &[String]) -> bool {
+fn on_one_of(known: &Known<Outline>, networks: &[String]) -> bool {
     let mode = known.record.network();
     networks.is_empty()
         || mode
@@ -195,7 +195,7 @@ pub fn status_word(state: &State) -> &'static str {
 }
 
 /// `0.0.0.0:8081->8080/tcp, 9090/tcp`: what is published while it runs, then what is exposed alone.
-fn ports(known: &Known) -> String {
+fn ports(known: &Known<Outline>) -> String {
     let running = known.state.status == Status::Running;
     if !running {
         return String::new();

@@ -51,7 +51,9 @@ pub use logs::LogRequest;
 pub use names::Names;
 pub use port::parse_publish;
 pub use reason::{brief, sentence};
-pub use record::{HostOptions, Known, MountPoint, Record};
+pub use record::{
+    ConfigOutline, HostOptions, HostOutline, Known, MountPoint, Outline, Record, SpecOutline,
+};
 pub use resource::{parse_bytes, parse_bytes_or_unlimited, parse_cpus, parse_device_rate};
 pub use start::{End, Running, Streams};
 pub use volume::{Volume, VolumeSource, parse_volume};

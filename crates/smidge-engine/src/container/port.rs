@@ -138,9 +138,7 @@ impl Engine {
             (port.host_port, port.protocol) == (address.port(), protocol)
                 && (is_any || port.host_ip == address.ip())
         };
-        let all = self
-            .containers_that(|state| state.status.is_active())
-            .ok()?;
+        let all = self.outlines_that(|state| state.status.is_active()).ok()?;
         let holder = all
             .into_iter()
             .find(|known| known.container.id != but.id && known.state.ports.iter().any(meets))?;

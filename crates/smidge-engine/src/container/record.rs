@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smidge_image::{Digest, RunConfig};
@@ -87,13 +88,61 @@ pub struct MountPoint {
     pub manner: Manner,
 }
 
-/// A container with what is known of it.
+/// What lists show of a record. To take in no more of thousands of them is most of the time that a list takes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outline {
+    /// When the container was made, RFC 3339 with nanoseconds.
+    pub created: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's id.
+    pub image_id: Digest,
+    /// Of the image's config with what the options changed.
+    pub config: ConfigOutline,
+    /// Of what was asked of the host.
+    pub host: HostOutline,
+    /// What is mounted.
+    pub mounts: Vec<MountPoint>,
+    /// Of what the sandbox is told.
+    pub spec: SpecOutline,
+}
+
+/// See [`Outline`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConfigOutline {
+    /// Ports that the program listens on: `8080/tcp`.
+    pub exposed_ports: BTreeMap<String, IgnoredAny>,
+    /// Free-form facts.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// See [`Outline`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HostOutline {
+    /// Published ports as they were asked for.
+    pub ports: Vec<Port>,
+    network: NetworkMode,
+}
+
+/// See [`Outline`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SpecOutline {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    network: Network,
+}
+
+/// A container with what is known of it: of its record all, or an [`Outline`].
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct Known<R = Record> {
     /// Where it is kept.
     pub container: Container,
     /// How it was made.
-    pub record: Record,
+    pub record: R,
     /// What has become of it.
     pub state: State,
     /// What was worth knowing when it was made, and is not kept.
@@ -103,16 +152,27 @@ pub struct Known {
 impl Record {
     /// Which network the container sees. Records of earlier versions say it to the sandbox alone.
     pub fn network(&self) -> NetworkMode {
-        match (&self.host.network, self.spec.network) {
-            (NetworkMode::Private, Network::Host) => NetworkMode::Host,
-            (NetworkMode::Private, Network::None) => NetworkMode::None,
-            (asked, _) => asked.clone(),
-        }
+        network(&self.host.network, self.spec.network)
     }
 
     /// The container's labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.config.labels
+    }
+}
+
+impl Outline {
+    /// Which network the container sees.
+    pub fn network(&self) -> NetworkMode {
+        network(&self.host.network, self.spec.network)
+    }
+}
+
+fn network(asked: &NetworkMode, told: Network) -> NetworkMode {
+    match (asked, told) {
+        (NetworkMode::Private, Network::Host) => NetworkMode::Host,
+        (NetworkMode::Private, Network::None) => NetworkMode::None,
+        (asked, _) => asked.clone(),
     }
 }
 
@@ -145,11 +205,31 @@ impl Engine {
     /// All containers that can be read, the newest first. One that is removed meanwhile, or is
     /// damaged, is left out: it must not hide the others.
     pub(crate) fn all_containers(&self) -> Result<Vec<Known>> {
-        self.containers_that(|_| true)
+        let mut all = self.read_containers(|_| true)?;
+        all.sort_by_cached_key(|known: &Known| Reverse(known.record.created.clone()));
+        Ok(all)
+    }
+
+    /// The same, in outline.
+    pub(crate) fn outlines(&self) -> Result<Vec<Known<Outline>>> {
+        self.outlines_that(|_| true)
     }
 
     /// The same of those whose state is as wanted. Of the others no more than that is read.
-    pub(crate) fn containers_that(&self, wanted: impl Fn(&State) -> bool) -> Result<Vec<Known>> {
+    pub(crate) fn outlines_that(
+        &self,
+        wanted: impl Fn(&State) -> bool,
+    ) -> Result<Vec<Known<Outline>>> {
+        let mut all = self.read_containers(wanted)?;
+        // Each is large: so they are put in their places once, and not moved about.
+        all.sort_by_cached_key(|known: &Known<Outline>| Reverse(known.record.created.clone()));
+        Ok(all)
+    }
+
+    fn read_containers<R: DeserializeOwned>(
+        &self,
+        wanted: impl Fn(&State) -> bool,
+    ) -> Result<Vec<Known<R>>> {
         let known = |container: Container| {
             let state = State::read(&container.dir).ok().filter(&wanted)?;
             let record = container.record().ok()?;
@@ -160,10 +240,7 @@ impl Engine {
                 notes: Vec::new(),
             })
         };
-        let found = self.store.containers()?.into_iter().filter_map(known);
-        let mut all: Vec<Known> = found.collect();
-        // Each is large: so they are put in their places once, and not moved about.
-        all.sort_by_cached_key(|known| Reverse(known.record.created.clone()));
-        Ok(all)
+        let containers = self.store.containers()?;
+        Ok(containers.into_iter().filter_map(known).collect())
     }
 }

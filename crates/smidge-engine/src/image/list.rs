@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use smidge_image::{Digest, Platform, Reference};
 use smidge_store::Image;
 
@@ -52,6 +53,15 @@ impl Engine {
     /// When a filter cannot be understood or names an image that is not there, when the store cannot
     /// be read.
     pub fn images(&self, query: &ImageQuery) -> Result<Vec<Listed>> {
+        self.images_used(&self.uses_by_image(), query)
+    }
+
+    /// The same; `uses` is how many containers were made from which.
+    pub(crate) fn images_used(
+        &self,
+        uses: &BTreeMap<Digest, usize>,
+        query: &ImageQuery,
+    ) -> Result<Vec<Listed>> {
         let filters = Filters::new(&query.filters, &FILTERS)?;
         let dangling = filters.truth("dangling")?;
         let bound = |key: &str| -> Result<Option<String>> {
@@ -83,7 +93,6 @@ impl Engine {
                 && filters.any("reference", |pattern| suits(pattern, name))
         };
         let by_name = query.reference.is_some() || !filters.values("reference").is_empty();
-        let uses = self.uses_by_image();
         let mut list = Vec::new();
         for image in &images {
             let containers = uses.get(&image.id).copied().unwrap_or(0);
@@ -102,9 +111,17 @@ impl Engine {
     }
 
     fn uses_by_image(&self) -> BTreeMap<Digest, usize> {
+        /// All that is wanted of a record.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Use {
+            image_id: Digest,
+        }
         let mut uses = BTreeMap::new();
-        for known in self.all_containers().unwrap_or_default() {
-            *uses.entry(known.record.image_id).or_default() += 1;
+        for container in self.store.containers().unwrap_or_default() {
+            if let Ok(Use { image_id }) = container.record() {
+                *uses.entry(image_id).or_default() += 1;
+            }
         }
         uses
     }

@@ -9,7 +9,7 @@ use smidge_store::{Removed, Use};
 
 use super::CachePruneRequest;
 use super::{Filter, Filters};
-use crate::container::{Known, PRUNE_FILTERS, is_before};
+use crate::container::{Known, Outline, PRUNE_FILTERS, is_before};
 use crate::event::Event;
 use crate::volume::VolumePruneRequest;
 use crate::{Engine, Error, Kind, Result};
@@ -198,12 +198,12 @@ fn remove_mapped(directories: &[PathBuf]) -> Result<()> {
 /// The containers, looked at when the first image is asked about: under the lock of the index, so that none
 /// is missed that was made meanwhile.
 #[derive(Default)]
-struct Users(OnceCell<Result<Vec<Known>>>);
+struct Users(OnceCell<Result<Vec<Known<Outline>>>>);
 
 impl Users {
     /// Who was made from an image. As long as that is not known, somebody was.
     fn of(&self, engine: &Engine, id: &Digest) -> Option<Use> {
-        match self.0.get_or_init(|| engine.all_containers()) {
+        match self.0.get_or_init(|| engine.outlines()) {
             Ok(containers) => in_use(containers, id),
             Err(_) => Some(Use {
                 container: String::new(),
@@ -218,7 +218,7 @@ impl Users {
 }
 
 /// A container that was made from an image, a running one if there is any.
-fn in_use(containers: &[Known], id: &Digest) -> Option<Use> {
+fn in_use(containers: &[Known<Outline>], id: &Digest) -> Option<Use> {
     let uses = containers
         .iter()
         .filter(|known| known.record.image_id == *id);

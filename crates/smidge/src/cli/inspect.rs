@@ -96,7 +96,10 @@ fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
     let container = || {
         let mut value = json(engine.inspect_container(name)?)?;
         if let (true, Value::Object(fields)) = (args.size, &mut value) {
-            let (changed, all) = engine.container_size(&engine.container(name)?)?;
+            let (changed, all) = {
+                let known = engine.container(name)?;
+                engine.container_size(&known.container, &known.record.image_id)?
+            };
             fields.insert("SizeRw".to_owned(), changed.into());
             fields.insert("SizeRootFs".to_owned(), all.into());
         }

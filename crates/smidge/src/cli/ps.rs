@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use smidge_engine::Error;
 use smidge_engine::container::{
-    ContainerQuery, Known, MountPoint, Reason, Record, Row, State, brief, sentence, status_word,
+    ContainerQuery, Known, MountPoint, Outline, Reason, Row, State, brief, sentence, status_word,
 };
 use smidge_engine::image::Filter;
 
@@ -92,22 +92,30 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     // To add it up takes a while.
     let sized = args.size || format.is_some_and(|format| format.contains(".Size"));
     let row = |row: &Row| -> Result<listing::Row, Error> {
+        let known = &row.known;
         let size = match sized {
-            true => size(engine.container_size(&row.known)?),
+            true => size(engine.container_size(&known.container, &known.record.image_id)?),
             false => "0B".to_owned(),
         };
         let mut shown = shown(row, now, args.no_trunc);
         if let Value::Object(fields) = &mut shown.value {
             fields.insert("Size".to_owned(), size.into());
+            // What none of the tables of ours shows takes as long as all that they do.
+            if format.is_some_and(|format| format != WITH_SIZE) {
+                fields.extend(rest(row, args.no_trunc));
+            }
         }
         Ok(shown)
     };
-    let rows: Vec<_> = containers.iter().map(row).collect::<Result<_, _>>()?;
     let mut out = session.out();
-    match args.quiet {
-        true => listing::write(&mut out, &listing::lines(&rows, "{{.ID}}")?)?,
-        false => listing::print(&mut out, &COLUMNS, format, &rows)?,
+    if args.quiet {
+        let line = |row: &Row| format!("{}\n", id(row, args.no_trunc));
+        listing::write(&mut out, &containers.iter().map(line).collect::<String>())?;
+        std::mem::forget(containers);
+        return Ok(0);
     }
+    let rows: Vec<_> = containers.iter().map(row).collect::<Result<_, _>>()?;
+    listing::print(&mut out, &COLUMNS, format, &rows)?;
     // The process ends now, and takes its memory along: to give back what a thousand containers take, piece
     // by piece, is a good part of the time.
     std::mem::forget((rows, containers));
@@ -120,6 +128,14 @@ fn size((changed, all): (u64, u64)) -> String {
     format!("{changed} (virtual {all})")
 }
 
+fn id(line: &Row, full: bool) -> &str {
+    match full {
+        true => &line.known.container.id,
+        false => words::short_id(&line.known.container.id),
+    }
+}
+
+/// What the usual tables show.
 fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
     let Known {
         container,
@@ -127,51 +143,39 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
         state,
         ..
     } = &line.known;
-    let id = if full {
-        container.id.as_str()
-    } else {
-        words::short_id(&container.id)
-    };
     let created = words::moment(&record.created);
-    let labels: Vec<String> = record
-        .labels()
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    let volumes = record
-        .mounts
-        .iter()
-        .filter(|mount| !mount.name.is_empty())
-        .count();
-    let networks = record.network().names().join(",");
+    let ago = created.map(|then| words::ago(now, then));
     let mut row = row([
-        ("ID", id.into()),
+        ("ID", id(line, full).into()),
         ("Image", image(record, full).into()),
         ("Command", command(record, full).into()),
-        (
-            "CreatedAt",
-            created.map(words::stamp).unwrap_or_default().into(),
-        ),
-        (
-            "RunningFor",
-            created
-                .map(|then| words::ago(now, then))
-                .unwrap_or_default()
-                .into(),
-        ),
-        ("State", status_word(state).into()),
+        ("RunningFor", ago.unwrap_or_default().into()),
         ("Ports", line.ports.clone().into()),
         ("Names", container.name.clone().into()),
-        ("Labels", labels.join(",").into()),
-        ("Mounts", mounts(record, full).into()),
-        ("LocalVolumes", volumes.to_string().into()),
-        ("Networks", networks.into()),
     ]);
     if let Value::Object(fields) = &mut row.value {
         fields.extend(standing(state, now, full));
     }
-    row.labels.clone_from(record.labels());
+    row.labels.clone_from(&record.config.labels);
     row
+}
+
+/// What templates may ask for beside that.
+fn rest(line: &Row, full: bool) -> [(String, Value); 6] {
+    let Known { record, state, .. } = &line.known;
+    let created = words::moment(&record.created);
+    let label = |(key, value): (&String, &String)| format!("{key}={value}");
+    let labels: Vec<String> = record.config.labels.iter().map(label).collect();
+    let volumes = record.mounts.iter().filter(|mount| !mount.name.is_empty());
+    [
+        ("CreatedAt", created.map(words::stamp).unwrap_or_default()),
+        ("State", status_word(state).to_owned()),
+        ("Labels", labels.join(",")),
+        ("Mounts", mounts(record, full)),
+        ("LocalVolumes", volumes.count().to_string()),
+        ("Networks", record.network().names().join(",")),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.into()))
 }
 
 /// How it is, in Docker's words, with the reason behind them, and the reason alone.
@@ -191,7 +195,7 @@ fn standing(state: &State, now: SystemTime, full: bool) -> [(String, Value); 3] 
 }
 
 /// The image as it was asked for; an id is shortened.
-fn image(record: &Record, full: bool) -> &str {
+fn image(record: &Outline, full: bool) -> &str {
     let is_id = record.image.starts_with("sha256:") || record.image.len() == 64;
     if is_id && !full {
         words::short_id(&record.image)
@@ -200,7 +204,7 @@ fn image(record: &Record, full: bool) -> &str {
     }
 }
 
-fn command(record: &Record, full: bool) -> String {
+fn command(record: &Outline, full: bool) -> String {
     let command = record.spec.args.join(" ");
     format!(
         "{:?}",
@@ -213,7 +217,7 @@ fn command(record: &Record, full: bool) -> String {
 }
 
 /// What is mounted: volumes by name, directories by path.
-fn mounts(record: &Record, full: bool) -> String {
+fn mounts(record: &Outline, full: bool) -> String {
     let name = |mount: &MountPoint| match mount.name.as_str() {
         "" => mount.source.to_string_lossy().into_owned(),
         name => name.to_owned(),

@@ -109,8 +109,10 @@ fn chosen(engine: &Engine, args: &Args) -> Result<Vec<Known>, Error> {
         all: args.all,
         ..ContainerQuery::default()
     };
-    let rows = engine.containers(&query)?;
-    Ok(rows.into_iter().map(|row| row.known).collect())
+    let rows = engine.containers(&query)?.into_iter();
+    // One that is removed meanwhile has nothing to tell.
+    let known = rows.filter_map(|row| engine.container(&row.known.container.id).ok());
+    Ok(known.collect())
 }
 
 fn look(engine: &Engine, known: &Known) -> Result<Option<Look>, Error> {
