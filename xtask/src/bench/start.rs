@@ -121,8 +121,9 @@ fn memory(bench: &Bench) -> Outcome<Row> {
     bench.smidge(&["run", "-d", "--name", "idle", "pause"])?;
     let pid = bench.smidge(&["inspect", "-f", "{{.State.Pid}}", "idle"])?;
     let supervisor = bench.sh(&format!("awk '/^PPid:/{{print $2}}' /proc/{pid}/status"))?;
+    // What the start has used is given back when the program has run for a moment.
     let pss = bench.sh(&format!(
-        "awk '/^Pss:/{{print $2}}' /proc/{supervisor}/smaps_rollup"
+        "sleep 1; awk '/^Pss:/{{print $2}}' /proc/{supervisor}/smaps_rollup"
     ))?;
     bench.smidge(&["rm", "-f", "idle"])?;
     let kilobytes: u64 = pss.parse().map_err(|_| format!("`{pss}` is not a size"))?;

@@ -11,7 +11,6 @@ use crate::network::Attachment;
 use crate::outlet;
 use crate::state::{Outlook, Status};
 
-
 impl Supervisor<'_> {
     /// Does what clients have asked for, and answers them.
     pub(super) fn fulfil(&mut self) {
