@@ -1,7 +1,7 @@
 //! The system call numbers of one architecture.
 
 use super::code::Section;
-use super::rule::{ASKING_CALLS, ASKING_FAMILIES, Action, DENY, UNKNOWN};
+use super::rule::{ASKING_CALLS, Action, DENY, UNKNOWN};
 use super::table::CALLS;
 
 /// One way to call the kernel: an architecture and its numbers.
@@ -77,11 +77,15 @@ impl Abi {
         }
     }
 
-    /// Ranges in which the calls that make sockets ask; the others' actions stay.
-    pub(super) fn asking(&self, ranges: Vec<(u32, Action)>) -> Vec<(u32, Action)> {
+    /// Ranges in which the calls that make sockets ask, for the families that say so; the others' actions stay.
+    pub(super) fn asking(
+        &self,
+        ranges: Vec<(u32, Action)>,
+        families: &'static [(u32, Action)],
+    ) -> Vec<(u32, Action)> {
         let mut asking = ranges;
         for (name, action) in [
-            ("socket", Action::ByValue(ASKING_FAMILIES)),
+            ("socket", Action::ByValue(families)),
             ("socketcall", Action::ByValue(ASKING_CALLS)),
         ] {
             let calls = CALLS.iter().flat_map(|(_, calls)| *calls);

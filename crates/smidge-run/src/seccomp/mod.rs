@@ -21,7 +21,6 @@ mod table;
 
 use std::os::fd::OwnedFd;
 
-use self::abi::Abi;
 use self::code::Code;
 pub use self::profile::Profile;
 pub(crate) use self::profile::{FLAGS, architectures};
@@ -46,16 +45,25 @@ pub(crate) fn install(spec: &Spec) -> std::io::Result<()> {
 /// The same, and calls for sockets that could see a network wait for an answer from whoever has the
 /// descriptor. One that the user has written stays as it is: there it takes a filter more.
 pub(crate) fn install_asking(spec: &Spec) -> std::io::Result<OwnedFd> {
-    if spec.isolation.profile.is_some() {
-        return sys::install_listener(&asking(|_| vec![(0, Action::Allow)]));
-    }
-    sys::install_listener(&asking(|abi| abi.ranges(spec.capabilities)))
+    sys::install_listener(&match spec.isolation.profile {
+        Some(_) => asking_of_all(),
+        None => asking(spec.capabilities),
+    })
 }
 
-/// A filter that asks about sockets, and otherwise does as ranges of numbers say.
-fn asking(ranges: impl Fn(&Abi) -> Vec<(u32, Action)>) -> Vec<Instruction> {
+/// The default filter, which asks about sockets.
+fn asking(capabilities: u64) -> Vec<Instruction> {
     let abis = [&abi::COMPATIBLE, &abi::NATIVE];
-    let sections = abis.map(|abi| abi.section(abi.asking(ranges(abi))));
+    let sections =
+        abis.map(|abi| abi.section(abi.asking(abi.ranges(capabilities), rule::ASKING_FAMILIES)));
+    Code::program(&sections, Vec::new())
+}
+
+/// A filter that does nothing else.
+fn asking_of_all() -> Vec<Instruction> {
+    let abis = [&abi::COMPATIBLE, &abi::NATIVE];
+    let all = || vec![(0, Action::Allow)];
+    let sections = abis.map(|abi| abi.section(abi.asking(all(), rule::ASKING_OF_ALL)));
     Code::program(&sections, Vec::new())
 }
 

@@ -135,6 +135,17 @@ pub(super) const ASKING_FAMILIES: &[(u32, Action)] = &[
     (46, DENY),
 ];
 
+/// The same where every family is allowed.
+pub(super) const ASKING_OF_ALL: &[(u32, Action)] = &[
+    (0, Action::Allow),
+    (2, Action::Notify),
+    (3, Action::Allow),
+    (10, Action::Notify),
+    (11, Action::Allow),
+    (16, Action::Notify),
+    (18, Action::Allow),
+];
+
 /// `socketcall(2)`: which of its calls makes a socket; the family lies in memory.
 pub(super) const ASKING_CALLS: &[(u32, Action)] =
     &[(0, Action::Allow), (1, Action::Notify), (2, Action::Allow)];

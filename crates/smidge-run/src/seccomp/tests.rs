@@ -5,7 +5,7 @@ use rustix::thread::CapabilitySet;
 use super::abi::{Abi, COMPATIBLE, NATIVE};
 use super::rule::Rule;
 use super::table::CALLS;
-use super::{Instruction, Profile, filter};
+use super::{Instruction, Profile, asking, asking_of_all, filter};
 use crate::capability;
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -462,5 +462,43 @@ fn a_filter_is_installed_as_its_flags_say() {
     ] {
         let text = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW"{flags}}}"#);
         assert_eq!(Profile::parse(&text).unwrap().flags(), expected, "{flags}");
+    }
+}
+
+#[test]
+fn sockets_that_see_networks_are_asked_about_and_nothing_else_changes() {
+    const NOTIFY: u32 = 0x7fc0_0000;
+    let plain = filter(capability::DEFAULT);
+    let both = asking(capability::DEFAULT);
+    let of_all = asking_of_all();
+    let number = |abi: &Abi, name: &str| {
+        let calls = CALLS.iter().flat_map(|(_, calls)| *calls);
+        let mut known = calls.filter(|(known, _)| *known == name);
+        known.find_map(|(_, numbers)| u32::try_from(numbers[abi.column]).ok())
+    };
+    for abi in [&NATIVE, &COMPATIBLE] {
+        let (socket, old) = (number(abi, "socket"), number(abi, "socketcall"));
+        for call in 0..600 {
+            for argument in 0..50 {
+                let families = [2, 10, 16, 17];
+                let asks = Some(call) == socket && families.contains(&argument)
+                    || Some(call) == old && argument == 1;
+                let made = |program: &[Instruction], bit: u32| {
+                    let call = Call {
+                        number: call | bit,
+                        architecture: abi.architecture,
+                        argument,
+                    };
+                    execute(program, call).0
+                };
+                let expected = if asks { NOTIFY } else { made(&plain, 0) };
+                assert_eq!(made(&both, 0), expected, "{call} {argument:#x}");
+                let expected = if asks { NOTIFY } else { ALLOW };
+                assert_eq!(made(&of_all, 0), expected, "{call} {argument}");
+                if abi.extra_bit != 0 && asks {
+                    assert_eq!(made(&both, abi.extra_bit), NOTIFY, "{call}");
+                }
+            }
+        }
     }
 }
