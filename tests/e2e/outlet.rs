@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use smidge_tests::until;
+use smidge_tests::{InTime as _, until};
 
 use crate::context::{Context, have, skip};
 use crate::fixture::{compiled, with_busybox};
@@ -211,7 +211,7 @@ fn roots_containers_have_a_cable_when_they_ask_and_not_before() {
         ping.args(["-c", "1", "-W", "20", &address])
             .stdout(std::process::Stdio::null());
         assert!(
-            !have("ping") || ping.status().unwrap().success(),
+            !have("ping") || ping.status_in_time().unwrap().success(),
             "{address}"
         );
         assert_eq!(devices(context).len(), 2);
@@ -258,7 +258,7 @@ fn what_kills_leave_of_a_way_out_is_nothing() {
         let kill = |pid: &str| {
             std::process::Command::new("kill")
                 .args(["-9", pid])
-                .status()
+                .status_in_time()
         };
         assert!(kill(supervisor).unwrap().success());
         until("the devices are there", || devices(context).len() == 2);
@@ -310,7 +310,7 @@ fn containers_that_can_have_no_way_out_do_without_and_say_so() {
         let ip = |words: &str| {
             let mut ip = std::process::Command::new("ip");
             ip.args(["link"]).args(words.split_whitespace());
-            assert!(ip.status().unwrap().success(), "{words}");
+            assert!(ip.status_in_time().unwrap().success(), "{words}");
         };
         ip(&format!("add {device} type veth"));
         for more in ["", "-p 127.0.0.1::80", "--security-opt seccomp=unconfined"] {

@@ -64,16 +64,14 @@ fn stop_ends_a_container_that_is_always_started_again() {
                 "{{.State.Restarting}} {{.State.Running}}",
                 "true true",
             );
-            let listed = context.line("ps").ok();
-            assert!(listed.contains("Restarting (1) "), "{listed}");
-            // It may be about to run, a few times.
-            let refused = || {
-                context
-                    .line("exec box true")
-                    .stderr()
-                    .contains("is restarting")
-            };
-            assert!((0..10).any(|_| refused()));
+            // It may be about to run each time.
+            smidge_tests::until("it is listed so", || {
+                context.line("ps").ok().contains("Restarting (1) ")
+            });
+            smidge_tests::until("it is refused so", || {
+                let refused = context.line("exec box true").stderr();
+                refused.contains("is restarting")
+            });
             context.line("stop box").ok();
             assert_eq!(shown(context, "{{.State.Status}}"), "exited");
             context.line("start box").ok();

@@ -194,6 +194,7 @@ impl Bundle<'_> {
 
 impl Drop for Bundle<'_> {
     fn drop(&mut self) {
-        let _ = self.line(&format!("delete --force {}", self.id())).code();
+        let delete = self.command(&format!("delete --force {}", self.id()));
+        let _ = delete.output_in_time();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use smidge_tests::InTime as _;
 
@@ -166,8 +167,10 @@ fn what_the_container_brings_stands_for_nothing_of_the_runtimes() {
 #[test]
 fn what_a_killed_create_leaves_can_be_removed() {
     ours(|bundle| {
+        let hook = bundle.context.path().join("hook");
+        let script = format!("echo $$ > {}; exec sleep 1000", hook.display());
         bundle.config["hooks"]["createRuntime"] =
-            json!([{"path": "/bin/sleep", "args": ["sleep", "1000"]}]);
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
         bundle.script("sleep 1000");
         bundle.save();
         let id = bundle.id();
@@ -199,5 +202,10 @@ fn what_a_killed_create_leaves_can_be_removed() {
         });
         bundle.line(&format!("delete {id}")).exits(0);
         assert!(bundle.line("list -q").ok().is_empty());
+        // A hook is a program of the host's, and nobody's when its caller is killed.
+        let hook = || std::fs::read_to_string(&hook).unwrap_or_default();
+        smidge_tests::until("the hook", || hook().ends_with('\n'));
+        let hook = Pid::from_raw(hook().trim().parse().unwrap()).unwrap();
+        kill_process(hook, Signal::KILL).unwrap();
     });
 }

@@ -58,7 +58,15 @@ struct Other(Child);
 impl Other {
     fn new() -> Self {
         let unshare = [
-            "--net", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "sleep", "1000",
+            "--net",
+            "--ipc",
+            "--uts",
+            "--cgroup",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sleep",
+            "1000",
         ];
         let other = Self(Command::new("unshare").args(unshare).spawn().unwrap());
         smidge_tests::until("the other's namespaces", || {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use smidge_image::{
     Descriptor, DiffId, Digest, Effort, Entry, EntryKind, ImageConfig, LayerPath, LayerWriter,
@@ -175,6 +176,14 @@ pub(crate) fn is_root() -> bool {
 /// Runs one of this binary's ignored tests in a process of its own; it finds its subject in its
 /// working directory.
 pub(crate) fn child(test: &str, directory: &Path) -> Command {
+    // Without one of that name nothing would be run, and nothing fail.
+    static ALL: LazyLock<String> = LazyLock::new(|| {
+        let mut list = Command::new(std::env::current_exe().unwrap());
+        let listed = list.args(["--list", "--ignored"]).output_in_time();
+        String::from_utf8(listed.unwrap().stdout).unwrap()
+    });
+    let line = format!("{test}: test");
+    assert!(ALL.lines().any(|known| known == line), "no test `{test}`");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args([
