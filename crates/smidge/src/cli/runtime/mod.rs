@@ -5,6 +5,7 @@ mod log;
 mod look;
 mod verb;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -82,17 +83,8 @@ enum Verb {
     Events(look::Events),
     Features(look::Features),
     Spec(look::Spec),
-    #[command(hide = true)]
-    Checkpoint(Unsaved),
-    #[command(hide = true)]
-    Restore(Unsaved),
-}
-
-/// Whatever runc is told to save a container's processes, or to bring them back.
-#[derive(clap::Args)]
-struct Unsaved {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    _words: Vec<String>,
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 /// What every verb works with.
@@ -149,10 +141,7 @@ fn dispatch(call: &Call<'_>, verb: Verb) -> Outcome {
         Verb::Events(args) => args.run(call),
         Verb::Features(args) => args.run(call),
         Verb::Spec(args) => args.run(call),
-        Verb::Checkpoint(_) | Verb::Restore(_) => Err(Error::new(
-            Kind::Input,
-            "processes are neither saved nor brought back: there is no `checkpoint` and no `restore`",
-        )),
+        Verb::Other(words) => Err(no_such(&words)),
     }
 }
 
@@ -166,6 +155,21 @@ fn version(session: &Session, asked: bool) -> Outcome {
         "smidge-runtime version {version}\nspec: {OCI_VERSION}"
     ))?;
     Ok(0)
+}
+
+fn no_such(words: &[OsString]) -> Error {
+    let verb = words
+        .first()
+        .map(|word| word.to_string_lossy())
+        .unwrap_or_default();
+    match &*verb {
+        "checkpoint" | "restore" => Error::new(
+            Kind::Input,
+            format!("there is no `{verb}`: processes are neither saved nor brought back"),
+        ),
+        _ => Error::new(Kind::Input, format!("there is no command `{verb}`"))
+            .with_hint("`smidge runtime --help` lists them"),
+    }
 }
 
 fn no_systemd() -> Error {
