@@ -217,12 +217,12 @@ pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Ends all processes of a store when what works with it has gone on for too long, so that nobody goes on
-/// waiting for them.
+/// Ends all processes of a store when for too long no command has come to its end that works with it, so
+/// that nobody goes on waiting for them.
 #[derive(Debug)]
 pub struct Limit {
-    /// Dropped when the time no longer counts.
-    _going_on: mpsc::Sender<()>,
+    /// Told that time counts anew; dropped when it no longer counts.
+    going_on: mpsc::Sender<()>,
 }
 
 impl Limit {
@@ -232,11 +232,20 @@ impl Limit {
         let variable = format!("SMIDGE_ROOT={}", root.display());
         let (sender, receiver) = mpsc::channel::<()>();
         std::thread::spawn(move || {
-            if receiver.recv_timeout(2 * COMMAND) == Err(RecvTimeoutError::Timeout) {
-                end(&variable);
+            loop {
+                match receiver.recv_timeout(2 * COMMAND) {
+                    Ok(()) => (),
+                    Err(RecvTimeoutError::Timeout) => return end(&variable),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
         });
-        Self { _going_on: sender }
+        Self { going_on: sender }
+    }
+
+    /// Says that something has come to its end.
+    pub fn renew(&self) {
+        let _ = self.going_on.send(());
     }
 }
 

@@ -122,7 +122,7 @@ fn open_dir() -> TempDir {
 pub(crate) struct Context {
     dir: TempDir,
     identity: Identity,
-    _limit: Limit,
+    limit: Limit,
 }
 
 impl Context {
@@ -138,7 +138,7 @@ impl Context {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
         let context = Self {
-            _limit: Limit::of(&dir.path().join("store")),
+            limit: Limit::of(&dir.path().join("store")),
             dir,
             identity,
         };
@@ -255,6 +255,7 @@ impl Context {
         let output = command
             .output_in_time()
             .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
+        self.limit.renew();
         Ran { shown, output }
     }
 
