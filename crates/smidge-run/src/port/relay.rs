@@ -296,7 +296,7 @@ impl Relay {
             };
             match net::acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok((socket, client)) => {
-                    if client.is_some_and(is_local) {
+                    if client.is_some_and(|client| is_local(&socket, client)) {
                         keep_near(&socket);
                     }
                     let connection = Connection::new(socket, *target);
