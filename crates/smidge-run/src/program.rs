@@ -18,7 +18,7 @@ use crate::isolation::Processes;
 use crate::launch::{Launched, Stdio};
 use crate::leftover::Mounts;
 use crate::log::Stream;
-use crate::network::Networks;
+use crate::network::{Address, Networks};
 use crate::port::{Calls, Listeners, Proxy, Way};
 use crate::spec::{Publish, Spec};
 use crate::state::ASKS_TO_END;
@@ -188,14 +188,22 @@ impl Program {
         if listeners.is_empty() {
             return Ok(None);
         }
-        let led = match spec.publish {
+        let networks: Vec<_> = match spec.publish {
             Publish::Auto if rustix::process::geteuid().is_root() => {
-                let networks = spec.attachments.iter().filter(|network| !network.internal);
-                let addresses = networks.flat_map(|network| &network.addresses);
-                addresses.map(|address| address.ip).collect()
+                let all = spec.attachments.iter();
+                all.filter(|network| !network.internal).collect()
             }
             _ => Vec::new(),
         };
+        let ips = |addresses: &[Address]| addresses.iter().map(|own| own.ip).collect::<Vec<_>>();
+        let led: Vec<_> = networks
+            .iter()
+            .flat_map(|network| ips(&network.addresses))
+            .collect();
+        let gateways: Vec<_> = networks
+            .iter()
+            .flat_map(|network| ips(&network.gateways))
+            .collect();
         let way = match self.calls.as_ref().filter(|_| spec.is_direct()) {
             Some(calls) => Way::Direct(Calls {
                 listener: calls.as_fd(),
@@ -205,6 +213,7 @@ impl Program {
             None => Way::Kernel {
                 id: &spec.id,
                 addresses: &led,
+                gateways: &gateways,
             },
         };
         Proxy::fork(listeners, self.pidfd.as_fd(), way).map(Some)

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use super::netlink::{Message, Netlink};
+use super::netlink::{self, Message, Netlink};
 use super::{Address, Mac};
 
 /// What a request about a link is about (`linux/if_link.h`, `linux/if_addr.h`, `linux/rtnetlink.h`,
@@ -23,9 +23,20 @@ mod attribute {
     pub(super) const IFA_ADDRESS: u16 = 1;
     pub(super) const IFA_LOCAL: u16 = 2;
     pub(super) const IFA_FLAGS: u16 = 8;
+    pub(super) const RTA_DST: u16 = 1;
     pub(super) const RTA_OIF: u16 = 4;
     pub(super) const RTA_GATEWAY: u16 = 5;
+    pub(super) const RTA_METRICS: u16 = 8;
+    pub(super) const RTAX_MTU: u16 = 2;
 }
+
+/// The largest packet of bridges and cables, in bytes, unless somebody wants another: the most that they take,
+/// as of loopback devices. Whoever sends much between containers, or between them and the machine, needs half the
+/// time that packets of 1500 bytes take.
+const LARGEST: u32 = 65535;
+
+/// The largest packet of what leaves by the gateway, in bytes.
+const OUTWARD: u32 = 1500;
 
 /// An IPv6 address that may be used before nobody else has claimed it: in networks whose addresses are
 /// given out, nobody has.
@@ -44,8 +55,18 @@ pub(super) struct Cable<'a> {
     pub(super) bridge: u32,
     /// The container's network namespace.
     pub(super) namespace: BorrowedFd<'a>,
-    /// The largest packet, in bytes.
+    /// The largest packet, in bytes, if somebody wants a certain one.
     pub(super) mtu: Option<u32>,
+}
+
+/// Where a gateway leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Route {
+    /// Everything that no other route is for: by a device, in packets of a usual size, unless somebody wants a
+    /// certain one for the network.
+    Default(u32, Option<u32>),
+    /// One address, in packets as large as the device takes.
+    To(IpAddr),
 }
 
 /// The devices of a network namespace.
@@ -78,15 +99,13 @@ impl Links {
             return Ok(number);
         }
         // Of its own: otherwise it had that of one of its cables, and another one after that had gone.
-        let mut request = create(0)
+        let request = create(0)
             .with_text(attribute::IFLA_IFNAME, name)
-            .with(attribute::IFLA_ADDRESS, &mac.0);
-        if let Some(mtu) = mtu {
-            request = request.with_number(attribute::IFLA_MTU, mtu);
-        }
-        let request = request.with_nested(attribute::IFLA_LINKINFO, &[], |info| {
-            info.with_text(attribute::IFLA_INFO_KIND, "bridge")
-        });
+            .with(attribute::IFLA_ADDRESS, &mac.0)
+            .with_number(attribute::IFLA_MTU, mtu.unwrap_or(LARGEST))
+            .with_nested(attribute::IFLA_LINKINFO, &[], |info| {
+                info.with_text(attribute::IFLA_INFO_KIND, "bridge")
+            });
         unless_there(self.0.request(request))?;
         self.number(name)?
             .ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -103,10 +122,8 @@ impl Links {
             mtu,
         } = cable;
         let namespace = namespace.as_raw_fd().unsigned_abs();
-        let sized = |message: Message| match mtu {
-            Some(mtu) => message.with_number(attribute::IFLA_MTU, *mtu),
-            None => message,
-        };
+        let sized =
+            |message: Message| message.with_number(attribute::IFLA_MTU, mtu.unwrap_or(LARGEST));
         let peer = |data: Message| {
             data.with_nested(attribute::VETH_INFO_PEER, &link(0, 0), |peer| {
                 sized(peer)
@@ -158,13 +175,17 @@ impl Links {
         unless_there(self.0.request(request))
     }
 
-    /// Sends everything that no other route is for through a gateway; one that is there already is fine.
-    pub(super) fn add_default_route(&self, number: u32, gateway: IpAddr) -> io::Result<()> {
+    /// Sends something through a gateway; a route that is there already is fine.
+    pub(super) fn add_route(&self, gateway: IpAddr, route: Route) -> io::Result<()> {
         let (family, bytes) = family_and_bytes(gateway);
+        let target = match route {
+            Route::Default(..) => Vec::new(),
+            Route::To(ip) => family_and_bytes(ip).1,
+        };
         // struct rtmsg: family, prefixes, tos, table, protocol, scope, type, flags.
         let fixed = [
             family,
-            0,
+            u8::try_from(target.len() * 8).unwrap_or_default(),
             0,
             0,
             libc::RT_TABLE_MAIN,
@@ -177,10 +198,44 @@ impl Links {
             0,
         ];
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        let request = Message::new(libc::RTM_NEWROUTE, flags, &fixed)
-            .with(attribute::RTA_GATEWAY, &bytes)
-            .with_number(attribute::RTA_OIF, number);
-        unless_there(self.0.request(request))
+        let request =
+            Message::new(libc::RTM_NEWROUTE, flags, &fixed).with(attribute::RTA_GATEWAY, &bytes);
+        unless_there(self.0.request(match route {
+            Route::To(_) => request.with(attribute::RTA_DST, &target),
+            Route::Default(device, wanted) => {
+                let request = request.with_number(attribute::RTA_OIF, device);
+                match wanted {
+                    Some(_) => request,
+                    None => request.with_nested(attribute::RTA_METRICS, &[], |metrics| {
+                        metrics.with_number(attribute::RTAX_MTU, OUTWARD)
+                    }),
+                }
+            }
+        }))
+    }
+
+    /// Addresses that others know the machine by, in the order of its devices.
+    pub(super) fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        let mut found = Vec::new();
+        // struct ifaddrmsg: family, prefix, flags, scope, device.
+        let request = Message::new(libc::RTM_GETADDR, 0, &[0; 8]);
+        self.0.list(request, |body| {
+            let (Some(fixed), Some(rest)) = (body.first_chunk::<8>(), body.get(8..)) else {
+                return;
+            };
+            // Of an address whose other end has another one, both are told: the own one is the later kind.
+            let own = netlink::attributes(rest)
+                .filter(|(kind, _)| [attribute::IFA_ADDRESS, attribute::IFA_LOCAL].contains(kind))
+                .max_by_key(|(kind, _)| *kind);
+            let own = own.and_then(|(_, value)| match value.len() {
+                4 => value.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
+                _ => value.first_chunk::<16>().map(|ip| IpAddr::from(*ip)),
+            });
+            if fixed[3] == libc::RT_SCOPE_UNIVERSE {
+                found.extend(own);
+            }
+        })?;
+        Ok(found)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::state::Process;
 use anchor::Anchor;
 pub use change::{connect, disconnect};
 pub(crate) use firewall::Firewall;
-use link::{Cable, Links};
+use link::{Cable, Links, Route};
 use member::{Member, Record, members};
 pub use server::NAME_SERVER;
 use server::NameServer;
@@ -156,7 +156,8 @@ pub struct Attachment {
     pub gateways: Vec<Address>,
     /// Whether nothing leads out of the network.
     pub internal: bool,
-    /// The largest packet, in bytes; the kernel's default is 1500.
+    /// The largest packet, in bytes; if none is wanted, 1500 of what leaves the network, and within it what the
+    /// kernel can do.
     pub mtu: Option<u32>,
     /// What the container calls the device.
     pub device: String,
@@ -211,6 +212,9 @@ impl Attachment {
         }
     }
 }
+
+/// To how many addresses of the machine a container has routes of their own.
+const ROUTES: usize = 16;
 
 /// What tells that devices or addresses of the own network namespace come and go: something to read,
 /// whatever it says.
@@ -357,6 +361,32 @@ fn forward(gateways: &[Address], internal: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// The machine that containers are on, as they see it.
+#[derive(Debug)]
+pub(crate) struct Machine(Links);
+
+impl Machine {
+    /// That of the caller's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        Links::open().map(Self)
+    }
+
+    /// From the caller's network namespace, a container's, large packets go to this machine, by any of its first
+    /// addresses: what it asks of a published port does not leave it.
+    pub(crate) fn come_near(&self, gateways: &[IpAddr]) -> io::Result<()> {
+        let links = Links::open()?;
+        let mut all = self.0.addresses()?;
+        all.retain(|own| !gateways.contains(own));
+        for own in all.into_iter().take(ROUTES) {
+            let same = |gateway: &&IpAddr| gateway.is_ipv4() == own.is_ipv4();
+            if let Some(gateway) = gateways.iter().find(same) {
+                links.add_route(*gateway, Route::To(own))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether root's bridges would have to share a name with a device of the machine; others never do.
 ///
 /// # Errors
@@ -461,8 +491,9 @@ pub(crate) fn settle(attachments: &[Attachment], has_uplink: bool) -> Result<(),
         for gateway in attachment.gateways.iter().filter(|_| !attachment.internal) {
             let routed = &mut routed[usize::from(gateway.ip.is_ipv6())];
             if !std::mem::replace(routed, true) {
+                let route = Route::Default(number, attachment.mtu);
                 links
-                    .add_default_route(number, gateway.ip)
+                    .add_route(gateway.ip, route)
                     .map_err(attachment.fault("add the default route"))?;
             }
         }

@@ -11,7 +11,7 @@ use rustix::net::{self, RecvFlags};
 
 use super::socket::{Socket, sockets};
 use crate::Port;
-use crate::network::{Firewall, changes};
+use crate::network::{Firewall, Machine, changes};
 
 /// How long until the program is looked at again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(16));
@@ -20,6 +20,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_se
 #[derive(Debug)]
 pub(super) struct Lead {
     firewall: Firewall,
+    machine: Machine,
+    gateways: Vec<IpAddr>,
     /// What tells that the program's addresses may have changed.
     changes: Option<OwnedFd>,
     name: String,
@@ -33,7 +35,12 @@ pub(super) struct Lead {
 impl Lead {
     /// Takes hold of the packet filter, in the network namespace of the ports; `None` if there is none, or
     /// none of the ports can be led to one of the program's `addresses`.
-    pub(super) fn prepare(id: &str, ports: &[Port], addresses: &[IpAddr]) -> Option<Self> {
+    pub(super) fn prepare(
+        id: &str,
+        ports: &[Port],
+        addresses: &[IpAddr],
+        gateways: &[IpAddr],
+    ) -> Option<Self> {
         let reachable = |port: &Port| {
             let same = |ip: &&IpAddr| ip.is_ipv4() == port.host_ip.is_ipv4();
             let address = addresses.iter().find(same)?;
@@ -46,6 +53,8 @@ impl Lead {
         let (pause, _) = PAUSE;
         Some(Self {
             firewall: Firewall::open().ok()?,
+            machine: Machine::open().ok()?,
+            gateways: gateways.to_vec(),
             changes: None,
             name: format!("ports-{}", id.get(..12).unwrap_or(id)),
             waiting,
@@ -89,6 +98,8 @@ impl Lead {
             .partition(listens);
         self.waiting = waiting;
         if !found.is_empty() {
+            // Without it, what the machine itself asks for takes longer.
+            let _ = self.machine.come_near(&self.gateways);
             self.led.extend(found);
             self.apply();
         }

@@ -34,6 +34,8 @@ pub enum Way<'a> {
         id: &'a str,
         /// Its addresses.
         addresses: &'a [IpAddr],
+        /// The machine's addresses on its networks.
+        gateways: &'a [IpAddr],
     },
     /// The program gets the listeners, as soon as it binds to their ports.
     Direct(Calls<'a>),
@@ -112,8 +114,12 @@ fn serve(
             enter(program)?;
             Help::None
         }
-        Way::Kernel { id, addresses } => {
-            let lead = Lead::prepare(id, listeners.ports(), addresses);
+        Way::Kernel {
+            id,
+            addresses,
+            gateways,
+        } => {
+            let lead = Lead::prepare(id, listeners.ports(), addresses, gateways);
             // The packet filter is for those with root's privileges, which are lost in a user namespace.
             move_into_thread_name_spaces(program, ThreadNameSpaceType::NETWORK)?;
             lead.map_or(Help::None, Help::Kernel)
