@@ -35,8 +35,24 @@ int main(void) {
     }
 }"#;
 
-/// Rounds of each measurement, of which the median counts.
-const ROUNDS: usize = 5;
+/// Rounds of each measurement, in each of which every way has its turn. What counts is the median of what a way
+/// has of what the host's network had in the same round.
+const ROUNDS: usize = 7;
+
+/// Of how many times a peer's requests an ordinary user's proxy is to answer at least.
+const PEERS: [(&str, f64); 2] = [(PASTA, 2.0), (ROOTLESSPORT, 1.0)];
+
+const PASTA: &str = "pasta";
+const ROOTLESSPORT: &str = "podman's rootlessport";
+const ROOTLESS_PROXY: &str = "proxy, rootless";
+
+/// Lets what follows open the tunnel device, as everybody may on other machines, and sees to it that podman
+/// does not see the v2 half of a hybrid cgroup layout.
+const TUNNEL: &str = r#"mknod -m 666 tun c 10 200 2>/dev/null
+mount --bind tun /dev/net/tun
+umount /sys/fs/cgroup/unified 2>/dev/null
+cd /tmp && exec "$@"
+"#;
 
 /// The ordinary user that measures.
 const USER: &str = "smidge-ranges";
@@ -44,15 +60,45 @@ const USER: &str = "smidge-ranges";
 /// A way that leads to a program.
 struct Way {
     name: &'static str,
-    /// What a shell calls the engine.
+    /// What a shell calls smidge; empty if it is not smidge's.
     engine: String,
-    /// Options of `run`, with PORT for the host's port and INSIDE for the program's.
-    options: &'static str,
-    /// Whether it is another engine's.
-    is_peer: bool,
+    /// Shell commands that start a server and end it, with PORT for the host's port, INSIDE for the program's,
+    /// IMAGE and PROGRAM for what it is.
+    start: String,
+    stop: String,
     /// The least that is wanted of bulk and of requests, of what the host's network has.
     goals: [f64; 2],
 }
+
+impl Way {
+    /// One that an engine like Docker leads.
+    fn of(name: &'static str, engine: &str, options: &str, goals: [f64; 2]) -> Self {
+        let is_own = engine.contains("smidge --root");
+        Self {
+            name,
+            engine: if is_own { engine } else { "" }.to_owned(),
+            start: format!("{engine} run -d --name boxPORT {options} IMAGE"),
+            stop: format!("{engine} rm -f boxPORT"),
+            goals,
+        }
+    }
+
+    /// What to call of a server.
+    fn filled(&self, template: &str, (image, inside, port): (&str, u16, u16)) -> String {
+        let program = match image {
+            "pages" => format!("/tmp/{USER}-images/pages/helloworld"),
+            _ => format!("/tmp/{USER}-images/sourced/source"),
+        };
+        template
+            .replace("PORT", &port.to_string())
+            .replace("INSIDE", &inside.to_string())
+            .replace("IMAGE", image)
+            .replace("PROGRAM", &program)
+    }
+}
+
+/// Figures by round, of each way; none of one that failed.
+type Figures = Vec<Option<Vec<f64>>>;
 
 /// All measurements.
 pub fn run(bench: &Bench) -> Outcome<Vec<Row>> {
@@ -73,66 +119,80 @@ fn measure_all(bench: &Bench) -> Outcome<Vec<Row>> {
         let text = bench.sh(&format!("wrk -t1 -c32 -d3s http://{address}:{port}/"))?;
         said(&text, "Requests/sec:").ok_or(text)
     })?;
-    let mut rows = Vec::new();
-    for (which, figures) in [bulk, requests].iter().enumerate() {
-        let (what, unit) = [("bulk", " Gbit/s"), ("requests", "/s")][which];
-        let Some(Some(host)) = figures.first().copied() else {
-            return Err("the host's network was not measured".to_owned());
-        };
-        for (way, figure) in ways.iter().zip(figures).skip(1) {
-            let Some(figure) = *figure else { continue };
-            let goal = way.goals[which];
-            rows.push(Row {
-                what: format!("published port, {what}: {}", way.name),
-                smidge: format!("{figure:.1}{unit}"),
-                peer: format!("host network {host:.1}{unit}: {:.2} ×", figure / host),
-                goal: match goal > 0.0 {
-                    true => verdict(figure >= goal * host, &format!("≥ {goal} ×")),
-                    false => String::new(),
-                },
-            });
-        }
-    }
+    let mut rows = rows(&ways, &bulk, 0)?;
+    rows.extend(self::rows(&ways, &requests, 1)?);
     rows.extend(held(bench, &address, &ways)?);
+    Ok(rows)
+}
+
+/// What came of bulk (0) or requests (1).
+fn rows(ways: &[Way], figures: &Figures, which: usize) -> Outcome<Vec<Row>> {
+    let (what, unit) = [("bulk", " Gbit/s"), ("requests", "/s")][which];
+    let Some(Some(host)) = figures.first() else {
+        return Err("the host's network was not measured".to_owned());
+    };
+    let ratio = |figures: &Vec<f64>| {
+        let rounds = figures.iter().zip(host);
+        median(rounds.map(|(own, host)| own / host).collect())
+    };
+    let of = |name: &str| {
+        let at = ways.iter().position(|way| way.name == name)?;
+        figures.get(at)?.as_ref().map(ratio)
+    };
+    let peers = PEERS
+        .iter()
+        .filter_map(|(name, factor)| Some((*name, *factor, of(name)?)));
+    let peers: Vec<_> = peers.collect();
+    let mut rows = Vec::new();
+    for (way, own) in ways.iter().zip(figures).skip(1) {
+        let Some(own) = own else { continue };
+        let goal = way.goals[which];
+        let share = ratio(own);
+        let goal = match which {
+            _ if goal > 0.0 => verdict(share >= goal, &format!("≥ {goal} ×")),
+            1 if way.name == ROOTLESS_PROXY => {
+                let told = peers.iter().map(|(name, factor, theirs)| {
+                    verdict(share >= factor * theirs, &format!("≥ {factor} × {name}"))
+                });
+                told.collect::<Vec<_>>().join(", ")
+            }
+            _ => String::new(),
+        };
+        let (own, host) = (median(own.clone()), median(host.clone()));
+        rows.push(Row {
+            what: format!("published port, {what}: {}", way.name),
+            smidge: format!("{share:.2} × ({own:.1}{unit})"),
+            peer: format!("host network {host:.1}{unit}"),
+            goal,
+        });
+    }
     Ok(rows)
 }
 
 /// Every way that there is here, the host's network first.
 fn ways(bench: &Bench) -> Outcome<Vec<Way>> {
     const PORT: &str = "-p PORT:INSIDE";
-    let way = |name: &'static str, engine: &str, options, goals| Way {
-        name,
-        engine: engine.to_owned(),
-        options,
-        is_peer: name.starts_with("docker") || name.starts_with("podman"),
-        goals,
-    };
+    const DIRECT: &str = "--publish-mode direct -p PORT:INSIDE";
     let own = bench.shell();
     let bridge = "--network led -p PORT:INSIDE";
     let mut ways = vec![
-        way("host network", &own, "--network host", [0.0; 2]),
-        way("kernel (bridge)", &own, bridge, [0.95; 2]),
-        way("proxy", &own, PORT, [0.0; 2]),
-        way(
-            "direct",
-            &own,
-            "--publish-mode direct -p PORT:INSIDE",
-            [0.95; 2],
-        ),
+        Way::of("host network", &own, "--network host", [0.0; 2]),
+        Way::of("kernel (bridge)", &own, bridge, [0.95; 2]),
+        Way::of("proxy", &own, PORT, [0.0; 2]),
+        Way::of("direct", &own, DIRECT, [0.95; 2]),
     ];
     if docker::answers() {
         bench.sh("docker build -q -t pages pages && docker build -q -t source sourced")?;
-        ways.push(way("docker", "docker", PORT, [0.0; 2]));
+        ways.push(Way::of("docker", "docker", PORT, [0.0; 2]));
     }
     if let Some(rootless) = rootless_smidge(bench) {
-        let direct = "--publish-mode direct -p PORT:INSIDE";
-        ways.push(way("proxy, rootless", &rootless, PORT, [0.9, 0.0]));
-        ways.push(way("direct, rootless", &rootless, direct, [0.95; 2]));
+        ways.push(Way::of(ROOTLESS_PROXY, &rootless, PORT, [0.9, 0.0]));
+        ways.push(Way::of("direct, rootless", &rootless, DIRECT, [0.95; 2]));
     }
+    ways.extend(pasta(bench));
     if let Some(podman) = rootless_podman(bench) {
-        let pasta = "--network pasta -p PORT:INSIDE";
-        ways.push(way("podman rootless", &podman, PORT, [0.0; 2]));
-        ways.push(way("podman pasta", &podman, pasta, [0.0; 2]));
+        let options = format!("--network slirp4netns:port_handler=rootlesskit {PORT}");
+        ways.push(Way::of(ROOTLESSPORT, &podman, &options, [0.0; 2]));
     }
     Ok(ways)
 }
@@ -152,10 +212,10 @@ fn measured(
     ways: &[Way],
     (image, inside): (&str, u16),
     measure: impl Fn(u16) -> Outcome<f64>,
-) -> Outcome<Vec<Option<f64>>> {
+) -> Outcome<Figures> {
     let mut servers = Vec::new();
     for way in ways {
-        let port = match way.options.contains("PORT") {
+        let port = match way.start.contains("PORT:") {
             true => free_port()?,
             false => inside,
         };
@@ -179,25 +239,15 @@ fn measured(
     }
     for (way, port) in ways.iter().zip(servers) {
         if let Some(port) = port {
-            bench.sh(&format!("{} rm -f box{port}", way.engine))?;
+            bench.sh(&way.filled(&way.stop, (image, inside, port)))?;
         }
     }
-    let medians = figures.into_iter().map(|figures| {
-        let complete = figures.len() == ROUNDS;
-        complete.then(|| median(figures))
-    });
-    Ok(medians.collect())
+    let complete = |figures: Vec<f64>| (figures.len() == ROUNDS).then_some(figures);
+    Ok(figures.into_iter().map(complete).collect())
 }
 
-fn start(bench: &Bench, way: &Way, (image, inside, port): (&str, u16, u16)) -> Outcome {
-    let options = way.options.replace("PORT", &port.to_string());
-    let options = options.replace("INSIDE", &inside.to_string());
-    let engine = &way.engine;
-    bench
-        .sh(&format!(
-            "{engine} run -d --name box{port} {options} {image}"
-        ))
-        .map(drop)
+fn start(bench: &Bench, way: &Way, server: (&str, u16, u16)) -> Outcome {
+    bench.sh(&way.filled(&way.start, server)).map(drop)
 }
 
 /// 10,000 connections at once: errors, and the memory of what leads them in.
@@ -205,7 +255,7 @@ fn held(bench: &Bench, address: &str, ways: &[Way]) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for way in ways
         .iter()
-        .filter(|way| !way.is_peer && way.options.contains("PORT"))
+        .filter(|way| !way.engine.is_empty() && way.start.contains("PORT:"))
     {
         let port = free_port()?;
         start(bench, way, ("pages", 8080, port))?;
@@ -215,7 +265,7 @@ fn held(bench: &Bench, address: &str, ways: &[Way]) -> Outcome<Vec<Row>> {
             way.engine
         ))?;
         let pss = said(&text, "Pid:").map_or(0.0, supervisors_memory);
-        bench.sh(&format!("{} rm -f box{port}", way.engine))?;
+        bench.sh(&way.filled(&way.stop, ("pages", 8080, port)))?;
         let errors = text.lines().find(|line| line.contains("Socket errors"));
         rows.push(Row {
             what: format!("10,000 connections: {}", way.name),
@@ -322,10 +372,52 @@ fn rootless_smidge(bench: &Bench) -> Option<String> {
     Some(smidge)
 }
 
+/// The beginning of a shell command of the ordinary user's who may open the tunnel device, and finds the programs
+/// and what images of them are built from below `/tmp`.
+fn with_tunnel(bench: &Bench) -> Option<String> {
+    let user = as_user(bench)?;
+    let (_, command) = user.split_once("&& ")?;
+    let script = bench.path("tunnel");
+    super::write(&script, TUNNEL.as_bytes()).ok()?;
+    bench
+        .sh(&format!("chmod 700 /tmp/{USER} && rm -rf /tmp/{USER}-images && mkdir /tmp/{USER}-images && cp -r pages sourced /tmp/{USER}-images"))
+        .ok()?;
+    Some(format!("unshare --mount sh {} {command}", script.display()))
+}
+
+/// pasta around a server, without an engine.
+fn pasta(bench: &Bench) -> Option<Way> {
+    if !tool::found("pasta") {
+        return None;
+    }
+    let user = with_tunnel(bench)?;
+    let pid = bench.path("pasta-PORT");
+    let pid = pid.display();
+    Some(Way {
+        name: PASTA,
+        engine: String::new(),
+        start: format!(
+            "{user} pasta -f --config-net -t PORT:INSIDE -u none -T none -U none -- PROGRAM \
+             > /dev/null 2>&1 & echo $! > {pid}; sleep 1"
+        ),
+        stop: format!("pid=$(cat {pid}); kill -9 $(cat /proc/$pid/task/$pid/children) $pid"),
+        goals: [0.0; 2],
+    })
+}
+
 /// Podman as an ordinary user, with the images built: a shell command's beginning.
 fn rootless_podman(bench: &Bench) -> Option<String> {
-    let podman = format!("{} podman --cgroup-manager cgroupfs", as_user(bench)?);
-    bench.sh(&format!("chmod 700 /tmp/{USER} && rm -rf /tmp/{USER}-images && mkdir /tmp/{USER}-images && cp -r pages sourced /tmp/{USER}-images && ({podman} build -q -t pages /tmp/{USER}-images/pages) && {podman} build -q -t source /tmp/{USER}-images/sourced")).ok()?;
+    if !tool::found("podman") {
+        return None;
+    }
+    let podman = format!("{} podman --cgroup-manager cgroupfs", with_tunnel(bench)?);
+    let build = |name, dir| format!("{podman} build -q -t {name} /tmp/{USER}-images/{dir}");
+    let (pages, source) = (build("pages", "pages"), build("source", "sourced"));
+    // Its containers begin where an earlier podman left a process.
+    bench
+        .sh(&format!("{podman} system migrate && {pages} && {source}"))
+        .map_err(|error| eprintln!("not measured: {ROOTLESSPORT}: {error}"))
+        .ok()?;
     Some(podman)
 }
 
