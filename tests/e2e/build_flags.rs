@@ -65,24 +65,28 @@ fn programs_get_the_network_hosts_memory_and_limits_that_are_asked_for() {
     with_busybox(|context| {
         write(
             context,
-            "RUN tail -n +3 /proc/net/dev | wc -l > /devices\n\
+            "RUN readlink /proc/self/ns/net > /net; tail -n +3 /proc/net/dev | wc -l > /devices\n\
              RUN grep -q '10.1.2.3.*db.test' /etc/hosts && grep -q '::2.*six.test' /etc/hosts\n\
              RUN df -k /dev/shm | tail -n 1 | awk '{ print $2 }' > /shm\n\
              RUN ulimit -n > /soft; ulimit -H -n > /hard\n",
         );
         let flags = "--add-host db.test:10.1.2.3 --add-host six.test=[::2] --shm-size 8m \
                      --ulimit nofile=123:456";
-        let all = ["/devices", "/shm", "/soft", "/hard"].join(" ");
-        let devices = std::fs::read_to_string("/proc/net/dev")
-            .unwrap()
-            .lines()
-            .count()
-            - 2;
-        for (network, devices) in [("none", 1), ("host", devices), ("default", devices)] {
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        for (network, is_hosts) in [("none", false), ("host", true), ("default", true)] {
             let line = format!("build -q -t flags --network {network} {flags} c");
             context.line(&line).ok();
-            let said = printed(context, "flags", &format!("cat {all}"));
-            assert_eq!(said, format!("{devices}\n8192\n123\n456"), "{network}");
+            let said = printed(context, "flags", "cat /shm /soft /hard");
+            assert_eq!(said, "8192\n123\n456", "{network}");
+            let net = printed(context, "flags", "cat /net");
+            assert_eq!(
+                net == own.display().to_string(),
+                is_hosts,
+                "{network}: {net}"
+            );
+            if !is_hosts {
+                assert_eq!(printed(context, "flags", "cat /devices"), "1");
+            }
         }
         context.line("build --network moon c").says(1, &["moon"]);
         context

@@ -1,7 +1,5 @@
 //! What programs see.
 
-use std::time::{Duration, Instant};
-
 use crate::room::Room;
 
 #[test]
@@ -181,7 +179,6 @@ fn another_root_directory_is_the_callers_own() {
 #[test]
 fn the_containers_end_is_the_emulations() {
     let Some(room) = Room::new() else { return };
-    let start = Instant::now();
     let outcome = room.sh(
         "for i in 1 2 3 4; do while :; do stat / > /dev/null; chown 3 /bin; done & done
          sleep 0.3; exit 7",
@@ -189,5 +186,4 @@ fn the_containers_end_is_the_emulations() {
     assert_eq!(outcome.code, Some(7), "{outcome:?}");
     assert_eq!(room.run(&["/missing"]).code, Some(125));
     assert_eq!(room.run(&["true"]).code, Some(0));
-    assert!(start.elapsed() < Duration::from_secs(20));
 }
