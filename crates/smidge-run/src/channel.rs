@@ -156,7 +156,9 @@ impl Channel {
         let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
         loop {
             match rustix::net::recv(&self.0, &mut [0; 0], flags) {
-                Err(Errno::INTR) => (),
+                // A reset says that the process inside has left something unread, once, and before what it had
+                // said itself (unix(7)).
+                Err(Errno::INTR | Errno::CONNRESET) => (),
                 received => return received.map_or(0, |(_, length)| length.min(LIMIT)),
             }
         }

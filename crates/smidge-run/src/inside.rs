@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Signal;
 use rustix::termios::Winsize;
 
@@ -26,7 +25,8 @@ use crate::peer::Luggage;
 use crate::shift::Handover;
 use crate::spec::{Mount, MountKind, Spec, WayOut};
 use crate::{
-    external, identity, join, kernel, limit, network, port, pretend, reaper, root, seccomp, sys,
+    external, identity, join, kernel, limit, netns, network, port, pretend, reaper, root, seccomp,
+    sys,
 };
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
@@ -136,7 +136,7 @@ fn furnish(
         terminal,
         channel,
         group,
-        luggage,
+        ..
     } = *arrival;
     limit::rank_for_death(spec.resources.oom_score_adj)?;
     if group.is_some() && !spec.resources.host_cgroup_namespace {
@@ -150,7 +150,7 @@ fn furnish(
         cwd,
         devices,
         emulation,
-    } = build_root(spec, prepared, handed, (group, luggage))?;
+    } = build_root(spec, prepared, handed, arrival)?;
     if let Some(size) = terminal {
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
@@ -287,12 +287,8 @@ fn set_names(spec: &Spec) -> Result<(), RunError> {
         rustix::system::setdomainname(domain.as_bytes())
             .map_err(RunError::setup("set the domain name"))?;
     }
-    if spec.network.is_own() {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
-            .map_err(RunError::setup("open a socket"))?;
-        sys::loopback_up(socket.as_fd())
-            .map_err(RunError::setup("bring up the loopback device"))?;
+    if spec.network.is_own() && !netns::is_handed_in(spec) {
+        netns::bring_up_loopback()?;
     }
     Ok(())
 }
@@ -311,13 +307,18 @@ fn build_root(
     spec: &Spec,
     prepared: Vec<Option<OwnedFd>>,
     handed: Option<Handover>,
-    (group, luggage): (Option<&Group>, &Luggage),
+    arrival: &Arrival<'_>,
 ) -> Result<Interior, RunError> {
+    let (group, luggage) = (arrival.group, arrival.luggage);
     let root = match handed {
         Some(handed) => handed.during(|| root::mount(spec))?,
         None => root::mount(spec)?,
     };
     let devices = device::mount(spec, &root, luggage.shared_memory.as_ref())?;
+    // What the kernel shows of itself is that namespace's.
+    if netns::is_handed_in(spec) {
+        netns::enter(arrival.channel)?;
+    }
     kernel::mount(spec, &root, &devices, luggage.proc.as_ref())?;
     if let Some(group) = group {
         cgroup::mount_view(group, &root)?;

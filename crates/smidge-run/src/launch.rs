@@ -12,6 +12,7 @@ use crate::idmap::IdMap;
 use crate::inside;
 use crate::isolation::{Ipc, Processes};
 use crate::leftover::Mounts;
+use crate::netns;
 use crate::network::{self, Networks};
 use crate::peer::{Luggage, Peers, Side};
 use crate::pretend;
@@ -142,6 +143,11 @@ pub(crate) fn clone_to(
     inside: impl FnOnce(&Channel, Luggage),
 ) -> Result<Launched, RunError> {
     let peers = Peers::find(&spec.isolation.joined)?;
+    let brings_network = namespaces & libc::CLONE_NEWNET != 0 && netns::is_handed_in(spec);
+    let namespaces = match brings_network {
+        true => namespaces & !libc::CLONE_NEWNET,
+        false => namespaces,
+    };
     let (outer, inner) = Channel::pair().map_err(RunError::setup("open a socket"))?;
     let directory = group.map(Group::open_v2).transpose();
     let directory = directory.map_err(RunError::setup("open the control group"))?;
@@ -159,7 +165,8 @@ pub(crate) fn clone_to(
         }
     };
     drop((inner, peers));
-    let followed = follow(spec, map, (pid, pidfd.as_fd()), &outer, group);
+    let process = (pid, pidfd.as_fd());
+    let followed = follow(spec, (map, group), process, &outer, brings_network);
     // It ends by itself after its report, and at the closed channel otherwise.
     drop(outer);
     let reap = |pidfd: &OwnedFd| {
@@ -245,10 +252,10 @@ fn asks_back(spec: &Spec) -> bool {
 /// Maps the ids and listens until the program runs.
 fn follow(
     spec: &Spec,
-    map: &IdMap,
+    (map, group): (&IdMap, Option<&Group>),
     (pid, pidfd): (Pid, BorrowedFd<'_>),
     channel: &Channel,
-    group: Option<&Group>,
+    brings_network: bool,
 ) -> Result<Handed, RunError> {
     if let Some(group) = group {
         // While it still has the caller's ids, which version 1 asks for.
@@ -279,6 +286,9 @@ fn follow(
     }
     if spec.waits_for_networks() {
         channel.release().map_err(RunError::setup("go on"))?;
+    }
+    if brings_network {
+        netns::bring(spec, channel)?;
     }
     if !asks_back(spec) {
         channel.wait_for_end();

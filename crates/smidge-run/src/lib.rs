@@ -40,6 +40,7 @@ mod limit;
 pub mod log;
 mod message;
 mod mount;
+mod netns;
 pub mod network;
 pub mod oci;
 mod outlet;
