@@ -90,6 +90,15 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
+impl Drop for Bench {
+    /// Leaves no bridge behind.
+    fn drop(&mut self) {
+        if self.store().join("networks").exists() {
+            let _ = self.smidge(&["network", "prune", "-f"]);
+        }
+    }
+}
+
 impl Bench {
     /// The store that measurements use.
     fn store(&self) -> PathBuf {
