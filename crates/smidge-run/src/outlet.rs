@@ -56,11 +56,11 @@ pub(crate) fn prepare(
     let by_kernel = !spec.ports.is_empty()
         && spec.publish == Publish::Auto
         && rustix::process::geteuid().is_root();
+    if let (WayOut::OnDemand, Some(calls)) = (spec.way_out, &program.calls) {
+        sys::take_turns(calls.as_fd());
+    }
     match (spec.way_out, &program.calls) {
-        (WayOut::OnDemand, Some(calls)) if !by_kernel => {
-            sys::take_turns(calls.as_fd());
-            Outlook::Pending
-        }
+        (WayOut::OnDemand, Some(_)) if !by_kernel => Outlook::Pending,
         (WayOut::OnDemand, _) => open(spec, program, outlet),
         _ => match program.lack.take() {
             Some(lack) => Outlook::Shut(lack.to_string()),
