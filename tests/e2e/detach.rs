@@ -69,6 +69,10 @@ fn keys_leave_a_container_alone() {
         says(&mut terminal, "fourth");
         assert_eq!(leave(terminal, b"\x01"), Some(0));
         assert_eq!(running(context), "true");
+        let told = "events --until 0s -f event=attach -f event=detach --format {{.Action}}";
+        let ends = ["attach", "detach"].join("\n");
+        let expected = format!("{ends}\n{ends}\nattach\n{ends}");
+        assert_eq!(context.line(told).ok(), expected);
         context.line("rm -f box").ok();
     });
 }
@@ -98,6 +102,8 @@ fn keys_leave_a_command_in_a_container_alone() {
         let mut wait = context.line_command("exec box sh -c");
         wait.arg("until test -e /tmp/gone; do sleep 0.1; done");
         context.finish(wait).ok();
+        let told = "events --until 0s -f event=exec_detach --format {{.Action}}";
+        assert_eq!(context.line(told).ok(), "exec_detach");
         context.line("rm -f box").ok();
     });
 }
@@ -110,5 +116,33 @@ fn keys_that_are_none_are_refused() {
                 .line(&format!("run --rm --detach-keys {keys} busybox true"))
                 .says(125, &[keys]);
         }
+    });
+}
+
+#[test]
+fn tools_have_a_terminal_where_one_is_asked_for() {
+    if !have("script") || !have("busybox") {
+        return;
+    }
+    with_busybox(|context| {
+        context.line("run -d --name box busybox sleep 1000").ok();
+        context.line("create --name still busybox true").ok();
+        for name in ["box", "still", "busybox"] {
+            let mut terminal = on_terminal(context, &format!("debug -t {name} sh"));
+            says(&mut terminal, "there");
+            write(
+                &mut terminal,
+                b"ls /target/bin/busybox && test -t 0 && test -t 1 && exit 7\n",
+            );
+            assert_eq!(
+                terminal.wait_with_output().unwrap().status.code(),
+                Some(7),
+                "{name}"
+            );
+            let mut terminal = on_terminal(context, &format!("debug -t {name} sh"));
+            says(&mut terminal, "again");
+            assert_eq!(leave(terminal, b"\x10\x11"), Some(0), "{name}");
+        }
+        context.line("rm -f box").ok();
     });
 }

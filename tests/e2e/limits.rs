@@ -216,6 +216,8 @@ fn a_limit_is_kept() {
         assert_eq!(ran.code(), 137, "{}", ran.stderr());
         let state = context.line("inspect -f {{.State.OOMKilled}} full").ok();
         assert_eq!(state, "true");
+        let told = "events --until 0s -f event=oom --format {{.Actor.Attributes.name}}";
+        assert_eq!(context.line(told).ok(), "full");
         context.line("run --name other -m 64m busybox true").ok();
         let state = context.line("inspect -f {{.State.OOMKilled}} other").ok();
         assert_eq!(state, "false");

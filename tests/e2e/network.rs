@@ -146,9 +146,12 @@ fn containers_get_what_a_network_has() {
             ("--network back --network host", "cannot attach both"),
             (
                 "--network host --ip 10.67.0.9",
-                "on networks that were made alone",
+                "user specified IP address is supported on user defined networks only",
             ),
-            ("--network-alias a", "on networks that were made alone"),
+            (
+                "--network-alias a",
+                "network-scoped alias is supported only for containers in user defined networks",
+            ),
             (
                 "--network name=back,ip=10.67.0.9 --ip 10.67.0.8",
                 "cannot specify both",

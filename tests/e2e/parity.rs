@@ -216,3 +216,36 @@ fn refusals_name_their_reasons() {
         }
     });
 }
+
+/// As in Docker: what is counted is what meets the conditions.
+#[test]
+fn the_newest_are_those_that_are_meant() {
+    with_busybox(|context| {
+        for (name, tier) in [("one", "a"), ("two", "a"), ("three", "b"), ("four", "b")] {
+            let create = format!("create --name {name} -l tier={tier} busybox true");
+            context.line(&create).ok();
+        }
+        context.line("run -d --name five busybox sleep 1000").ok();
+        for (options, expected) in [
+            ("", "five"),
+            ("-n 2", "five four"),
+            ("--last 3", "five four three"),
+            ("-n 1 -f label=tier=a", "two"),
+            ("--last=9 -f label=tier=a", "two one"),
+            ("-l", "five"),
+            ("--latest", "five"),
+            ("-l -f label=tier=b", "four"),
+            ("-l -f name=one", "one"),
+            ("-n 0", "five"),
+            ("-n -1", "five"),
+            ("-l -n 2", "five four"),
+            ("-a -n -1", "five four three two one"),
+            ("-n 2 -f status=running", "five"),
+        ] {
+            let line = format!("ps --format {{{{.Names}}}} {options}");
+            let shown = context.line(&line).ok().replace('\n', " ");
+            assert_eq!(shown, expected, "{options}");
+        }
+        context.line("ps -n x").says(125, &["x"]);
+    });
+}

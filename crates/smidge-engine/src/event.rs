@@ -12,14 +12,15 @@ use smidge_run::journal::{Journal, files};
 
 use crate::container::{Known, nanoseconds};
 use crate::image::{Filter, Filters};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Kind, Result};
 
 pub use smidge_run::journal::Event;
 
 /// Which events to show.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
-    /// Those from a time on, as `logs` takes it; without one, those that are still to come.
+    /// Those from a time on, as `logs` takes it; without one, all with an end, and otherwise those that are
+    /// still to come.
     pub since: Option<String>,
     /// Those before a time; without one, there is no end.
     pub until: Option<String>,
@@ -62,13 +63,20 @@ impl Engine {
                 .transpose()
         };
         let directory = self.events_directory();
-        let mut places = match query.since {
-            Some(_) => Places::new(),
-            // What has happened is of no interest, however much it is.
-            None => ends(&directory).map_err(|error| self.unreadable(error))?,
-        };
-        let now = nanoseconds_of(SystemTime::now());
         let (since, until) = (time(&query.since)?, time(&query.until)?);
+        if since.zip(until).is_some_and(|(since, until)| since > until) {
+            let message = "`--since` cannot be after `--until`";
+            return Err(Error::new(Kind::Input, message));
+        }
+        let now = nanoseconds_of(SystemTime::now());
+        let (since, mut places) = match since.or(until.map(|_| 0)) {
+            Some(since) => (since, Places::new()),
+            // What has happened is of no interest, however much it is.
+            None => (
+                now,
+                ends(&directory).map_err(|error| self.unreadable(error))?,
+            ),
+        };
         std::fs::create_dir_all(&directory).map_err(|error| self.unreadable(error))?;
         // Before the first look, so that nothing comes between the two.
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
@@ -86,8 +94,7 @@ impl Engine {
             )
             .map_err(|error| self.unreadable(error))?;
             for event in events {
-                let is_due = event.time >= since.unwrap_or(now)
-                    && until.is_none_or(|until| event.time < until);
+                let is_due = event.time >= since && until.is_none_or(|until| event.time < until);
                 if is_due && suits(&event, &filters) {
                     sink(&event)?;
                 }
@@ -115,15 +122,32 @@ impl Engine {
 
     /// Writes down that something happens to a container.
     pub(crate) fn note_container(&self, known: &Known, action: &str, more: &[(&str, &str)]) {
-        let mut event = Event::now("container", action, &known.container.id);
-        event.attributes = self
-            .journal(&known.record.image, known.record.labels())
-            .attributes;
-        event = event.with("name", known.container.name.as_str());
+        let mut event = self.container_event(known, action);
         for (key, value) in more {
             event = event.with(key, *value);
         }
         self.note(&event);
+    }
+
+    fn container_event(&self, known: &Known, action: &str) -> Event {
+        let mut event = Event::now("container", action, &known.container.id);
+        event.attributes = self
+            .journal(&known.record.image, known.record.labels())
+            .attributes;
+        event.with("name", known.container.name.as_str())
+    }
+
+    /// What is written down of a user who leaves a container's program alone.
+    pub(crate) fn farewell(&self, known: &Known, action: &str) -> Farewell {
+        Farewell {
+            event: self.container_event(known, action),
+            directory: self.events_directory(),
+        }
+    }
+
+    /// Writes down that what nothing needs was removed.
+    pub(crate) fn note_prune(&self, kind: &str, bytes: u64) {
+        self.note(&Event::now(kind, "prune", "").with("reclaimed", bytes.to_string()));
     }
 
     /// Where a container's supervisor writes down what happens to it.
@@ -133,12 +157,37 @@ impl Engine {
         Journal {
             directory: self.events_directory(),
             attributes,
+            volumes: Vec::new(),
         }
     }
 
     fn unreadable(&self, source: io::Error) -> Error {
         let path = self.events_directory();
         Error::io(format!("cannot read `{}`", path.display()), source)
+    }
+}
+
+/// What is written down of a user who leaves a program alone.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    event: Event,
+    directory: PathBuf,
+}
+
+impl Farewell {
+    /// Writes it down, with whatever else is to be said.
+    pub(crate) fn note(mut self) {
+        self.event.time = nanoseconds_of(SystemTime::now());
+        // The user has left, whether that can be written or not.
+        let _ = self.event.record(&self.directory);
+    }
+
+    /// Says something about it.
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
+        Self {
+            event: self.event.with(name, value),
+            ..self
+        }
     }
 }
 

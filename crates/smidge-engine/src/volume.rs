@@ -91,7 +91,7 @@ impl Engine {
         };
         let (name, is_new) = self.store.create_volume(name, &record)?;
         if is_new {
-            self.note(&Event::now("volume", "create", &name).with("driver", "local"));
+            self.note_volume("create", &name);
         }
         Ok(name)
     }
@@ -170,6 +170,7 @@ impl Engine {
                 removed.push(volume.name);
             }
         }
+        self.note_prune("volume", bytes);
         Ok((removed, bytes))
     }
 
@@ -199,8 +200,13 @@ impl Engine {
         // Its files may belong to ids that only a user namespace like a container's reaches.
         let map = smidge_run::IdMap::for_host(&smidge_run::User::default())?;
         smidge_run::remove_tree(&map, &grave.path().join("volume"))?;
-        self.note(&Event::now("volume", "destroy", &volume.name).with("driver", "local"));
+        self.note_volume("destroy", &volume.name);
         Ok(true)
+    }
+
+    /// Writes down that something happens to a volume.
+    pub(crate) fn note_volume(&self, action: &str, name: &str) {
+        self.note(&Event::now("volume", action, name).with("driver", "local"));
     }
 }
 

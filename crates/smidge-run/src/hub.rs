@@ -56,6 +56,8 @@ pub(crate) struct Hub {
     pub(crate) retired: bool,
     /// What clients have asked for that is for others to do, with the number of the client who waits.
     pub(crate) wishes: Vec<(usize, Wish)>,
+    /// The size that a client's terminal has come to have.
+    pub(crate) resized: Option<Size>,
     /// Whether a client has said that the container shall not be removed.
     pub(crate) kept: bool,
     /// What a client has said is to happen when the program ends.
@@ -74,6 +76,7 @@ impl Hub {
             stdin_once: false,
             retired: false,
             wishes: Vec::new(),
+            resized: None,
             kept: false,
             restart: None,
         }
@@ -199,7 +202,11 @@ impl Hub {
             }
             Some(Request::Input(bytes)) if streams.stdin => self.program.write(bytes),
             Some(Request::InputEnd) if streams.stdin && self.stdin_once => self.program.end_input(),
-            Some(Request::Resize { rows, columns }) => self.program.resize(Size { rows, columns }),
+            Some(Request::Resize { rows, columns }) => {
+                let size = Size { rows, columns };
+                self.program.resize(size);
+                self.resized = Some(size);
+            }
             Some(Request::Signal(signal)) => self.program.deliver(signal),
             Some(Request::Retire) => self.retired = true,
             Some(Request::Halt) => client.halts = true,

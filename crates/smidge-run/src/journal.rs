@@ -1,8 +1,9 @@
 //! What happened, written down for whoever asks later or waits for it: a line of JSON an event, a file a
-//! day.
+//! day, and another one when that is full.
 //!
 //! ```text
-//! DIR/2026-11-22.jsonl    appended to, a line a write(2): any number of processes may
+//! DIR/2026-11-22.jsonl         appended to, a line a write(2): any number of processes may
+//! DIR/2026-11-22_0001.jsonl    the same day's next
 //! ```
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::network::Attachment;
 
 /// So many days are kept.
 const DAYS: usize = 7;
@@ -21,11 +23,20 @@ const DAYS: usize = 7;
 /// The end of a file's name.
 const SUFFIX: &str = ".jsonl";
 
+/// Bytes after which a file is full.
+const FULL: u64 = 4 << 20;
+
+/// So many files are kept, whatever their days.
+const FILES: usize = 16;
+
+/// Bytes of a file's name that are its day.
+const DAY: usize = "2026-11-22".len();
+
 /// Something that happened. Changing this is a format break.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Event {
-    /// What kind of thing it happened to: `container`, `image`, `volume`.
+    /// What kind of thing it happened to: `container`, `image`, `network`, `volume`, `builder`.
     pub kind: String,
     /// What happened: `start`, `die`, …
     pub action: String,
@@ -45,6 +56,9 @@ pub struct Journal {
     pub directory: PathBuf,
     /// The container's image and labels.
     pub attributes: BTreeMap<String, String>,
+    /// What is said of the volumes that are mounted with it; what happens to them, and when, is left open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Event>,
 }
 
 impl Event {
@@ -75,16 +89,16 @@ impl Event {
     pub fn record(&self, directory: &Path) -> io::Result<()> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
-        let path = directory.join(format!("{}{SUFFIX}", &clock::now()[..10]));
-        let mut file = match append(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(directory)?;
-                start(directory, &path)?
-            }
-            file => file?,
-        };
         // In one piece, so that it is not mixed with what others write.
-        file.write_all(&line)
+        open(directory, &clock::now()[..DAY])?.write_all(&line)
+    }
+
+    /// The same, as something that happens now.
+    fn record_as(mut self, action: &str, directory: &Path) {
+        let now = Self::now(&self.kind, action, &self.id);
+        (self.action, self.time) = (now.action, now.time);
+        // What cannot be written must not keep a container from running.
+        let _ = self.record(directory);
     }
 }
 
@@ -101,6 +115,40 @@ impl Journal {
         }
         let _ = event.record(&self.directory);
     }
+
+    /// Writes down what happens to the networks and volumes of the container that [`label`] names, when it
+    /// starts or when it has ended.
+    pub(crate) fn note_places(&self, label: &str, networks: &[Attachment], begins: bool) {
+        self.note_networks(label, networks, begins);
+        self.note_volumes(label, begins);
+    }
+
+    /// The same of networks alone.
+    pub(crate) fn note_networks(&self, label: &str, networks: &[Attachment], begins: bool) {
+        let (id, _) = label.split_once(' ').unwrap_or_default();
+        let joins = if begins { "connect" } else { "disconnect" };
+        for network in networks {
+            let name = network.dir.file_name().unwrap_or_default();
+            Event::now("network", joins, &network.id)
+                .with("container", id)
+                .with("name", name.to_string_lossy())
+                .with("type", "bridge")
+                .record_as(joins, &self.directory);
+        }
+    }
+
+    fn note_volumes(&self, label: &str, begins: bool) {
+        let (id, _) = label.split_once(' ').unwrap_or_default();
+        let mounts = if begins { "mount" } else { "unmount" };
+        for volume in &self.volumes {
+            let mut event = volume.clone().with("container", id);
+            if !begins {
+                let told = |key: &String| matches!(key.as_str(), "container" | "driver");
+                event.attributes.retain(|key, _| told(key));
+            }
+            event.record_as(mounts, &self.directory);
+        }
+    }
 }
 
 /// The id and the name that the container in `dir` has now.
@@ -109,19 +157,58 @@ pub(crate) fn label(dir: &Path) -> String {
     label.trim_end().to_owned()
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).open(path)
-}
-
-/// Starts a day's file, and removes those of days long gone.
-fn start(directory: &Path, path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    let mut days: Vec<PathBuf> = files(directory)?;
-    days.truncate(days.len().saturating_sub(DAYS));
-    for old in days {
+/// The file that a day's events go to.
+fn open(directory: &Path, day: &str) -> io::Result<File> {
+    let append = |path: &Path| OpenOptions::new().append(true).open(path);
+    // What most days have; it may be gone if they have many more.
+    if let Ok(file) = append(&directory.join(format!("{day}{SUFFIX}")))
+        && file.metadata()?.len() < FULL
+    {
+        return Ok(file);
+    }
+    fs::create_dir_all(directory)?;
+    let mut kept = files(directory)?;
+    let last = kept.last().filter(|last| day_of(last) == day);
+    if let Some(last) = last
+        && fs::metadata(last).is_ok_and(|metadata| metadata.len() < FULL)
+        && let Ok(file) = append(last)
+    {
+        return Ok(file);
+    }
+    let path = directory.join(match last.map(|last| number_of(last) + 1) {
+        None => format!("{day}{SUFFIX}"),
+        Some(number) => format!("{day}_{number:04}{SUFFIX}"),
+    });
+    let file = OpenOptions::new().append(true).create(true).open(&path)?;
+    kept.push(path);
+    for old in gone(&kept) {
         let _ = fs::remove_file(old);
     }
     Ok(file)
+}
+
+/// Which of a journal's files, the oldest first, are not kept.
+fn gone(files: &[PathBuf]) -> &[PathBuf] {
+    let mut days: Vec<String> = files.iter().map(|path| day_of(path)).collect();
+    days.dedup();
+    let first = days.len().checked_sub(DAYS).map(|at| &days[at]);
+    let old = files
+        .iter()
+        .take_while(|path| first.is_some_and(|first| day_of(path) < *first));
+    &files[..old.count().max(files.len().saturating_sub(FILES))]
+}
+
+/// The day that a file is for.
+fn day_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().take(DAY).collect()
+}
+
+/// Which of its day's files it is.
+fn number_of(path: &Path) -> u32 {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let number = stem.rsplit_once('_').map(|(_, number)| number.parse());
+    number.and_then(Result::ok).unwrap_or(0)
 }
 
 /// The files of a journal, the oldest first.
@@ -167,5 +254,29 @@ mod tests {
             .collect();
         assert_eq!(events[0].action, "create");
         assert!(events[0].time <= events[1].time);
+    }
+
+    #[test]
+    fn a_day_takes_no_more_than_its_share() {
+        let directory = tempfile::tempdir().unwrap();
+        let fill = || {
+            open(directory.path(), "2026-11-22").unwrap();
+            let last = files(directory.path()).unwrap().pop().unwrap();
+            let file = OpenOptions::new().write(true).open(&last).unwrap();
+            file.set_len(FULL).unwrap();
+            last.file_name().unwrap().to_string_lossy().into_owned()
+        };
+        fs::write(directory.path().join("2026-11-21.jsonl"), "").unwrap();
+        assert_eq!(fill(), "2026-11-22.jsonl");
+        assert_eq!(fill(), "2026-11-22_0001.jsonl");
+        let names: Vec<String> = (0..FILES).map(|_| fill()).collect();
+        assert_eq!(*names.last().unwrap(), "2026-11-22_0017.jsonl");
+        assert_eq!(files(directory.path()).unwrap().len(), FILES);
+        // The first of the day is gone, and is not begun again.
+        open(directory.path(), "2026-11-22").unwrap();
+        open(directory.path(), "2026-11-22").unwrap();
+        let left = files(directory.path()).unwrap();
+        assert!(left.last().unwrap().ends_with("2026-11-22_0018.jsonl"));
+        assert!(left[0].ends_with("2026-11-22_0003.jsonl"), "{left:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitpid};
 
 use crate::cgroup::Group;
@@ -282,10 +283,11 @@ fn follow(
     match join_networks(spec, pid, pidfd) {
         Ok(networks) => handed.networks = networks,
         Err(lack) if spec.way_out == WayOut::IfPossible => handed.lack = Some(lack),
-        Err(fault) => return Err(fault),
+        Err(fault) => return Err(last_words(spec, channel).unwrap_or(fault)),
     }
     if spec.waits_for_networks() {
-        channel.release().map_err(RunError::setup("go on"))?;
+        let told = channel.release().map_err(RunError::setup("go on"));
+        told.map_err(|fault| last_words(spec, channel).unwrap_or(fault))?;
     }
     if brings_network {
         netns::bring(spec, channel)?;
@@ -330,6 +332,25 @@ fn join_networks(spec: &Spec, pid: Pid, pidfd: BorrowedFd<'_>) -> Result<Network
         networks.lead_out(pasta, pid)?;
     }
     Ok(networks)
+}
+
+/// Why a process has failed that could not be put on its networks, if it has said so: one that is gone has
+/// none.
+fn last_words(spec: &Spec, channel: &Channel) -> Option<RunError> {
+    let now = Timespec::default();
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
+        if poll(&mut fds, Some(&now)).ok()? == 0 {
+            return None;
+        }
+        match channel.receive() {
+            report @ (Report::Failed(_) | Report::Refused(_)) => {
+                return Some(failure(spec, report));
+            }
+            Report::End => return None,
+            _ => (),
+        }
+    }
 }
 
 /// What the last report of a process says that has not become the program.

@@ -180,6 +180,15 @@ const CALLS: Source = Source::Own(3);
 /// Nobody is left who could make calls. Older kernels would wait for one.
 const SILENCE: Source = Source::Own(4);
 
+/// Writes down that a container has started.
+fn note_start(spec: &Spec) {
+    if let Some(journal) = &spec.journal {
+        let label = label(&spec.dir);
+        journal.note_places(&label, &spec.attachments, true);
+        journal.note(&label, "start", &[]);
+    }
+}
+
 /// What is known of a program's health at its start, if that is asked.
 fn unknown(spec: &Spec) -> Option<HealthState> {
     let health = spec.lifetime.health.as_ref();
@@ -242,9 +251,7 @@ impl<'a> Supervisor<'a> {
             program.kill();
             remove_group(&spec.dir);
         })?;
-        if let Some(journal) = &spec.journal {
-            journal.note(&label(&spec.dir), "start", &[]);
-        }
+        note_start(spec);
         let running = Running {
             pid: program.pid,
             ports: state.ports.clone(),
@@ -326,7 +333,13 @@ impl<'a> Supervisor<'a> {
 
     /// Starts the program again, after a while, if it is to be; true if it runs.
     fn starts_again(&mut self, code: i32, backoff: &mut Backoff) -> bool {
+        if self.state.oom_killed {
+            self.note("oom", &[]);
+        }
         self.note("die", &[("exitCode", code.to_string())]);
+        if let Some(journal) = &self.spec.journal {
+            journal.note_places(&label(&self.spec.dir), &self.spec.attachments, false);
+        }
         // Who wants it to stay down has said so before it ended it.
         self.hub.admit(&self.door);
         self.hub.hear_all();
@@ -396,7 +409,7 @@ impl<'a> Supervisor<'a> {
         let written = self.state.write(&self.spec.dir);
         written.inspect_err(|_| program.kill())?;
         self.hub.replace(program);
-        self.note("start", &[]);
+        note_start(&self.spec);
         self.begin_to_check();
         Ok(())
     }
@@ -446,9 +459,14 @@ impl<'a> Supervisor<'a> {
             return;
         };
         self.check.prober = None;
+        let before = state.status;
         state.take(health, self.check.asked, answer);
         let pause = state.pause(health, self.started.elapsed());
+        let now = state.status;
         self.check.due = Some(Instant::now() + pause);
+        if now != before {
+            self.note(&format!("health_status: {}", now.word()), &[]);
+        }
         let _ = self.state.write(&self.spec.dir);
         self.hub.settling = Settling::begin();
     }

@@ -25,6 +25,9 @@ pub struct Subnet {
     /// Those that containers get which ask for none; all if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<Block>,
+    /// Whether it is one that was free, which nobody has asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chosen: bool,
     /// Those that no container gets, by what they are for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reserved: BTreeMap<String, IpAddr>,
@@ -130,6 +133,7 @@ impl Subnet {
             block,
             gateway: block.nth(1)?,
             range: None,
+            chosen: false,
             reserved: BTreeMap::new(),
         })
     }

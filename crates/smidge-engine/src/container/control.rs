@@ -39,12 +39,13 @@ impl Engine {
     /// not take them: then everything stays as it was.
     pub fn update(&self, name: &str, changed: &Resources, policy: Option<&str>) -> Result<()> {
         let policy = policy.map(lifetime::restart).transpose()?;
+        let (_turn, mut known) = self.turn(name)?;
         let Known {
             container,
-            mut record,
+            record,
             state,
             ..
-        } = self.container(name)?;
+        } = &mut known;
         if policy.is_some() && record.host.auto_remove {
             let fault = format!(
                 "cannot change the restart policy of container `{name}`: it is removed when it ends"
@@ -63,10 +64,11 @@ impl Engine {
         if let Some(policy) = policy {
             record.spec.lifetime.restart = policy;
         }
-        container.write_record(&record)?;
+        container.write_record(record)?;
         if let Some(policy) = policy {
             smidge_run::change_restart(&container.dir, policy);
         }
+        self.note_container(&known, "update", &[]);
         Ok(())
     }
 

@@ -103,7 +103,9 @@ impl Engine {
         let mut reader = reader;
         let placed = place(&room, &to, source.contents, options.keep(), &mut reader);
         drop(reader);
-        first(visit.finish(), placed.map_err(Error::from))
+        first(visit.finish(), placed.map_err(Error::from))?;
+        self.note_container(&known, "archive-path", &[]);
+        Ok(())
     }
 
     /// Writes a file or directory of a container as a tar archive.
@@ -119,7 +121,9 @@ impl Engine {
     ) -> Result<()> {
         let known = self.container(container)?;
         let source = Source::new(&inside(path))?;
-        send(&known, &source, options, &mut &*output, &[output.as_fd()])?.finish()
+        send(&known, &source, options, &mut &*output, &[output.as_fd()])?.finish()?;
+        self.note_container(&known, "archive-path", &[]);
+        Ok(())
     }
 
     /// Copies a file or directory of this machine to a container.
@@ -152,7 +156,9 @@ impl Engine {
         let mut writer = writer;
         let packed = pack(&found, &source.name, Owners::Disk, &mut writer);
         drop(writer);
-        first(packed.map_err(Error::from), visit.finish())
+        first(packed.map_err(Error::from), visit.finish())?;
+        self.note_container(&known, "extract-to-dir", &[]);
+        Ok(())
     }
 
     /// Unpacks a tar archive into a directory of a container.
@@ -171,7 +177,9 @@ impl Engine {
             let to = room.find(&inside(path), true)?;
             Ok(place_all(&room, &to, Keep::Owner, archive)?)
         })?;
-        visit.finish()
+        visit.finish()?;
+        self.note_container(&known, "extract-to-dir", &[]);
+        Ok(())
     }
 
     /// Writes a container's files, without what is mounted in it, as a tar archive.

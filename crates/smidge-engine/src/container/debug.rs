@@ -127,7 +127,10 @@ impl Engine {
             )),
             fault => fault,
         })?;
-        Ok(Session::Beside(Execution { started }))
+        Ok(Session::Beside(Execution {
+            started,
+            farewell: None,
+        }))
     }
 
     /// Shows the files of an image, or of a container that does not run, in a container of their own.
@@ -221,7 +224,7 @@ impl Engine {
     /// The directories that the tools are in, the top one first.
     fn tools(&self, tools: &Tools) -> Result<Vec<PathBuf>> {
         let place = self.store.root().join("cache/tools");
-        let dressing = kept(&place.join("dressing"), &dress)?;
+        let dressing = self.filled(&place.join("dressing"), &dress)?;
         let mut layers = match tools {
             Tools::Busybox => vec![self.busybox(&place)?],
             Tools::Image(name) => {
@@ -244,6 +247,31 @@ impl Engine {
         };
         layers.insert(0, dressing);
         Ok(layers)
+    }
+
+    /// A directory that is filled once; complete or not there at all.
+    fn filled(&self, path: &Path, fill: &dyn Fn(&Path) -> std::io::Result<()>) -> Result<PathBuf> {
+        if path.is_dir() {
+            return Ok(path.to_owned());
+        }
+        // What is left of it after a crash is removed by whoever makes the next workspace.
+        let workspace = self.store.workspace()?;
+        let draft = workspace.path().join("tools");
+        let place = path.parent().unwrap_or(path);
+        let made = fs::create_dir_all(place)
+            .and_then(|()| sweep(place))
+            .and_then(|()| fs::create_dir(&draft))
+            .and_then(|()| fill(&draft))
+            .and_then(|()| fs::rename(&draft, path));
+        match made {
+            // Somebody else may have been faster.
+            Err(_) if path.is_dir() => Ok(path.to_owned()),
+            Err(source) => {
+                let what = format!("cannot make `{}`", path.display());
+                Err(Error::io(what, source))
+            }
+            Ok(()) => Ok(path.to_owned()),
+        }
     }
 
     /// This machine's busybox under all its names.
@@ -271,7 +299,7 @@ impl Engine {
         }
         let stat = fs::metadata(&program).map_err(unreadable)?;
         let name = format!("busybox-{}-{}", stat.size(), stat.mtime());
-        kept(&place.join(name), &|draft| {
+        self.filled(&place.join(name), &|draft| {
             let bin = draft.join("bin");
             fs::create_dir_all(&bin)?;
             let copy = bin.join("busybox");
@@ -289,31 +317,16 @@ impl Engine {
     }
 }
 
-/// A directory that is filled once; complete or not there at all.
-fn kept(path: &Path, fill: &dyn Fn(&Path) -> std::io::Result<()>) -> Result<PathBuf> {
-    if path.is_dir() {
-        return Ok(path.to_owned());
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let draft = PathBuf::from(name);
-    let made = fs::create_dir_all(&draft)
-        .and_then(|()| fill(&draft))
-        .and_then(|()| fs::rename(&draft, path));
-    match made {
-        Ok(()) => Ok(path.to_owned()),
-        Err(source) => {
-            let _ = fs::remove_dir_all(&draft);
-            // Somebody else may have been faster.
-            match path.is_dir() {
-                true => Ok(path.to_owned()),
-                false => Err(Error::io(
-                    format!("cannot make `{}`", path.display()),
-                    source,
-                )),
-            }
+/// Removes the drafts that earlier versions have left beside what they made: `busybox-….PID`.
+fn sweep(place: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        let end = path.extension().unwrap_or_default().to_string_lossy();
+        if end.parse::<u32>().is_ok() {
+            fs::remove_dir_all(&path)?;
         }
     }
+    Ok(())
 }
 
 /// What lies over the tools: places to mount at, and the container's own names of hosts and users.

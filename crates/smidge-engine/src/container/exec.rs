@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use smidge_run::{Attach, RunError, Spec, Started, Status, capability};
+use smidge_run::{Attach, Ended, RunError, Spec, Started, Status, capability};
 
 use super::control::refuse_paused;
 use super::env;
 use super::record::{Known, Record};
 use super::start::{End, Streams};
 use super::user;
+use crate::event::Farewell;
 use crate::{Engine, Error, Kind, Result};
 
 /// A program to be started in a container that runs.
@@ -36,6 +37,7 @@ pub struct ExecRequest {
 #[derive(Debug)]
 pub struct Execution {
     pub(super) started: Started,
+    pub(super) farewell: Option<Farewell>,
 }
 
 impl Execution {
@@ -44,7 +46,11 @@ impl Execution {
     /// # Errors
     /// When the process that watches over the program was killed.
     pub fn wait(self) -> Result<End> {
-        Ok(self.started.wait()?.into())
+        let ended = self.started.wait()?;
+        if let (Ended::Detached, Some(farewell)) = (&ended, self.farewell) {
+            farewell.note();
+        }
+        Ok(ended.into())
     }
 }
 
@@ -74,12 +80,16 @@ impl Engine {
             let action = format!("{action}: {command}");
             self.note_container(&known, &action, &[("execID", id.as_str())]);
         }
+        let farewell = self.farewell(&known, "exec_detach").with("execID", &id);
         if let Some(journal) = &mut spec.journal {
             journal.attributes.insert("execID".to_owned(), id);
         }
         let started = smidge_run::visit(&spec, streams.map(Attach::from));
         let started = started.map_err(|fault| self.explain_exec(&known, &spec, fault))?;
-        Ok(Execution { started })
+        Ok(Execution {
+            started,
+            farewell: Some(farewell),
+        })
     }
 
     /// Says why a program could not be started beside a container's own.

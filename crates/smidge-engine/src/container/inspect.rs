@@ -46,6 +46,15 @@ pub struct ContainerInspect {
     pub driver: &'static str,
     /// What it runs on.
     pub platform: &'static str,
+    /// SELinux's label for what is mounted: none.
+    pub mount_label: &'static str,
+    /// SELinux's label for its processes: none.
+    pub process_label: &'static str,
+    /// Its profile of AppArmor: none.
+    pub app_armor_profile: &'static str,
+    /// The programs that were started in it beside its own: not kept.
+    #[serde(rename = "ExecIDs")]
+    pub exec_ids: Option<Vec<String>>,
     /// What was asked of the host.
     pub host_config: Value,
     /// Where its files are.
@@ -98,6 +107,10 @@ fn inspected(known: &Known, networks: Map<String, Value>) -> ContainerInspect {
         restart_count: known.state.restart_count,
         driver: "overlay",
         platform: "linux",
+        mount_label: "",
+        process_label: "",
+        app_armor_profile: "",
+        exec_ids: None,
         host_config: host_config(record),
         graph_driver: graph_driver(known),
         mounts: record.mounts.iter().map(mount).collect(),
@@ -176,11 +189,38 @@ fn usual_host_config(record: &Record) -> Value {
         "PidMode": "",
         "UTSMode": "",
         "UsernsMode": "",
+        "CgroupnsMode": match spec.resources.host_cgroup_namespace {
+            true => "host",
+            false => "private",
+        },
+        "Cgroup": "",
+        "Runtime": "smidge",
+        "VolumeDriver": "",
+        "ContainerIDFile": "",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
         "SecurityOpt": match spec.no_new_privileges {
             true => json!(["no-new-privileges"]),
             false => json!([]),
         },
     });
+    // What scripts count and go through, where nothing was asked for.
+    const LISTS: [&str; 11] = [
+        "CapAdd",
+        "CapDrop",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "Devices",
+        "ExtraHosts",
+        "GroupAdd",
+        "Links",
+        "Ulimits",
+        "VolumesFrom",
+    ];
+    if let Value::Object(fields) = &mut config {
+        fields.extend(LISTS.map(|name| (name.to_owned(), json!([]))));
+    }
     if let Value::Object(fields) = &mut config {
         fields.extend(resource::host_config(&spec.resources));
     }
@@ -248,7 +288,7 @@ fn config(record: &Record) -> Value {
         "Tty": spec.tty,
         "OpenStdin": spec.stdin,
         "StdinOnce": attached && spec.stdin,
-        "Env": spec.env,
+        "Env": config.env,
         "Cmd": config.cmd,
         "Image": record.image,
         "Volumes": config.volumes,
@@ -277,7 +317,23 @@ fn network_settings(known: &Known, networks: Map<String, Value>) -> Value {
         Status::Created | Status::Restarting | Status::Exited => json!({}),
     };
     let mut settings = networks;
-    settings.insert("SandboxID".to_owned(), json!(known.container.id));
+    // For `nsenter --net=…`.
+    let sandbox = match known.state.status {
+        Status::Running => format!("/proc/{}/ns/net", known.state.pid),
+        Status::Created | Status::Restarting | Status::Exited => String::new(),
+    };
+    for (name, value) in [
+        ("Bridge", json!("")),
+        ("SandboxID", json!(known.container.id)),
+        ("SandboxKey", json!(sandbox)),
+        ("HairpinMode", json!(false)),
+        ("LinkLocalIPv6Address", json!("")),
+        ("LinkLocalIPv6PrefixLen", json!(0)),
+        ("SecondaryIPAddresses", Value::Null),
+        ("SecondaryIPv6Addresses", Value::Null),
+    ] {
+        settings.insert(name.to_owned(), value);
+    }
     settings.insert("Ports".to_owned(), ports);
     // Smidge's own.
     if let Outlook::Shut(why) = &known.state.outlook {

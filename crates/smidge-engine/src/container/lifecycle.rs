@@ -190,7 +190,7 @@ impl Engine {
     /// # Errors
     /// When there is no such container, when the name is none or taken, when the store cannot be written.
     pub fn rename_container(&self, name: &str, new: &str) -> Result<()> {
-        let known = self.container(name)?;
+        let (_turn, known) = self.turn(name)?;
         let renamed = self.store.rename_container(&known.container, new)?;
         if known.state.status.is_active() {
             self.rename_on_networks(&known, &renamed)?;
@@ -224,6 +224,7 @@ impl Engine {
                 bytes += size;
             }
         }
+        self.note_prune("container", bytes);
         Ok((removed, bytes))
     }
 

@@ -14,8 +14,8 @@ use crate::{Engine, Error, Kind, Result};
 pub struct ContainerQuery {
     /// Those that do not run, too.
     pub all: bool,
-    /// The newest so many, whether they run or not.
-    pub last: Option<usize>,
+    /// The newest so many of those that meet the conditions, whether they run or not; 0 is no limit.
+    pub last: usize,
     /// Conditions.
     pub filters: Vec<Filter>,
 }
@@ -46,11 +46,8 @@ impl Engine {
         let named_state = ["status", "exited"]
             .iter()
             .any(|key| !filters.values(key).is_empty());
-        let everything = query.all || query.last.is_some() || named_state;
+        let everything = query.all || query.last > 0 || named_state;
         let mut all = self.outlines_that(|state| everything || state.status.is_active())?;
-        if let Some(last) = query.last {
-            all.truncate(last);
-        }
         let created = |key: &str| -> Result<Option<String>> {
             let name = filters.values(key).last();
             name.map(|name| Ok(self.container(name)?.record.created))
@@ -76,6 +73,9 @@ impl Engine {
                     .is_none_or(|bound| known.record.created > *bound)
                 && (!by_ancestor || ancestors.contains(&known.record.image_id))
         });
+        if query.last > 0 {
+            all.truncate(query.last);
+        }
         Ok(all
             .into_iter()
             .map(|known| Row {

@@ -256,6 +256,7 @@ impl Engine {
         match &planned.what {
             What::Volume(VolumeSource::Bind(path)) => make_directory(path),
             What::Volume(_) => {
+                let is_new = self.store.find_volume(&point.name)?.is_none();
                 if !planned.labels.is_empty() {
                     let record = VolumeRecord {
                         labels: planned.labels.clone(),
@@ -263,6 +264,9 @@ impl Engine {
                     self.store.create_volume(Some(&point.name), &record)?;
                 }
                 let volume = self.store.volume(&point.name)?;
+                if is_new {
+                    self.note_volume("create", &point.name);
+                }
                 if point.seeded {
                     self.seed_volume(files, (&point.destination, &volume), map)?;
                 }

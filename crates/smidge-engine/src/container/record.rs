@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -12,7 +13,7 @@ use smidge_run::{Manner, Network, Port, Spec, State};
 use smidge_store::Container;
 
 use crate::network::NetworkMode;
-use crate::{Engine, Note, Result};
+use crate::{Engine, Error, Note, Result};
 
 /// A container's `config.json`. Changing this is a format break.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +184,18 @@ impl Engine {
     /// When there is none, when several fit, when its record cannot be read.
     pub fn container(&self, name: &str) -> Result<Known> {
         self.known(self.store.container(name)?)
+    }
+
+    /// Finds a container whose record is to be changed. Who wants to change it, too, waits until the file is
+    /// closed, and finds what has become of it.
+    pub(crate) fn turn(&self, name: &str) -> Result<(File, Known)> {
+        let container = self.store.container(name)?;
+        let path = container.dir.join("record.lock");
+        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        // By its id: it may have another name by now. If it is gone, that is what is to be told.
+        let known = self.container(&container.id)?;
+        let unlocked = |source| Error::io(format!("cannot lock `{}`", path.display()), source);
+        Ok((locked.map_err(unlocked)?, known))
     }
 
     pub(crate) fn known(&self, container: Container) -> Result<Known> {

@@ -9,6 +9,7 @@ use super::create::CreateRequest;
 use super::emulation;
 use super::reason::{self, Finding};
 use super::record::{Known, Record};
+use crate::event::Farewell;
 use crate::{Engine, Error, Kind, Result, network};
 
 /// Which of the caller's streams go to and from a program.
@@ -46,6 +47,7 @@ pub struct Running {
     /// The container.
     pub container: Container,
     started: Started,
+    farewell: Farewell,
 }
 
 /// How a foreground container let go of its caller.
@@ -74,6 +76,9 @@ impl Running {
     /// When the process that watches over the container was killed.
     pub fn wait(self) -> Result<(End, Option<Reason>)> {
         let (ended, reason) = self.started.hear_out()?;
+        if ended == Ended::Detached {
+            self.farewell.note();
+        }
         Ok((ended.into(), reason))
     }
 }
@@ -103,7 +108,7 @@ impl Engine {
         }
         match streams {
             None => Ok(None),
-            Some(streams) => join(known, streams).map(Some),
+            Some(streams) => self.join(known, streams).map(Some),
         }
     }
 
@@ -114,7 +119,7 @@ impl Engine {
     pub fn attach(&self, name: &str, streams: Streams) -> Result<Running> {
         let known = self.container(name)?;
         let message = match known.state.status {
-            Status::Running => return join(known, streams),
+            Status::Running => return self.join(known, streams),
             Status::Restarting => {
                 "cannot attach to a restarting container, wait until it is running"
             }
@@ -131,6 +136,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
+        if streams.is_some() {
+            self.note_container(&known, "attach", &[]);
+        }
+        let farewell = self.farewell(&known, "detach");
         let Known {
             container, record, ..
         } = known;
@@ -156,7 +165,11 @@ impl Engine {
                 }),
         };
         match started {
-            Ok(started) => Ok(Running { container, started }),
+            Ok(started) => Ok(Running {
+                container,
+                started,
+                farewell,
+            }),
             Err((reason, error)) => {
                 // Another start may have been quicker: the container is that one's.
                 if note(&container, &error, reason) && record.host.auto_remove {
@@ -174,6 +187,21 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Joins the caller's streams with a container's. What its program takes no input from gives none.
+    fn join(&self, known: Known, streams: Streams) -> Result<Running> {
+        let streams = Streams {
+            stdin: streams.stdin && known.record.spec.stdin,
+            ..streams
+        };
+        self.note_container(&known, "attach", &[]);
+        let started = smidge_run::attach(&known.container.dir, &streams.into())?;
+        Ok(Running {
+            farewell: self.farewell(&known, "detach"),
+            container: known.container,
+            started,
+        })
     }
 
     /// Says why a program did not start, as precisely as the image allows.
@@ -250,19 +278,6 @@ impl Engine {
                 .fold(Error::new(Kind::CannotRun(126), message), Error::with_hint)
         })
     }
-}
-
-/// Joins the caller's streams with a container's. What its program takes no input from gives none.
-fn join(known: Known, streams: Streams) -> Result<Running> {
-    let streams = Streams {
-        stdin: streams.stdin && known.record.spec.stdin,
-        ..streams
-    };
-    let started = smidge_run::attach(&known.container.dir, &streams.into())?;
-    Ok(Running {
-        container: known.container,
-        started,
-    })
 }
 
 /// Writes down why a program did not start.

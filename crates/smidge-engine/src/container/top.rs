@@ -108,6 +108,7 @@ impl Engine {
             columns.iter().map(cell).collect()
         });
         let rows = rows.collect();
+        self.note_container(&known, "top", &[]);
         Ok((
             columns.into_iter().map(|(header, _)| header).collect(),
             rows,

@@ -140,6 +140,7 @@ impl Engine {
             .collect();
         let goes = |record: &CacheRecord| names.contains(&(record.kind, record.id.as_str()));
         let pruned = self.store.prune_build_cache(&goes)?;
+        self.note_prune("builder", pruned.bytes);
         Ok((picked.into_iter().cloned().collect(), pruned.bytes))
     }
 }

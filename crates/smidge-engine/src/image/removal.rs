@@ -30,7 +30,7 @@ pub struct PruneRequest {
 }
 
 /// What `prune` removed.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PruneReport {
     /// Ids of containers.
     pub containers: Vec<String>,
@@ -44,6 +44,8 @@ pub struct PruneReport {
     pub deleted: Vec<Digest>,
     /// Bytes of disk that are free again.
     pub bytes: u64,
+    /// What has kept networks from being removed.
+    pub faults: Vec<Error>,
 }
 
 impl Engine {
@@ -85,16 +87,20 @@ impl Engine {
             .remove_all(&names, force, &|id| users.of(self, id))?;
         users.check()?;
         for removed in outcomes.iter().flatten() {
-            for name in &removed.untagged {
-                self.note_image("untag", &name.familiar(), &name.familiar());
-            }
-            for id in &removed.deleted {
-                self.note_image("delete", &id.to_string(), &id.to_string());
-            }
+            self.note_removed(&removed.untagged, &removed.deleted);
         }
         remove_mapped(&left)?;
         let outcomes = outcomes.into_iter().map(|outcome| Ok(outcome?));
         Ok(outcomes.collect())
+    }
+
+    fn note_removed(&self, untagged: &[Reference], deleted: &[Digest]) {
+        for name in untagged {
+            self.note_image("untag", &name.familiar(), &name.familiar());
+        }
+        for id in deleted {
+            self.note_image("delete", &id.to_string(), &id.to_string());
+        }
     }
 
     /// Writes down that something happens to an image.
@@ -122,9 +128,9 @@ impl Engine {
             true => self.prune_containers(&request.filters)?,
             false => (Vec::new(), 0),
         };
-        let networks = match request.containers {
+        let (networks, faults) = match request.containers {
             true => self.prune_networks(&request.filters)?,
-            false => Vec::new(),
+            false => (Vec::new(), Vec::new()),
         };
         let (volumes, emptied) = match request.volumes {
             true => self.prune_unnamed(&request.filters)?,
@@ -154,7 +160,10 @@ impl Engine {
         })?;
         users.check()?;
         remove_mapped(&pruned.left)?;
+        self.note_removed(&pruned.untagged, &pruned.deleted);
+        self.note_prune("image", pruned.bytes);
         Ok(PruneReport {
+            faults,
             containers,
             networks,
             volumes,

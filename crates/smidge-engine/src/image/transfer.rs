@@ -72,6 +72,7 @@ impl Engine {
             ArchiveFormat::Docker => self.store.save_docker_archive(&images, output)?,
             ArchiveFormat::Oci => self.store.save_oci_archive(&images, output)?,
         }
+        self.note_saved(&images);
         Ok(())
     }
 
@@ -86,7 +87,16 @@ impl Engine {
         directory: &Path,
     ) -> Result<()> {
         let images = self.named(names, platform)?;
-        Ok(self.store.save_oci_layout(&images, directory)?)
+        self.store.save_oci_layout(&images, directory)?;
+        self.note_saved(&images);
+        Ok(())
+    }
+
+    fn note_saved(&self, images: &[(Image, Vec<Reference>)]) {
+        for (image, _) in images {
+            let id = image.id.to_string();
+            self.note_image("save", &id, &id);
+        }
     }
 
     /// The images that are meant, each with the names that it is to have in an archive.
@@ -152,12 +162,7 @@ impl Engine {
     /// the store cannot be written. Then nothing is loaded.
     pub fn load(&self, input: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
         let images = self.store.load_for(input, platform)?;
-        let loaded = loaded(images);
-        for Loaded { image } in &loaded {
-            let id = image.id.to_string();
-            self.note_image("load", &id, &id);
-        }
-        Ok(loaded)
+        Ok(self.loaded(images))
     }
 
     /// Reads images from a directory with an OCI image layout.
@@ -170,7 +175,7 @@ impl Engine {
         platform: Option<&Platform>,
     ) -> Result<Vec<Loaded>> {
         let images = self.store.load_oci_layout_for(directory, platform)?;
-        Ok(loaded(images))
+        Ok(self.loaded(images))
     }
 
     /// Makes an image of a root file system in a tar archive.
@@ -204,6 +209,18 @@ impl Engine {
         Ok(image)
     }
 
+    /// Each image once: an archive may hold it under several names.
+    fn loaded(&self, images: Vec<Image>) -> Vec<Loaded> {
+        let mut seen = std::collections::HashSet::new();
+        let new = images.into_iter().filter(|image| seen.insert(image.id));
+        let note = |image: Image| {
+            let id = image.id.to_string();
+            self.note_image("load", &id, &id);
+            Loaded { image }
+        };
+        new.map(note).collect()
+    }
+
     /// The time that goes into an image: `SOURCE_DATE_EPOCH`, or 1970, so that the same files make the
     /// same image.
     fn creation_time(&self) -> String {
@@ -214,11 +231,4 @@ impl Engine {
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default()
     }
-}
-
-/// Each image once: an archive may hold it under several names.
-fn loaded(images: Vec<Image>) -> Vec<Loaded> {
-    let mut seen = std::collections::HashSet::new();
-    let new = images.into_iter().filter(|image| seen.insert(image.id));
-    new.map(|image| Loaded { image }).collect()
 }

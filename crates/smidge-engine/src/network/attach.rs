@@ -4,15 +4,32 @@ use std::fs::Permissions;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER};
 use smidge_run::{Process, Spec};
 use smidge_store::{Applicant, Container, Lease, Network, Refusal, Subnet};
 
-use super::{Endpoint, NetworkMode, NetworkRequest, gateways, plan, unknown, within};
-use crate::container::{Known, Record};
+use super::{Endpoint, NetworkMode, NetworkRequest, NetworkRow, gateways, plan, unknown, within};
+use crate::container::{Known, MountPoint, Record};
+use crate::event::Event;
 use crate::{Engine, Error, Kind, Result};
+
+/// What is said of a volume when it is mounted.
+fn told(mount: &MountPoint) -> Option<Event> {
+    let event = Event {
+        kind: "volume".to_owned(),
+        id: mount.name.clone(),
+        ..Event::default()
+    };
+    (!mount.name.is_empty()).then(|| {
+        event
+            .with("destination", mount.destination.as_str())
+            .with("driver", "local")
+            .with("propagation", "")
+            .with("read/write", (!mount.read_only).to_string())
+    })
+}
 
 /// What a container was given of its networks when it was last started, or connected.
 pub(super) const PLACES: &str = "networks.json";
@@ -50,14 +67,7 @@ impl Engine {
             }
             let asked = [endpoint.ipv4.map(IpAddr::V4), endpoint.ipv6.map(IpAddr::V6)];
             for ip in asked.into_iter().flatten() {
-                if !row
-                    .record
-                    .subnets
-                    .iter()
-                    .any(|subnet| subnet.block.contains(ip))
-                {
-                    return Err(outside(network, ip, &row.record.subnets));
-                }
+                grants(&row, ip)?;
             }
             resolved.push(Endpoint {
                 network: network.clone(),
@@ -83,12 +93,15 @@ impl Engine {
             let device = format!("{prefix}{at}");
             let attachment = self.admit(&guest, endpoint, (&network, device))?;
             if record.host.auto_remove {
-                spec.cleanup.extend(leases(&network, &attachment));
+                spec.cleanup.extend(attachment.leases.iter().cloned());
             }
             spec.attachments.push(attachment);
         }
         if !spec.attachments.is_empty() {
             settle_in(&guest, &spec.attachments)?;
+        }
+        if let Some(journal) = &mut spec.journal {
+            journal.volumes = record.mounts.iter().filter_map(told).collect();
         }
         let leads_out = |attachment: &Attachment| !attachment.internal;
         if self.host.uid != 0 && spec.attachments.iter().any(leads_out) {
@@ -160,6 +173,9 @@ impl Engine {
         }
         let made = self.store.create_network(name, |_, others| {
             let id = self.unmade(name).id;
+            // Of a store that was here before, and is gone: its addresses were others.
+            smidge_run::network::dissolve(&plan::bridge(&id))
+                .map_err(|source| Error::io("cannot remove an old bridge", source))?;
             let request = NetworkRequest {
                 name: name.to_owned(),
                 ..NetworkRequest::default()
@@ -190,7 +206,10 @@ impl Engine {
         }
         let asked = servers(&guest.record.host.asked);
         let is_default = network.name == "bridge";
+        let lease = |own: &Address| network.dir.join("leases").join(own.ip.to_string());
         Ok(Attachment {
+            id: network.record.id.clone(),
+            leases: addresses.iter().map(lease).collect(),
             dir: network.dir.clone(),
             bridge: network.record.bridge.clone(),
             gateways: gateways(&network.record),
@@ -256,6 +275,36 @@ impl Engine {
     }
 }
 
+/// Refuses an address that nobody may ask for, as Docker does: what a network's addresses are is settled by
+/// whoever makes it, or may be another thing next time.
+fn grants(row: &NetworkRow, ip: IpAddr) -> Result<()> {
+    let (name, subnets) = (&row.name, &row.record.subnets);
+    if name == "bridge" {
+        let message = "user specified IP address is supported on user defined networks only";
+        return Err(Error::new(Kind::Input, message)
+            .with_hint("make one: `smidge network create --subnet 10.1.0.0/16 NETWORK`"));
+    }
+    let mut family = subnets
+        .iter()
+        .filter(|subnet| subnet.block.first().is_ipv4() == ip.is_ipv4());
+    if family.next().is_none_or(|subnet| subnet.chosen) {
+        let message = "user specified IP address is supported only when connecting to networks with user configured subnets";
+        let flags = match ip.is_ipv4() {
+            true => "--subnet 10.1.0.0/16",
+            false => "--ipv6 --subnet fd01::/64",
+        };
+        return Err(Error::new(Kind::Input, message)
+            .with_fact(format!("network {name} was made without"))
+            .with_hint(format!(
+                "make it with: `smidge network create {flags} NETWORK`"
+            )));
+    }
+    match subnets.iter().any(|subnet| subnet.block.contains(ip)) {
+        true => Ok(()),
+        false => Err(outside(name, ip, subnets)),
+    }
+}
+
 /// That a network has no such address for a container.
 fn outside(network: &str, ip: IpAddr, subnets: &[Subnet]) -> Error {
     let message = format!("no configured subnet or ip-range contain the IP address {ip}");
@@ -289,15 +338,6 @@ fn servers(asked: &serde_json::Map<String, serde_json::Value>) -> Vec<IpAddr> {
     let list = asked.get("Dns").and_then(|list| list.as_array());
     let texts = list.into_iter().flatten().filter_map(|text| text.as_str());
     texts.filter_map(|text| text.parse().ok()).collect()
-}
-
-/// The files that say that a container has its addresses.
-pub(super) fn leases(network: &Network, attachment: &Attachment) -> Vec<PathBuf> {
-    let ips = attachment
-        .addresses
-        .iter()
-        .map(|address| address.ip.to_string());
-    ips.map(|ip| network.dir.join("leases").join(ip)).collect()
 }
 
 /// Writes down what a container was given.
@@ -494,6 +534,8 @@ mod tests {
     #[test]
     fn hosts_are_told_anew_and_the_rest_stays() {
         let attachment = |ip: &str| Attachment {
+            id: String::new(),
+            leases: Vec::new(),
             dir: "/".into(),
             bridge: "b".to_owned(),
             gateways: Vec::new(),

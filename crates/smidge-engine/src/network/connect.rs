@@ -1,7 +1,5 @@
 //! Putting containers on networks, and taking them off, whether they run or not.
 
-use std::fs::File;
-
 use smidge_run::network::{self as sandbox, Attachment};
 
 use super::attach::{Guest, keep, kept, tell_hosts, tell_resolver};
@@ -18,8 +16,7 @@ impl Engine {
     /// When there is no such container or network, when it is on it already, when the address that was asked
     /// for cannot be had, when the container has no network of its own.
     pub fn connect(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
-        let _turn = turn(&self.container(container)?)?;
-        let mut known = self.container(container)?;
+        let (_turn, mut known) = self.turn(container)?;
         check(&known.record, &endpoint.network)?;
         let asked = NetworkMode::Networks(vec![endpoint.clone()]);
         let NetworkMode::Networks(mut resolved) = self.resolve(&asked)? else {
@@ -86,8 +83,7 @@ impl Engine {
     /// When there is no such container or network, when it is not on it, when the container has no network of
     /// its own.
     pub fn disconnect(&self, container: &str, network: &str) -> Result<()> {
-        let _turn = turn(&self.container(container)?)?;
-        let mut known = self.container(container)?;
+        let (_turn, mut known) = self.turn(container)?;
         let mut endpoints = self.endpoints(&known)?;
         let is = |name: &str| {
             endpoints
@@ -141,13 +137,6 @@ impl Engine {
             .with("type", "bridge");
         self.note(&event);
     }
-}
-
-/// Held while a container's places change: who comes at the same time finds them changed.
-fn turn(known: &Known) -> Result<File> {
-    let path = known.container.dir.join("networks.lock");
-    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| Error::io(format!("cannot lock `{}`", path.display()), source))
 }
 
 /// Refuses what no container can be connected to or disconnected from.

@@ -28,6 +28,24 @@ pub use view::NetworkInspect;
 pub(crate) use attach::{host_resolver, lone_servers, resolver};
 pub(crate) use pasta::{explain as explain_pasta, forwarded};
 
+impl NetworkRow {
+    /// Whether its containers have addresses of IPv4.
+    pub fn has_ipv4(&self) -> bool {
+        // The one that is made at need will have them.
+        self.driver == "bridge" && (self.record.subnets.is_empty() || self.has(false))
+    }
+
+    /// Whether its containers have addresses of IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.has(true)
+    }
+
+    fn has(&self, v6: bool) -> bool {
+        let mut subnets = self.record.subnets.iter();
+        subnets.any(|subnet| subnet.block.first().is_ipv6() == v6)
+    }
+}
+
 /// The networks that are there without having been made, and what drives them.
 const BUILT_IN: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
@@ -142,26 +160,30 @@ impl Engine {
     }
 
     /// Removes the networks that no running container is on and that meet all filters (`until`, `label`,
-    /// `label!`): their names.
+    /// `label!`): their names, and what has kept others from being removed.
     ///
     /// # Errors
-    /// When a filter cannot be understood, when the store cannot be written, when the kernel refuses.
-    pub fn prune_networks(&self, filters: &[Filter]) -> Result<Vec<String>> {
+    /// When a filter cannot be understood, when the store cannot be read.
+    pub fn prune_networks(&self, filters: &[Filter]) -> Result<(Vec<String>, Vec<Error>)> {
         let filters = Filters::new(filters, &PRUNE_FILTERS)?;
         let until = self.until(&filters)?;
-        let mut removed = Vec::new();
+        let (mut removed, mut faults) = (Vec::new(), Vec::new());
         for row in self.all_networks()? {
             // What was made at need is made again.
             let is_built_in = built_in(&row.name).is_some();
             if (!is_built_in || self.store.network(&row.name)?.is_some())
                 && filters.labels(&row.record.labels)
                 && is_before(&row.record.created, until)
-                && self.discard_network(&row)?.is_empty()
             {
-                removed.extend((!is_built_in).then_some(row.name));
+                match self.discard_network(&row) {
+                    Ok(users) if users.is_empty() && !is_built_in => removed.push(row.name),
+                    Ok(_) => (),
+                    Err(fault) => faults.push(fault),
+                }
             }
         }
-        Ok(removed)
+        self.note_prune("network", 0);
+        Ok((removed, faults))
     }
 
     /// Removes a network: the ids of the containers that keep it from being removed.

@@ -136,6 +136,14 @@ impl NetworkMode {
             [only] if only.is_default() && Endpoint { mac: None, ..only.clone() }.is_plain() => {
                 Ok(Self::Networks(asked))
             }
+            // In Docker's words.
+            [only] if only.ipv4.is_some() || only.ipv6.is_some() => conflict(
+                "user specified IP address is supported on user defined networks only".to_owned(),
+            ),
+            [only] if !only.aliases.is_empty() => conflict(
+                "network-scoped alias is supported only for containers in user defined networks"
+                    .to_owned(),
+            ),
             [_] => conflict(format!(
                 "a container has addresses and aliases on networks that were made alone, not on `{}`",
                 mode.word()

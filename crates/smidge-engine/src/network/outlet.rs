@@ -83,7 +83,7 @@ impl Engine {
         let device = format!("{}0", plan::device_prefix(&network.record));
         let attachment = self.admit(guest, &Endpoint::on(DEFAULT), (&network, device))?;
         let cleanup = match guest.record.host.auto_remove {
-            true => attach::leases(&network, &attachment),
+            true => attachment.leases.clone(),
             false => Vec::new(),
         };
         Ok(Way {

@@ -66,7 +66,7 @@ pub(super) fn plan(
     let options = options(&request.options)?;
     let bridge = match options.get(NAME) {
         Some(name) => name.clone(),
-        None => format!("{BRIDGE}{}", &id[..DIGITS]),
+        None => self::bridge(id),
     };
     if others.iter().any(|other| other.record.bridge == bridge) {
         let message = format!("networks have conflicting bridge names: `{bridge}` is in use");
@@ -82,6 +82,11 @@ pub(super) fn plan(
         labels: env::labels(&request.labels)?.into_iter().collect(),
         options,
     })
+}
+
+/// What the bridge of a network is called whose maker does not care.
+pub(super) fn bridge(id: &str) -> String {
+    format!("{BRIDGE}{}", &id[..DIGITS])
 }
 
 fn options(texts: &[String]) -> Result<BTreeMap<String, String>> {
@@ -168,11 +173,15 @@ fn subnets(request: &NetworkRequest, id: &str, others: &[Network]) -> Result<Vec
             .any(|known| known.block.first().is_ipv4() == v4)
     };
     let (lacks_v4, lacks_v6) = (lacks(true), request.ipv6 && lacks(false));
+    let chosen = |subnet: Subnet| Subnet {
+        chosen: true,
+        ..subnet
+    };
     if lacks_v4 {
-        subnets.insert(0, free(others)?);
+        subnets.insert(0, chosen(free(others)?));
     }
     if lacks_v6 {
-        subnets.push(local(id)?);
+        subnets.push(chosen(local(id)?));
     }
     subnets.sort_by_key(|subnet| subnet.block.first().is_ipv6());
     let second = subnets

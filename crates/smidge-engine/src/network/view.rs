@@ -61,10 +61,6 @@ pub(super) type Place = (Container, Attachment);
 impl NetworkInspect {
     pub(super) fn new(row: &NetworkRow, places: &[Place]) -> Self {
         let record = &row.record;
-        let has = |v6: bool| {
-            let mut subnets = record.subnets.iter();
-            subnets.any(|subnet| subnet.block.first().is_ipv6() == v6)
-        };
         let place = |(container, attachment): &Place| {
             let address = |v6: bool| {
                 let mut all = attachment.addresses.iter();
@@ -86,9 +82,8 @@ impl NetworkInspect {
             created: record.created.clone(),
             scope: "local",
             driver: row.driver,
-            // What is not made yet will have them.
-            enable_ipv4: has(false) || (row.driver == "bridge" && record.subnets.is_empty()),
-            enable_ipv6: has(true),
+            enable_ipv4: row.has_ipv4(),
+            enable_ipv6: row.has_ipv6(),
             ipam: json!({
                 "Driver": "default",
                 "Options": {},

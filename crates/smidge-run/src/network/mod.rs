@@ -148,6 +148,9 @@ impl std::fmt::Display for Mac {
 /// A container's place on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
+    /// The network's id.
+    #[serde(default)]
+    pub id: String,
     /// A directory of the network's own, where an ordinary user's containers find each other.
     pub dir: PathBuf,
     /// What the network's bridge is called: at most 15 bytes.
@@ -171,6 +174,9 @@ pub struct Attachment {
     /// Which servers are asked for names that the networks do not have; the machine's own if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<IpAddr>,
+    /// The files that say that its addresses are taken: they go with a container that is thrown away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<PathBuf>,
 }
 
 /// The networks of a container: to be kept as long as it runs.

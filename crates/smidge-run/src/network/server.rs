@@ -91,7 +91,7 @@ fn serve(
 ) -> io::Result<()> {
     sys::close_all_but(&[program, ready.as_fd()]);
     let _ = rustix::thread::set_name(c"smidge-names");
-    let elsewhere = elsewhere(attachments);
+    let mut elsewhere = far(attachments);
     enter(program)?;
     // Only now: changing the user namespace takes the wish back (prctl(2)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -102,6 +102,7 @@ fn serve(
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     sys::loopback_up(socket.as_fd())?;
     drop(socket);
+    elsewhere.extend(near(attachments));
     let (datagrams, connections) = listen()?;
     let mut server = Server {
         directories: attachments.iter().map(|at| at.dir.clone()).collect(),
@@ -119,9 +120,9 @@ fn serve(
     }
 }
 
-/// Sockets that lead to other name servers, made where these can be reached. Nothing leads out of
+/// Sockets that lead to name servers of the machine's and beyond, made there. Nothing leads out of
 /// internal networks, not even questions, which can carry anything (CVE-2024-29018).
-fn elsewhere(attachments: &[Attachment]) -> Vec<UdpSocket> {
+fn far(attachments: &[Attachment]) -> Vec<UdpSocket> {
     if attachments.iter().all(|attachment| attachment.internal) {
         return Vec::new();
     }
@@ -136,6 +137,25 @@ fn elsewhere(attachments: &[Attachment]) -> Vec<UdpSocket> {
         servers = named.filter_map(|ip| ip.trim().parse().ok()).collect();
     }
     servers.dedup();
+    servers.retain(|ip| !is_near(attachments, *ip));
+    leading_to(servers)
+}
+
+/// Sockets that lead to name servers on the container's own networks, made in the container.
+fn near(attachments: &[Attachment]) -> Vec<UdpSocket> {
+    let asked = attachments.iter().flat_map(|at| &at.servers).copied();
+    let mut servers: Vec<IpAddr> = asked.filter(|ip| is_near(attachments, *ip)).collect();
+    servers.dedup();
+    leading_to(servers)
+}
+
+/// Whether an address is of one of the container's networks.
+fn is_near(attachments: &[Attachment], ip: IpAddr) -> bool {
+    let mut own = attachments.iter().flat_map(|at| &at.addresses);
+    own.any(|own| own.contains(ip))
+}
+
+fn leading_to(servers: Vec<IpAddr>) -> Vec<UdpSocket> {
     let sockets = servers.into_iter().filter_map(|ip| {
         let any: SocketAddr = match ip {
             IpAddr::V4(_) => ([0; 4], 0).into(),

@@ -5,15 +5,21 @@ use std::os::fd::AsFd as _;
 use super::Supervisor;
 use crate::error::RunError;
 use crate::hub::Wish;
+use crate::journal::label;
 use crate::lifetime::Settling;
 use crate::message::Reply;
 use crate::network::Attachment;
 use crate::outlet;
 use crate::state::{Outlook, Status};
+use crate::terminal::Size;
 
 impl Supervisor<'_> {
     /// Does what clients have asked for, and answers them.
     pub(super) fn fulfil(&mut self) {
+        if let Some(Size { rows, columns }) = self.hub.resized.take() {
+            let size = [("height", rows.to_string()), ("width", columns.to_string())];
+            self.note("resize", &size);
+        }
         for (client, wish) in std::mem::take(&mut self.hub.wishes) {
             let done = match wish {
                 Wish::Connect(attachment) => self.connect(*attachment),
@@ -47,7 +53,12 @@ impl Supervisor<'_> {
             return;
         }
         let program = &mut self.hub.program;
+        let before = self.spec.attachments.len();
         self.state.outlook = outlet::open(&mut self.spec, program, self.watch.outlet);
+        if let Some(journal) = &self.spec.journal {
+            let new = self.spec.attachments.get(before..).unwrap_or_default();
+            journal.note_networks(&label(&self.spec.dir), new, true);
+        }
         // The program does not wait for what `inspect` shows to be right.
         let _ = self.state.write(&self.spec.dir);
         self.hub.settling = Settling::begin();
@@ -67,7 +78,12 @@ impl Supervisor<'_> {
             let (pid, pidfd) = (program.pid, program.pidfd.as_fd());
             program.networks.connect(&all, pidfd, pid)?;
         }
-        self.spec.to_mut().attachments = all;
+        let spec = self.spec.to_mut();
+        if !spec.cleanup.is_empty() {
+            let new = all.last().into_iter().flat_map(|new| &new.leases);
+            spec.cleanup.extend(new.cloned());
+        }
+        spec.attachments = all;
         Ok(())
     }
 

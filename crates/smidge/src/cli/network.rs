@@ -8,7 +8,7 @@ use smidge_engine::{Error, Kind, Note};
 
 use super::inspect;
 use super::prune::confirmed;
-use super::session::{Outcome, Session, each};
+use super::session::{Outcome, Session, all_of, each};
 use crate::render::listing::{self, Columns, row};
 use crate::render::words;
 
@@ -283,10 +283,6 @@ pub(super) fn ls(session: &Session, args: &Ls) -> Outcome {
 
 fn shown(line: &NetworkRow, full: bool) -> listing::Row {
     let record = &line.record;
-    let has = |v6: bool| {
-        let mut subnets = record.subnets.iter();
-        subnets.any(|subnet| subnet.block.first().is_ipv6() == v6)
-    };
     let id = match full {
         true => record.id.as_str(),
         false => words::short_id(&record.id),
@@ -304,11 +300,8 @@ fn shown(line: &NetworkRow, full: bool) -> listing::Row {
         ),
         ("Driver", line.driver.into()),
         ("ID", id.into()),
-        (
-            "IPv4",
-            (has(false) || record.subnets.is_empty()).to_string().into(),
-        ),
-        ("IPv6", has(true).to_string().into()),
+        ("IPv4", line.has_ipv4().to_string().into()),
+        ("IPv6", line.has_ipv6().to_string().into()),
         ("Internal", record.internal.to_string().into()),
         ("Labels", labels.join(",").into()),
         ("Name", line.name.clone().into()),
@@ -345,11 +338,11 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
     {
         return Ok(1);
     }
-    let names = session.engine()?.prune_networks(&args.filter)?;
+    let (names, faults) = session.engine()?.prune_networks(&args.filter)?;
     if !names.is_empty() {
         session.print(&format!("Deleted Networks:\n{}\n", names.join("\n")))?;
     }
-    Ok(0)
+    all_of(faults.into_iter())
 }
 
 pub(super) fn connect(session: &Session, args: &Connect) -> Outcome {

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use smidge_engine::image::{Filter, PruneRequest};
 use smidge_engine::{Error, Kind};
 
-use super::session::{Outcome, Session};
+use super::session::{Outcome, Session, all_of};
 use crate::render::listing::unwritable;
 use crate::render::words;
 
@@ -139,7 +139,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         "Total reclaimed space: {}",
         words::size(report.bytes)
     ))?;
-    Ok(0)
+    all_of(report.faults.into_iter())
 }
 
 /// What would be removed.

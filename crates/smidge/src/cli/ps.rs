@@ -34,10 +34,10 @@ pub(super) struct Args {
     /// A Go template, `table TEMPLATE`, or `json`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Show the newest N, whether they run or not
-    #[arg(short = 'n', long, value_name = "N")]
-    last: Option<usize>,
-    /// Show the newest, whether it runs or not
+    /// Show the newest N of those that are meant, whether they run or not
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
+    /// Show the newest of those that are meant, whether it runs or not
     #[arg(short, long)]
     latest: bool,
     /// Show everything in full
@@ -79,7 +79,11 @@ const COLUMNS: Columns = Columns {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let query = ContainerQuery {
         all: args.all,
-        last: if args.latest { Some(1) } else { args.last },
+        // As in Docker: no number, or one below 1, is no limit.
+        last: match args.last.and_then(|last| usize::try_from(last).ok()) {
+            None if args.latest => 1,
+            last => last.unwrap_or(0),
+        },
         filters: args.filter.clone(),
     };
     let engine = session.engine()?;

@@ -65,7 +65,11 @@ impl Session {
 
 /// Does something with each of several things. What fails does not keep the others from being done.
 pub(super) fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), Error>) -> Outcome {
-    let mut faults = names.iter().filter_map(|name| act(name).err());
+    all_of(names.iter().filter_map(|name| act(name).err()))
+}
+
+/// The outcome of what went on after each of these faults.
+pub(super) fn all_of(mut faults: impl Iterator<Item = Error>) -> Outcome {
     match faults.next() {
         None => Ok(0),
         Some(first) => Err(faults.fold(first, Error::with_related)),

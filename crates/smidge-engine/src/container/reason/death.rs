@@ -18,7 +18,8 @@ pub(super) struct Evidence<'a> {
     death: &'a Death,
     /// The signal that killed it, or perhaps a program that it started.
     signal: Option<String>,
-    words: Option<Words>,
+    /// What it has said before, and the line that says it.
+    words: Option<(Words, String)>,
     /// The level of this machine's instruction set, if that matters.
     level: Option<u8>,
     /// The call that the filter did not let it make, if the kernel has told.
@@ -60,7 +61,7 @@ impl<'a> Evidence<'a> {
     pub(super) fn needs_files(&self) -> bool {
         self.signal.as_deref() == Some("SIGILL")
             || matches!(
-                self.words,
+                self.words.as_ref().map(|(words, _)| words),
                 Some(
                     Words::Library { .. }
                         | Words::Version { .. }
@@ -82,7 +83,13 @@ impl<'a> Evidence<'a> {
         }
         match &self.signal {
             Some(signal) => Some(self.killed(signal, files)),
-            None => self.said(self.words.as_ref()?, files),
+            None => {
+                let (words, line) = self.words.as_ref()?;
+                // A line is what somebody has written, whatever it looks like.
+                let told = || Some(self.said(words, files)?.guessed());
+                let told = || Some(told()?.fact(format!("its last words: {line}")));
+                self.proven(words, files).or_else(told)
+            }
         }
     }
 
@@ -249,11 +256,27 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// What the files prove of what the program has said.
+    fn proven(&self, words: &Words, files: &Files<'_>) -> Option<Finding> {
+        let fault = match words {
+            Words::Library { .. } | Words::Version { .. } => {
+                fault::proven(self.record, files.tree)?
+            }
+            Words::NotExecutable(name) => return files.forbidden(name, &self.record.spec.user),
+            _ => return None,
+        };
+        let fits = match words {
+            Words::Library { .. } => matches!(fault, Fault::NoLibraries { .. }),
+            _ => matches!(fault, Fault::NoVersions { .. }),
+        };
+        fits.then(|| fault::finding(&fault, Some(files)))
+    }
+
     /// What the program has said, held against the files.
     fn said(&self, words: &Words, files: &Files<'_>) -> Option<Finding> {
         match words {
-            Words::Library { name, by } => Some(self.library(name, by.as_deref(), files)),
-            Words::Version { version, library, by } => Some(self.version(version, library, by, files)),
+            Words::Library { name, by } => Some(Self::library(name, by.as_deref(), files)),
+            Words::Version { version, library, by } => Some(too_old(version, library, by)),
             Words::Symbol { symbol, by } => {
                 let finding = Finding::new(
                     "no-symbol",
@@ -303,20 +326,15 @@ impl<'a> Evidence<'a> {
                 format!("`{program}`, which it starts, is for another machine or no program"),
             )),
             Words::Command(name) => self.command(name, files),
-            Words::NotExecutable(name) => files.forbidden(name, &self.record.spec.user).or_else(|| {
-                Some(Finding::new(
-                    "not-executable",
-                    format!("`{name}` is not executable"),
-                    format!("it starts `{name}`, which it may not execute"),
-                ))
-            }),
+            Words::NotExecutable(name) => Some(Finding::new(
+                "not-executable",
+                format!("`{name}` is not executable"),
+                format!("it starts `{name}`, which it may not execute"),
+            )),
         }
     }
 
-    fn library(&self, name: &str, by: Option<&str>, files: &Files<'_>) -> Finding {
-        if let Some(fault @ Fault::NoLibraries { .. }) = fault::proven(self.record, files.tree) {
-            return fault::finding(&fault, Some(files));
-        }
+    fn library(name: &str, by: Option<&str>, files: &Files<'_>) -> Finding {
         let by = by.map_or_else(|| "it".to_owned(), |by| format!("`{by}`"));
         let message = format!("{by} needs the library `{name}`, which is not in the image");
         let finding = Finding::new("no-library", format!("no library {name}"), message);
@@ -326,21 +344,6 @@ impl<'a> Evidence<'a> {
             .fold(finding, |finding, hint| {
                 finding.hint(hint.trim_start_matches("or ").to_owned())
             })
-    }
-
-    fn version(&self, version: &str, library: &str, by: &str, files: &Files<'_>) -> Finding {
-        if let Some(fault @ Fault::NoVersions { .. }) = fault::proven(self.record, files.tree) {
-            return fault::finding(&fault, Some(files));
-        }
-        let message = format!("`{by}` needs {version} of `{library}`, which is too old for it");
-        let finding = Finding::new(
-            "no-symbol-version",
-            format!("a library lacks {version}"),
-            message,
-        );
-        fault::newer_libc(version)
-            .into_iter()
-            .fold(finding, Finding::hint)
     }
 
     fn certificate(&self, files: &Files<'_>) -> Finding {
@@ -353,8 +356,7 @@ impl<'a> Evidence<'a> {
             )
             .hint(format!(
                 "give it yours: `smidge run -v CERTIFICATES:{HERE}:ro IMAGE`"
-            ))
-            .guessed();
+            ));
         }
         let finding = Finding::new(
             "no-certificates",
@@ -457,7 +459,6 @@ impl<'a> Evidence<'a> {
                 "it looks for somebody outside, and its network leads nowhere",
             )
             .hint("let it see this machine's: `smidge run --network host IMAGE`")
-            .guessed()
         });
         why.into_iter().fold(finding, |finding, why| {
             finding.map(|finding| finding.fact(why))
@@ -473,8 +474,7 @@ impl<'a> Evidence<'a> {
                 format!("`{call}` is not permitted"),
                 format!("it makes the system call `{call}`, which containers may not make"),
             )
-            .hint("if it must: `smidge run --security-opt seccomp=unconfined IMAGE`, perhaps with a `--cap-add`")
-            .guessed(),
+            .hint("if it must: `smidge run --security-opt seccomp=unconfined IMAGE`, perhaps with a `--cap-add`"),
         )
     }
 
@@ -489,6 +489,17 @@ impl<'a> Evidence<'a> {
             )
         })
     }
+}
+
+fn too_old(version: &str, library: &str, by: &str) -> Finding {
+    let message = format!("`{by}` needs {version} of `{library}`, which is too old for it");
+    let finding = Finding::new(
+        "no-symbol-version",
+        format!("a library lacks {version}"),
+        message,
+    );
+    let hints = fault::newer_libc(version).into_iter();
+    hints.fold(finding, Finding::hint)
 }
 
 fn limit_reached(signal: &str, option: &str, what: &str) -> Finding {

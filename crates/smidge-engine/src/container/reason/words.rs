@@ -39,13 +39,28 @@ pub(super) enum Words {
     NotExecutable(String),
 }
 
-/// Says what the last words of a program that ended with `code` tell: the last line that tells something.
-pub(super) fn understand(lines: &[String], code: i32) -> Option<Words> {
+/// Says what the last words of a program that ended with `code` tell: the last line that tells something,
+/// and that line, as far as it is worth showing.
+pub(super) fn understand(lines: &[String], code: i32) -> Option<(Words, String)> {
+    /// Letters that are shown.
+    const SHOWN: usize = 200;
     lines.iter().rev().find_map(|line| {
-        loader(line)
+        let words = loader(line)
             .or_else(|| system(line))
-            .or_else(|| shell(line, code))
+            .or_else(|| shell(line, code))?;
+        Some((words, line.chars().take(SHOWN).collect()))
     })
+}
+
+/// A name like those of files. Anybody may have written the line: what else is in it must get neither into
+/// hints, which people copy, nor to terminals.
+fn name(text: &str) -> Option<String> {
+    /// As long as a path can be.
+    const LONGEST: usize = 4096;
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-/".contains(&b);
+    let is_name =
+        (1..=LONGEST).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(is_plain);
+    is_name.then(|| text.to_owned())
 }
 
 /// The part of a line before a text, and the part behind it.
@@ -70,41 +85,41 @@ fn last_word(text: &str) -> Option<&str> {
 fn loader(line: &str) -> Option<Words> {
     if let Some((before, after)) = around(line, "Error loading shared library ") {
         let _ = before;
-        let (name, rest) = around(after, ": ")?;
+        let (library, rest) = around(after, ": ")?;
         return Some(Words::Library {
-            name: name.to_owned(),
-            by: between(rest, "(needed by ", ")").map(str::to_owned),
+            name: name(library)?,
+            by: between(rest, "(needed by ", ")").and_then(name),
         });
     }
     if let Some((before, _)) = around(line, ": cannot open shared object file") {
         let by = around(before, ": error while loading shared libraries: ").map(|(by, _)| by);
         return Some(Words::Library {
-            name: last_word(before)?.to_owned(),
-            by: by.map(str::to_owned),
+            name: name(last_word(before)?)?,
+            by: by.and_then(name),
         });
     }
     if let Some((before, after)) = around(line, ": version `") {
         let (version, rest) = around(after, "' not found")?;
         return Some(Words::Version {
-            version: version.to_owned(),
-            library: last_word(before)?.to_owned(),
-            by: between(rest, "(required by ", ")")?.to_owned(),
+            version: name(version)?,
+            library: name(last_word(before)?)?,
+            by: name(between(rest, "(required by ", ")")?)?,
         });
     }
     if let Some((_, rest)) = around(line, ": symbol lookup error: ") {
         let (by, symbol) = around(rest, ": undefined symbol: ")?;
         let symbol = symbol.split([',', ' ']).next()?;
         return Some(Words::Symbol {
-            symbol: symbol.to_owned(),
-            by: by.to_owned(),
+            symbol: name(symbol)?,
+            by: name(by)?,
         });
     }
     if let Some((_, rest)) = around(line, "Error relocating ") {
         let (by, rest) = around(rest, ": ")?;
         let (symbol, _) = around(rest, ": symbol not found")?;
         return Some(Words::Symbol {
-            symbol: symbol.to_owned(),
-            by: by.to_owned(),
+            symbol: name(symbol)?,
+            by: name(by)?,
         });
     }
     let processor = [
@@ -179,7 +194,7 @@ fn system(line: &str) -> Option<Words> {
         .find_map(|text| around(line, text))
     {
         let zone = zone.1.split([' ', '"', '\'']).next()?;
-        return Some(Words::TimeZone(zone.to_owned()));
+        return Some(Words::TimeZone(name(zone)?));
     }
     if has(&ACCOUNT) {
         return Some(Words::Account);
@@ -189,7 +204,7 @@ fn system(line: &str) -> Option<Words> {
     }
     if let Some((before, _)) = around(&small, "exec format error") {
         let before = &line[..line.floor_char_boundary(before.len())];
-        return Some(Words::Format(last_word(before)?.to_owned()));
+        return Some(Words::Format(name(last_word(before)?)?));
     }
     if has(&["operation not permitted", "function not implemented"]) {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -201,7 +216,7 @@ fn system(line: &str) -> Option<Words> {
 
 /// The path in `/tmp` or `/var/tmp` that a line names.
 fn temporary(line: &str) -> Option<String> {
-    let end = |c: char| !(c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+'));
+    let end = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+'));
     line.split(end)
         .find(|word| *word == "/tmp" || word.starts_with("/tmp/"))
         .map(|word| word.trim_end_matches('.').to_owned())
@@ -211,9 +226,9 @@ fn temporary(line: &str) -> Option<String> {
 fn shell(line: &str, code: i32) -> Option<Words> {
     let ends = |texts: &[&str]| {
         let text = texts.iter().find(|text| line.ends_with(**text))?;
-        let name = line[..line.len() - text.len()].rsplit(": ").next()?;
-        let name = name.strip_prefix("can't execute ").unwrap_or(name);
-        last_word(name).map(str::to_owned)
+        let word = line[..line.len() - text.len()].rsplit(": ").next()?;
+        let word = word.strip_prefix("can't execute ").unwrap_or(word);
+        name(last_word(word)?)
     };
     match code {
         127 => ends(&[
@@ -232,10 +247,10 @@ mod tests {
     use super::*;
 
     fn told(line: &str, code: i32) -> Option<Words> {
-        understand(
-            &["before".to_owned(), line.to_owned(), "after".to_owned()],
-            code,
-        )
+        let lines = ["before".to_owned(), line.to_owned(), "after".to_owned()];
+        let (words, shown) = understand(&lines, code)?;
+        assert_eq!(shown, line);
+        Some(words)
     }
 
     fn library(name: &str, by: Option<&str>) -> Option<Words> {
@@ -289,6 +304,24 @@ mod tests {
         ] {
             assert_eq!(told(line, 127), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn lines_that_are_made_to_deceive_name_nothing() {
+        for line in [
+            "x: error while loading shared libraries: lib$(reboot).so: cannot open shared object file: No such file",
+            "ImportError: libx.so`;id`: cannot open shared object file",
+            "ImportError: --allow-unauthenticated: cannot open shared object file",
+            "Error loading shared library \u{1b}[2Jlibz.so.1: No such file (needed by /x)",
+            "/a: /lib/libc.so.6: version `GLIBC_2.38\u{202e}' not found (required by /a)",
+            "panic: unknown time zone ;id",
+        ] {
+            assert_eq!(told(line, 1), None, "{line:?}");
+        }
+        let word = "sh: 1: $(id): not found";
+        assert_eq!(told(word, 127), None);
+        let by = "lib\u{7}x: error while loading shared libraries: libz.so: cannot open shared object file";
+        assert_eq!(told(by, 127), library("libz.so", None));
     }
 
     #[test]
