@@ -253,3 +253,22 @@ fn processes_are_listed_as_ps_lists_them() {
             .says(1, &["no such container: `nothing`"]);
     });
 }
+
+#[test]
+fn drafts_that_nobody_finishes_are_removed() {
+    with_bare(|context| {
+        let place = context.store().join("cache/tools");
+        let mut make = context.program("mkdir");
+        make.arg("-p").arg(place.join("busybox-1-2.77/bin"));
+        context.finish(make).ok();
+        debug(context, "bare", "true").ok();
+        let kept: Vec<String> = std::fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            kept.len() == 2 && kept.iter().all(|name| !name.contains('.')),
+            "{kept:?}"
+        );
+    });
+}

@@ -249,3 +249,98 @@ fn the_newest_are_those_that_are_meant() {
         context.line("ps -n x").says(125, &["x"]);
     });
 }
+
+/// What scripts ask for, with the types that Docker's documentation gives.
+#[test]
+fn containers_are_inspected_as_scripts_expect() {
+    with_busybox(|context| {
+        let run = "run -d --name box -e A=b -v data:/d --tmpfs /t --health-cmd true --health-interval 50ms busybox sleep 1000";
+        let id = context.line(run).ok();
+        until("its health", || {
+            inspected(context, "{{.State.Health.Status}}", "box") == "healthy"
+        });
+        let pid = inspected(context, "{{.State.Pid}}", "box");
+        let sandbox = format!("/proc/{pid}/ns/net");
+        for (format, expected) in [
+            ("{{.Id}}", id.as_str()),
+            ("{{.Name}}", "/box"),
+            ("{{.Path}} {{.Args}}", "sleep [1000]"),
+            (
+                "{{.State.Running}} {{.State.Paused}} {{.State.Dead}} {{.State.ExitCode}}",
+                "true false false 0",
+            ),
+            ("{{(index .State.Health.Log 0).ExitCode}}", "0"),
+            ("{{.Config.Env}}", "[A=b]"),
+            (
+                "{{.Config.Cmd}} {{.Config.Image}} {{.Config.Tty}}",
+                "[sleep 1000] busybox false",
+            ),
+            (
+                "{{json .Config.Healthcheck.Test}}",
+                "[\"CMD-SHELL\",\"true\"]",
+            ),
+            (
+                "{{.HostConfig.CapAdd}} {{.HostConfig.Dns}} {{.HostConfig.ExtraHosts}}",
+                "[] [] []",
+            ),
+            (
+                "{{len .HostConfig.Devices}} {{len .HostConfig.Ulimits}} {{len .HostConfig.VolumesFrom}}",
+                "0 0 0",
+            ),
+            (
+                "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.AutoRemove}}",
+                "no false",
+            ),
+            (
+                "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Memory}}",
+                "json-file 0",
+            ),
+            (
+                "{{.HostConfig.CgroupnsMode}} {{.HostConfig.Privileged}}",
+                "private false",
+            ),
+            (
+                "{{range .Mounts}}{{if .Name}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}{{end}}",
+                "volume data /d true",
+            ),
+            (
+                "{{.NetworkSettings.SandboxKey}}|{{.NetworkSettings.Bridge}}",
+                &format!("{sandbox}|"),
+            ),
+            (
+                "{{.NetworkSettings.IPAddress}}|{{.NetworkSettings.MacAddress}}",
+                "|",
+            ),
+            (
+                "{{json .NetworkSettings.Ports}} {{.AppArmorProfile}}{{.MountLabel}}",
+                "{} ",
+            ),
+        ] {
+            assert_eq!(inspected(context, format, "box"), expected, "{format}");
+        }
+        context.line("kill box").ok();
+        let after = "{{.State.Status}} {{.State.Running}} {{.State.ExitCode}} {{.State.Pid}}|{{.NetworkSettings.SandboxKey}}";
+        assert_eq!(inspected(context, after, "box"), "exited false 137 0|");
+    });
+}
+
+#[test]
+fn volumes_that_nobody_named_go_with_their_containers() {
+    with_busybox(|context| {
+        for name in ["one", "two", "three"] {
+            context
+                .line(&format!("create --name {name} -v /d busybox true"))
+                .ok();
+        }
+        context
+            .line("create --name four --volumes-from one busybox true")
+            .ok();
+        let volumes = || context.line("volume ls -q").ok().lines().count();
+        assert_eq!(volumes(), 3);
+        context.line("rm -v one two").ok();
+        // One of them is another container's, too.
+        assert_eq!(volumes(), 2);
+        context.line("rm -v three").ok();
+        assert_eq!(volumes(), 1);
+    });
+}

@@ -8,6 +8,9 @@
 //! works goes out through [`Progress`]; what went wrong is an [`Error`] that says by its [`Kind`]
 //! who can mend it.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use smidge_store::Store;
 
 mod confinement;
@@ -41,6 +44,8 @@ pub struct Engine {
     pub store: Store,
     /// The surroundings, as `main` found them.
     pub host: Host,
+    /// Which volumes containers have, by their ids, as far as somebody has asked.
+    volumes_of: Mutex<HashMap<String, Vec<String>>>,
 }
 
 impl Engine {
@@ -52,6 +57,7 @@ impl Engine {
         Ok(Self {
             store: Store::open(root)?,
             host,
+            volumes_of: Mutex::default(),
         })
     }
 }

@@ -174,7 +174,8 @@ impl Channel {
             let mut parts = [IoSliceMut::new(&mut packet)];
             let flags = RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, flags) {
-                Err(Errno::INTR) => (),
+                // What the other side said before it left comes after a reset.
+                Err(Errno::INTR | Errno::CONNRESET) => (),
                 received => break received,
             }
         };

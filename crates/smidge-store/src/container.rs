@@ -3,7 +3,7 @@
 //! A container is there when its name is: `names/<name>` is a hard link to `<id>/name`, made last
 //! and removed first. What has an id but no name is in the making, or garbage.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -298,6 +298,17 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The ids of what may be containers: of some that are being made or removed, too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn container_ids(&self) -> Result<BTreeSet<String>, Error> {
+        let paths = self.list(&self.path("containers"))?;
+        let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+        let ids = names.filter(|name| name.len() == 64 && is_id_prefix(name));
+        Ok(ids.map(str::to_owned).collect())
     }
 
     /// All containers, in no particular order.

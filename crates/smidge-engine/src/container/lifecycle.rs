@@ -1,5 +1,7 @@
 //! stop, kill, wait, rm: a container's end.
 
+use std::collections::hash_map::Entry;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use smidge_run::{Reason, RunError, State, Status};
@@ -248,24 +250,14 @@ impl Engine {
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
         }
-        let mut own = record
-            .mounts
-            .iter()
-            .filter(|mount| mount.anonymous && volumes);
-        if let Some(first) = own.next() {
+        let own = record.mounts.iter().filter(|mount| mount.anonymous);
+        for mount in own.filter(|_| volumes) {
             // Another one may have it through `--volumes-from`.
-            let others = self.all_containers()?;
-            let has = |other: &Known, name: &str| {
-                other.container.id != container.id
-                    && other.record.mounts.iter().any(|mount| mount.name == name)
-            };
-            for mount in [first].into_iter().chain(own) {
-                match mount.source.parent() {
-                    Some(volume) if !others.iter().any(|other| has(other, &mount.name)) => {
-                        smidge_run::remove_tree(map, volume)?;
-                    }
-                    _ => (),
-                }
+            if let Some(volume) = mount.source.parent()
+                && !self.has_other_users(&mount.name, &container.id)?
+            {
+                smidge_run::remove_tree(map, volume)?;
+                self.note_volume("destroy", &mount.name);
             }
         }
         self.leave_networks(known)?;
@@ -274,6 +266,28 @@ impl Engine {
             self.note_container(known, "destroy", &[]);
         }
         Ok(())
+    }
+
+    /// Whether another container has a volume. What was read of containers before need not be read again:
+    /// what they have mounted stays the same.
+    fn has_other_users(&self, volume: &str, but: &str) -> Result<bool> {
+        let mut known = self
+            .volumes_of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let ids = self.store.container_ids()?;
+        known.retain(|id, _| ids.contains(id));
+        for id in ids {
+            // One that cannot be read has nothing that could be missed.
+            if let Entry::Vacant(place) = known.entry(id)
+                && let Ok(other) = self.container(place.key())
+            {
+                let mounts = other.record.mounts.into_iter();
+                place.insert(mounts.map(|mount| mount.name).collect());
+            }
+        }
+        let mut others = known.iter().filter(|(id, _)| *id != but);
+        Ok(others.any(|(_, volumes)| volumes.iter().any(|other| other == volume)))
     }
 
     /// What has become of a container.

@@ -91,7 +91,7 @@ fn serve(
 ) -> io::Result<()> {
     sys::close_all_but(&[program, ready.as_fd()]);
     let _ = rustix::thread::set_name(c"smidge-names");
-    let mut elsewhere = far(attachments);
+    let elsewhere = far(attachments);
     enter(program)?;
     // Only now: changing the user namespace takes the wish back (prctl(2)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -102,13 +102,13 @@ fn serve(
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     sys::loopback_up(socket.as_fd())?;
     drop(socket);
-    elsewhere.extend(near(attachments));
     let (datagrams, connections) = listen()?;
     let mut server = Server {
         directories: attachments.iter().map(|at| at.dir.clone()).collect(),
         datagrams,
         connections,
         elsewhere,
+        near: near(attachments),
         waiting: HashMap::new(),
         settling: Settling::begin(),
         next: 0,
@@ -138,15 +138,15 @@ fn far(attachments: &[Attachment]) -> Vec<UdpSocket> {
     }
     servers.dedup();
     servers.retain(|ip| !is_near(attachments, *ip));
-    leading_to(servers)
+    servers.into_iter().filter_map(leading_to).collect()
 }
 
-/// Sockets that lead to name servers on the container's own networks, made in the container.
-fn near(attachments: &[Attachment]) -> Vec<UdpSocket> {
+/// Name servers on the container's own networks.
+fn near(attachments: &[Attachment]) -> Vec<IpAddr> {
     let asked = attachments.iter().flat_map(|at| &at.servers).copied();
     let mut servers: Vec<IpAddr> = asked.filter(|ip| is_near(attachments, *ip)).collect();
     servers.dedup();
-    leading_to(servers)
+    servers
 }
 
 /// Whether an address is of one of the container's networks.
@@ -155,18 +155,15 @@ fn is_near(attachments: &[Attachment], ip: IpAddr) -> bool {
     own.any(|own| own.contains(ip))
 }
 
-fn leading_to(servers: Vec<IpAddr>) -> Vec<UdpSocket> {
-    let sockets = servers.into_iter().filter_map(|ip| {
-        let any: SocketAddr = match ip {
-            IpAddr::V4(_) => ([0; 4], 0).into(),
-            IpAddr::V6(_) => ([0_u16; 8], 0).into(),
-        };
-        let socket = UdpSocket::bind(any).ok()?;
-        socket.connect((ip, PORT)).ok()?;
-        socket.set_nonblocking(true).ok()?;
-        Some(socket)
-    });
-    sockets.collect()
+fn leading_to(server: IpAddr) -> Option<UdpSocket> {
+    let any: SocketAddr = match server {
+        IpAddr::V4(_) => ([0; 4], 0).into(),
+        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect((server, PORT)).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
 }
 
 /// The sockets at which the server is asked. Port 53 is left to programs that serve names themselves,
@@ -204,6 +201,8 @@ struct Server {
     datagrams: UdpSocket,
     connections: TcpListener,
     elsewhere: Vec<UdpSocket>,
+    /// Servers on the container's networks that no way leads to yet: it may not have come to its devices.
+    near: Vec<IpAddr>,
     /// By the number under which it was handed on.
     waiting: HashMap<u16, Waiting>,
     settling: Settling,
@@ -224,6 +223,13 @@ impl Server {
             Ok(some) if some > 0 => self.settling = Settling::begin(),
             _ => return,
         }
+        self.near.retain(|ip| match leading_to(*ip) {
+            Some(socket) => {
+                self.elsewhere.push(socket);
+                false
+            }
+            None => true,
+        });
         self.hear_questions();
         self.hear_answers();
         while let Ok((stream, _)) = self.connections.accept() {

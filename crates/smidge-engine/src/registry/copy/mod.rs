@@ -94,6 +94,7 @@ impl Engine {
         let passing = Self {
             store: Store::open_passing(&scratch.path().join("store"))?,
             host: self.host.clone(),
+            volumes_of: std::sync::Mutex::default(),
         };
         let digest = bring::bring(&passing, request, None, progress)?;
         passing.hand_over(&digest.to_string(), request, receiver)
