@@ -135,7 +135,7 @@ fn tools_have_a_terminal_where_one_is_asked_for() {
                 b"ls /target/bin/busybox && test -t 0 && test -t 1 && exit 7\n",
             );
             assert_eq!(
-                terminal.wait_with_output().unwrap().status.code(),
+                terminal.output_in_time().unwrap().status.code(),
                 Some(7),
                 "{name}"
             );

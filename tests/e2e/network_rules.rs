@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use smidge_tests::{InTime as _, until};
+
 use crate::context::{Context, SELF, have, skip};
 use crate::fixture::{compiled, load_busybox, with_busybox};
-use crate::process::until;
 
 fn shown(context: &Context, name: &str, format: &str) -> String {
     context.smidge(["inspect", "-f", format, name]).ok()
@@ -33,7 +34,7 @@ fn what_changes_a_container_at_once_is_all_kept() {
                 .map(|line| context.spawn(context.line_command(line)));
             let all: Vec<_> = all.collect();
             for one in all {
-                let ended = one.wait_with_output().unwrap();
+                let ended = one.output_in_time().unwrap();
                 let said = String::from_utf8_lossy(&ended.stderr).into_owned();
                 assert!(ended.status.success(), "{said}");
             }
