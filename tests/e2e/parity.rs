@@ -251,6 +251,57 @@ fn the_newest_are_those_that_are_meant() {
 }
 
 /// What scripts ask for, with the types that Docker's documentation gives.
+const ASKED: &[(&str, &str)] = &[
+    ("{{.Name}}", "/box"),
+    ("{{.Path}} {{.Args}}", "sleep [1000]"),
+    (
+        "{{.State.Running}} {{.State.Paused}} {{.State.Dead}} {{.State.ExitCode}}",
+        "true false false 0",
+    ),
+    ("{{(index .State.Health.Log 0).ExitCode}}", "0"),
+    ("{{.Config.Env}}", "[A=b]"),
+    (
+        "{{.Config.Cmd}} {{.Config.Image}} {{.Config.Tty}}",
+        "[sleep 1000] busybox false",
+    ),
+    (
+        "{{json .Config.Healthcheck.Test}}",
+        "[\"CMD-SHELL\",\"true\"]",
+    ),
+    (
+        "{{.HostConfig.CapAdd}} {{.HostConfig.Dns}} {{.HostConfig.ExtraHosts}}",
+        "[] [] []",
+    ),
+    (
+        "{{len .HostConfig.Devices}} {{len .HostConfig.Ulimits}} {{len .HostConfig.VolumesFrom}}",
+        "0 0 0",
+    ),
+    (
+        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.AutoRemove}}",
+        "no false",
+    ),
+    (
+        "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Memory}}",
+        "json-file 0",
+    ),
+    (
+        "{{.HostConfig.CgroupnsMode}} {{.HostConfig.Privileged}}",
+        "private false",
+    ),
+    (
+        "{{range .Mounts}}{{if .Name}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}{{end}}",
+        "volume data /d true",
+    ),
+    (
+        "{{.NetworkSettings.IPAddress}}|{{.NetworkSettings.MacAddress}}",
+        "|",
+    ),
+    (
+        "{{json .NetworkSettings.Ports}} {{.AppArmorProfile}}{{.MountLabel}}",
+        "{} ",
+    ),
+];
+
 #[test]
 fn containers_are_inspected_as_scripts_expect() {
     with_busybox(|context| {
@@ -261,62 +312,18 @@ fn containers_are_inspected_as_scripts_expect() {
         });
         let pid = inspected(context, "{{.State.Pid}}", "box");
         let sandbox = format!("/proc/{pid}/ns/net");
-        for (format, expected) in [
-            ("{{.Id}}", id.as_str()),
-            ("{{.Name}}", "/box"),
-            ("{{.Path}} {{.Args}}", "sleep [1000]"),
-            (
-                "{{.State.Running}} {{.State.Paused}} {{.State.Dead}} {{.State.ExitCode}}",
-                "true false false 0",
-            ),
-            ("{{(index .State.Health.Log 0).ExitCode}}", "0"),
-            ("{{.Config.Env}}", "[A=b]"),
-            (
-                "{{.Config.Cmd}} {{.Config.Image}} {{.Config.Tty}}",
-                "[sleep 1000] busybox false",
-            ),
-            (
-                "{{json .Config.Healthcheck.Test}}",
-                "[\"CMD-SHELL\",\"true\"]",
-            ),
-            (
-                "{{.HostConfig.CapAdd}} {{.HostConfig.Dns}} {{.HostConfig.ExtraHosts}}",
-                "[] [] []",
-            ),
-            (
-                "{{len .HostConfig.Devices}} {{len .HostConfig.Ulimits}} {{len .HostConfig.VolumesFrom}}",
-                "0 0 0",
-            ),
-            (
-                "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.AutoRemove}}",
-                "no false",
-            ),
-            (
-                "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Memory}}",
-                "json-file 0",
-            ),
-            (
-                "{{.HostConfig.CgroupnsMode}} {{.HostConfig.Privileged}}",
-                "private false",
-            ),
-            (
-                "{{range .Mounts}}{{if .Name}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}{{end}}",
-                "volume data /d true",
-            ),
+        let own = [
+            ("{{.Id}}", id),
             (
                 "{{.NetworkSettings.SandboxKey}}|{{.NetworkSettings.Bridge}}",
-                &format!("{sandbox}|"),
+                format!("{sandbox}|"),
             ),
-            (
-                "{{.NetworkSettings.IPAddress}}|{{.NetworkSettings.MacAddress}}",
-                "|",
-            ),
-            (
-                "{{json .NetworkSettings.Ports}} {{.AppArmorProfile}}{{.MountLabel}}",
-                "{} ",
-            ),
-        ] {
+        ];
+        for (format, expected) in own {
             assert_eq!(inspected(context, format, "box"), expected, "{format}");
+        }
+        for (format, expected) in ASKED {
+            assert_eq!(inspected(context, format, "box"), *expected, "{format}");
         }
         context.line("kill box").ok();
         let after = "{{.State.Status}} {{.State.Running}} {{.State.ExitCode}} {{.State.Pid}}|{{.NetworkSettings.SandboxKey}}";

@@ -54,10 +54,15 @@ impl Engine {
     /// # Errors
     /// When the directory holds something else, cannot be read, or cannot be made.
     pub fn open(root: &std::path::Path, host: Host) -> Result<Self> {
-        Ok(Self {
-            store: Store::open(root)?,
+        Ok(Self::new(Store::open(root)?, host))
+    }
+
+    /// Works with a store that is open.
+    pub fn new(store: Store, host: Host) -> Self {
+        Self {
+            store,
             host,
             volumes_of: Mutex::default(),
-        })
+        }
     }
 }

@@ -36,7 +36,7 @@ impl Context {
             cwd: dir.path().to_path_buf(),
         };
         Self {
-            engine: Engine { store, host },
+            engine: Engine::new(store, host),
             dir,
         }
     }

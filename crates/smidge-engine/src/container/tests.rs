@@ -301,7 +301,7 @@ fn lists_are_filtered() {
             ..request()
         })
         .unwrap();
-    let names = |filters: &[&str], last: Option<usize>| -> Vec<String> {
+    let names = |filters: &[&str], last: usize| -> Vec<String> {
         let filters = filters
             .iter()
             .map(|filter| filter.parse().unwrap())
@@ -318,29 +318,29 @@ fn lists_are_filtered() {
             .map(|row| row.known.container.name)
             .collect()
     };
-    assert_eq!(names(&[], None), ["second", "first"], "the newest first");
-    assert_eq!(names(&[], Some(1)), ["second"]);
-    assert_eq!(names(&["label=tier=gold"], None), ["second"]);
-    assert_eq!(names(&["label=from"], None).len(), 2);
-    assert_eq!(names(&["name=fir"], None), ["first"]);
+    assert_eq!(names(&[], 0), ["second", "first"], "the newest first");
+    assert_eq!(names(&[], 1), ["second"]);
+    assert_eq!(names(&["label=tier=gold"], 0), ["second"]);
+    assert_eq!(names(&["label=from"], 0).len(), 2);
+    assert_eq!(names(&["name=fir"], 0), ["first"]);
     assert_eq!(
-        names(&[&format!("id={}", &first.container.id[..9])], None),
+        names(&[&format!("id={}", &first.container.id[..9])], 0),
         ["first"]
     );
-    assert_eq!(names(&["status=created"], None).len(), 2);
-    assert_eq!(names(&["status=running"], None), [""; 0]);
-    assert_eq!(names(&["ancestor=app"], None).len(), 2);
-    assert_eq!(names(&["ancestor=gone"], None), [""; 0]);
-    assert_eq!(names(&["before=second"], None), ["first"]);
-    assert_eq!(names(&["since=first"], None), ["second"]);
-    assert_eq!(names(&["expose=80"], None).len(), 2);
-    assert_eq!(names(&["publish=80"], None), [""; 0]);
+    assert_eq!(names(&["status=created"], 0).len(), 2);
+    assert_eq!(names(&["status=running"], 0), [""; 0]);
+    assert_eq!(names(&["ancestor=app"], 0).len(), 2);
+    assert_eq!(names(&["ancestor=gone"], 0), [""; 0]);
+    assert_eq!(names(&["before=second"], 0), ["first"]);
+    assert_eq!(names(&["since=first"], 0), ["second"]);
+    assert_eq!(names(&["expose=80"], 0).len(), 2);
+    assert_eq!(names(&["publish=80"], 0), [""; 0]);
     assert_eq!(
         engine.remove_image("app", false).unwrap_err().kind(),
         Kind::Conflict
     );
     assert_eq!(engine.prune_containers(&[]).unwrap().0.len(), 2);
-    assert_eq!(names(&[], None), [""; 0]);
+    assert_eq!(names(&[], 0), [""; 0]);
 }
 
 #[test]

@@ -24,10 +24,7 @@ impl Context {
         let cwd = dir.path().join("work");
         std::fs::create_dir(&cwd).unwrap();
         Self {
-            engine: Engine {
-                store,
-                host: host(&cwd),
-            },
+            engine: Engine::new(store, host(&cwd)),
             dir,
         }
     }

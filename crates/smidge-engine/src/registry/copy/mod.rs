@@ -91,11 +91,8 @@ impl Engine {
             return Ok(copied);
         }
         let scratch = Scratch::new(&self.store)?;
-        let passing = Self {
-            store: Store::open_passing(&scratch.path().join("store"))?,
-            host: self.host.clone(),
-            volumes_of: std::sync::Mutex::default(),
-        };
+        let store = Store::open_passing(&scratch.path().join("store"))?;
+        let passing = Self::new(store, self.host.clone());
         let digest = bring::bring(&passing, request, None, progress)?;
         passing.hand_over(&digest.to_string(), request, receiver)
     }
