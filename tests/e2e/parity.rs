@@ -305,7 +305,7 @@ const ASKED: &[(&str, &str)] = &[
 #[test]
 fn containers_are_inspected_as_scripts_expect() {
     with_busybox(|context| {
-        let run = "run -d --name box -e A=b -v data:/d --tmpfs /t --health-cmd true --health-interval 50ms busybox sleep 1000";
+        let run = "run -d --name box --network none -e A=b -v data:/d --tmpfs /t --health-cmd true --health-interval 50ms busybox sleep 1000";
         let id = context.line(run).ok();
         until("its health", || {
             inspected(context, "{{.State.Health.Status}}", "box") == "healthy"

@@ -251,7 +251,7 @@ impl<'a> Supervisor<'a> {
             program.kill();
             remove_group(&spec.dir);
         })?;
-        note_start(spec);
+        note_start(&spec);
         let running = Running {
             pid: program.pid,
             ports: state.ports.clone(),

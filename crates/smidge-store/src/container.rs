@@ -359,6 +359,17 @@ impl Store {
     /// # Errors
     /// [`Error::NoSuchContainer`], [`Error::AmbiguousContainer`], and when the store cannot be read.
     pub fn container(&self, name: &str) -> Result<Container, Error> {
+        match self.look_up(name) {
+            // By its id it is not to be found for an instant while it is given another name.
+            Err(Error::NoSuchContainer(_)) if is_id_prefix(name) => {
+                let _lock = self.lock()?;
+                self.look_up(name)
+            }
+            found => found,
+        }
+    }
+
+    fn look_up(&self, name: &str) -> Result<Container, Error> {
         let missing = || Error::NoSuchContainer(name.to_owned());
         let wanted = name.strip_prefix('/').unwrap_or(name);
         if name::is_valid(wanted)

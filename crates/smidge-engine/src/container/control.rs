@@ -5,6 +5,7 @@ use smidge_run::{Resources, RunError, Status, Usage};
 use super::lifetime;
 use super::record::Known;
 use super::resource;
+use crate::network::NetworkMode;
 use crate::{Engine, Error, Kind, Result};
 
 impl Engine {
@@ -78,6 +79,12 @@ impl Engine {
     /// When its state cannot be read.
     pub fn usage(&self, known: &Known) -> Result<Option<Usage>> {
         match smidge_run::usage(&known.container.dir) {
+            // What goes over the machine's own network is not the container's alone.
+            Ok(usage) if known.record.network() == NetworkMode::Host => Ok(Some(Usage {
+                received: 0,
+                sent: 0,
+                ..usage
+            })),
             Ok(usage) => Ok(Some(usage)),
             Err(RunError::NotRunning { .. }) => Ok(None),
             Err(_) if !known.container.dir.exists() => Ok(None),

@@ -96,7 +96,15 @@ impl Engine {
         let known = self.container(container)?;
         let source = Source::new(&inside(path))?;
         let room = Room::host()?;
-        let to = room.find(&self.host.absolute(to), true)?;
+        let to = self.host.absolute(to);
+        if let Some(parent) = to.parent()
+            && !parent.exists()
+        {
+            let parent = parent.display();
+            let message = format!("invalid output path: directory `{parent}` does not exist");
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        let to = room.find(&to, true)?;
         let (reader, writer) = pipe()?;
         let visit = send(&known, &source, options, &mut &writer, &[writer.as_fd()])?;
         drop(writer);
@@ -248,8 +256,14 @@ fn send(
     keep: &[std::os::fd::BorrowedFd<'_>],
 ) -> Result<Visit<()>> {
     let owners = owners(&known.record);
+    let name = &known.container.name;
     visit(known, View::Inside, keep, || {
         let found = source.find(&Room::container()?, options)?;
+        if !found.exists() {
+            let path = source.path.display();
+            let message = format!("could not find the file `{path}` in container `{name}`");
+            return Err(Error::new(Kind::NotFound, message));
+        }
         Ok(pack(&found, &source.name, owners, output)?)
     })
 }

@@ -24,7 +24,7 @@ use super::user::{self, Account};
 use super::userns::Ids;
 use crate::image::similar_names;
 use crate::network::NetworkMode;
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Note, Result};
 
 /// A container, as it was asked for.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +161,7 @@ impl Engine {
             container,
             record,
             state: State::default(),
-            notes: note.into_iter().collect(),
+            notes: note.into_iter().chain(discarded_ports(request)).collect(),
         };
         self.note_container(&known, "create", &[]);
         Ok(known)
@@ -526,4 +526,11 @@ fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
     } else {
         ports
     })
+}
+
+/// That ports are not published on the machine's own network, as Docker warns.
+fn discarded_ports(request: &CreateRequest) -> Option<Note> {
+    let is_asked = !request.publish.is_empty() || request.publish_all;
+    let discards = request.network == NetworkMode::Host && is_asked;
+    discards.then(|| Note::new("published ports are discarded when using host network mode"))
 }

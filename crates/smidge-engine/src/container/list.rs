@@ -7,6 +7,7 @@ use smidge_run::{State, Status};
 use super::port::parse_exposed;
 use super::record::{Known, Outline};
 use crate::image::{Filter, Filters};
+use crate::network::NetworkMode;
 use crate::{Engine, Error, Kind, Result};
 
 /// Which containers to list.
@@ -197,7 +198,8 @@ pub fn status_word(state: &State) -> &'static str {
 /// `0.0.0.0:8081->8080/tcp, 9090/tcp`: what is published while it runs, then what is exposed alone.
 fn ports(known: &Known<Outline>) -> String {
     let running = known.state.status == Status::Running;
-    if !running {
+    // On the machine's own network nothing has to be published.
+    if !running || known.record.network() == NetworkMode::Host {
         return String::new();
     }
     let published = known.state.ports.iter().map(|port| {

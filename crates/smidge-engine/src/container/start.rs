@@ -118,6 +118,7 @@ impl Engine {
     /// When there is no such container, or it does not run.
     pub fn attach(&self, name: &str, streams: Streams) -> Result<Running> {
         let known = self.container(name)?;
+        refuse_paused(&known, "attach to")?;
         let message = match known.state.status {
             Status::Running => return self.join(known, streams),
             Status::Restarting => {

@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str, Field); 26] = [
     ("etime", "ELAPSED", Field::Elapsed),
     ("tty", "TT", Field::Terminal),
     ("tname", "TTY", Field::Terminal),
-    ("stat", "STAT", Field::State),
+    ("stat", "STAT", Field::States),
     ("state", "S", Field::State),
     ("s", "S", Field::State),
     ("ni", "NI", Field::Nice),
@@ -59,6 +59,7 @@ enum Field {
     Elapsed,
     Terminal,
     State,
+    States,
     Nice,
     Threads,
     Time,
@@ -214,6 +215,35 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Its state with what else `ps` says of it (ps(1), "PROCESS STATE CODES").
+    fn states(&self) -> String {
+        let nice: i64 = self
+            .fields
+            .get(16)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
+        let leads = self.number(6) == u64::from(self.pid);
+        let is_in_front = self.fields.get(5) == self.fields.get(2);
+        let marks = [
+            (nice < 0, '<'),
+            (nice > 0, 'N'),
+            (leads, 's'),
+            (self.number(20) > 1, 'l'),
+            (is_in_front, '+'),
+        ];
+        let marks = marks
+            .into_iter()
+            .filter_map(|(is, mark)| is.then_some(mark));
+        self.fields
+            .iter()
+            .take(1)
+            .cloned()
+            .chain(marks.map(String::from))
+            .collect()
+    }
+}
+
 impl Machine {
     fn look(now: SystemTime) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -258,6 +288,7 @@ impl Machine {
             Field::Elapsed => elapsed(age as u64),
             Field::Terminal => terminal(process.number(7)),
             Field::State => process.fields.first().cloned().unwrap_or_default(),
+            Field::States => process.states(),
             Field::Nice => process.fields.get(16).cloned().unwrap_or_default(),
             Field::Threads => process.number(20).to_string(),
             Field::Time => clock(used as u64),

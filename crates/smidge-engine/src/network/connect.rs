@@ -17,7 +17,8 @@ impl Engine {
     /// for cannot be had, when the container has no network of its own.
     pub fn connect(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
         let (_turn, mut known) = self.turn(container)?;
-        check(&known.record, &endpoint.network)?;
+        // Docker asks in this order.
+        check(&known.record, &self.find_network(&endpoint.network)?.name)?;
         let asked = NetworkMode::Networks(vec![endpoint.clone()]);
         let NetworkMode::Networks(mut resolved) = self.resolve(&asked)? else {
             return Err(unknown(&endpoint.network));

@@ -7,7 +7,7 @@ use smidge_engine::network::{Endpoint, NetworkRequest, NetworkRow};
 use smidge_engine::{Error, Kind, Note};
 
 use super::inspect;
-use super::prune::confirmed;
+use super::prune::{confirmed, list};
 use super::session::{Outcome, Session, all_of, each};
 use crate::render::listing::{self, Columns, row};
 use crate::render::words;
@@ -339,9 +339,7 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
         return Ok(1);
     }
     let (names, faults) = session.engine()?.prune_networks(&args.filter)?;
-    if !names.is_empty() {
-        session.print(&format!("Deleted Networks:\n{}\n", names.join("\n")))?;
-    }
+    list(session, "Networks", &names)?;
     all_of(faults.into_iter())
 }
 

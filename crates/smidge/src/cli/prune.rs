@@ -105,9 +105,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     if args.scope == Scope::Containers {
         let (ids, bytes) = engine.prune_containers(&args.filter)?;
-        for id in ids {
-            session.print(&id)?;
-        }
+        list(session, "Containers", &ids)?;
         session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
         return Ok(0);
     }
@@ -120,26 +118,27 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         volumes: args.volumes,
         filters: args.filter.clone(),
     })?;
-    for id in &report.containers {
-        session.print(id)?;
-    }
-    for name in &report.networks {
-        session.print(&format!("deleted: network {name}"))?;
-    }
-    for name in &report.volumes {
-        session.print(&format!("deleted: volume {name}"))?;
-    }
-    for name in &report.untagged {
-        session.print(&format!("untagged: {}", name.familiar()))?;
-    }
-    for id in &report.deleted {
-        session.print(&format!("deleted: {id}"))?;
-    }
+    list(session, "Containers", &report.containers)?;
+    list(session, "Networks", &report.networks)?;
+    list(session, "Volumes", &report.volumes)?;
+    let untagged = report.untagged.iter();
+    let untagged = untagged.map(|name| format!("untagged: {}", name.familiar()));
+    let deleted = report.deleted.iter().map(|id| format!("deleted: {id}"));
+    let images: Vec<String> = untagged.chain(deleted).collect();
+    list(session, "Images", &images)?;
     session.print(&format!(
         "Total reclaimed space: {}",
         words::size(report.bytes)
     ))?;
     all_of(report.faults.into_iter())
+}
+
+/// Tells what was removed, as Docker does.
+pub(super) fn list(session: &Session, what: &str, removed: &[String]) -> Result<(), Error> {
+    match removed.is_empty() {
+        true => Ok(()),
+        false => session.print(&format!("Deleted {what}:\n{}\n", removed.join("\n"))),
+    }
 }
 
 /// What would be removed.

@@ -32,6 +32,6 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         neutral(&cells.join("\t")) + "\n"
     };
     let lines: String = std::iter::once(headers).chain(rows).map(line).collect();
-    listing::write(&mut session.out(), &table::align(&lines))?;
+    listing::write(&mut session.out(), &table::align_wide(&lines, 20))?;
     Ok(0)
 }

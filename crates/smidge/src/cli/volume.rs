@@ -5,7 +5,7 @@ use smidge_engine::volume::{VolumePruneRequest, VolumeRow, labels};
 use smidge_engine::{Error, Kind};
 
 use super::inspect;
-use super::prune::confirmed;
+use super::prune::{confirmed, list};
 use super::session::{Outcome, Session, each};
 use crate::render::listing::{self, Columns, row};
 use crate::render::words;
@@ -200,9 +200,7 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
         all: args.all,
         filters: args.filter.clone(),
     })?;
-    for name in &names {
-        session.print(name)?;
-    }
+    list(session, "Volumes", &names)?;
     session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
     Ok(0)
 }

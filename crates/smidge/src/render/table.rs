@@ -7,12 +7,17 @@ const GAP: usize = 3;
 
 /// Aligns lines whose cells end in tabs. What follows a line's last tab is not padded.
 pub(crate) fn align(text: &str) -> String {
+    align_wide(text, NARROWEST)
+}
+
+/// The same with columns of another width at least.
+pub(crate) fn align_wide(text: &str, narrowest: usize) -> String {
     let rows: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split('\t').collect())
         .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut widths = vec![NARROWEST; columns];
+    let mut widths = vec![narrowest; columns];
     for row in &rows {
         // A line's last cell does not push anything to the right.
         for (width, cell) in widths.iter_mut().zip(&row[..row.len() - 1]) {
