@@ -94,7 +94,10 @@ fn volumes_are_inspected_removed_and_pruned() {
         .line("volume prune")
         .says(1, &["this would remove", "smidge volume prune -f"]);
     let pruned = context.line("volume prune -f").ok();
-    assert!(pruned.starts_with(&format!("{random}\n")), "{pruned}");
+    assert!(
+        pruned.starts_with(&format!("Deleted Volumes:\n{random}\n")),
+        "{pruned}"
+    );
     assert_eq!(names("volume ls -q"), "kept");
     context.line("volume prune -af --filter label!=keep").ok();
     assert_eq!(names("volume ls -q"), "kept");

@@ -102,7 +102,8 @@ impl Engine {
         {
             let parent = parent.display();
             let message = format!("invalid output path: directory `{parent}` does not exist");
-            return Err(Error::new(Kind::NotFound, message));
+            let fact = format!("it is to hold `{}`", to.display());
+            return Err(Error::new(Kind::NotFound, message).with_fact(fact));
         }
         let to = room.find(&to, true)?;
         let (reader, writer) = pipe()?;
