@@ -20,6 +20,8 @@ fn address(text: &str, prefix: u8) -> Address {
 /// The `number`th place on the network `net`.
 fn place(dir: &Path, net: u8, number: u8) -> Attachment {
     Attachment {
+        id: String::new(),
+        leases: Vec::new(),
         dir: dir.to_owned(),
         bridge: bridge(net),
         gateways: vec![

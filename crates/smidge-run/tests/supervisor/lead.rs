@@ -36,6 +36,8 @@ fn bridged(sandbox: &Sandbox, spec: &mut Spec, third: u8) -> Option<Net> {
         prefix,
     };
     spec.attachments = vec![Attachment {
+        id: String::new(),
+        leases: Vec::new(),
         dir: sandbox.dir("network"),
         bridge: net.0.clone(),
         gateways: vec![
