@@ -507,7 +507,8 @@ pub(crate) fn settle(attachments: &[Attachment], has_uplink: bool) -> Result<(),
     Ok(())
 }
 
-/// Removes what a network has on the machine: for root, its bridge and its rules.
+/// Removes what a network has on the machine: for root, its bridge and its rules. Another device of that name
+/// stays.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -515,7 +516,10 @@ pub fn dissolve(bridge: &str) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Links::open()?.remove(bridge)?;
+    let device = Path::new("/sys/class/net").join(bridge);
+    if device.join("bridge").exists() || !device.exists() {
+        Links::open()?.remove(bridge)?;
+    }
     match Firewall::open().and_then(|firewall| firewall.remove(bridge)) {
         Err(lack) if lack.kind() == io::ErrorKind::Unsupported => {
             iptables::remove(bridge);

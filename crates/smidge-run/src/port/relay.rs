@@ -213,8 +213,10 @@ impl Relay {
             for index in std::mem::take(&mut self.busy) {
                 self.advance(index);
             }
+            let looked = self.lead_due().is_some();
             self.keep_time();
-            if !events.is_empty() && self.count() == 0 {
+            let has_looked = looked && self.lead_due().is_none();
+            if (has_looked || !events.is_empty()) && self.count() == 0 {
                 settling = Settling::begin();
             }
         }
