@@ -552,7 +552,7 @@ impl<'a> Supervisor<'a> {
     /// than the program's end. Of a container that is thrown away, what is left to be removed.
     fn release(&mut self, code: i32) -> Option<PathBuf> {
         if let Some(proxy) = self.proxy.take() {
-            proxy.stop();
+            proxy.finish();
         }
         // Whoever hears of the end may take the ports at once.
         self.listeners = Listeners::default();

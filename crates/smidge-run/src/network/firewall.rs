@@ -176,6 +176,9 @@ impl Firewall {
     /// from a network's containers, whose answers would take another way; they meet whoever listens.
     pub(crate) fn lead(&self, name: &str, ports: &[(Port, IpAddr)]) -> io::Result<()> {
         let mut table = Table::owned(name);
+        if ports.is_empty() {
+            return self.0.batch(batch(table.removal()));
+        }
         let inward = number::META_IIFNAME;
         for (chain, hook) in [
             ("prerouting", number::PREROUTING),

@@ -38,6 +38,9 @@ const LARGEST: u32 = 65535;
 /// The largest packet of what leaves by the gateway, in bytes.
 const OUTWARD: u32 = 1500;
 
+/// What devices are called that only wait for their end: the kernel numbers them.
+const ASIDE: &str = "smo-%d";
+
 /// An IPv6 address that may be used before nobody else has claimed it: in networks whose addresses are
 /// given out, nobody has.
 const IFA_F_NODAD: u32 = 0x02;
@@ -152,6 +155,17 @@ impl Links {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             removed => removed,
         }
+    }
+
+    /// Takes a device off its bridge, and its name from it.
+    pub(super) fn set_aside(&self, name: &str) -> io::Result<()> {
+        let Some(number) = self.number(name)? else {
+            return Ok(());
+        };
+        let request = Message::new(libc::RTM_NEWLINK, 0, &link(number, 0))
+            .with_text(attribute::IFLA_IFNAME, ASIDE)
+            .with_number(attribute::IFLA_MASTER, 0);
+        self.0.request(request)
     }
 
     /// Brings a device up.

@@ -6,6 +6,7 @@
 
 mod anchor;
 mod change;
+pub(crate) mod diag;
 mod firewall;
 mod iptables;
 mod link;
@@ -448,10 +449,11 @@ fn plug(
         mtu: attachment.mtu,
     };
     let laid = match links.lay(&cable) {
-        // Of a container that has just ended: the kernel takes its time.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            links.remove(&outer).and_then(|()| links.lay(&cable))
-        }
+        // Of a container that has just ended: the kernel takes its time to remove it, and even more if asked to.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => links
+            .set_aside(&outer)
+            .or_else(|_| links.remove(&outer))
+            .and_then(|()| links.lay(&cable)),
         laid => laid,
     };
     laid.map_err(attachment.fault("lay the container's cable"))?;

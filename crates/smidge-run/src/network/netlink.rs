@@ -135,6 +135,11 @@ impl Netlink {
         Self::open(Some(rustix::net::netlink::NETFILTER))
     }
 
+    /// What tells of sockets.
+    pub(super) fn sockets() -> io::Result<Self> {
+        Self::open(Some(rustix::net::netlink::SOCK_DIAG))
+    }
+
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{self, RecvFlags};
 
-use super::socket::{Socket, sockets};
+use super::socket::{Socket, Which, sockets};
 use crate::Port;
 use crate::network::{Firewall, Machine, changes};
 
 /// How long until the program is looked at again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(16));
+
+/// How long the first answer has to get through before the kernel is told, which takes time.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// What leads the kernel to a program.
 #[derive(Debug)]
@@ -78,9 +81,8 @@ impl Lead {
 
     /// Somebody has got through to the program.
     pub(super) fn hurry(&mut self) {
-        if self.due.is_some() {
-            self.due = Some(Instant::now());
-        }
+        let soon = Instant::now() + MOMENT;
+        self.due = self.due.map(|due| due.min(soon));
     }
 
     /// Leads to the ports that the program listens on now, if it is time.
@@ -88,7 +90,7 @@ impl Lead {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
-        let sockets = sockets();
+        let sockets = sockets(Which::Listening);
         let listens = |(port, ip): &(Port, IpAddr)| {
             let mut all = sockets.iter();
             all.any(|socket| takes(socket, port, *ip))
@@ -118,6 +120,15 @@ impl Lead {
         // Only what is one's own can be bound to.
         self.led.retain(|(_, ip)| UdpSocket::bind((*ip, 0)).is_ok());
         if self.led.len() < before {
+            self.apply();
+        }
+    }
+
+    /// Leads nowhere any more. The kernel would see to it too, but let nobody pass meanwhile: it waits until nobody
+    /// uses what it frees.
+    pub(super) fn end(&mut self) {
+        self.due = None;
+        if !std::mem::take(&mut self.led).is_empty() {
             self.apply();
         }
     }
@@ -168,7 +179,7 @@ mod tests {
             protocol,
         };
         let is_seen = |protocol, ip| {
-            let mut all = sockets().into_iter();
+            let mut all = sockets(Which::Listening).into_iter();
             all.any(|socket| takes(&socket, &port(protocol), ip))
         };
         assert!(is_seen(Protocol::Tcp, near));

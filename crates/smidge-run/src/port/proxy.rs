@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     self, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, setrlimit,
 };
@@ -54,6 +55,8 @@ pub struct Calls<'a> {
 #[derive(Debug)]
 pub struct Proxy {
     pidfd: OwnedFd,
+    /// Closed once it has passed all on.
+    done: OwnedFd,
 }
 
 impl Proxy {
@@ -68,14 +71,16 @@ impl Proxy {
         way: Way<'_>,
     ) -> Result<Self, RunError> {
         let parent = process::getpid();
+        let pipe = pipe_with(PipeFlags::CLOEXEC);
+        let (done, end) = pipe.map_err(RunError::supervise("open a pipe"))?;
         let fork = sys::fork().map_err(RunError::supervise("start the port proxy"))?;
         let Some(pid) = fork else {
-            let _ = serve(listeners, program, way, parent);
-            sys::exit(1);
+            let served = serve(listeners, program, way, (parent, end));
+            sys::exit(i32::from(served.is_err()));
         };
         let pidfd = process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(RunError::supervise("watch the port proxy"))?;
-        Ok(Self { pidfd })
+        Ok(Self { pidfd, done })
     }
 
     /// Has it let go of its listeners.
@@ -85,12 +90,18 @@ impl Proxy {
 
     /// Ends it: its listeners close at once, answers that are on their way get a moment.
     pub fn stop(self) {
+        self.finish();
+        let _ = process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+
+    /// The same for a caller that ends soon itself: it does not wait until the kernel has cleared up.
+    pub(crate) fn finish(&self) {
         self.close();
-        let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&GRACE));
+        let ended = poll(&mut [PollFd::new(&self.done, PollFlags::IN)], Some(&GRACE));
         if !matches!(ended, Ok(1)) {
             let _ = process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&GRACE));
         }
-        let _ = process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
 
@@ -99,10 +110,10 @@ fn serve(
     listeners: Listeners,
     program: BorrowedFd<'_>,
     way: Way<'_>,
-    parent: Pid,
+    (parent, end): (Pid, OwnedFd),
 ) -> std::io::Result<()> {
     let mut keep: Vec<BorrowedFd<'_>> = listeners.sockets().map(AsFd::as_fd).collect();
-    keep.push(program);
+    keep.extend([program, end.as_fd()]);
     if let Way::Direct(calls) = way {
         keep.push(calls.listener);
     }
@@ -135,7 +146,9 @@ fn serve(
     let limit = raise_file_limit();
     let mut relay = Relay::new(listeners, stop, limit, help)?;
     relay.run()?;
-    sys::exit(0);
+    // What else there is may take the kernel a while to close.
+    drop(end);
+    Ok(())
 }
 
 /// Enters the network namespace of `program`, for which its user namespace must be entered too, if

@@ -491,8 +491,13 @@ impl Relay {
         self.listen(false);
         let _ = epoll::delete(&self.epoll, &self.stop);
         self.gates.clear();
-        if let Help::Direct(direct) = std::mem::replace(&mut self.help, Help::None) {
-            self.proxies = direct.close();
+        match std::mem::replace(&mut self.help, Help::None) {
+            Help::Direct(direct) => self.proxies = direct.close(),
+            Help::Kernel(mut lead) => {
+                lead.end();
+                self.help = Help::Kernel(lead);
+            }
+            Help::None => {}
         }
         self.datagrams = Datagrams::default();
         self.queues.clear();

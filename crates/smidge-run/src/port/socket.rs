@@ -1,13 +1,14 @@
-//! The sockets of the own network namespace, as the kernel lists them (`proc_pid_net(5)`), and whose they are.
+//! The sockets of the own network namespace, and whose they are.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::Protocol;
+use crate::network::diag::{self, Told};
 
 /// States, as the kernel numbers them: taking connections, and for datagrams, from everybody.
-const LISTENS: &str = "0A";
-const UNCONNECTED: &str = "07";
+const LISTENS: u8 = 10;
+const UNCONNECTED: u8 = 7;
 
 /// A socket that is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,30 +31,53 @@ pub struct Holder {
     pub process: Option<(u32, String)>,
 }
 
-/// All sockets for TCP and UDP.
-pub(super) fn sockets() -> Vec<Socket> {
+/// Which sockets are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// All that are bound.
+    All,
+    /// Those that take connections, or datagrams from everybody.
+    Listening,
+}
+
+/// The sockets for TCP and UDP.
+pub(super) fn sockets(which: Which) -> Vec<Socket> {
     let mut sockets = Vec::new();
-    for (name, protocol, listening) in [
-        ("tcp", Protocol::Tcp, LISTENS),
-        ("tcp6", Protocol::Tcp, LISTENS),
-        ("udp", Protocol::Udp, UNCONNECTED),
-        ("udp6", Protocol::Udp, UNCONNECTED),
-    ] {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-        let text = text.unwrap_or_default();
-        let lines = text.lines().skip(1).filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            Some(Socket {
+    for (protocol, listening) in [(Protocol::Tcp, LISTENS), (Protocol::Udp, UNCONNECTED)] {
+        for is_six in [false, true] {
+            let states = match which {
+                Which::All => u32::MAX,
+                Which::Listening => 1 << listening,
+            };
+            let told = diag::sockets(protocol, is_six, states);
+            let told = told.unwrap_or_else(|_| listed(protocol, is_six));
+            sockets.extend(told.iter().map(|told| Socket {
                 protocol,
-                local: address(words.get(1)?)?,
-                listens: *words.get(3)? == listening,
-                uid: words.get(7)?.parse().ok()?,
-                inode: words.get(9)?.parse().ok()?,
-            })
-        });
-        sockets.extend(lines);
+                local: told.local,
+                listens: told.state == listening,
+                uid: told.uid,
+                inode: told.inode,
+            }));
+        }
     }
     sockets
+}
+
+/// The same for any state, from kernels that only list them (`proc_pid_net(5)`).
+fn listed(protocol: Protocol, is_six: bool) -> Vec<Told> {
+    let version = if is_six { "6" } else { "" };
+    let text = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{version}"));
+    let text = text.unwrap_or_default();
+    let lines = text.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Some(Told {
+            local: address(words.get(1)?)?,
+            state: u8::from_str_radix(words.get(3)?, 16).ok()?,
+            uid: words.get(7)?.parse().ok()?,
+            inode: words.get(9)?.parse().ok()?,
+        })
+    });
+    lines.collect()
 }
 
 /// An address as the kernel writes it: numbers of 32 bits in the machine's order, `:`, the port.
@@ -75,7 +99,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 /// Who has a port that one cannot listen on; `None` if nobody can be seen.
 #[must_use]
 pub fn holder(wanted: SocketAddr, protocol: Protocol) -> Option<Holder> {
-    let mut sockets = sockets();
+    let mut sockets = sockets(Which::All);
     sockets.retain(|socket| {
         let ip = socket.local.ip().to_canonical();
         let meets = ip == wanted.ip() || ip.is_unspecified() || wanted.ip().is_unspecified();
@@ -129,6 +153,34 @@ mod tests {
         ] {
             let read = address(text).map(|address| address.to_string());
             assert_eq!(read.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_tells_is_what_it_lists() {
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listening = |all: Vec<Told>| {
+            let own = rustix::process::geteuid().as_raw();
+            let mut all: Vec<_> = all
+                .into_iter()
+                .filter(|told| told.state == LISTENS && told.uid == own)
+                .map(|told| (told.local, told.inode))
+                .collect();
+            all.sort();
+            all
+        };
+        // Others come and go meanwhile.
+        let agree = || {
+            let told = diag::sockets(Protocol::Tcp, false, 1 << LISTENS).ok()?;
+            Some(listening(told) == listening(listed(Protocol::Tcp, false)))
+        };
+        let agree = (0..1000).find_map(|_| match agree() {
+            Some(false) => None,
+            other => Some(other),
+        });
+        match agree {
+            Some(None) => println!("skipped: the kernel does not tell"),
+            agree => assert_eq!(agree, Some(Some(true))),
         }
     }
 
