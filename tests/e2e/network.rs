@@ -598,6 +598,22 @@ fn an_address_that_was_given_back_is_the_next_ones() {
 }
 
 #[test]
+fn who_follows_at_an_address_is_reached_at_once() {
+    with_busybox(|context| {
+        context.line("network create --subnet 10.69.0.0/24 n").ok();
+        idle(context, "--name asker --network n");
+        for _ in 0..5 {
+            idle(context, "--name next --network n --ip 10.69.0.9");
+            // A packet that is lost is not sent again.
+            context.line("exec asker ping -c 1 -W 60 10.69.0.9").ok();
+            context.line("rm -f next").ok();
+        }
+        context.line("rm -f asker").ok();
+        context.line("network rm n").ok();
+    });
+}
+
+#[test]
 fn networks_that_come_at_once_are_all_kept() {
     with_busybox(|context| {
         idle(context, "--name box");
