@@ -163,7 +163,7 @@ impl Room {
             let program = self.enter(spec, stdio, channel);
             inside::start(spec, program, channel)
         };
-        launch::clone_to(spec, 0, &IdMap::None, None, inside)
+        launch::clone_to(spec, 0, (&IdMap::None, None), inside, &mut |_| Ok(()))
     }
 
     fn enter(&self, spec: &Spec, stdio: &Stdio, channel: &Channel) -> Result<Executable, RunError> {

@@ -78,15 +78,27 @@ pub fn launch(spec: &Spec, stdio: Stdio) -> Result<Launched, RunError> {
 
 /// The same for streams that may be needed again.
 pub(crate) fn launch_with(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
+    launch_while(spec, stdio, &mut |_| Ok(()))
+}
+
+/// What a launcher does while the process inside, which is given, prepares itself: once an attempt.
+pub(crate) type Meanwhile<'a> = &'a mut dyn FnMut(Pid) -> Result<(), RunError>;
+
+/// The same for a launcher that has something else to do.
+pub(crate) fn launch_while(
+    spec: &Spec,
+    stdio: &Stdio,
+    meanwhile: Meanwhile<'_>,
+) -> Result<Launched, RunError> {
     check(spec)?;
-    match attempt(spec, stdio) {
+    match attempt(spec, stdio, meanwhile) {
         Err(error)
             if is_without_overlay(&error)
                 && !copied::path(&spec.dir).is_dir()
                 && !spec.isolation.shifted =>
         {
             let baseline = copied::fill(spec)?;
-            let launched = attempt(spec, stdio)?;
+            let launched = attempt(spec, stdio, meanwhile)?;
             Ok(Launched {
                 baseline,
                 ..launched
@@ -123,11 +135,19 @@ pub(crate) fn check(spec: &Spec) -> Result<(), RunError> {
     }
 }
 
-fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
+fn attempt(spec: &Spec, stdio: &Stdio, meanwhile: Meanwhile<'_>) -> Result<Launched, RunError> {
     let group = Group::create(&spec.dir, &spec.resources)?;
     let group = group.as_ref();
     let inside = |channel: &Channel, luggage| inside::run(spec, stdio, channel, group, luggage);
-    clone_to(spec, namespaces(spec, group), &spec.id_map, group, inside).inspect_err(|_| {
+    let ids_and_group = (&spec.id_map, group);
+    let launched = clone_to(
+        spec,
+        namespaces(spec, group),
+        ids_and_group,
+        inside,
+        meanwhile,
+    );
+    launched.inspect_err(|_| {
         if let Some(group) = group {
             group.remove(&spec.dir);
         }
@@ -139,9 +159,9 @@ fn attempt(spec: &Spec, stdio: &Stdio) -> Result<Launched, RunError> {
 pub(crate) fn clone_to(
     spec: &Spec,
     namespaces: i32,
-    map: &IdMap,
-    group: Option<&Group>,
+    (map, group): (&IdMap, Option<&Group>),
     inside: impl FnOnce(&Channel, Luggage),
+    meanwhile: Meanwhile<'_>,
 ) -> Result<Launched, RunError> {
     let peers = Peers::find(&spec.isolation.joined)?;
     let brings_network = namespaces & libc::CLONE_NEWNET != 0 && netns::is_handed_in(spec);
@@ -167,7 +187,11 @@ pub(crate) fn clone_to(
     };
     drop((inner, peers));
     let process = (pid, pidfd.as_fd());
-    let followed = follow(spec, (map, group), process, &outer, brings_network);
+    let prepared = prepare(spec, (map, group), process, &outer, brings_network);
+    let followed = prepared.and_then(|handed| {
+        meanwhile(pid)?;
+        follow(spec, &outer, handed)
+    });
     // It ends by itself after its report, and at the closed channel otherwise.
     drop(outer);
     let reap = |pidfd: &OwnedFd| {
@@ -250,8 +274,8 @@ fn asks_back(spec: &Spec) -> bool {
     spec.pretend || !spec.ports.is_empty() || spec.isolation.processes != Processes::Own
 }
 
-/// Maps the ids and listens until the program runs.
-fn follow(
+/// Maps the ids, and does what else can only be done from outside.
+fn prepare(
     spec: &Spec,
     (map, group): (&IdMap, Option<&Group>),
     (pid, pidfd): (Pid, BorrowedFd<'_>),
@@ -292,6 +316,11 @@ fn follow(
     if brings_network {
         netns::bring(spec, channel)?;
     }
+    Ok(handed)
+}
+
+/// Listens until the program runs.
+fn follow(spec: &Spec, channel: &Channel, mut handed: Handed) -> Result<Handed, RunError> {
     if !asks_back(spec) {
         channel.wait_for_end();
     }

@@ -4,6 +4,7 @@
 //! never blocks on anything but `poll(2)`. It outlives the client that started it. If it is killed
 //! itself, the kernel kills the program, and [`State::read`] says so.
 
+mod beginning;
 mod wish;
 
 use std::borrow::Cow;
@@ -25,7 +26,6 @@ use crate::hub::{Hub, Source};
 use crate::journal::label;
 use crate::launch::launch;
 use crate::lifetime::{Backoff, Settling};
-use crate::log::Writer;
 use crate::message::{Reply, Running, Streams};
 use crate::network::Networks;
 use crate::outlet::{self, Outlet};
@@ -39,6 +39,7 @@ use crate::spec::{Network, Spec};
 use crate::state::{self, State};
 use crate::sys;
 use crate::terminal::Size;
+use beginning::Opened;
 
 /// Signals that the supervisor passes on to the program instead of dying of them.
 const PASSED_ON: [i32; 6] = [
@@ -211,6 +212,8 @@ struct Supervisor<'a> {
     /// Where later clients come in.
     door: OwnedFd,
     signals: OwnedFd,
+    /// As in [`Opened`].
+    mounts: Option<File>,
     /// Held until everything is released.
     lock: File,
 }
@@ -225,14 +228,8 @@ impl<'a> Supervisor<'a> {
             size,
             watch,
         } = duty;
-        let log = if spec.log {
-            Writer::open(&spec.dir, spec.log_limit)?
-        } else {
-            Writer::disabled()
-        };
-        let door =
-            session::open_door(&lock).map_err(RunError::record(&spec.dir.join(session::DOOR)))?;
-        let mut program = Program::start(spec, size, launch)?;
+        let (mut program, opened) = beginning::start(spec, size, &lock)?;
+        let Opened { log, door, mounts } = opened;
         let mut spec = Cow::Borrowed(spec);
         let state = State {
             health: unknown(&spec),
@@ -269,6 +266,7 @@ impl<'a> Supervisor<'a> {
             state,
             door,
             signals,
+            mounts,
             lock,
         })
     }
@@ -294,15 +292,20 @@ impl<'a> Supervisor<'a> {
         let Self {
             mut hub,
             state,
+            mounts,
             lock,
             door,
             spec,
             ..
         } = self;
         // What nobody can find any more is nobody's business: its lock tells `prune` that somebody is at it.
-        let lock = grave.is_some().then_some(lock);
+        let (lock, mounts) = match grave {
+            Some(_) => (Some(lock), mounts),
+            None => (None, None),
+        };
         drop(door);
         hub.say_farewell(code, state.reason.as_ref(), true);
+        drop(mounts);
         if let Some(grave) = grave {
             let _ = remove_tree(spec.disk_map(), &grave);
         }
@@ -394,6 +397,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_again(&mut self) -> Result<(), RunError> {
+        self.mounts = None;
         let mut program = Program::start(&self.spec, self.size, launch)?;
         let outlook = outlet::prepare(&mut self.spec, &mut program, self.watch.outlet);
         let listeners = self.listeners.try_clone();
