@@ -15,6 +15,7 @@ use super::direct::Direct;
 use super::lead::Lead;
 use super::relay::{Help, Relay};
 use crate::error::RunError;
+use crate::network::widen_loopback;
 use crate::sys;
 
 /// How long answers that are on their way may take when the container has ended.
@@ -123,6 +124,7 @@ fn serve(
     let help = match way {
         Way::Proxy => {
             enter(program)?;
+            widen_loopback();
             Help::None
         }
         Way::Kernel {
@@ -133,6 +135,7 @@ fn serve(
             let lead = Lead::prepare(id, listeners.ports(), addresses, gateways);
             // The packet filter is for those with root's privileges, which are lost in a user namespace.
             move_into_thread_name_spaces(program, ThreadNameSpaceType::NETWORK)?;
+            widen_loopback();
             lead.map_or(Help::None, Help::Kernel)
         }
         // It stays where the sockets are that the program gets.
