@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use smidge_tests::InTime as _;
 
-use crate::context::{Context, Ran, have, skip};
+use crate::context::{Context, Ran, have, skip, smidge_binary};
 use crate::fixture::{compiled, load_busybox, with_busybox};
 
 /// Runs a script in a new container.
@@ -78,6 +78,66 @@ fn files_are_copied_from_containers() {
         context.line("cp -L web:/d/link followed").ok();
         assert_eq!(read("followed"), "one\n");
         context.line("rm -f web").ok();
+    });
+}
+
+#[test]
+fn owners_come_along_where_that_is_asked_for() {
+    with_busybox(|context| {
+        // Whoever has one id sees one.
+        let owner = match context.identity().name {
+            "smidge-single" => (0, 0),
+            _ => (12, 34),
+        };
+        let make = format!(
+            "mkdir /d; echo one > /d/one; chown {}:{} /d/one",
+            owner.0, owner.1
+        );
+        script(context, "--name web", &make).ok();
+        let ids = context.identity().ids.unwrap_or((0, 0));
+        let owner_of = |name: &str| {
+            let file = fs::metadata(context.path().join(name)).unwrap();
+            (file.uid(), file.gid())
+        };
+        context.line("cp web:/d/one plain").ok();
+        assert_eq!(owner_of("plain"), ids);
+        context.line("cp -a web:/d/one kept").ok();
+        // Only root may give files away.
+        let kept = if ids == (0, 0) { owner } else { ids };
+        assert_eq!(owner_of("kept"), kept);
+
+        context.line("cp kept web:/plain").ok();
+        context.line("cp --archive kept web:/kept").ok();
+        context.line("commit web seen").ok();
+        let seen = context
+            .line("run --rm seen stat -c %u:%g /plain /kept")
+            .ok();
+        let inside = match context.identity().name {
+            "smidge-single" => (0, 0),
+            _ => kept,
+        };
+        assert_eq!(seen, format!("0:0\n{}:{}", inside.0, inside.1));
+        context.line("rm web").ok();
+    });
+}
+
+/// Whoever has seen enough is told of no fault.
+#[test]
+fn readers_may_go() {
+    with_busybox(|context| {
+        script(context, "--name web", "seq 100000").ok();
+        for line in ["export web", "cp web:/bin -", "logs web"] {
+            let mut command = context.program("sh");
+            let smidge = smidge_binary().display();
+            command.args(["-c", &format!("{smidge} {line} | head -c 1 | wc -c")]);
+            let ran = context.finish(command);
+            assert_eq!(
+                (ran.ok().as_str(), ran.stderr().as_str()),
+                ("1", ""),
+                "{line}"
+            );
+        }
+        context.line("rm web").ok();
     });
 }
 

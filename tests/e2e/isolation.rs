@@ -193,9 +193,9 @@ fn privileged_containers_are_hardly_shut_in() {
             .line("create --name free --privileged busybox true")
             .ok();
         let shown = context
-            .line("inspect --format {{.HostConfig.Privileged}} free")
+            .line("inspect --format {{.HostConfig.Privileged}}/{{.HostConfig.MaskedPaths}} free")
             .ok();
-        assert_eq!(shown, "true");
+        assert_eq!(shown, "true/[]");
     });
 }
 

@@ -155,11 +155,21 @@ fn volumes_come_from_other_containers() {
         context
             .line("create --name keeper --volumes-from lender busybox cat /own/x")
             .ok();
-        context.line("rm -v lender").ok();
+        let another = "create --name another --volumes-from keeper busybox true";
+        context.line(another).ok();
+        for name in ["another", "lender"] {
+            context.line(&format!("rm -v {name}")).ok();
+            assert_eq!(
+                context.line("start -a keeper").ok(),
+                "x",
+                "a volume that is in use stays"
+            );
+        }
+        context.line("rm -v keeper").ok();
         assert_eq!(
-            context.line("start -a keeper").ok(),
-            "x",
-            "a volume that is in use stays"
+            context.line("volume ls -q").ok(),
+            "",
+            "the last one takes it along"
         );
         assert_eq!(
             context

@@ -56,6 +56,32 @@ fn what_changes_a_container_at_once_is_all_kept() {
 }
 
 #[test]
+fn a_container_that_is_being_started_is_put_on_a_network_once_it_runs() {
+    with_busybox(|context| {
+        context.line("network create one").ok();
+        context.line("network create two").ok();
+        context
+            .line("create --name box --network one busybox sleep 1000")
+            .ok();
+        for _ in 0..4 {
+            let lines = ["start box", "network connect two box", "start box"];
+            let all = lines.map(|line| context.spawn(context.line_command(line)));
+            for one in all {
+                let ended = one.output_in_time().unwrap();
+                let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+                assert!(ended.status.success(), "{said}");
+            }
+            // The two in front, and that of the machine itself.
+            let devices = context.line("exec box ls /sys/class/net").ok();
+            assert_eq!(devices.split_whitespace().count(), 3, "{devices}");
+            context.line("stop -t 0 box").ok();
+            context.line("network disconnect two box").ok();
+        }
+        context.line("rm box").ok();
+    });
+}
+
+#[test]
 fn networks_that_cannot_be_removed_keep_no_others() {
     if !have("unshare") {
         return;

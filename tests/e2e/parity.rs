@@ -289,6 +289,14 @@ const ASKED: &[(&str, &str)] = &[
         "private false",
     ),
     (
+        "{{json .HostConfig.MaskedPaths}}",
+        r#"["/proc/acpi","/proc/asound","/proc/interrupts","/proc/kcore","/proc/keys","/proc/latency_stats","/proc/sched_debug","/proc/scsi","/proc/timer_list","/proc/timer_stats","/sys/devices/virtual/powercap","/sys/firmware"]"#,
+    ),
+    (
+        "{{json .HostConfig.ReadonlyPaths}} {{json .HostConfig.DeviceRequests}}",
+        r#"["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"] null"#,
+    ),
+    (
         "{{range .Mounts}}{{if .Name}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}{{end}}",
         "volume data /d true",
     ),

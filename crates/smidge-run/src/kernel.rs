@@ -38,6 +38,22 @@ const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
+/// What of `/proc` and `/sys` a container does not see, and what of it cannot be written, as Docker lists them.
+/// Processors' `thermal_throttle`, which is hidden where there is one, is not among them.
+pub fn masked_paths(spec: &Spec) -> (Vec<String>, Vec<String>) {
+    if spec.insecure || spec.isolation.unmasked {
+        return (Vec::new(), Vec::new());
+    }
+    let below = |dir: &str, names: &[&str]| -> Vec<String> {
+        names.iter().map(|name| format!("{dir}/{name}")).collect()
+    };
+    let mut hidden = below("/proc", &HIDDEN_DIRECTORIES);
+    hidden.extend(below("/proc", &HIDDEN_FILES));
+    hidden.sort();
+    hidden.extend(below("/sys", &HIDDEN_SYS));
+    (hidden, below("/proc", &READ_ONLY_PROC))
+}
+
 /// Mounts `/proc` and `/sys` of the container's namespaces; `others` is `/proc` of processes that it shares.
 pub(crate) fn mount(
     spec: &Spec,

@@ -78,6 +78,7 @@ pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};
 pub use idmap::{IdMap, Range};
 pub use isolation::{Device, Ipc, Isolation, Joined, Namespace, Processes};
 pub use join::{join, read_inside};
+pub use kernel::masked_paths;
 pub use launch::{Launched, Stdio, launch};
 pub use lifetime::{Lifetime, Restart};
 pub use limit::{Limit, LimitedResource};

@@ -110,7 +110,12 @@ impl Engine {
         let visit = send(&known, &source, options, &mut &writer, &[writer.as_fd()])?;
         drop(writer);
         let mut reader = reader;
-        let placed = place(&room, &to, source.contents, options.keep(), &mut reader);
+        // Who is not root can give no file away on this machine.
+        let keep = match self.host.uid {
+            0 => options.keep(),
+            _ => Keep::Mode,
+        };
+        let placed = place(&room, &to, source.contents, keep, &mut reader);
         drop(reader);
         first(visit.finish(), placed.map_err(Error::from))?;
         self.note_container(&known, "archive-path", &[]);

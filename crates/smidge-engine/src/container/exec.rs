@@ -99,12 +99,14 @@ impl Engine {
             spec: spec.clone(),
             ..known.record.clone()
         };
+        // Tools in the container do not help where its directory is missing.
+        let is_place = matches!(fault, RunError::WorkingDirectory { .. });
         let error = match self.start_finding(&record, &fault) {
             Some(finding) => finding.into_error(),
             None => explain(known, fault),
         };
         match error.kind() {
-            Kind::CannotRun(127) => error.with_hint(format!(
+            Kind::CannotRun(127) if !is_place => error.with_hint(format!(
                 "tools that the image does not have: `smidge debug {name}`"
             )),
             _ => error,

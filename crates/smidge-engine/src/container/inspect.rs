@@ -173,6 +173,7 @@ fn host_config(record: &Record) -> Value {
 
 fn usual_host_config(record: &Record) -> Value {
     let spec = &record.spec;
+    let (masked, read_only) = smidge_run::masked_paths(spec);
     let mut config = json!({
         "Binds": record.host.binds,
         "NetworkMode": record.network().word(),
@@ -203,6 +204,9 @@ fn usual_host_config(record: &Record) -> Value {
             true => json!(["no-new-privileges"]),
             false => json!([]),
         },
+        "DeviceRequests": null,
+        "MaskedPaths": masked,
+        "ReadonlyPaths": read_only,
     });
     // What scripts count and go through, where nothing was asked for.
     const LISTS: [&str; 11] = [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smidge_run::{Reason, RunError, State, Status};
 
 use super::logs::nanoseconds;
-use super::record::Known;
+use super::record::{Known, MountPoint};
 use crate::event::Event;
 use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Note, Result};
@@ -250,8 +250,8 @@ impl Engine {
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
         }
-        let own = record.mounts.iter().filter(|mount| mount.anonymous);
-        for mount in own.filter(|_| volumes) {
+        let nameless = |mount: &&MountPoint| mount.anonymous || mount.borrowed;
+        for mount in record.mounts.iter().filter(nameless).filter(|_| volumes) {
             // Another one may have it through `--volumes-from`.
             if let Some(volume) = mount.source.parent()
                 && !self.has_other_users(&mount.name, &container.id)?

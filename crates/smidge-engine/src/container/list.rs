@@ -1,8 +1,8 @@
 //! `ps`: which containers there are.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use smidge_run::{State, Status};
+use smidge_run::{Protocol, State, Status};
 
 use super::port::parse_exposed;
 use super::record::{Known, Outline};
@@ -195,34 +195,104 @@ pub fn status_word(state: &State) -> &'static str {
     }
 }
 
-/// `0.0.0.0:8081->8080/tcp, 9090/tcp`: what is published while it runs, then what is exposed alone.
+/// `0.0.0.0:8000-8002->8000-8002/tcp, 9090/tcp, 0.0.0.0:8081->8080/tcp`: what is published or exposed while it
+/// runs.
 fn ports(known: &Known<Outline>) -> String {
     let running = known.state.status == Status::Running;
     // On the machine's own network nothing has to be published.
     if !running || known.record.network() == NetworkMode::Host {
         return String::new();
     }
-    let published = known.state.ports.iter().map(|port| {
-        let address = SocketAddr::new(port.host_ip, port.host_port);
-        format!("{address}->{}/{}", port.container_port, port.protocol)
-    });
-    let is_published = |text: &str| {
-        let ports = known.state.ports.iter();
-        ports
-            .map(|port| format!("{}/{}", port.container_port, port.protocol))
-            .any(|p| p == *text)
+    let published = &known.state.ports;
+    let is_published = |number, protocol| {
+        let mut ports = published.iter();
+        ports.any(|port| (port.container_port, port.protocol) == (number, protocol))
     };
-    let exposed = known
-        .record
-        .config
-        .exposed_ports
-        .keys()
-        .map(|text| match text.contains('/') {
-            true => text.clone(),
-            false => format!("{text}/tcp"),
+    let exposed = known.record.config.exposed_ports.keys();
+    let exposed = exposed.filter_map(|text| parse_exposed(text));
+    let exposed = exposed.flat_map(|(range, protocol)| range.map(move |port| (port, protocol)));
+    let alone = exposed.filter(|(port, protocol)| !is_published(*port, *protocol));
+    let alone = alone.map(|(port, protocol)| (port, None, protocol));
+    let published = published.iter().map(|port| {
+        let address = SocketAddr::new(port.host_ip, port.host_port);
+        (port.container_port, Some(address), port.protocol)
+    });
+    joined(published.chain(alone).collect())
+}
+
+/// Ports inside, each with where it is published, in Docker's order: neighbours that are published at their own
+/// numbers, or not at all, are one range; ports with other numbers come last.
+fn joined(mut ports: Vec<(u16, Option<SocketAddr>, Protocol)>) -> String {
+    ports.sort_by_key(|(port, address, protocol)| (*port, *address, *protocol == Protocol::Udp));
+    let (mut ranges, mut complete, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+    for (port, address, protocol) in ports {
+        if let Some(address) = address.filter(|address| address.port() != port) {
+            moved.push(format!("{address}->{port}/{protocol}"));
+            continue;
+        }
+        let key = (address.map(|address| address.ip()), protocol);
+        match ranges.iter_mut().find(|(known, _)| *known == key) {
+            None => ranges.push((key, port..=port)),
+            Some((_, range)) if u32::from(*range.end()) + 1 == u32::from(port) => {
+                *range = *range.start()..=port;
+            }
+            Some((_, range)) => complete.push((key, std::mem::replace(range, port..=port))),
+        }
+    }
+    let shown = complete
+        .into_iter()
+        .chain(ranges)
+        .map(|((ip, protocol), range)| {
+            let (first, last) = range.into_inner();
+            let range = match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            };
+            match ip {
+                None => format!("{range}/{protocol}"),
+                Some(IpAddr::V6(ip)) => format!("[{ip}]:{range}->{range}/{protocol}"),
+                Some(ip) => format!("{ip}:{range}->{range}/{protocol}"),
+            }
         });
-    published
-        .chain(exposed.filter(|text| !is_published(text)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    shown.chain(moved).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_ports_are_one_range() {
+        let check = |ports: &[(u16, &str, Protocol)], expected: &str| {
+            let ports = ports.iter();
+            let ports = ports.map(|(port, at, protocol)| (*port, at.parse().ok(), *protocol));
+            assert_eq!(joined(ports.collect()), expected);
+        };
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        check(&[], "");
+        check(
+            &[(80, "0.0.0.0:8080", tcp), (80, "[::]:8080", tcp)],
+            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+        );
+        check(
+            &[
+                (8001, "0.0.0.0:8001", tcp),
+                (8000, "0.0.0.0:8000", tcp),
+                (8000, "[::]:8000", tcp),
+                (8001, "[::]:8001", tcp),
+            ],
+            "0.0.0.0:8000-8001->8000-8001/tcp, [::]:8000-8001->8000-8001/tcp",
+        );
+        check(
+            &[
+                (1, "", tcp),
+                (2, "", udp),
+                (2, "", tcp),
+                (4, "", tcp),
+                (7, "1.2.3.4:7", udp),
+                (8, "1.2.3.4:9", udp),
+            ],
+            "1-2/tcp, 4/tcp, 2/udp, 1.2.3.4:7->7/udp, 1.2.3.4:9->8/udp",
+        );
+    }
 }

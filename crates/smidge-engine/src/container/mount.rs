@@ -204,6 +204,7 @@ impl Engine {
                 };
                 let mut planned = Planned::new(What::Volume(source), point.destination.clone());
                 planned.point.read_only = read_only || point.read_only;
+                planned.point.borrowed = point.anonymous || point.borrowed;
                 planned.manner = point.manner.clone();
                 mounts.push(planned);
             }

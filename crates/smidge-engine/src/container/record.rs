@@ -79,6 +79,9 @@ pub struct MountPoint {
     pub read_only: bool,
     /// Whether the volume is this container's alone and goes with it.
     pub anonymous: bool,
+    /// Whether the volume was another container's alone, and goes with the last that has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub borrowed: bool,
     /// Whether the volume starts with the image's files, if it is new.
     pub seeded: bool,
     /// `tmpfs` or `image`; empty for a volume or a directory of the host.
@@ -177,6 +180,14 @@ fn network(asked: &NetworkMode, told: Network) -> NetworkMode {
     }
 }
 
+/// Waits until nobody changes or starts a container. What is locked is its directory `etc`, for which nothing has
+/// to be made: a full disk is no hindrance.
+pub(super) fn lock(container: &Container) -> Result<File> {
+    let path = container.dir.join("etc");
+    let locked = File::open(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| Error::io(format!("cannot lock `{}`", path.display()), source))
+}
+
 impl Engine {
     /// Finds a container by its name, its id or the beginning of its id.
     ///
@@ -186,16 +197,14 @@ impl Engine {
         self.known(self.store.container(name)?)
     }
 
-    /// Finds a container whose record is to be changed. Who wants to change it, too, waits until the file is
-    /// closed, and finds what has become of it.
+    /// Finds a container whose record is to be changed, or that is to be started. Who wants to do so, too, waits
+    /// until the file is closed, and finds what has become of it.
     pub(crate) fn turn(&self, name: &str) -> Result<(File, Known)> {
         let container = self.store.container(name)?;
-        let path = container.dir.join("record.lock");
-        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        let locked = lock(&container);
         // By its id: it may have another name by now. If it is gone, that is what is to be told.
         let known = self.container(&container.id)?;
-        let unlocked = |source| Error::io(format!("cannot lock `{}`", path.display()), source);
-        Ok((locked.map_err(unlocked)?, known))
+        Ok((locked?, known))
     }
 
     pub(crate) fn known(&self, container: Container) -> Result<Known> {

@@ -8,7 +8,7 @@ use super::control::refuse_paused;
 use super::create::CreateRequest;
 use super::emulation;
 use super::reason::{self, Finding};
-use super::record::{Known, Record};
+use super::record::{Known, Record, lock};
 use crate::event::Farewell;
 use crate::{Engine, Error, Kind, Result, network};
 
@@ -101,10 +101,11 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`]; when there is no such container.
     pub fn start(&self, name: &str, streams: Option<Streams>) -> Result<Option<Running>> {
-        let known = self.container(name)?;
+        // Who starts it, too, or puts it on a network meanwhile, finds it started.
+        let (_turn, known) = self.turn(name)?;
         refuse_paused(&known, "start")?;
         if !known.state.status.is_active() {
-            return self.launch(known, streams).map(Some);
+            return self.launch_in_turn(known, streams).map(Some);
         }
         match streams {
             None => Ok(None),
@@ -137,6 +138,11 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
+        let _turn = lock(&known.container)?;
+        self.launch_in_turn(known, streams)
+    }
+
+    fn launch_in_turn(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
         if streams.is_some() {
             self.note_container(&known, "attach", &[]);
         }

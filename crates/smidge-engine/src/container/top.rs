@@ -9,39 +9,68 @@ use time::OffsetDateTime;
 use super::exec::not_running;
 use crate::{Engine, Error, Kind, Result};
 
-/// What of a process is shown, by its name in `ps -o`, with its header.
-const FIELDS: [(&str, &str, Field); 26] = [
+/// What of a process is shown, by its name in `ps -o`, with its header (ps(1), "STANDARD FORMAT SPECIFIERS").
+const FIELDS: [(&str, &str, Field); 54] = [
     ("uid", "UID", Field::Uid),
+    ("euid", "EUID", Field::Uid),
+    ("ruid", "RUID", Field::Uid),
     ("user", "USER", Field::User),
+    ("uname", "USER", Field::User),
     ("euser", "EUSER", Field::User),
+    ("ruser", "RUSER", Field::User),
     ("pid", "PID", Field::Pid),
-    ("ppid", "PPID", Field::Parent),
+    ("tgid", "TGID", Field::Pid),
+    ("ppid", "PPID", Field::Stat(4)),
+    ("pgid", "PGID", Field::Stat(5)),
+    ("pgrp", "PGRP", Field::Stat(5)),
+    ("sid", "SID", Field::Stat(6)),
+    ("sess", "SESS", Field::Stat(6)),
+    ("session", "SESS", Field::Stat(6)),
     ("c", "C", Field::Share),
     ("pcpu", "%CPU", Field::Percent),
     ("%cpu", "%CPU", Field::Percent),
     ("pmem", "%MEM", Field::Memory),
     ("%mem", "%MEM", Field::Memory),
     ("vsz", "VSZ", Field::Virtual),
+    ("vsize", "VSZ", Field::Virtual),
     ("rss", "RSS", Field::Resident),
-    ("stime", "STIME", Field::Started),
-    ("start", "START", Field::Started),
+    ("rssize", "RSS", Field::Resident),
+    ("sz", "SZ", Field::Pages),
+    ("psr", "PSR", Field::Stat(39)),
+    ("stime", "STIME", Field::Since(Since::Today)),
+    ("start_time", "START", Field::Since(Since::Today)),
+    ("start", "STARTED", Field::Since(Since::Second)),
+    ("bsdstart", "START", Field::Since(Since::Minute)),
+    ("lstart", "STARTED", Field::Since(Since::Full)),
     ("etime", "ELAPSED", Field::Elapsed),
+    ("etimes", "ELAPSED", Field::ElapsedSeconds),
     ("tty", "TT", Field::Terminal),
+    ("tt", "TT", Field::Terminal),
     ("tname", "TTY", Field::Terminal),
     ("stat", "STAT", Field::States),
-    ("state", "S", Field::State),
-    ("s", "S", Field::State),
-    ("ni", "NI", Field::Nice),
-    ("nlwp", "NLWP", Field::Threads),
+    ("state", "S", Field::Stat(3)),
+    ("s", "S", Field::Stat(3)),
+    ("ni", "NI", Field::Stat(19)),
+    ("nice", "NI", Field::Stat(19)),
+    ("nlwp", "NLWP", Field::Stat(20)),
+    ("thcount", "THCNT", Field::Stat(20)),
     ("time", "TIME", Field::Time),
+    ("cputime", "TIME", Field::Time),
+    ("bsdtime", "TIME", Field::Minutes),
+    ("times", "TIME", Field::Seconds),
+    ("cputimes", "TIME", Field::Seconds),
     ("comm", "COMMAND", Field::Name),
+    ("ucmd", "CMD", Field::Name),
+    ("ucomm", "COMMAND", Field::Name),
     ("args", "COMMAND", Field::Command),
+    ("command", "COMMAND", Field::Command),
     ("cmd", "CMD", Field::Command),
 ];
 
-/// The columns of `ps -ef`, and of `ps aux`.
+/// The columns of `ps -ef`, `ps -F` and `ps aux`.
 const FULL: &str = "user=UID,pid,ppid,c,stime,tname,time,cmd";
-const BSD: &str = "user,pid,pcpu,pmem,vsz,rss,tname,stat,start,time,args";
+const EXTRA_FULL: &str = "user=UID,pid,ppid,c,sz,rss,psr,stime,tname,time,cmd";
+const BSD: &str = "user,pid,pcpu,pmem,vsz,rss,tname,stat,start_time,bsdtime,args";
 
 /// Something of a process.
 #[derive(Clone, Copy)]
@@ -49,22 +78,37 @@ enum Field {
     Uid,
     User,
     Pid,
-    Parent,
+    /// As proc_pid_stat(5) has it in the field of that number.
+    Stat(usize),
     Share,
     Percent,
     Memory,
     Virtual,
     Resident,
-    Started,
+    Pages,
+    Since(Since),
     Elapsed,
+    ElapsedSeconds,
     Terminal,
-    State,
     States,
-    Nice,
-    Threads,
     Time,
+    Minutes,
+    Seconds,
     Name,
     Command,
+}
+
+/// How the moment at which a process began is written.
+#[derive(Clone, Copy)]
+enum Since {
+    /// `19:16` of today, `Nov21` of this year, or the year.
+    Today,
+    /// `19:16:32` of the last 24 hours, or `Nov 21`.
+    Second,
+    /// `19:16` of the last 24 hours, or `Nov 21`.
+    Minute,
+    /// `Sun Nov 22 19:16:32 2026`.
+    Full,
 }
 
 /// A process: the fields of proc_pid_stat(5) from the third on, and what is beside it.
@@ -134,10 +178,14 @@ fn columns(options: &[String]) -> Result<Vec<(String, Field)>> {
             wanted = Some(all + fields);
         } else if letters.contains('u') && letters.chars().all(|letter| "auxw".contains(letter)) {
             wanted = Some(BSD.to_owned());
-        } else if letters.is_empty() || !letters.chars().all(|letter| "efAaxw".contains(letter)) {
+        } else if !letters.is_empty() && letters.chars().all(|letter| "efFAaxw".contains(letter)) {
+            if letters.contains('F') {
+                wanted = Some(EXTRA_FULL.to_owned());
+            }
+        } else {
             return Err(
                 Error::new(Kind::Input, format!("`{word}` is no option of `top`"))
-                    .with_fact("known are `-ef`, `aux` and `-o FIELD,…`"),
+                    .with_fact("known are `-ef`, `-eF`, `aux` and `-o FIELD,…`"),
             );
         }
     }
@@ -157,19 +205,8 @@ fn column(text: &str) -> Result<(String, Field)> {
         Some((name, header)) => (name, Some(header)),
         None => (text, None),
     };
-    let name = match name {
-        "command" => "args",
-        "ucmd" | "ucomm" => "comm",
-        "ruser" | "uname" => "user",
-        "euid" | "ruid" => "uid",
-        "cputime" => "time",
-        "tt" => "tty",
-        "start_time" | "bsdstart" => "stime",
-        "rssize" => "rss",
-        "vsize" => "vsz",
-        "nice" => "ni",
-        name => name,
-    };
+    // How wide a column is to be does not matter here.
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
     let found = FIELDS.iter().find(|(known, _, _)| *known == name);
     let (_, usual, field) = found.ok_or_else(|| {
         let names: Vec<&str> = FIELDS.iter().map(|(name, _, _)| *name).collect();
@@ -209,22 +246,19 @@ impl Process {
     }
 
     /// A field by its number in proc_pid_stat(5).
-    fn number(&self, number: usize) -> u64 {
-        let field = self.fields.get(number - 3);
-        field.and_then(|field| field.parse().ok()).unwrap_or(0)
+    fn field(&self, number: usize) -> &str {
+        self.fields.get(number - 3).map_or("", String::as_str)
     }
-}
 
-impl Process {
+    fn number(&self, number: usize) -> u64 {
+        self.field(number).parse().unwrap_or(0)
+    }
+
     /// Its state with what else `ps` says of it (ps(1), "PROCESS STATE CODES").
     fn states(&self) -> String {
-        let nice: i64 = self
-            .fields
-            .get(16)
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0);
+        let nice: i64 = self.field(19).parse().unwrap_or(0);
         let leads = self.number(6) == u64::from(self.pid);
-        let is_in_front = self.fields.get(5) == self.fields.get(2);
+        let is_in_front = self.field(8) == self.field(5);
         let marks = [
             (nice < 0, '<'),
             (nice > 0, 'N'),
@@ -235,12 +269,7 @@ impl Process {
         let marks = marks
             .into_iter()
             .filter_map(|(is, mark)| is.then_some(mark));
-        self.fields
-            .iter()
-            .take(1)
-            .cloned()
-            .chain(marks.map(String::from))
-            .collect()
+        self.field(3).chars().chain(marks).collect()
     }
 }
 
@@ -278,20 +307,21 @@ impl Machine {
             Field::Uid => process.uid.to_string(),
             Field::User => self.user(process.uid),
             Field::Pid => process.pid.to_string(),
-            Field::Parent => process.number(4).to_string(),
+            Field::Stat(number) => process.field(number).to_owned(),
             Field::Share => format!("{}", share as u64),
             Field::Percent => format!("{share:.1}"),
             Field::Memory => format!("{:.1}", resident as f64 * 100.0 / self.memory.max(1) as f64),
             Field::Virtual => (process.number(23) / 1024).to_string(),
             Field::Resident => (resident / 1024).to_string(),
-            Field::Started => self.moment(age),
+            Field::Pages => (process.number(23) / self.page).to_string(),
+            Field::Since(form) => self.moment(age, form),
             Field::Elapsed => elapsed(age as u64),
+            Field::ElapsedSeconds => (age as u64).to_string(),
             Field::Terminal => terminal(process.number(7)),
-            Field::State => process.fields.first().cloned().unwrap_or_default(),
             Field::States => process.states(),
-            Field::Nice => process.fields.get(16).cloned().unwrap_or_default(),
-            Field::Threads => process.number(20).to_string(),
             Field::Time => clock(used as u64),
+            Field::Minutes => format!("{}:{:02}", used as u64 / 60, used as u64 % 60),
+            Field::Seconds => (used as u64).to_string(),
             Field::Name => process.name.clone(),
             Field::Command => process.command.clone(),
         }
@@ -308,33 +338,47 @@ impl Machine {
         entry.map_or(number.clone(), |entry| entry[0].to_owned())
     }
 
-    /// When something of that age began, in UTC: the time of today, or the day.
-    fn moment(&self, age: f64) -> String {
+    /// When something of that age in seconds began, in UTC.
+    fn moment(&self, age: f64, form: Since) -> String {
         let then = self.now.checked_sub(Duration::from_secs_f64(age));
-        let then = OffsetDateTime::from(then.unwrap_or(UNIX_EPOCH));
-        match then.date() == OffsetDateTime::from(self.now).date() {
-            true => format!("{:02}:{:02}", then.hour(), then.minute()),
-            false => {
-                let month = then.month().to_string();
-                format!("{}{:02}", &month[..3], then.day())
-            }
-        }
+        moment(then.unwrap_or(UNIX_EPOCH).into(), self.now.into(), form)
     }
 }
 
-/// `01:02:03`.
-fn clock(seconds: u64) -> String {
-    let (hours, rest) = (seconds / 3600, seconds % 3600);
-    format!("{hours:02}:{:02}:{:02}", rest / 60, rest % 60)
+/// Writes `then` as `ps` does at the time `now`.
+fn moment(then: OffsetDateTime, now: OffsetDateTime, form: Since) -> String {
+    let (month, weekday) = (then.month().to_string(), then.weekday().to_string());
+    let month = &month[..3];
+    let minute = format!("{:02}:{:02}", then.hour(), then.minute());
+    let second = format!("{minute}:{:02}", then.second());
+    let day = format!("{month} {:2}", then.day());
+    let is_recent = now - then < time::Duration::DAY;
+    match form {
+        Since::Today if then.date() == now.date() => minute,
+        Since::Today if then.year() == now.year() => format!("{month}{:02}", then.day()),
+        Since::Today => then.year().to_string(),
+        Since::Second if is_recent => second,
+        Since::Minute if is_recent => minute,
+        Since::Second | Since::Minute => day,
+        Since::Full => format!("{} {day} {second} {}", &weekday[..3], then.year()),
+    }
 }
 
-/// `4-01:02:03`, without what is zero in front of the minutes.
+/// `01:02:03`, or `4-01:02:03`.
+fn clock(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86400, seconds / 3600 % 24);
+    let rest = format!("{hours:02}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);
+    match days {
+        0 => rest,
+        days => format!("{days}-{rest}"),
+    }
+}
+
+/// As [`clock`], without an hour that is zero.
 fn elapsed(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86400, seconds % 86400);
-    match (days, rest) {
-        (0, rest) if rest < 3600 => format!("{:02}:{:02}", rest / 60, rest % 60),
-        (0, rest) => clock(rest),
-        (days, rest) => format!("{days}-{}", clock(rest)),
+    match seconds {
+        0..3600 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
+        seconds => clock(seconds),
     }
 }
 
@@ -369,11 +413,13 @@ mod tests {
         assert_eq!(headers(&[]).unwrap(), full);
         assert_eq!(headers(&["-ef"]).unwrap(), full);
         assert_eq!(headers(&["aux"]).unwrap()[..3], ["USER", "PID", "%CPU"]);
+        assert_eq!(headers(&["-eF"]).unwrap()[4..7], ["SZ", "RSS", "PSR"]);
         for options in [
             &["-o", "pid,comm"][..],
             &["-eo", "pid,comm"],
             &["-eopid,comm"],
             &["-o", "pid", "-o", "comm"],
+            &["-o", "pid,comm:20"],
         ] {
             assert_eq!(headers(options).unwrap(), ["PID", "COMMAND"], "{options:?}");
         }
@@ -386,9 +432,33 @@ mod tests {
     #[test]
     fn times_and_terminals_are_written_as_ps_does() {
         assert_eq!(clock(3661), "01:01:01");
+        assert_eq!(clock(90061), "1-01:01:01");
         assert_eq!(elapsed(59), "00:59");
         assert_eq!(elapsed(3661), "01:01:01");
         assert_eq!(elapsed(90061), "1-01:01:01");
+        let now = OffsetDateTime::from_unix_timestamp(1_795_374_992).unwrap();
+        for (age, shown) in [
+            (
+                59,
+                ["19:15", "19:15:33", "19:15", "Sun Nov 22 19:15:33 2026"],
+            ),
+            (
+                80_000,
+                ["Nov21", "21:03:12", "21:03", "Sat Nov 21 21:03:12 2026"],
+            ),
+            (
+                1_800_000,
+                ["Nov01", "Nov  1", "Nov  1", "Sun Nov  1 23:16:32 2026"],
+            ),
+            (
+                40_000_000,
+                ["2025", "Aug 16", "Aug 16", "Sat Aug 16 20:09:52 2025"],
+            ),
+        ] {
+            let then = now - time::Duration::seconds(age);
+            let forms = [Since::Today, Since::Second, Since::Minute, Since::Full];
+            assert_eq!(forms.map(|form| moment(then, now, form)), shown, "{age}");
+        }
         assert_eq!(terminal(0), "?");
         assert_eq!(terminal((136 << 8) | 3), "pts/3");
         assert_eq!(terminal((4 << 8) | 1), "tty1");

@@ -140,7 +140,7 @@ fn no_such(what: &str, name: &str, database: &str) -> Error {
             "unable to find {what} `{name}`: no matching entries in the image's /etc/{database}"
         ),
     )
-    .with_hint("a number needs no entry: `smidge run -u 1000 IMAGE`")
+    .with_hint("a number needs no entry: `-u 1000`")
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ struct Told {
     message: String,
     /// The causes, each the next one's effect.
     causes: Vec<String>,
+    /// The system's number of the last cause, if it is one of the system's: somebody who no longer reads is no fault.
+    number: Option<i32>,
     hints: Vec<String>,
 }
 
@@ -25,8 +27,10 @@ struct Told {
 #[error("{text}")]
 struct Cause {
     text: String,
-    source: Option<Box<Cause>>,
+    source: Option<AnyError>,
 }
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A visit whose outcome is still to be heard.
 pub(crate) struct Visit<T> {
@@ -36,31 +40,39 @@ pub(crate) struct Visit<T> {
 
 impl From<&Error> for Told {
     fn from(error: &Error) -> Self {
-        let mut causes = Vec::new();
+        let (mut causes, mut number) = (Vec::new(), None);
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             causes.push(cause.to_string());
+            let system = cause.downcast_ref::<std::io::Error>();
+            number = system.and_then(std::io::Error::raw_os_error);
             source = cause.source();
         }
         Self {
             kind: error.kind(),
             message: error.message().to_owned(),
             causes,
+            number,
             hints: error.hints().to_vec(),
         }
     }
 }
 
 impl From<Told> for Error {
-    fn from(told: Told) -> Self {
+    fn from(mut told: Told) -> Self {
+        let system = told.number.map(std::io::Error::from_raw_os_error);
+        if system.is_some() {
+            told.causes.pop();
+        }
+        let last = system.map(AnyError::from);
         let chain = told
             .causes
             .into_iter()
             .rev()
-            .fold(None, |source, text| Some(Box::new(Cause { text, source })));
+            .fold(last, |source, text| Some(Cause { text, source }.into()));
         let error = Self::new(told.kind, told.message);
         let error = match chain {
-            Some(cause) => error.caused_by(*cause),
+            Some(cause) => error.caused_by(cause),
             None => error,
         };
         told.hints.into_iter().fold(error, Self::with_hint)

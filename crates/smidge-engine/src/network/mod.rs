@@ -267,7 +267,7 @@ impl Engine {
                 );
                 Err(Error::new(Kind::Input, message))
             }
-            (None, _) => Err(unknown(name)),
+            (None, _) => Err(missing(name)),
         }
     }
 
@@ -377,8 +377,12 @@ fn refuse_device(record: &NetworkRecord) -> Result<()> {
 }
 
 /// That there is no network of a name or id.
-fn unknown(name: &str) -> Error {
+fn missing(name: &str) -> Error {
     Error::new(Kind::NotFound, format!("network {name} not found"))
         .with_hint("what there is: `smidge network ls`")
-        .with_hint(format!("make it: `smidge network create {name}`"))
+}
+
+/// The same for who wants to be on it.
+fn unknown(name: &str) -> Error {
+    missing(name).with_hint(format!("make it: `smidge network create {name}`"))
 }

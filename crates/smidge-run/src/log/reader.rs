@@ -59,7 +59,7 @@ pub fn read(
                 return Ok(());
             }
             if window.holds(&entry) {
-                sink(&entry).map_err(RunError::supervise("pass the log on"))?;
+                sink(&entry).map_err(RunError::supervise("write the output"))?;
             }
         }
         if watch.is_some() && lines.turn(dir).map_err(RunError::record(&path))? {

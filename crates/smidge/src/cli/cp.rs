@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// Where to
     #[arg(value_name = "DESTINATION")]
     destination: String,
-    /// Keep owners
+    /// Keep owners; on this machine only root can
     #[arg(short, long)]
     archive: bool,
     /// Copy what SOURCE leads to, if it is a symbolic link

@@ -3,10 +3,20 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use smidge_engine::{Error, Kind};
 
+const SUGGESTIONS: [ContextKind; 3] = [
+    ContextKind::SuggestedArg,
+    ContextKind::SuggestedSubcommand,
+    ContextKind::SuggestedValue,
+];
+
 /// Says what is wrong with a command line.
 pub(super) fn error(fault: &clap::Error, called: &str, path: &[String]) -> Error {
     let text = |kind| match fault.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
+        // The best one comes last.
+        Some(ContextValue::Strings(texts)) if SUGGESTIONS.contains(&kind) => {
+            Some(texts.iter().rev().cloned().collect::<Vec<_>>().join("`, `"))
+        }
         Some(ContextValue::Strings(texts)) => Some(texts.join("`, `")),
         _ => None,
     };
@@ -36,17 +46,16 @@ pub(super) fn error(fault: &clap::Error, called: &str, path: &[String]) -> Error
     };
     let mut error = Error::new(Kind::Input, message);
     if let Some(source) = std::error::Error::source(fault) {
-        error = error.with_fact(source.to_string());
+        let is_number = source.is::<std::num::ParseIntError>();
+        error = error.with_fact(match is_number {
+            true => "expected a whole number".to_owned(),
+            false => source.to_string(),
+        });
     }
     if let Some(valid) = text(ContextKind::ValidValue).filter(|valid| !valid.is_empty()) {
         error = error.with_fact(format!("possible values: `{valid}`"));
     }
-    let suggestions = [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ];
-    for suggestion in suggestions.into_iter().filter_map(text) {
+    for suggestion in SUGGESTIONS.into_iter().filter_map(text) {
         error = error.with_hint(format!("did you mean `{suggestion}`?"));
     }
     let words: Vec<&str> = [called]
@@ -82,7 +91,7 @@ mod tests {
             "smidge buidl .",
             expect![[r#"
                 error: unknown command `buidl`
-                hint: did you mean `builder`, `buildx`, `build`?
+                hint: did you mean `build`, `buildx`, `builder`?
                 hint: what there is: `smidge --help`
             "#]],
         );
@@ -120,8 +129,28 @@ mod tests {
             "smidge image lss",
             expect![[r#"
                 error: unknown command `lss`
-                hint: did you mean `list`, `ls`?
+                hint: did you mean `ls`, `list`?
                 hint: what there is: `smidge image --help`
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_was_expected_of_a_value_is_said() {
+        check(
+            "smidge stop -t x web",
+            expect![[r#"
+                error: invalid value `x` for `--timeout <SECONDS>`
+                  expected a whole number
+                hint: what there is: `smidge stop --help`
+            "#]],
+        );
+        check(
+            "smidge run --mac-address zz app",
+            expect![[r#"
+                error: invalid value `zz` for `--mac-address <MAC>`
+                  expected six bytes, as in 02:42:ac:11:00:02
+                hint: what there is: `smidge run --help`
             "#]],
         );
     }

@@ -29,8 +29,13 @@ pub(super) struct NetworkArgs {
     #[arg(long, value_name = "IP")]
     ip6: Option<Ipv6Addr>,
     /// Its hardware address on the first network
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = mac)]
     mac_address: Option<Mac>,
+}
+
+fn mac(text: &str) -> Result<Mac, String> {
+    text.parse()
+        .map_err(|_| "expected six bytes, as in 02:42:ac:11:00:02".to_owned())
 }
 
 impl NetworkArgs {
