@@ -60,7 +60,7 @@ fn exec_is_shut_in_as_the_container_is() {
             let ran = shell(context, "-u app", user).ok();
             assert_eq!(ran, "1000\nCapEff:\t0000000000000000");
         }
-        shell(context, "-u nobody-there", "true").says(1, &["unable to find user `nobody-there`"]);
+        shell(context, "-u nobody-there", "true").says(126, &["unable to find user"]);
         context.line("rm -f box").ok();
     });
 }

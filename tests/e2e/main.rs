@@ -73,6 +73,7 @@ mod seeds;
 mod settings;
 mod small_disk;
 mod store;
+mod suites;
 mod tls;
 mod token;
 mod tool;

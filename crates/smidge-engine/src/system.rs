@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use smidge_image::Digest;
-use smidge_store::{Container, disk_usage};
+use smidge_store::{Container, file_usage};
 
 use crate::container::{Known, Outline};
 use crate::image::{CacheRecord, ImageQuery, Listed};
@@ -136,7 +136,8 @@ impl Engine {
     }
 }
 
-/// As far as it can be read: what belongs to ids of a user namespace may be closed.
+/// As far as it can be read: what belongs to ids of a user namespace may be closed. As in Docker, directories
+/// count for nothing.
 fn changed_bytes(container: &Container) -> u64 {
-    disk_usage(&container.dir.join("upper"))
+    file_usage(&container.dir.join("upper"))
 }

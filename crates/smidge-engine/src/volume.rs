@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::container::{Known, Outline, env};
 use crate::event::Event;
-use crate::image::{Filter, Filters};
+use crate::image::{Filter, Filters, is_found};
 use crate::{Engine, Error, Kind, Result};
 
 /// A volume in the list.
@@ -120,7 +120,7 @@ impl Engine {
             .filter(|row| {
                 dangling.is_none_or(|wanted| wanted == row.users.is_empty())
                     && filters.any("driver", |driver| driver == "local")
-                    && filters.any("name", |name| row.volume.name.contains(name.as_str()))
+                    && filters.any("name", |name| is_found(name, &row.volume.name))
                     && filters.labels(&labels(&row.volume))
             })
             .collect())

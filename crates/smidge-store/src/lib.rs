@@ -117,7 +117,7 @@ pub use snapshot::{Snapshot, SnapshotOptions, Times};
 pub use squash::Squash;
 pub use store::{Lock, Store};
 pub use subnet::{Block, Subnet};
-pub use temp::{Workspace, disk_usage};
+pub use temp::{Workspace, disk_usage, file_usage};
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};
 pub use volume::{Volume, VolumeRecord};

@@ -305,13 +305,24 @@ pub(crate) fn write_back(file: &File, before: u64, now: u64) {
 /// Bytes of disk that a file or directory takes up, as far as it can be read. Hard links count
 /// once for every name.
 pub fn disk_usage(path: &Path) -> u64 {
+    usage_of(path, true)
+}
+
+/// The same without the directories themselves.
+pub fn file_usage(path: &Path) -> u64 {
+    usage_of(path, false)
+}
+
+fn usage_of(path: &Path, with_directories: bool) -> u64 {
     let mut bytes = 0;
     let mut pending = vec![path.to_owned()];
     while let Some(path) = pending.pop() {
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             continue;
         };
-        bytes += metadata.blocks() * 512;
+        if with_directories || !metadata.is_dir() {
+            bytes += metadata.blocks() * 512;
+        }
         if metadata.is_dir() {
             let below = fs::read_dir(&path).into_iter().flatten().flatten();
             pending.extend(below.map(|entry| entry.path()));

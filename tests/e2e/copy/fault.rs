@@ -346,5 +346,5 @@ fn places_that_make_no_sense_are_wrong_usage() {
     }
     context
         .line("copy a")
-        .says(1, &["missing argument: `<DESTINATION>`"]);
+        .says(1, &["missing: `<DESTINATION>`"]);
 }

@@ -51,6 +51,8 @@ impl Engine {
         let mut config = image.config.clone();
         config.config = known.record.config.clone();
         config.config.extra.remove("Hostname");
+        // A bare name is a variable that this container was not to have.
+        config.config.env.retain(|pair| pair.contains('='));
         apply_changes(&request.changes, &mut config.config)?;
         let layer = {
             // One that does not run, or no more, needs no stopping.

@@ -394,7 +394,7 @@ fn merged(image: &RunConfig, request: &CreateRequest, host: &crate::Host) -> Res
     if let Some(user) = &request.user {
         config.user.clone_from(user);
     }
-    if let Some(dir) = &request.workdir {
+    if let Some(dir) = request.workdir.as_ref().filter(|dir| !dir.is_empty()) {
         if !dir.starts_with('/') {
             let fault = format!("the working directory `{dir}` is invalid: it must be absolute");
             return Err(Error::new(Kind::Input, fault));
@@ -425,7 +425,8 @@ fn all_mounts(draft: &Draft<'_>, dir: &Path, mounts: &[MountPoint]) -> Vec<Mount
     let supplied = ["hosts", "hostname", "resolv.conf"].map(|name| {
         let destination = format!("/etc/{name}");
         let theirs = draft.shares.supplied(&destination);
-        theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, false))
+        let read_only = draft.request.isolation.read_only;
+        theirs.unwrap_or_else(|| Mount::bind(dir.join("etc").join(name), destination, read_only))
     });
     let asked = draft.mounts.iter().zip(mounts);
     let asked = asked.map(|(planned, point)| match point.name.as_str() {

@@ -60,33 +60,30 @@ fn name(pair: &str) -> &str {
     pair.split_once('=').map_or(pair, |(name, _)| name)
 }
 
-/// What `--env` and `--env-file` ask for, as `NAME=value`; a bare name takes the caller's value, and
-/// is left out if the caller has none. What `--env` says wins.
+/// What `--env` and `--env-file` ask for, as `NAME=value`; a bare name takes the caller's value. Where the
+/// caller has none, a bare name of `--env` stays as it is: the program is not to have that variable. What
+/// `--env` says wins.
 pub(crate) fn requested(
     options: &[String],
     files: &[impl AsRef<Path>],
     host: &Host,
 ) -> Result<Vec<String>> {
     let mut env = Environment::default();
-    let take = |env: &mut Environment, pair: &str| match pair.contains('=') {
-        true => env.set(pair),
-        false => {
-            if let Some(value) = host.env.get(pair) {
-                env.set(&format!("{pair}={value}"));
-            }
-        }
+    let filled = |pair: &str| match (pair.contains('='), host.env.get(pair)) {
+        (false, Some(value)) => format!("{pair}={value}"),
+        _ => pair.to_owned(),
     };
     for file in files {
-        for pair in read_file(file.as_ref(), host)? {
-            take(&mut env, &pair);
-        }
+        let pairs = read_file(file.as_ref(), host)?;
+        let pairs = pairs.iter().map(|pair| filled(pair));
+        env.extend(pairs.filter(|pair| pair.contains('=')));
     }
     for pair in options {
         if pair.is_empty() || pair.starts_with('=') {
             let fault = format!("invalid environment variable `{pair}`: the name is missing");
             return Err(Error::new(Kind::Input, fault));
         }
-        take(&mut env, pair);
+        env.set(&filled(pair));
     }
     Ok(env.into_pairs())
 }
@@ -100,10 +97,13 @@ pub(crate) fn of_program(asked: &[String], hostname: &str, tty: bool, home: &str
         env.set("TERM=xterm");
     }
     env.extend(asked);
-    if env.value("HOME").is_none_or(str::is_empty) {
+    let asks_for_no_home = env.places.contains_key("HOME") && env.value("HOME").is_none();
+    if !asks_for_no_home && env.value("HOME").is_none_or(str::is_empty) {
         env.set(&format!("HOME={home}"));
     }
-    env.into_pairs()
+    let mut pairs = env.into_pairs();
+    pairs.retain(|pair| pair.contains('='));
+    pairs
 }
 
 /// Labels from `KEY=value` options; a bare key has an empty value.
@@ -179,7 +179,8 @@ mod tests {
                 "B=two words ",
                 "C=\"quoted\"",
                 "FROM_HOST=yes",
-                "D="
+                "D=",
+                "NOT_SET"
             ]
         );
     }
@@ -191,6 +192,15 @@ mod tests {
         assert_eq!(env.value("A"), Some("2=3"));
         assert_eq!(env.value("E"), None);
         assert_eq!(env.into_pairs(), ["A=2=3", "B=x", "C=", "D=4"]);
+    }
+
+    #[test]
+    fn a_bare_name_takes_a_variable_away() {
+        let asked = ["HOSTNAME", "A=1", "A"].map(str::to_owned);
+        let env = of_program(&asked, "host", false, "/root");
+        assert_eq!(env, [DEFAULT_PATH, "HOME=/root"]);
+        let env = of_program(&["HOME".to_owned()], "host", false, "/root");
+        assert_eq!(env, [DEFAULT_PATH, "HOSTNAME=host"]);
     }
 
     #[test]

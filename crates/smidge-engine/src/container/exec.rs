@@ -117,7 +117,9 @@ impl Engine {
     fn exec_spec(&self, known: &Known, request: &ExecRequest) -> Result<Spec> {
         let record = &known.record;
         let user = request.user.as_ref().unwrap_or(&record.config.user);
-        let account = user::find_inside(&record.spec, user)?;
+        // As in Docker: the container is there, and the program cannot be started.
+        let account = user::find_inside(&record.spec, user)
+            .map_err(|error| error.with_kind(Kind::CannotRun(126)))?;
         let asked = env::requested(&request.env, &request.env_files, &self.host)?;
         let asked: env::Environment = record.config.env.iter().chain(&asked).collect();
         let mut spec = Spec {

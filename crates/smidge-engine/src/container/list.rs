@@ -6,7 +6,7 @@ use smidge_run::{Protocol, State, Status};
 
 use super::port::parse_exposed;
 use super::record::{Known, Outline};
-use crate::image::{Filter, Filters};
+use crate::image::{Filter, Filters, is_found};
 use crate::network::NetworkMode;
 use crate::{Engine, Error, Kind, Result};
 
@@ -107,6 +107,7 @@ fn check_values(filters: &Filters) -> Result<()> {
                 .with_fact(format!("expected one of: {}", STATES.join(", "))),
         );
     }
+    check_states(filters)?;
     let is_task = |text: &&String| !matches!(text.as_str(), "true" | "false" | "1" | "0");
     if let Some(bad) = filters.values("is-task").iter().find(is_task) {
         let fault = format!("invalid filter `is-task={bad}`: expected true or false");
@@ -123,6 +124,25 @@ fn check_values(filters: &Filters) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// That health is asked for in words that there are, and ports as ports.
+fn check_states(filters: &Filters) -> Result<()> {
+    const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+    let unknown = |word: &&String| !HEALTH.contains(&word.as_str());
+    if let Some(bad) = filters.values("health").iter().find(unknown) {
+        let fault = format!("invalid filter `health={bad}`");
+        return Err(Error::new(Kind::Input, fault)
+            .with_fact(format!("expected one of: {}", HEALTH.join(", "))));
+    }
+    for key in ["publish", "expose"] {
+        let no_port = |port: &&String| parse_exposed(port).is_none();
+        if let Some(bad) = filters.values(key).iter().find(no_port) {
+            let fault = format!("invalid filter `{key}={bad}`: expected a port");
+            return Err(Error::new(Kind::Input, fault));
+        }
+    }
+    Ok(())
 }
 
 fn suits(known: &Known<Outline>, filters: &Filters) -> bool {
@@ -146,9 +166,9 @@ fn suits(known: &Known<Outline>, filters: &Filters) -> bool {
             .any(|port| port.protocol == protocol && range.contains(&port.container_port)),
         None => false,
     };
-    filters.any("id", |id| container.id.starts_with(id.as_str()))
+    filters.any("id", |id| is_found(id, &container.id))
         && filters.any("name", |name| {
-            container.name.contains(name.trim_matches('/'))
+            is_found(name, &container.name) || is_found(name, &format!("/{}", container.name))
         })
         && filters.any("health", |wanted| {
             state

@@ -76,10 +76,11 @@ impl Engine {
         config: &RunConfig,
         tree: &dyn Tree,
     ) -> Result<Vec<Planned>> {
-        let mut mounts = self.asked_for(request)?;
+        let (mut mounts, bare) = self.asked_for(request)?;
         let mut taken = BTreeSet::new();
         for planned in &mounts {
             let destination = &planned.point.destination;
+            check_place(destination)?;
             if !taken.insert(destination.clone()) {
                 let fault = format!("duplicate mount point: `{destination}`");
                 return Err(Error::new(Kind::Input, fault));
@@ -90,12 +91,16 @@ impl Engine {
                 mounts.push(planned);
             }
         }
-        for destination in config.volumes.keys() {
-            let destination = clean_destination(destination)
-                .map_err(|why| Error::new(Kind::Input, format!("volume of the image: {why}")))?;
+        let of_image = config.volumes.keys().map(|destination| {
+            clean_destination(destination)
+                .map_err(|why| Error::new(Kind::Input, format!("volume of the image: {why}")))
+        });
+        for destination in bare.into_iter().map(Ok).chain(of_image) {
+            let destination = destination?;
             // A symbolic link in the image may lead two names to one place.
             let resolved = tree.resolve(destination.as_bytes()).ok().flatten();
             let place = resolved.map_or_else(|| destination.clone(), |(path, _)| path.to_string());
+            check_place(&place)?;
             if !taken.contains(&place) && taken.insert(destination.clone()) {
                 mounts.push(Planned::of_image(destination));
             }
@@ -104,15 +109,18 @@ impl Engine {
         Ok(mounts)
     }
 
-    /// What `--volume`, `--mount` and `--tmpfs` ask for.
-    fn asked_for(&self, request: &CreateRequest) -> Result<Vec<Planned>> {
-        let mut mounts = Vec::new();
+    /// What `--volume`, `--mount` and `--tmpfs` ask for; and the places that `--volume` names alone, which become
+    /// volumes, as the image's do, where nothing else is mounted.
+    fn asked_for(&self, request: &CreateRequest) -> Result<(Vec<Planned>, Vec<String>)> {
+        let (mut mounts, mut bare) = (Vec::new(), Vec::new());
         for text in &request.volumes {
             let volume = parse_volume(text, &self.host)?;
-            let anonymous = volume.source == VolumeSource::Anonymous;
+            if volume.source == VolumeSource::Anonymous {
+                bare.push(volume.destination);
+                continue;
+            }
             let mut planned = Planned::new(What::Volume(volume.source), volume.destination);
             planned.point.read_only = volume.read_only;
-            planned.point.anonymous = anonymous;
             planned.point.seeded = volume.seeded;
             planned.manner.propagation = volume.propagation;
             mounts.push(planned);
@@ -132,7 +140,7 @@ impl Engine {
             planned.told = false;
             mounts.push(planned);
         }
-        Ok(mounts)
+        Ok((mounts, bare))
     }
 
     /// What one `--mount` asks for.
@@ -295,6 +303,30 @@ pub(super) fn told(planned: &Planned, point: &MountPoint) -> Mount {
         kind,
         manner: planned.manner.clone(),
     }
+}
+
+/// Files of `/proc` that may be covered, as runc has it: what tells of the machine's use, not of its control.
+const COVERABLE: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Refuses to cover what guards a container.
+fn check_place(destination: &str) -> Result<()> {
+    if !destination.starts_with("/proc/") || COVERABLE.contains(&destination) {
+        return Ok(());
+    }
+    let fault = format!("`{destination}` cannot be mounted because it is inside /proc");
+    Err(Error::new(Kind::Input, fault))
 }
 
 /// How many directories a path leads through.

@@ -73,9 +73,11 @@ fn entries(text: &str) -> impl Iterator<Item = Vec<&str>> {
         .map(|line| line.split(':').collect())
 }
 
+/// The highest id, as in Docker.
+const HIGHEST: u32 = i32::MAX as u32;
+
 fn number(text: &str) -> Option<u32> {
-    // The highest number means "leave it" to the kernel's calls.
-    text.parse().ok().filter(|id| *id < u32::MAX)
+    text.parse().ok().filter(|id| *id <= HIGHEST)
 }
 
 fn account(wanted: &str, passwd: &str, group: &str) -> Result<Account> {
@@ -134,6 +136,10 @@ fn group_id(wanted: &str, group: &str) -> Result<u32> {
 }
 
 fn no_such(what: &str, name: &str, database: &str) -> Error {
+    if name.parse::<i64>().is_ok() {
+        let fault = format!("invalid {what} `{name}`: uids and gids must be in range 0-{HIGHEST}");
+        return Error::new(Kind::Input, fault);
+    }
     Error::new(
         Kind::Input,
         format!(
@@ -182,7 +188,7 @@ mod tests {
     fn unknown_names_are_refused() {
         assert!(shown("nobody").starts_with("unable to find user `nobody`: no matching entries"));
         assert!(shown("web:nobody").starts_with("unable to find group `nobody`"));
-        assert!(shown("4294967295").starts_with("unable to find user"));
+        assert!(shown("4294967295").contains("in range 0-2147483647"));
         assert!(shown("-1").starts_with("unable to find user"));
     }
 }

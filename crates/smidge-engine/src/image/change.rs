@@ -6,8 +6,23 @@ use smidge_image::{Empty, RunConfig};
 use crate::container::env::Environment;
 use crate::{Error, Kind, Result, Snippet};
 
-/// Applies instructions to a config.
+/// Applies instructions to a config. As in Docker, arguments that were meant for another entry point go with
+/// it, unless a change names them.
 pub(crate) fn apply(changes: &[String], config: &mut RunConfig) -> Result<()> {
+    let before = config.cmd.take();
+    apply_each(changes, config)?;
+    if config.cmd.is_none() && !changes.iter().any(|change| names_entrypoint(change)) {
+        config.cmd = before;
+    }
+    Ok(())
+}
+
+fn names_entrypoint(change: &str) -> bool {
+    let word = change.split_whitespace().next().unwrap_or_default();
+    word.eq_ignore_ascii_case("ENTRYPOINT")
+}
+
+fn apply_each(changes: &[String], config: &mut RunConfig) -> Result<()> {
     const HEAD: &str = "FROM scratch\n";
     for change in changes {
         let invalid = |why: String, start: usize, end: usize| {

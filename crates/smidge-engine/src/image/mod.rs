@@ -2,6 +2,7 @@
 
 mod build_cache;
 mod change;
+mod expression;
 mod filter;
 mod history;
 mod info;
@@ -22,6 +23,7 @@ pub use transfer::{ArchiveFormat, ImportRequest, Loaded};
 pub use smidge_store::{CacheKind, CacheRecord, Removed};
 
 pub(crate) use change::apply as apply_changes;
+pub(crate) use expression::is_found;
 pub(crate) use list::similar_names;
 pub(crate) use removal::reference;
 

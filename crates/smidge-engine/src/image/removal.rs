@@ -59,6 +59,10 @@ impl Engine {
             let fault = format!("cannot tag as `{target}`: a tag must not have a digest");
             return Err(Error::new(Kind::Input, fault));
         }
+        if name.familiar_name() == "sha256" {
+            let fault = "refusing to create an ambiguous tag using digest algorithm as name";
+            return Err(Error::new(Kind::Input, fault));
+        }
         let image = self.store.image(source)?;
         self.store.tag(&image, &name)?;
         self.note_image("tag", &image.id.to_string(), &name.familiar());

@@ -121,23 +121,27 @@ impl Engine {
             }
         };
         for text in names {
-            let image = self.store.image_for(text, platform)?;
+            let found = self.store.image_for(text, platform);
+            let is_named = |name: &Reference| match &found {
+                Ok(image) => image.names.contains(name),
+                Err(_) => true,
+            };
             // An id means the image without a name, as in Docker.
-            let name = text
-                .parse::<Reference>()
-                .ok()
-                .filter(|name| image.names.contains(name));
-            let bare = !text.rsplit('/').next().unwrap_or(text).contains(':');
-            match name {
-                Some(name) if bare => {
-                    for name in self.stored_tags(&name)? {
-                        // Its other tags may be for other machines alone, or of what is no image.
-                        if let Ok(image) = self.store.image_for(&name.to_string(), platform) {
-                            add(image, Some(name));
-                        }
-                    }
+            let name = text.parse::<Reference>().ok().filter(is_named);
+            let bare = !text.rsplit('/').next().unwrap_or(text).contains([':', '@']);
+            let tags = match &name {
+                Some(name) if bare => self.stored_tags(name)?,
+                _ => Vec::new(),
+            };
+            if tags.is_empty() {
+                add(found?, name);
+                continue;
+            }
+            for name in tags {
+                // Its other tags may be for other machines alone, or of what is no image.
+                if let Ok(image) = self.store.image_for(&name.to_string(), platform) {
+                    add(image, Some(name));
                 }
-                name => add(image, name),
             }
         }
         Ok(images)

@@ -17,7 +17,7 @@ use smidge_store::{Lease, Network, NetworkRecord, Subnet};
 
 use crate::container::{PRUNE_FILTERS, is_before};
 use crate::event::Event;
-use crate::image::{Filter, Filters};
+use crate::image::{Filter, Filters, is_found};
 use crate::{Engine, Error, Kind, Result};
 
 pub use mode::{Endpoint, NetworkMode};
@@ -118,8 +118,8 @@ impl Engine {
             let is_built_in = built_in(&row.name).is_some();
             let dangles = || Ok::<_, Error>(!is_built_in && self.users(&row)?.is_empty());
             if filters.any("driver", |driver| driver == row.driver)
-                && filters.any("id", |id| row.record.id.starts_with(id.as_str()))
-                && filters.any("name", |name| row.name.contains(name.as_str()))
+                && filters.any("id", |id| is_found(id, &row.record.id))
+                && filters.any("name", |name| is_found(name, &row.name))
                 && filters.any("scope", |scope| scope == "local")
                 && filters.any("type", |kind| (kind == "builtin") == is_built_in)
                 && filters.labels(&row.record.labels)

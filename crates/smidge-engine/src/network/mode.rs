@@ -133,8 +133,8 @@ impl NetworkMode {
         match &asked[..] {
             [only] if only.is_plain() => Ok(mode),
             // It has a device there.
-            [only] if only.is_default() && Endpoint { mac: None, ..only.clone() }.is_plain() => {
-                Ok(Self::Networks(asked))
+            [only] if mode.word() == "bridge" && Endpoint { mac: None, ..only.clone() }.is_plain() => {
+                Ok(Self::Networks(vec![Endpoint { mac: only.mac, ..Endpoint::on("bridge") }]))
             }
             // In Docker's words.
             [only] if only.ipv4.is_some() || only.ipv6.is_some() => conflict(
@@ -259,6 +259,8 @@ mod tests {
     fn the_default_network_has_devices() {
         let asked = mode(&["name=bridge,mac-address=02:00:00:00:00:01"]).unwrap();
         assert_eq!(asked.endpoints()[0].mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        let asked = mode(&["name=default,mac-address=02:00:00:00:00:01"]).unwrap();
+        assert!(asked.endpoints()[0].is_default());
     }
 
     #[test]

@@ -460,7 +460,13 @@ impl<'s> Staging<'s> {
             terms: staged.terms,
         });
         let entries = self.store.enter(&new.collect::<Vec<_>>())?;
-        self.store.images_entered(&entries, false)
+        let mut images = self.store.images_entered(&entries, false)?;
+        // Other names of the same images were there before.
+        for image in &mut images {
+            let brought = |name: &Reference| self.documents.iter().any(|d| d.names.contains(name));
+            image.names.retain(brought);
+        }
+        Ok(images)
     }
 }
 

@@ -63,7 +63,18 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         archive: args.archive,
         follow: args.follow_link,
     };
+    for (text, end) in [(&args.source, "source"), (&args.destination, "destination")] {
+        if text.is_empty() {
+            return Err(Error::new(Kind::Input, format!("{end} can not be empty")));
+        }
+    }
     let (source, destination) = (End::new(&args.source), End::new(&args.destination));
+    for end in [&source, &destination] {
+        if let End::Container(name, "") = end {
+            let fault = format!("the path in container `{name}` can not be empty");
+            return Err(Error::new(Kind::Input, fault).with_hint(format!("its root is `{name}:/`")));
+        }
+    }
     copy(&engine, &source, &destination, options)?;
     let is_stream = matches!(destination, End::Stream);
     if !args.quiet && !is_stream && std::io::stderr().is_terminal() {

@@ -233,7 +233,7 @@ pub(crate) fn main(argv: Vec<OsString>, called: &'static str) -> Result<u8, Fail
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(cli) => obey(cli, called),
-        Err(fault) => answer(&fault, called, &spelled.path),
+        Err(fault) => answer(&fault, &command, called, &spelled.path),
     }
 }
 
@@ -248,7 +248,12 @@ fn obey(cli: Cli, called: &'static str) -> Result<u8, Failure> {
 }
 
 /// Shows help or the version, or says what is wrong with the command line.
-fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Failure> {
+fn answer(
+    fault: &clap::Error,
+    command: &clap::Command,
+    called: &str,
+    path: &[String],
+) -> Result<u8, Failure> {
     let shown = matches!(
         fault.kind(),
         ErrorKind::DisplayHelp
@@ -260,13 +265,15 @@ fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Fail
         listing::write(&mut std::io::stdout(), &text)?;
         return Ok(0);
     }
-    // As in Docker, a command that does not exist or lacks arguments is not the same as wrong flags.
+    // As in Docker, a command that does not exist or has too few arguments or too many is not the same as
+    // wrong flags.
     let exit_code = match fault.kind() {
         ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument => 1,
+        ErrorKind::UnknownArgument if !usage::is_flag(fault) => 1,
         _ => 125,
     };
     Err(Failure {
-        error: usage::error(fault, called, path),
+        error: usage::error(fault, command, called, path),
         exit_code,
     })
 }
@@ -274,7 +281,10 @@ fn answer(fault: &clap::Error, called: &str, path: &[String]) -> Result<u8, Fail
 fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     Ok(match command {
         Command::Build(args) => build::run(session, &args),
-        Command::Run(args) => return run::run(session, &args).map_err(of_run),
+        Command::Run(args) => {
+            run::check(&args)?;
+            return run::run(session, &args).map_err(of_run);
+        }
         Command::Create(args) => create::run(session, &args),
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
@@ -283,7 +293,14 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Top(args) => top::run(session, &args),
         Command::Attach(args) => attach::run(session, &args),
         Command::Restart(args) => restart::run(session, &args),
-        Command::Start(args) => start::run(session, &args),
+        // Which program cannot start is `run`'s and `exec`'s to tell.
+        Command::Start(args) => {
+            let failed = |error| Failure {
+                error,
+                exit_code: 1,
+            };
+            return start::run(session, &args).map_err(failed);
+        }
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),
         Command::Pause(args) => pause::run(session, &args),

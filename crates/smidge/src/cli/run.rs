@@ -95,17 +95,22 @@ impl std::str::FromStr for DetachKeys {
     }
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Outcome {
-    let engine = session.engine()?;
+/// What is refused before anything is made; the exit code is 1, as in Docker.
+pub(super) fn check(args: &Args) -> Result<(), Error> {
     if args.detach && !args.attach.is_empty() {
         return Err(Error::new(
             Kind::Input,
-            "conflicting options: `--attach` and `--detach`",
+            "conflicting options: cannot specify both --attach and --detach",
         ));
     }
-    if !args.detach {
-        args.container.check_terminal()?;
+    match args.detach {
+        true => Ok(()),
+        false => args.container.check_terminal(),
     }
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Outcome {
+    let engine = session.engine()?;
     if let Some(other) = args.container.shared_processes() {
         engine.seal_against(other)?;
     }
@@ -120,9 +125,15 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         detach_keys: args.detach_keys.clone().map(|keys| keys.0),
         keep_signals: !args.signals.sig_proxy,
     });
-    let running = engine.launch(known, streams)?;
+    let id = known.container.id.clone();
+    let stays = !args.container.rm;
+    let running = engine.launch(known, streams);
+    // As in Docker, it is told which one it is that could not be started.
+    if args.detach && (running.is_ok() || stays) {
+        session.print(&id)?;
+    }
+    let running = running?;
     if args.detach {
-        session.print(&running.container.id)?;
         return Ok(0);
     }
     let (end, reason) = running.wait()?;

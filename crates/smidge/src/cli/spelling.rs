@@ -1,10 +1,10 @@
 //! Docker's spelling of command lines, made the parser's.
 //!
-//! Two things differ: a flag may be given a truth value (`--rm=true`), and the options of `run` and
-//! others end at the image or container, so that everything after it belongs to the container even if it
-//! starts with `-`.
+//! Three things differ: a flag may be given a truth value (`--rm=true`); an option that needs a value takes
+//! the next argument, whatever it starts with (`--cpus -1`); and the options of `run` and others end at the
+//! image or container, so that everything after it belongs to the container even if it starts with `-`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, Command};
 
@@ -63,9 +63,11 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
                 Spelling::Kept { expects_value } => expects_value,
             },
         };
-        result.argv.push(token);
-        if expects_value {
-            result.argv.extend(rest.next());
+        match expects_value.then(|| rest.next()).flatten() {
+            Some(value) if value.as_encoded_bytes().starts_with(b"-") => {
+                result.argv.push(joined(token, &value));
+            }
+            value => result.argv.extend([token].into_iter().chain(value)),
         }
     }
     result.argv.extend(rest);
@@ -147,6 +149,15 @@ fn short_options(command: &Command, cluster: &str) -> Spelling {
     }
 }
 
+/// An option and its value as one argument: apart, the parser would take the value for another option.
+fn joined(mut option: OsString, value: &OsStr) -> OsString {
+    if option.as_encoded_bytes().starts_with(b"--") {
+        option.push("=");
+    }
+    option.push(value);
+    option
+}
+
 /// A flag with a truth value, as Go reads those.
 fn flag(flag: String, value: &str) -> Spelling {
     match value {
@@ -182,6 +193,10 @@ mod tests {
             ),
             ("smidge run -d app", "smidge run -d -- app"),
             ("smidge run --name x app", "smidge run --name x -- app"),
+            (
+                "smidge run --cpus -1 -u -1 -d app",
+                "smidge run --cpus=-1 -u-1 -d -- app",
+            ),
             ("smidge run --name=x app", "smidge run --name=x -- app"),
             ("smidge run -itd app", "smidge run -itd -- app"),
             (

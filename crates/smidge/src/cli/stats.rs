@@ -81,7 +81,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         for known in chosen(&engine, args)? {
             let current = look(&engine, &known)?;
             let earlier = before.get(&known.container.id);
-            rows.push(shown(&known, earlier, current.as_ref(), args));
+            let called = args.containers.get(rows.len()).map(String::as_str);
+            rows.push(shown((&known, called), (earlier, current.as_ref()), args));
             now.extend(current.map(|current| (known.container.id, current)));
         }
         let mut out = session.out();
@@ -121,7 +122,12 @@ fn look(engine: &Engine, known: &Known) -> Result<Option<Look>, Error> {
     Ok(usage.map(|usage| Look { at, usage }))
 }
 
-fn shown(known: &Known, before: Option<&Look>, now: Option<&Look>, args: &Args) -> listing::Row {
+/// A container's row; it is also told as it was called.
+fn shown(
+    (known, called): (&Known, Option<&str>),
+    (before, now): (Option<&Look>, Option<&Look>),
+    args: &Args,
+) -> listing::Row {
     let id = &known.container.id;
     let id = match args.no_trunc {
         true => id.as_str(),
@@ -145,7 +151,7 @@ fn shown(known: &Known, before: Option<&Look>, now: Option<&Look>, args: &Args) 
         words::binary_size(usage.memory_limit),
     );
     row([
-        ("Container", id.into()),
+        ("Container", called.unwrap_or(id).into()),
         ("ID", id.into()),
         ("Name", known.container.name.clone().into()),
         (

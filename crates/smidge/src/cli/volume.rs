@@ -19,6 +19,9 @@ pub(super) struct Create {
     /// Its name [default: a random one]
     #[arg(value_name = "VOLUME")]
     name: Option<String>,
+    /// Its name, as it was given once
+    #[arg(long = "name", value_name = "VOLUME", hide = true)]
+    named: Option<String>,
     /// What keeps it: there is `local`
     #[arg(
         short,
@@ -130,9 +133,12 @@ pub(super) fn create(session: &Session, args: &Create) -> Outcome {
              `smidge run --tmpfs /inside IMAGE`",
         ));
     }
-    let name = session
-        .engine()?
-        .create_volume(args.name.as_deref(), &args.label)?;
+    if args.name.is_some() && args.named.is_some() {
+        let fault = "conflicting options: cannot specify a volume-name through both --name and as a positional arg";
+        return Err(Error::new(Kind::Input, fault));
+    }
+    let name = args.name.as_deref().or(args.named.as_deref());
+    let name = session.engine()?.create_volume(name, &args.label)?;
     session.print(&name)?;
     Ok(0)
 }

@@ -38,7 +38,7 @@ pub(in crate::cli) struct ContainerArgs {
     name: Option<String>,
     /// Remove the container when it has ended
     #[arg(long)]
-    rm: bool,
+    pub(in crate::cli) rm: bool,
     /// Lead a port of this machine into the container; repeatable
     #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]")]
     publish: Vec<String>,
@@ -176,6 +176,7 @@ impl ContainerArgs {
             );
         }
         let mut request = self.request(attached)?;
+        request.name = request.name.filter(|name| !name.is_empty());
         let needed = Needed {
             image: &self.image,
             policy: self.pull.into(),
