@@ -236,7 +236,7 @@ mod tests {
         check(
             "smidge stop -t x web",
             expect![[r#"
-                error: invalid value `x` for `--timeout <SECONDS>`
+                error: invalid argument "x" for "-t, --timeout" flag
                   expected a whole number
                 hint: what there is: `smidge stop --help`
             "#]],
@@ -244,7 +244,7 @@ mod tests {
         check(
             "smidge run --mac-address zz app",
             expect![[r#"
-                error: invalid value `zz` for `--mac-address <MAC>`
+                error: invalid argument "zz" for "--mac-address" flag
                   expected six bytes, as in 02:42:ac:11:00:02
                 hint: what there is: `smidge run --help`
             "#]],
