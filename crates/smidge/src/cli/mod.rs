@@ -281,10 +281,7 @@ fn answer(
 fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     Ok(match command {
         Command::Build(args) => build::run(session, &args),
-        Command::Run(args) => {
-            run::check(&args)?;
-            return run::run(session, &args).map_err(of_run);
-        }
+        Command::Run(args) => return run_one(session, &args),
         Command::Create(args) => create::run(session, &args),
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
@@ -293,14 +290,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Top(args) => top::run(session, &args),
         Command::Attach(args) => attach::run(session, &args),
         Command::Restart(args) => restart::run(session, &args),
-        // Which program cannot start is `run`'s and `exec`'s to tell.
-        Command::Start(args) => {
-            let failed = |error| Failure {
-                error,
-                exit_code: 1,
-            };
-            return start::run(session, &args).map_err(failed);
-        }
+        Command::Start(args) => return start::run(session, &args).map_err(of_start),
         Command::Stop(args) => stop::run(session, &args),
         Command::Kill(args) => kill::run(session, &args),
         Command::Pause(args) => pause::run(session, &args),
@@ -348,6 +338,19 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Builder(group::Builder::Du(args)) => builder::du(session, &args),
         Command::Builder(group::Builder::Prune(args)) => builder::prune(session, &args),
     }?)
+}
+
+fn run_one(session: &Session, args: &run::Args) -> Result<u8, Failure> {
+    run::check(args)?;
+    run::run(session, args).map_err(of_run)
+}
+
+/// That a program cannot start is told apart by `run` and `exec` alone, as in Docker.
+fn of_start(error: Error) -> Failure {
+    Failure {
+        error,
+        exit_code: 1,
+    }
 }
 
 /// What `run` fails with is told apart from what the program fails with.

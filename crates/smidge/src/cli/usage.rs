@@ -25,7 +25,31 @@ pub(super) fn error(
     let command = path.iter().try_fold(command, |command, name| {
         command.find_subcommand(name.as_str())
     });
-    let text = |kind| match fault.get(kind) {
+    let text = |kind| text(fault, kind);
+    let (message, fact) = message(fault, command, &words);
+    let mut error = Error::new(Kind::Input, message);
+    if let Some(fact) = fact {
+        error = error.with_fact(fact);
+    }
+    if let Some(source) = std::error::Error::source(fault) {
+        let is_number = source.is::<std::num::ParseIntError>();
+        error = error.with_fact(match is_number {
+            true => "expected a whole number".to_owned(),
+            false => source.to_string(),
+        });
+    }
+    if let Some(valid) = text(ContextKind::ValidValue).filter(|valid| !valid.is_empty()) {
+        error = error.with_fact(format!("possible values: `{valid}`"));
+    }
+    for suggestion in SUGGESTIONS.into_iter().filter_map(text) {
+        error = error.with_hint(format!("did you mean `{suggestion}`?"));
+    }
+    error.with_hint(format!("what there is: `{words} --help`"))
+}
+
+/// What the parser says of a mistake.
+fn text(fault: &clap::Error, kind: ContextKind) -> Option<String> {
+    match fault.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         // The best one comes last.
         Some(ContextValue::Strings(texts)) if SUGGESTIONS.contains(&kind) => {
@@ -33,11 +57,20 @@ pub(super) fn error(
         }
         Some(ContextValue::Strings(texts)) => Some(texts.join("`, `")),
         _ => None,
-    };
+    }
+}
+
+/// The first line of what to say, and a fact beside it.
+fn message(
+    fault: &clap::Error,
+    command: Option<&Command>,
+    words: &str,
+) -> (String, Option<String>) {
+    let text = |kind| text(fault, kind);
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     // `--memory <BYTES>`: the flag is what stands first.
-    let flag = argument.split([' ', '=']).next().unwrap_or_default();
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let mut fact = None;
     let message = match fault.kind() {
         ErrorKind::UnknownArgument if argument.starts_with("--") => {
@@ -75,24 +108,7 @@ pub(super) fn error(
         }
         _ => first_line(fault),
     };
-    let mut error = Error::new(Kind::Input, message);
-    if let Some(fact) = fact {
-        error = error.with_fact(fact);
-    }
-    if let Some(source) = std::error::Error::source(fault) {
-        let is_number = source.is::<std::num::ParseIntError>();
-        error = error.with_fact(match is_number {
-            true => "expected a whole number".to_owned(),
-            false => source.to_string(),
-        });
-    }
-    if let Some(valid) = text(ContextKind::ValidValue).filter(|valid| !valid.is_empty()) {
-        error = error.with_fact(format!("possible values: `{valid}`"));
-    }
-    for suggestion in SUGGESTIONS.into_iter().filter_map(text) {
-        error = error.with_hint(format!("did you mean `{suggestion}`?"));
-    }
-    error.with_hint(format!("what there is: `{words} --help`"))
+    (message, fact)
 }
 
 /// Whether what is not known is a flag.
@@ -197,6 +213,10 @@ mod tests {
             hint: what there is: `smidge run --help`
         "#]],
         );
+    }
+
+    #[test]
+    fn dockers_words_are_there_for_those_who_look_for_them() {
         check(
             "smidge run --memory big app",
             expect![[r#"
