@@ -296,6 +296,36 @@ fn a_bridge_has_one_network() {
 }
 
 #[test]
+fn networks_of_different_stores_never_share_a_range() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("an ordinary user's bridges are apart");
+    }
+    let contexts: Vec<Context> = (0..4).map(|_| Context::new()).collect();
+    let creates: Vec<_> = contexts
+        .iter()
+        .map(|context| context.spawn(context.line_command("network create n")))
+        .collect();
+    for create in creates {
+        assert!(create.output_in_time().unwrap().status.success());
+    }
+    let format = "{{(index .IPAM.Config 0).Subnet}}";
+    let mut ranges: Vec<String> = contexts
+        .iter()
+        .map(|context| {
+            context
+                .smidge(["network", "inspect", "-f", format, "n"])
+                .ok()
+        })
+        .collect();
+    ranges.sort();
+    ranges.dedup();
+    assert_eq!(ranges.len(), contexts.len(), "{ranges:?}");
+    for context in &contexts {
+        context.line("network rm n").ok();
+    }
+}
+
+#[test]
 fn a_store_that_is_made_anew_has_a_bridge_of_its_own() {
     if !rustix::process::geteuid().is_root() || !have("ip") {
         return skip("only root's bridges stay");

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER};
+use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER, Turn};
 use smidge_run::{Process, Spec};
 use smidge_store::{Applicant, Container, Lease, Network, Refusal, Subnet};
 
-use super::{Endpoint, NetworkMode, NetworkRequest, NetworkRow, gateways, plan, unknown, within};
+use super::{
+    Endpoint, NetworkMode, NetworkRequest, NetworkRow, establish, gateways, plan, unknown, within,
+};
 use crate::container::{Known, MountPoint, Record};
 use crate::event::Event;
 use crate::{Engine, Error, Kind, Result};
@@ -171,6 +173,7 @@ impl Engine {
         if name != "bridge" {
             return Err(unknown(name));
         }
+        let _turn = Turn::take();
         let made = self.store.create_network(name, |_, others| {
             let id = self.unmade(name).id;
             // Of a store that was here before, and is gone: its addresses were others.
@@ -183,7 +186,11 @@ impl Engine {
             plan::plan(&request, &id, others)
         });
         match made {
-            Ok(network) => Ok(network),
+            Ok(network) => {
+                // What is in the way is told by who lays the first cable.
+                let _ = establish(&network.record);
+                Ok(network)
+            }
             // Somebody else was quicker.
             Err(fault) => self.store.network(name)?.ok_or(fault),
         }

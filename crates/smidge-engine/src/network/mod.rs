@@ -72,6 +72,7 @@ impl Engine {
             let message = format!("operation is not permitted on predefined {name} network");
             return Err(Error::new(Kind::Conflict, message));
         }
+        let turn = sandbox::Turn::take();
         let network = self.store.create_network(name, |id, others| {
             let record = plan::plan(request, id, others)?;
             refuse_device(&record)?;
@@ -90,6 +91,7 @@ impl Engine {
                 .remove_network(&network, &|lease| self.needs(lease), last);
             return Err(fault);
         }
+        drop(turn);
         let id = network.record.id;
         let stands = self.store.network(name)?;
         if stands.is_none_or(|network| network.record.id != id) {

@@ -16,11 +16,12 @@ mod netlink;
 mod server;
 mod uplink;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -409,6 +410,35 @@ pub(crate) fn widen_loopback() {
 pub fn has_device(bridge: &str) -> io::Result<bool> {
     let is_root = rustix::process::geteuid().is_root();
     Ok(is_root && Links::open()?.number(bridge)?.is_some())
+}
+
+/// How long somebody may take to choose a range of addresses: who holds that up is passed over.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whose turn it is to choose a range of addresses that nobody on this machine has, and to take it: networks of
+/// other stores know nothing of each other, and two bridges with the same range confuse the packet filter. To be held
+/// until the bridge is there.
+#[derive(Debug)]
+pub struct Turn {
+    _namespace: Option<File>,
+}
+
+impl Turn {
+    /// Waits for it. An ordinary user's bridges meet nobody's.
+    #[must_use]
+    pub fn take() -> Self {
+        let is_root = rustix::process::geteuid().is_root();
+        let namespace = File::open("/proc/self/ns/net").ok().filter(|_| is_root);
+        let end = Instant::now() + PATIENCE;
+        let is_taken =
+            |namespace: &File| matches!(namespace.try_lock(), Err(TryLockError::WouldBlock));
+        while namespace.as_ref().is_some_and(is_taken) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Self {
+            _namespace: namespace,
+        }
+    }
 }
 
 /// Makes a network's bridge and its rules, for root; an ordinary user's is made with its first container.
