@@ -234,6 +234,47 @@ fn who_may_trace_gets_hold_of_a_copy_alone() {
     context.line("rm -f watcher").ok();
 }
 
+/// The same for whoever asks among them whether their program is well.
+#[test]
+fn who_asks_for_health_is_seen_as_a_copy_alone() {
+    if !rustix::process::geteuid().is_root() || !crate::context::have("strace") {
+        return skip("for root, with `strace`");
+    }
+    let context = Context::new();
+    load_busybox(&context);
+    let look = "until test -e /asked; do for p in /proc/[0-9]*; do readlink $p/exe; done; done \
+                > /seen; sort -u /seen";
+    for started in ["run", "start -a"] {
+        let options = "--cap-add cap_sys_ptrace --health-interval 1s --name asked";
+        let mut words: Vec<&str> = options.split(' ').collect();
+        words.extend(["--health-cmd", "touch /asked", "busybox", "sh", "-c", look]);
+        let mut line = vec!["run"];
+        if started == "run" {
+            line.extend(words);
+        } else {
+            context
+                .smidge([&["create"], words.as_slice()].concat())
+                .ok();
+            line = vec!["start", "-a", "asked"];
+        }
+        let smidge = context.command(line);
+        let mut traced = context.program("strace");
+        // It comes among them, and takes its time.
+        let slowly = "inject=setsid:delay_exit=1000000";
+        traced.args(["-f", "-o", "trace", "-e", "trace=setsid", "-e", slowly]);
+        traced.arg(smidge.get_program()).args(smidge.get_args());
+        let ran = context.finish(traced);
+        if ran.stderr().contains("PTRACE") {
+            return skip("nothing can be traced here");
+        }
+        let seen = ran.ok();
+        assert!(seen.contains("/memfd:smidge"), "{started}: {seen}");
+        let own = |link: &&str| link.ends_with("/smidge");
+        assert_eq!(seen.lines().find(own), None, "{started}");
+        context.line("rm -f asked").ok();
+    }
+}
+
 /// The kernel ends the processes of a container with its first one only where they are its own.
 #[test]
 fn nothing_stays_of_a_program_that_shares_its_processes() {

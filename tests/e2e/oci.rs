@@ -13,4 +13,6 @@ mod life;
 mod linux;
 mod namespace;
 mod process;
+mod schedule;
+mod validation;
 mod verb;

@@ -34,6 +34,7 @@ pub const TESTS: &[Needed] = &[
     needed("newuidmap", "uidmap"),
     needed("musl-gcc", "musl-tools"),
     needed("runc", "runc"),
+    needed("crun", "crun"),
     needed("containerd", "containerd"),
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/sbin/iptables", "iptables"),

@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::error::RunError;
 
@@ -192,6 +192,7 @@ impl Channel {
             (Some((b'C', number)), _) => number
                 .first_chunk()
                 .and_then(|number| Pid::from_raw(i32::from_le_bytes(*number)))
+                .filter(|pid| is_child(*pid))
                 .map_or(Report::End, Report::Sibling),
             // From the trampoline.
             (Some((b'E', [low, high, _])), _) => {
@@ -203,6 +204,12 @@ impl Channel {
             _ => Report::End,
         }
     }
+}
+
+/// Whether a process is this one's to wait for: whatever is said of another, nothing is done to it.
+fn is_child(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), look).is_ok()
 }
 
 /// Sends a text and an open file over a socket of the machine's (`unix(7)`).
@@ -222,5 +229,28 @@ pub(crate) fn send_file(
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers come from processes that others may have got hold of.
+    #[test]
+    fn only_a_child_is_taken_for_a_sibling() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        for stranger in [rustix::process::getpid(), Pid::INIT] {
+            theirs.send_sibling(stranger).unwrap();
+            assert!(matches!(ours.receive(), Report::End));
+        }
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        theirs.send_sibling(pid).unwrap();
+        assert!(matches!(ours.receive(), Report::Sibling(named) if named == pid));
+        // Nobody has waited for it yet.
+        child.wait().unwrap();
+        theirs.send_sibling(pid).unwrap();
+        assert!(matches!(ours.receive(), Report::End));
     }
 }

@@ -44,7 +44,7 @@ use crate::{beside, identity, inside, limit, seccomp, sys};
 const DEVPTS: i64 = 0x1cd1;
 
 /// Every kind of namespace that a container may have of its own, by its name in `/proc/PID/ns`.
-const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
+const NAMESPACES: [(&str, ThreadNameSpaceType); 8] = [
     ("user", ThreadNameSpaceType::USER),
     ("mnt", ThreadNameSpaceType::MOUNT),
     ("pid", ThreadNameSpaceType::PROCESS_ID),
@@ -52,6 +52,7 @@ const NAMESPACES: [(&str, ThreadNameSpaceType); 7] = [
     ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
     ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
     ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+    ("time", ThreadNameSpaceType::TIME),
 ];
 
 /// A process of a container that can be entered by way of it.
@@ -95,7 +96,11 @@ impl Host {
         let pidfd = process.open().ok_or(Errno::SRCH)?;
         let (mut namespaces, mut user) = (ThreadNameSpaceType::empty(), 0);
         for (name, kind) in NAMESPACES {
-            let theirs = std::fs::metadata(format!("/proc/{}/ns/{name}", process.pid))?;
+            let theirs = match std::fs::metadata(format!("/proc/{}/ns/{name}", process.pid)) {
+                // Not every kernel has them.
+                Err(_) if kind == ThreadNameSpaceType::TIME => continue,
+                theirs => theirs?,
+            };
             let ours = std::fs::metadata(format!("/proc/self/ns/{name}"))?;
             namespaces.set(kind, theirs.ino() != ours.ino());
             if kind == ThreadNameSpaceType::USER {

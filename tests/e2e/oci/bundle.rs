@@ -1,7 +1,6 @@
 //! Bundles, and the runtimes that run them.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -16,6 +15,20 @@ pub(super) enum Program {
     Smidge,
     /// The specification's reference, on PATH.
     Runc,
+    /// The other that many use, on PATH.
+    Crun,
+}
+
+impl Program {
+    /// Those that are here.
+    pub(super) fn all() -> Vec<Self> {
+        let peers = [(Self::Runc, "runc"), (Self::Crun, "crun")];
+        let there = peers.into_iter().filter(|(_, name)| have(name));
+        [Self::Smidge]
+            .into_iter()
+            .chain(there.map(|(one, _)| one))
+            .collect()
+    }
 }
 
 /// A runtime with a bundle: a root file system of busybox.
@@ -58,6 +71,11 @@ pub(super) fn everybody(case: impl Fn(&mut Bundle<'_>)) {
     }
 }
 
+/// Runs a case as root with one runtime.
+pub(super) fn with(program: Program, case: fn(&mut Bundle<'_>)) {
+    run(program, crate::context::SELF, &case);
+}
+
 fn run(program: Program, identity: Identity, case: &impl Fn(&mut Bundle<'_>)) {
     let busybox = std::path::Path::new("/bin/busybox");
     if !busybox.exists() {
@@ -97,6 +115,10 @@ impl Bundle<'_> {
         let mut config: Value = serde_json::from_str(&text).unwrap();
         config["process"]["terminal"] = false.into();
         config["root"]["readonly"] = false.into();
+        if !self.is_ours() {
+            // Older ones refuse what they do not know.
+            config["ociVersion"] = "1.0.2".into();
+        }
         config
     }
 
@@ -115,14 +137,35 @@ impl Bundle<'_> {
 
     /// The runtime with arguments, in its own root.
     pub(super) fn command(&self, line: &str) -> Command {
-        let program = match self.program {
-            Program::Smidge => self.context.path().join("smidge-runtime"),
-            Program::Runc => PathBuf::from("runc"),
+        let mut command = match self.program {
+            Program::Smidge => self
+                .context
+                .program(self.context.path().join("smidge-runtime")),
+            Program::Runc => self.context.program("runc"),
+            Program::Crun => {
+                // It refuses version 2 beside version 1.
+                let alone = "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"";
+                let mut command = self.context.program("unshare");
+                command.args(["--mount", "sh", "-c", alone, "crun"]);
+                command
+            }
         };
-        let mut command = self.context.program(program);
         command.arg("--root").arg(self.context.path().join("state"));
         command.args(line.split_whitespace());
         command
+    }
+
+    /// The runtime alone, for a script that runs it where nothing keeps it from that.
+    pub(super) fn bare(&self, line: &str) -> Command {
+        match self.program {
+            Program::Crun => {
+                let mut command = self.context.program("crun");
+                command.arg("--root").arg(self.context.path().join("state"));
+                command.args(line.split_whitespace());
+                command
+            }
+            _ => self.command(line),
+        }
     }
 
     /// The runtime with the words of a line.

@@ -268,11 +268,43 @@ fn update_ps_and_events() {
         let stats: Value = serde_json::from_str(&stats).unwrap();
         assert_eq!(stats["type"], "stats");
         assert_eq!(stats["data"]["pids"]["current"], 2);
+        for (interval, code) in [("100ms", 0), ("2", 0), ("1m0s", 0), ("never", 1), ("0s", 1)] {
+            let ran = bundle.line(&format!("events --interval {interval} --stats {id}"));
+            assert!(
+                ran.code() == code || !bundle.is_ours(),
+                "{interval}: {}",
+                ran.stderr()
+            );
+        }
         let listed: Value = serde_json::from_str(&bundle.line("list --format json").ok()).unwrap();
         assert_eq!(listed[0]["id"], json!(id));
         assert_eq!(bundle.line("list --quiet").ok(), id);
         bundle.line(&format!("kill --all {id} KILL")).exits(0);
         bundle.until(&id, "stopped");
+    });
+}
+
+/// Who shares the host's PIDs may outlive the first process, and hears signals all the same.
+#[test]
+fn what_outlives_its_first_process_can_be_killed() {
+    if !can() {
+        return;
+    }
+    ours(|bundle| {
+        let group = place(bundle);
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|one| one["type"] != "pid");
+        bundle.script("sleep 1000 & echo $!");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        bundle.until(&id, "stopped");
+        let member = bundle.said();
+        let members = || read("pids", &group, ["cgroup.procs", "cgroup.procs"]).unwrap();
+        assert_eq!(members(), member);
+        bundle.line(&format!("kill {id} KILL")).exits(0);
+        smidge_tests::until("its end", || members().is_empty());
+        bundle.line(&format!("kill {id} KILL")).exits(1);
+        bundle.line(&format!("delete {id}")).exits(0);
     });
 }
 

@@ -222,7 +222,8 @@ fn ids_lead_nowhere() {
                 if verb == "exec" {
                     command.arg("true");
                 }
-                let fault = bundle.context.finish(command).exits(1);
+                let code = if verb == "exec" { 255 } else { 1 };
+                let fault = bundle.context.finish(command).exits(code);
                 assert!(
                     fault.contains("invalid container id"),
                     "{verb} {id}: {fault}"

@@ -139,7 +139,7 @@ fn labels_are_the_programs_own() {
         let mut command = bundle.context.program("unshare");
         command.args(["--mount", "sh", "-c", script, "sh"]);
         command.arg(runtime.get_program()).args(runtime.get_args());
-        let fault = bundle.context.finish(command).exits(1);
+        let fault = bundle.context.finish(command).exits(255);
         assert!(fault.contains("label the program"), "{fault}");
         assert!(fault.contains("Invalid argument"), "{fault}");
     });

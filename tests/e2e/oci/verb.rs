@@ -60,6 +60,75 @@ fn exec() {
     });
 }
 
+/// What fails before the program runs is told from how programs end.
+#[test]
+fn exec_that_fails_ends_with_255() {
+    each(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        for line in [
+            format!("exec {id} nosuch"),
+            format!("exec {id} /etc/passwd"),
+            format!("exec --cwd /nowhere {id} true"),
+            "exec nobody true".to_owned(),
+        ] {
+            bundle.line(&line).exits(255);
+        }
+        bundle
+            .line(&format!("exec --process-label= {id} true"))
+            .exits(0);
+    });
+}
+
+#[test]
+fn exec_in_what_stands_still_goes_on_with_it() {
+    if !std::path::Path::new("/sys/fs/cgroup")
+        .join("freezer")
+        .exists()
+        && !std::path::Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists()
+    {
+        return crate::context::skip("nothing can be made to stand still");
+    }
+    each(|bundle| {
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        bundle.line(&format!("pause {id}")).exits(0);
+        assert_ne!(bundle.line(&format!("exec {id} true")).code(), 0);
+        let script =
+            format!("\"$@\" exec --ignore-paused {id} echo inside & \"$@\" resume {id}; wait");
+        let runtime = bundle.command("");
+        let mut command = bundle.context.program("sh");
+        command
+            .args(["-c", &script, "sh"])
+            .arg(runtime.get_program());
+        command.args(runtime.get_args());
+        assert_eq!(bundle.context.finish(command).ok(), "inside");
+    });
+}
+
+/// What is not as it was asked for is told: in the log if there is one, for standard error is the program's.
+#[test]
+fn warnings_are_logged() {
+    each(|bundle| {
+        let sets = &mut bundle.config["process"]["capabilities"]["bounding"];
+        sets.as_array_mut().unwrap().push(json!("CAP_TEST"));
+        bundle.script("true");
+        bundle.save();
+        let id = bundle.id();
+        let mut command = bundle.command("--log log --log-format json run --bundle b");
+        command.arg(&id);
+        let ran = bundle.context.finish(command);
+        ran.exits(0);
+        assert_eq!(ran.stderr(), "");
+        let log = std::fs::read_to_string(bundle.context.path().join("log")).unwrap();
+        let first: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        assert_eq!(first["level"], "warning");
+        assert!(first["msg"].as_str().unwrap().contains("CAP_TEST"), "{log}");
+    });
+}
+
 #[test]
 fn exec_leaves_the_program_alone() {
     everybody(|bundle| {
@@ -174,7 +243,7 @@ fn a_program_whose_number_cannot_be_told_does_not_run() {
         let marker = crate::process::marker();
         for pid_file in ["nowhere/pid", "b/config.json/pid"] {
             let line = format!("exec --detach --pid-file {pid_file} {id} sleep {marker}");
-            assert!(bundle.quietly(&line).exits(1).contains(pid_file));
+            assert!(bundle.quietly(&line).exits(255).contains(pid_file));
             assert_eq!(crate::process::running(&marker), 0);
         }
     });

@@ -149,7 +149,8 @@ pub(crate) fn nanoseconds(text: &str, now: SystemTime) -> Result<i64> {
 }
 
 /// Go's durations: `1h30m`, `1.5s`, `300ms`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

@@ -47,7 +47,7 @@ pub use isolation::{Isolation, Users};
 pub use lifecycle::StopRequest;
 pub use lifetime::Lifetime;
 pub use list::{ContainerQuery, Row, status_word};
-pub use logs::LogRequest;
+pub use logs::{LogRequest, duration};
 pub use names::Names;
 pub use port::parse_publish;
 pub use reason::{brief, sentence};

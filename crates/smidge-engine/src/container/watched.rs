@@ -1,6 +1,6 @@
 //! Containers whose programs could look into smidge when it comes among them.
 
-use smidge_run::Namespace;
+use smidge_run::{Namespace, Probe};
 
 use crate::{Engine, Result};
 
@@ -23,7 +23,20 @@ impl Engine {
         }
     }
 
-    /// The same for the container whose processes one is to share that is about to be started.
+    /// The same for a container that is about to be made, whose programs may look into others: its health
+    /// may be asked for among them.
+    ///
+    /// # Errors
+    /// As [`Engine::seal_against`].
+    pub fn seal(&self) -> Result<()> {
+        match self.host.uid {
+            0 => Ok(smidge_run::seal()?),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for a container that is about to be started: for its own programs, if its health is asked
+    /// for among them, and for those of the container whose processes it is to share.
     ///
     /// # Errors
     /// As [`Engine::seal_against`].
@@ -34,6 +47,11 @@ impl Engine {
         let Ok(known) = self.container(name) else {
             return Ok(());
         };
+        let spec = &known.record.spec;
+        let probe = spec.lifetime.health.as_ref().map(|health| &health.probe);
+        if matches!(probe, Some(Probe::Command(_))) && smidge_run::looks_into_others(spec) {
+            smidge_run::seal()?;
+        }
         let mut joined = known.record.spec.isolation.joined.iter();
         let processes = joined.find(|joined| joined.namespace == Namespace::Processes);
         let id = processes.and_then(|joined| joined.dir.file_name()?.to_str());

@@ -216,7 +216,8 @@ fn own(groups: &[u8], controller: &str) -> PathBuf {
 
 fn is_controller(name: &str) -> bool {
     [
-        "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "devices", "freezer",
+        "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "devices", "freezer", "hugetlb",
+        "rdma",
     ]
     .contains(&name)
 }

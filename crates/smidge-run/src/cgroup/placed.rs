@@ -13,6 +13,21 @@ use super::resources::Resources;
 use super::{device, freeze, setting};
 use crate::error::RunError;
 
+/// A file of a controller's, and what is written to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControllerFile {
+    /// What asks for it.
+    pub(crate) what: String,
+    /// The controller, as both versions call it.
+    pub(crate) controller: &'static str,
+    /// The file's name in version 1.
+    pub(crate) v1: String,
+    /// And in version 2.
+    pub(crate) v2: String,
+    /// What is written.
+    pub(crate) value: String,
+}
+
 impl Group {
     /// Makes the group at `path`, from the top of every hierarchy, or below the caller's own group if it
     /// is relative. None where nothing can be made and nothing is asked for.
@@ -117,6 +132,33 @@ impl Group {
             (None, Some(path)) => device::attach_v2(path, rules),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Writes to a file of a controller's, in the words of the version that has it.
+    ///
+    /// # Errors
+    /// When no version has it here, or the kernel does not take it.
+    pub(crate) fn write_file(&self, file: &ControllerFile) -> Result<(), RunError> {
+        let path = match (self.v1.get(file.controller), &self.v2) {
+            (Some(group), _) => group.join(&file.v1),
+            (None, Some(group)) => group.join(&file.v2),
+            (None, None) => PathBuf::from(&file.v1),
+        };
+        if !path.exists() {
+            return Err(RunError::NoController {
+                option: file.what.clone(),
+                controller: file.controller.to_owned(),
+                why: Lack::NoFile {
+                    file: path.display().to_string(),
+                },
+            });
+        }
+        super::group::write(&path, &file.value).map_err(|source| RunError::Limit {
+            option: file.what.clone(),
+            value: file.value.clone(),
+            path,
+            source,
+        })
     }
 
     /// Writes to files of version 2.

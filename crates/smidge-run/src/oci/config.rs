@@ -72,10 +72,10 @@ pub(super) struct Process {
     pub(super) apparmor_profile: String,
     pub(super) oom_score_adj: Option<i32>,
     pub(super) selinux_label: String,
-    pub(super) scheduler: Option<Value>,
+    pub(super) scheduler: Option<Scheduler>,
     pub(super) io_priority: Option<IoPriority>,
     #[serde(rename = "execCPUAffinity")]
-    pub(super) affinity: Option<Value>,
+    pub(super) affinity: Affinity,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -120,6 +120,38 @@ pub(super) struct IoPriority {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Scheduler {
+    pub(super) policy: String,
+    pub(super) nice: i32,
+    pub(super) priority: u32,
+    pub(super) flags: Vec<String>,
+    /// In nanoseconds, as are the two below.
+    pub(super) runtime: u64,
+    pub(super) deadline: u64,
+    pub(super) period: u64,
+}
+
+/// Lists of processors.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Affinity {
+    /// Before the process is in the container's control group.
+    pub(super) initial: String,
+    /// From then on.
+    #[serde(rename = "final")]
+    pub(super) last: String,
+}
+
+/// How far a clock is ahead of the host's.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TimeOffset {
+    pub(super) secs: i64,
+    pub(super) nanosecs: u32,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Hooks {
     pub(super) prestart: Vec<Hook>,
@@ -158,7 +190,7 @@ pub(super) struct Linux {
     pub(super) mount_label: String,
     pub(super) intel_rdt: Option<Value>,
     pub(super) personality: Option<Personality>,
-    pub(super) time_offsets: Option<Value>,
+    pub(super) time_offsets: BTreeMap<String, TimeOffset>,
     pub(super) net_devices: Option<Value>,
     pub(super) memory_policy: Option<Value>,
 }

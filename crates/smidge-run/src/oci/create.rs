@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
+use super::Tell;
 use super::config::NamespaceKind;
 use super::error::OciError;
 use super::init::{self, Ends};
 use super::namespace::{self, Joined};
 use super::plan::{self, CONFIG, Plan};
 use super::record::{Place, Record, Status};
-use super::{device, hook, idmapped, process};
+use super::{device, hook, idmapped, mount, process};
 use crate::cgroup::Group;
 use crate::channel::{Channel, Report};
 use crate::clock;
@@ -52,12 +53,14 @@ pub(super) struct Created {
     pub(super) terminal: Option<OwnedFd>,
 }
 
-/// Makes a container. `relays` says that the caller itself takes care of the program's terminal.
+/// Makes a container. `relays` says that the caller itself takes care of the program's terminal; `tell` is
+/// told what is not as it was asked for.
 pub(super) fn create(
     root: &Path,
     id: &str,
     options: &CreateOptions,
     relays: bool,
+    tell: Tell<'_>,
 ) -> Result<Created, OciError> {
     let preserved = sys::inherited(options.preserve_fds);
     let place = Place::of(root, id)?;
@@ -75,6 +78,7 @@ pub(super) fn create(
         crate::seal::seal()?;
     }
     let console = Console::find(&plan, options, relays)?;
+    plan.warnings().for_each(|text| tell(&text));
     place.make()?;
     let saved = place.path(CONFIG);
     let created = fs::write(&saved, &text)
@@ -86,6 +90,7 @@ pub(super) fn create(
                 plan: &mut plan,
                 console,
                 child: None,
+                covered: None,
             };
             making
                 .make(options, &preserved)
@@ -146,6 +151,8 @@ struct Making<'p> {
     plan: &'p mut Plan,
     console: Console,
     child: Option<(Pid, OwnedFd)>,
+    /// The mount of its root, if it is to be taken away again.
+    covered: Option<u64>,
 }
 
 impl Making<'_> {
@@ -162,6 +169,11 @@ impl Making<'_> {
             self.plan.group = group(self.plan)?;
         }
         record.group.clone_from(&self.plan.group);
+        if !self.plan.config.linux.has(NamespaceKind::Mount) {
+            record.covered = Some(mount::cover_root(&self.plan.rootfs)?);
+            self.covered = record.covered;
+            self.place.write(&record)?;
+        }
         self.plan.mapped = idmapped::make(self.plan)?;
         let (start, answer) = (
             self.place.make_pipe("start")?,
@@ -215,6 +227,7 @@ impl Making<'_> {
             owner: rustix::process::getuid().as_raw(),
             process: Process::default(),
             group: plan.group.clone(),
+            covered: None,
             own_pids: plan.config.linux.makes(NamespaceKind::Pid),
             unfinished: true,
         }
@@ -276,6 +289,7 @@ impl Making<'_> {
             let _ = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }
+        mount::uncover_root(&self.plan.rootfs, self.covered);
         if let Some(group) = &self.plan.group {
             group.destroy();
         }
@@ -299,12 +313,18 @@ fn group_path(plan: &Plan) -> Result<PathBuf, OciError> {
 /// The container's control group, its limits set; none where none can be had and none is asked for.
 fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
     let linux = &plan.config.linux;
-    let resources = linux.resources.resources()?;
+    let (resources, files) = (linux.resources.resources()?, linux.resources.files()?);
     let Some(group) = Group::at(&group_path(plan)?, &resources)? else {
-        return Ok(None);
+        let none = Group::default();
+        return Ok(files
+            .first()
+            .map(|file| none.write_file(file))
+            .transpose()
+            .map(|_| None)?);
     };
     let shut = |group: &Group| -> Result<(), RunError> {
         group.set(&resources)?;
+        files.iter().try_for_each(|file| group.write_file(file))?;
         for (name, value) in &linux.resources.unified {
             group.write_unified(name, value)?;
         }

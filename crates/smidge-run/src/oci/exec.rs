@@ -20,7 +20,7 @@ use super::error::OciError;
 use super::life::saved;
 use super::process::{self, Label};
 use super::record::{Place, Record, Status};
-use super::{Runtime, device};
+use super::{Runtime, Tell, device, schedule};
 use crate::channel::{Channel, Report, send_file};
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
@@ -49,6 +49,12 @@ pub struct ExecOptions {
     pub tty: bool,
     /// Whether it cannot get new privileges.
     pub no_new_privileges: bool,
+    /// AppArmor's profile for it.
+    pub apparmor: Option<String>,
+    /// SELinux's label of it.
+    pub label: Option<String>,
+    /// Whether it is started in a container that stands still, too: it goes on with it.
+    pub ignore_paused: bool,
     /// A socket that the master side of its terminal is sent to.
     pub console_socket: Option<PathBuf>,
     /// A file that its number is written to.
@@ -70,12 +76,14 @@ pub(super) fn exec(
     id: &str,
     options: &ExecOptions,
     relays: bool,
+    tell: Tell<'_>,
 ) -> Result<Executed, OciError> {
     let preserved = sys::inherited(options.preserve_fds);
     let place = Place::of(&runtime.root, id)?;
     let record = place.read()?;
     match place.status(&record) {
         Status::Created | Status::Running => (),
+        Status::Paused if options.ignore_paused => (),
         Status::Paused => {
             return Err(record.refuse(Status::Paused, "cannot exec in a paused container"));
         }
@@ -98,6 +106,9 @@ pub(super) fn exec(
         path: "process".into(),
         detail,
     })?;
+    process::warnings(&process)
+        .iter()
+        .for_each(|text| tell(text));
     let console = match (&options.console_socket, process.terminal) {
         (Some(path), true) => Some(connect(path)?),
         (None, true) if !relays => {
@@ -174,6 +185,14 @@ fn described(config: &Config, options: &ExecOptions) -> Result<Process, OciError
     }
     process.terminal |= options.tty;
     process.no_new_privileges |= options.no_new_privileges;
+    for (to, from) in [
+        (&mut process.apparmor_profile, &options.apparmor),
+        (&mut process.selinux_label, &options.label),
+    ] {
+        if let Some(text) = from {
+            to.clone_from(text);
+        }
+    }
     Ok(process)
 }
 
@@ -273,9 +292,13 @@ impl Visit<'_> {
         let mut keep = vec![channel.as_fd(), host.as_fd()];
         keep.extend(self.preserved);
         sys::close_all_but(&keep);
+        let affinity = &self.process.affinity;
+        schedule::stay_on(&affinity.initial)?;
         if let Some(group) = &self.record.group {
             group.enter(std::process::id())?;
         }
+        schedule::roam();
+        schedule::stay_on(&affinity.last)?;
         process::set_oom_score(self.process, "self")?;
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;
@@ -325,7 +348,8 @@ impl Visit<'_> {
         process::settle(process, &self.config.linux, label)?;
         // What changes an identity may undo it.
         hide()?;
-        let program = Executable::look_up(&process.args, &process.env, &visitor.own, None)?;
+        let env = process::environment(process);
+        let program = Executable::look_up(&process.args, &env, &visitor.own, None)?;
         program.check()?;
         let umask = process.user.umask.unwrap_or(0o022);
         rustix::process::umask(Mode::from_raw_mode(umask & 0o777));

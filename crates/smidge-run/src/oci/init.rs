@@ -11,7 +11,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use serde_json::Value;
@@ -21,13 +21,13 @@ use super::error::OciError;
 use super::plan::Plan;
 use super::process::{self, Label};
 use super::record::{Record, Status};
-use super::{device, hook, mount as mounts, option};
+use super::{device, hook, mount as mounts, namespace, option, schedule};
 use crate::channel::Channel;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::join::hide;
-use crate::mount::{self, Depth, Kind};
+use crate::mount::{self, Kind};
 use crate::{identity, inside, kernel, sys};
 
 /// What the first process has of the caller's.
@@ -78,16 +78,22 @@ fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, Run
         let name = CString::new(format!("_ses.{}", plan.id)).unwrap_or_default();
         sys::join_new_keyring(&name).map_err(RunError::setup("make a keyring"))?;
     }
-    own_mounts(plan).map_err(RunError::setup(inside::OWN_MOUNTS))?;
+    if has_own_mounts(plan) {
+        own_mounts(plan).map_err(RunError::setup(inside::OWN_MOUNTS))?;
+    }
     // With the caller's identity: directories on the way may be the caller's alone.
     let prepared = mounts::prepare(plan)?;
-    let root = clone_root(plan)?;
+    let root = open_root(plan)?;
     channel
         .wait()
         .map_err(RunError::setup("wait to be let on"))?;
     if plan.config.linux.makes(NamespaceKind::Cgroup) {
         sys::enter_new_cgroup_namespace().map_err(RunError::setup("shut the groups in"))?;
     }
+    if plan.config.linux.makes(NamespaceKind::Time) {
+        namespace::enter_new_time(&plan.config.linux)?;
+    }
+    schedule::roam();
     let was_hidden = is_hidden();
     become_root(plan)?;
     if was_hidden {
@@ -111,8 +117,8 @@ fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, Run
     process::settle(&plan.process, &plan.config.linux, outside.label)?;
     // What changes an identity may undo it.
     hide()?;
-    let (args, env) = (&plan.process.args, &plan.process.env);
-    let program = Executable::look_up(args, env, &outside.own, None)?;
+    let (args, env) = (&plan.process.args, process::environment(&plan.process));
+    let program = Executable::look_up(args, &env, &outside.own, None)?;
     program.check()?;
     Ok(Ready {
         program,
@@ -173,20 +179,25 @@ fn propagation(plan: &Plan) -> Option<(MountPropagationFlags, bool)> {
     named.map(|(_, flags, deep)| (*flags, *deep))
 }
 
-fn clone_root(plan: &Plan) -> Result<OwnedFd, RunError> {
-    let clone = || {
-        let root = mount::clone(rustix::fs::CWD, &plan.rootfs, Depth::Recursive)?;
-        let none = rustix::mount::MountAttrFlags::empty();
-        // What is mounted in it from now on is not to be seen where it comes from.
-        let private = MountPropagationFlags::PRIVATE;
-        mount::set_attributes(&root, none, none, private, true)?;
-        Ok(root)
+fn open_root(plan: &Plan) -> Result<OwnedFd, RunError> {
+    let opened = match has_own_mounts(plan) {
+        true => mounts::clone_root(&plan.rootfs),
+        // It is mounted already.
+        false => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(&plan.rootfs, flags, Mode::empty())
+        }
     };
-    clone().map_err(|errno: Errno| RunError::RootFs {
+    opened.map_err(|errno: Errno| RunError::RootFs {
         dir: plan.rootfs.clone(),
         step: "clone it".to_owned(),
         source: errno.into(),
     })
+}
+
+/// Whether the container's mounts are in a namespace that is not the caller's.
+fn has_own_mounts(plan: &Plan) -> bool {
+    plan.config.linux.has(NamespaceKind::Mount)
 }
 
 /// Whether nobody may look into this process.
@@ -237,10 +248,10 @@ fn build(
     prepared: Vec<mounts::Prepared<'_>>,
     channel: &Channel,
 ) -> Result<Value, RunError> {
-    mount::attach(root, rustix::fs::CWD, "/").map_err(mounts::fault("/"))?;
-    let is_dev = |one: &mounts::Prepared<'_>| {
-        one.mount.destination.trim_end_matches('/') == "/dev" && one.is_bind()
-    };
+    if has_own_mounts(plan) {
+        mount::attach(root, rustix::fs::CWD, "/").map_err(mounts::fault("/"))?;
+    }
+    let is_dev = |one: &mounts::Prepared<'_>| mounts::is_devices(one.mount) && one.is_bind();
     let has_dev = prepared.iter().any(is_dev);
     for one in prepared {
         mounts::attach(plan, root, one)?;
@@ -289,6 +300,7 @@ fn open_terminal(plan: &Plan, root: &OwnedFd, channel: &Channel) -> rustix::io::
 fn finish(plan: &Plan, root: &OwnedFd, outside: &Outside) -> Result<OwnedFd, RunError> {
     let linux = &plan.config.linux;
     set_sysctls(plan, outside)?;
+    mounts::finish_devices(plan, root)?;
     for path in &linux.readonly_paths {
         mounts::protect(root, path)?;
     }
@@ -302,7 +314,7 @@ fn finish(plan: &Plan, root: &OwnedFd, outside: &Outside) -> Result<OwnedFd, Run
         source: errno.into(),
     })?;
     if plan.config.root.as_ref().is_some_and(|root| root.readonly) {
-        mount::make_read_only(root, Depth::Flat)
+        mount::make_read_only(root, mount::Depth::Flat)
             .map_err(RunError::setup("make the root file system read-only"))?;
     }
     Ok(cwd)
@@ -323,6 +335,11 @@ fn set_sysctls(plan: &Plan, outside: &Outside) -> Result<(), RunError> {
 /// Makes the new root the process's, and lets go of the host's without taking the host's mounts down.
 fn enter(plan: &Plan, new: &OwnedFd) -> rustix::io::Result<()> {
     rustix::process::fchdir(new)?;
+    if !has_own_mounts(plan) {
+        // The root of all is everybody's.
+        rustix::process::chroot(".")?;
+        return rustix::process::chdir("/");
+    }
     if plan.no_pivot {
         // It lies on top of the old one already.
         rustix::process::chroot(".")?;

@@ -10,13 +10,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::Runtime;
 use super::config::{self, Config};
 use super::create::{self, CreateOptions};
 use super::error::OciError;
-use super::hook;
 use super::plan::CONFIG;
 use super::record::{Place, Record, Status};
+use super::{Runtime, Tell};
+use super::{hook, mount};
 use crate::error::RunError;
 use crate::state::Process;
 use crate::sys;
@@ -29,8 +29,13 @@ impl Runtime {
     ///
     /// # Errors
     /// When the bundle makes no sense, or a step fails; nothing is left then.
-    pub fn create(&self, id: &str, options: &CreateOptions) -> Result<(), OciError> {
-        create::create(&self.root, id, options, false).map(drop)
+    pub fn create(
+        &self,
+        id: &str,
+        options: &CreateOptions,
+        tell: Tell<'_>,
+    ) -> Result<(), OciError> {
+        create::create(&self.root, id, options, false, tell).map(drop)
     }
 
     /// Lets the program of a container that was created run.
@@ -110,6 +115,10 @@ impl Runtime {
             return Ok(());
         }
         match place.status(&record) {
+            // Who shares the host's PIDs may outlive the first process.
+            Status::Stopped if !record.own_pids && has_processes(&record) => {
+                self.kill(id, signal, true)
+            }
             Status::Stopped => Err(record.refuse(Status::Stopped, "container not running")),
             _ => kill(&record, signal),
         }
@@ -147,6 +156,7 @@ impl Runtime {
             Some(group) => group.remove_empty(),
             None => (),
         }
+        mount::uncover_root(&record.rootfs, record.covered);
         let hooks = hooks(&place);
         place.remove();
         // What fails now is told, and keeps nobody from anything.
@@ -207,6 +217,11 @@ fn program(place: &Place) -> String {
 
 fn hooks(place: &Place) -> config::Hooks {
     saved(place).map(|config| config.hooks).unwrap_or_default()
+}
+
+fn has_processes(record: &Record) -> bool {
+    let group = record.group.as_ref();
+    group.is_some_and(|group| !group.processes().is_empty())
 }
 
 fn signal_process(process: Process, signal: i32) -> bool {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! config     what a bundle's config.json says        plan       … found to make sense
+//! schedule   when and where its program runs
 //! create     the caller's side of a new container    init       … and the first process's
 //! mount, device, view, process, namespace, hook      what these two do, a file a part
 //! record     what is known of containers             life       what becomes of one that is there
@@ -33,6 +34,7 @@ mod process;
 mod record;
 mod resource;
 mod run;
+mod schedule;
 mod view;
 
 use std::path::PathBuf;
@@ -44,6 +46,9 @@ pub use exec::ExecOptions;
 pub use record::OCI_VERSION;
 pub use resource::{BlockIo, Cpu, Memory, OciResources, Pids};
 pub use run::{features, template};
+
+/// Who is told what is not as it was asked for, and keeps nobody from going on.
+pub type Tell<'t> = &'t dyn Fn(&str);
 
 /// The containers of one runtime.
 #[derive(Clone, Debug)]

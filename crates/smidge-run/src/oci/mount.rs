@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, unmount,
 };
 
 use super::config::{self, NamespaceKind};
@@ -57,6 +57,7 @@ pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
             destination: mount.destination.clone(),
             source: io::Error::other(error.to_string()),
         })?;
+        let mut options = options;
         let deep = match (options.bind, mount.kind.as_str()) {
             (Some(deep), _) => Some(deep),
             (None, "bind") => Some(false),
@@ -72,6 +73,10 @@ pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
             (None, Some(deep)) => Some(open(plan, mount, deep)?),
             (None, None) => None,
         };
+        if tree.is_none() && is_devices(mount) {
+            // Until the devices are there.
+            options.own.added -= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
         Ok(Prepared {
             mount,
             options,
@@ -79,6 +84,65 @@ pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
         })
     };
     plan.config.mounts.iter().enumerate().map(one).collect()
+}
+
+/// Mounts the root over itself, for a container whose mounts are in the caller's namespace: what is mounted
+/// below it goes with it. Gives the mount's number (`statx(2)`).
+pub(super) fn cover_root(rootfs: &Path) -> Result<u64, RunError> {
+    let cover = || {
+        let tree = clone_root(rootfs)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = rustix::fs::open(rootfs, flags, Mode::empty())?;
+        mount::attach(&tree, &place, "")?;
+        number(rootfs)
+    };
+    cover().map_err(|errno: Errno| RunError::RootFs {
+        dir: rootfs.to_owned(),
+        step: "mount it over itself".to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// Takes away what [`cover_root`] has mounted, and nothing else.
+pub(super) fn uncover_root(rootfs: &Path, covered: Option<u64>) {
+    if covered.is_some() && number(rootfs).ok() == covered {
+        let _ = unmount(rootfs, UnmountFlags::DETACH);
+    }
+}
+
+/// The number of the mount that a path leads to.
+fn number(path: &Path) -> rustix::io::Result<u64> {
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
+}
+
+/// The root with all that is mounted in it, mounted nowhere yet. What is mounted in it from now on is not to
+/// be seen where it comes from.
+pub(super) fn clone_root(rootfs: &Path) -> rustix::io::Result<OwnedFd> {
+    let root = mount::clone(CWD, rootfs, Depth::Recursive)?;
+    let none = MountAttrFlags::empty();
+    mount::set_attributes(&root, none, none, MountPropagationFlags::PRIVATE, true)?;
+    Ok(root)
+}
+
+/// Whether a mount is where devices are made.
+pub(super) fn is_devices(mount: &config::Mount) -> bool {
+    mount.destination.trim_end_matches('/') == "/dev"
+}
+
+/// Makes the directory of devices read-only where that is asked for: they are all there.
+pub(super) fn finish_devices(plan: &Plan, root: &OwnedFd) -> Result<(), RunError> {
+    let read_only = |mount: &config::Mount| {
+        let options = Options::parse(&mount.options);
+        let added = options.map(|options| options.own.added);
+        added.is_ok_and(|added| added.contains(MountAttrFlags::MOUNT_ATTR_RDONLY))
+    };
+    match plan.config.mounts.iter().rfind(|mount| is_devices(mount)) {
+        Some(mount) if read_only(mount) => mount::existing(root.as_fd(), &mount.destination)
+            .and_then(|dev| mount::make_read_only(&dev, Depth::Flat))
+            .map_err(fault(&mount.destination)),
+        _ => Ok(()),
+    }
 }
 
 fn open(plan: &Plan, mount: &config::Mount, deep: bool) -> Result<OwnedFd, RunError> {
@@ -107,7 +171,7 @@ fn place(plan: &Plan, root: &OwnedFd, prepared: &Prepared<'_>) -> rustix::io::Re
     let (mount, options) = (prepared.mount, &prepared.options);
     let tree = match &prepared.tree {
         Some(tree) => rustix::io::fcntl_dupfd_cloexec(tree, 0)?,
-        None => file_system(plan, mount, options)?,
+        None => file_system(plan, root, mount, options)?,
     };
     let kind = match is_directory(&tree)? {
         true => Kind::Directory,
@@ -173,6 +237,7 @@ pub(super) fn point(
 /// is there is hidden, that one has to do.
 fn file_system(
     plan: &Plan,
+    root: &OwnedFd,
     mount: &config::Mount,
     options: &Options,
 ) -> rustix::io::Result<OwnedFd> {
@@ -181,7 +246,7 @@ fn file_system(
         "proc" if !plan.config.linux.has(NamespaceKind::Pid) => Some("/proc"),
         _ => None,
     };
-    match (make(plan, mount, options), shown_instead) {
+    match (make(plan, root, mount, options), shown_instead) {
         (Err(Errno::PERM), Some(host)) => {
             let tree = mount::clone(CWD, host, Depth::Recursive)?;
             mount::make_read_only(&tree, Depth::Recursive)?;
@@ -191,7 +256,12 @@ fn file_system(
     }
 }
 
-fn make(plan: &Plan, mount: &config::Mount, options: &Options) -> rustix::io::Result<OwnedFd> {
+fn make(
+    plan: &Plan,
+    root: &OwnedFd,
+    mount: &config::Mount,
+    options: &Options,
+) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(mount.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     let source = match mount.source.as_os_str().is_empty() {
         true => Path::new(&mount.kind),
@@ -204,12 +274,29 @@ fn make(plan: &Plan, mount: &config::Mount, options: &Options) -> rustix::io::Re
             None => fsconfig_set_flag(&context, name.as_str())?,
         }
     }
+    let has_mode = options.data.iter().any(|(name, _)| name == "mode");
+    if mount.kind == "tmpfs"
+        && !has_mode
+        && let Ok(covered) = mount::existing(root.as_fd(), &mount.destination)
+    {
+        // As runc has it: what was there before decides.
+        let mode = rustix::fs::fstat(&covered)?.st_mode & 0o7777;
+        fsconfig_set_string(&context, "mode", format!("{mode:o}"))?;
+    }
     let label = &plan.config.linux.mount_label;
-    if !label.is_empty() && matches!(mount.kind.as_str(), "tmpfs" | "mqueue" | "devpts") {
+    if is_labelling()
+        && !label.is_empty()
+        && matches!(mount.kind.as_str(), "tmpfs" | "mqueue" | "devpts")
+    {
         fsconfig_set_string(&context, "context", label.as_str())?;
     }
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.own.added)
+}
+
+/// Whether files have labels here (`selinux(8)`).
+pub(super) fn is_labelling() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Copies what is in a mount point into what is going to cover it.

@@ -11,7 +11,7 @@ use crate::error::RunError;
 use crate::sys;
 
 /// Every kind with its name below `/proc/PID/ns`, and the flag that makes one.
-const KINDS: [(NamespaceKind, &str, i32); 7] = [
+const KINDS: [(NamespaceKind, &str, i32); 8] = [
     (NamespaceKind::User, "user", libc::CLONE_NEWUSER),
     (NamespaceKind::Mount, "mount", libc::CLONE_NEWNS),
     (NamespaceKind::Pid, "pid", libc::CLONE_NEWPID),
@@ -19,7 +19,11 @@ const KINDS: [(NamespaceKind, &str, i32); 7] = [
     (NamespaceKind::Ipc, "ipc", libc::CLONE_NEWIPC),
     (NamespaceKind::Uts, "uts", libc::CLONE_NEWUTS),
     (NamespaceKind::Cgroup, "cgroup", libc::CLONE_NEWCGROUP),
+    (NamespaceKind::Time, "time", CLONE_NEWTIME),
 ];
+
+/// `libc` does not have it.
+const CLONE_NEWTIME: i32 = 0x80;
 
 /// The names of all kinds: for `features`.
 pub(super) fn names() -> Vec<&'static str> {
@@ -31,13 +35,38 @@ fn flag(kind: NamespaceKind) -> i32 {
     found.map_or(0, |(.., flag)| *flag)
 }
 
-/// The flags that make the new ones; that of control groups is made later, at the container's group.
+/// The flags that make the new ones; that of control groups is made later, at the container's group, and
+/// that of time when its clocks are set.
 pub(super) fn made(linux: &Linux) -> i32 {
     let new = linux
         .namespaces
         .iter()
-        .filter(|one| one.path.as_os_str().is_empty() && one.kind != NamespaceKind::Cgroup);
+        .filter(|one| one.path.as_os_str().is_empty())
+        .filter(|one| !matches!(one.kind, NamespaceKind::Cgroup | NamespaceKind::Time));
     new.fold(0, |flags, one| flags | flag(one.kind))
+}
+
+/// Moves this process into a new time namespace, with clocks that are ahead of the host's
+/// (`time_namespaces(7)`): they can be set as long as nobody is in it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn enter_new_time(linux: &Linux) -> Result<(), RunError> {
+    let enter = || {
+        sys::unshare(CLONE_NEWTIME)?;
+        let lines = linux.time_offsets.iter();
+        let lines = lines.map(|(clock, by)| format!("{clock} {} {}\n", by.secs, by.nanosecs));
+        let text: String = lines.collect();
+        if !text.is_empty() {
+            std::fs::write("/proc/self/timens_offsets", text)?;
+        }
+        let made = File::open("/proc/self/ns/time_for_children")?;
+        Ok(move_into_link_name_space(
+            made.as_fd(),
+            Some(LinkNameSpaceType::Time),
+        )?)
+    };
+    enter().map_err(|source: std::io::Error| RunError::setup("make a time namespace")(source))
 }
 
 /// A namespace that is to be joined.

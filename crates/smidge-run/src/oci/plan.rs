@@ -37,6 +37,21 @@ pub(super) struct Plan {
     pub(super) mapped: Vec<Mapped>,
 }
 
+impl Plan {
+    /// What of it is not as it was asked for.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let label = &self.config.linux.mount_label;
+        let lost = !label.is_empty() && !super::mount::is_labelling();
+        let lost = lost
+            .then(|| format!("`linux.mountLabel` is `{label}`, and SELinux is not enabled here"));
+        let resources = self.config.linux.resources.warning();
+        process::warnings(&self.process)
+            .into_iter()
+            .chain(lost)
+            .chain(resources)
+    }
+}
+
 /// The name of a bundle's description.
 pub(super) const CONFIG: &str = "config.json";
 
@@ -58,7 +73,7 @@ pub(super) fn read(bundle: &Path) -> Result<(PathBuf, Vec<u8>), OciError> {
 const LIMIT: u64 = 16 << 20;
 
 /// Reads a file that is one, and not too large: another would have no end, or be waited for for ever.
-fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
@@ -146,11 +161,11 @@ fn check(config: &Config) -> Result<(), Fault> {
             return Err(format!("a namespace is named twice: {:?}", namespace.kind).into());
         }
     }
-    if !linux.has(NamespaceKind::Mount) {
-        return Err(OciError::unsupported("a container without a mount namespace").into());
-    }
-    if linux.has(NamespaceKind::Time) || linux.time_offsets.is_some() {
-        return Err(OciError::unsupported("linux.timeOffsets").into());
+    check_clocks(linux)?;
+    for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
+        if !path.starts_with('/') {
+            return Err(format!("`{path}` is to be masked or read-only: no absolute path").into());
+        }
     }
     for (what, asked) in [
         ("vm", &config.vm),
@@ -191,6 +206,18 @@ fn check(config: &Config) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Clocks are set before anybody is in a namespace.
+fn check_clocks(linux: &config::Linux) -> Result<(), String> {
+    if !linux.time_offsets.is_empty() && !linux.makes(NamespaceKind::Time) {
+        return Err("`linux.timeOffsets` need a new time namespace".to_owned());
+    }
+    let known = |name: &&String| matches!(name.as_str(), "monotonic" | "boottime");
+    match linux.time_offsets.keys().find(|name| !known(name)) {
+        Some(name) => Err(format!("`linux.timeOffsets`: there is no clock `{name}`")),
+        None => Ok(()),
+    }
 }
 
 fn check_hooks(hooks: &config::Hooks) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! Who a program is and what it may do, from `process` of `config.json` (`config.md`, "Process").
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use rustix::thread::{
 };
 
 use super::config::{Capabilities, Linux, Personality, Process};
+use super::{plan, schedule};
 use crate::error::RunError;
 use crate::mount::PROC;
 use crate::{capability, identity, limit, seccomp, sys};
@@ -50,12 +52,12 @@ pub(super) fn check(process: &Process) -> Result<(), String> {
             ));
         }
     }
-    if process.scheduler.is_some() {
-        return Err("`process.scheduler` is not supported".to_owned());
-    }
-    if process.affinity.is_some() {
-        return Err("`process.execCPUAffinity` is not supported".to_owned());
-    }
+    process
+        .scheduler
+        .as_ref()
+        .map(schedule::attributes)
+        .transpose()?;
+    schedule::check(&process.affinity)?;
     if let Some(priority) = &process.io_priority {
         io_class(&priority.class)?;
         if priority.priority > 7 {
@@ -76,6 +78,27 @@ pub(super) fn check(process: &Process) -> Result<(), String> {
     check_labels(process)
 }
 
+/// What of a description is not as it was asked for, and no fault (`config.md`, `capabilities`).
+pub(super) fn warnings(process: &Process) -> Option<String> {
+    let sets = &process.capabilities;
+    let all = [
+        &sets.bounding,
+        &sets.effective,
+        &sets.inheritable,
+        &sets.permitted,
+        &sets.ambient,
+    ];
+    let unknown = |name: &&String| capability::parse(name).is_none();
+    let names: BTreeSet<&str> = all
+        .into_iter()
+        .flatten()
+        .filter(unknown)
+        .map(String::as_str)
+        .collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty()).then(|| format!("there are no such capabilities: {}", names.join(", ")))
+}
+
 /// Labels of security modules that are not there would be promises that nobody keeps.
 fn check_labels(process: &Process) -> Result<(), String> {
     let profile = &process.apparmor_profile;
@@ -88,7 +111,7 @@ fn check_labels(process: &Process) -> Result<(), String> {
         ));
     }
     let label = &process.selinux_label;
-    if !label.is_empty() && !Path::new("/sys/fs/selinux/enforce").exists() {
+    if !label.is_empty() && !super::mount::is_labelling() {
         return Err(format!(
             "`process.selinuxLabel` is `{label}`, and SELinux is not enabled here"
         ));
@@ -98,6 +121,10 @@ fn check_labels(process: &Process) -> Result<(), String> {
 
 fn resource(kind: &str) -> Result<Resource, String> {
     let name = kind.strip_prefix("RLIMIT_").unwrap_or("");
+    if name == "AS" {
+        // `--ulimit` of Docker's does not have it.
+        return Ok(Resource::As);
+    }
     limit::resource(&name.to_ascii_lowercase()).ok_or_else(|| format!("`{kind}` is no limit"))
 }
 
@@ -198,6 +225,7 @@ pub(super) fn settle(process: &Process, linux: &Linux, label: Label) -> Result<(
         let set = sys::set_io_priority(class, i32::from(priority.priority & 7));
         set.map_err(RunError::setup("set the I/O priority"))?;
     }
+    schedule::set(process.scheduler.as_ref())?;
     if let Some(Ok(persona)) = linux.personality.as_ref().map(persona) {
         sys::set_personality(persona).map_err(RunError::setup("set the personality"))?;
     }
@@ -310,6 +338,38 @@ pub(super) fn allows_trampoline(linux: &Linux) -> bool {
     let calls = ["execveat", "execve", "fcntl", "write"];
     let allowed = |profile: &seccomp::Profile| calls.iter().all(|call| profile.allows(call));
     linux.seccomp.as_ref().is_none_or(allowed)
+}
+
+/// The program's variables: the last of each name, and `HOME`, which the container's own list of users has,
+/// where nothing is said of it. To be called inside.
+pub(super) fn environment(process: &Process) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = BTreeSet::new();
+    let last = |variable: &&String| seen.insert(name(variable));
+    let mut env: Vec<String> = process.env.iter().rev().filter(last).cloned().collect();
+    env.reverse();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        let text = plan::read_regular(Path::new("/etc/passwd")).unwrap_or_default();
+        let home = home(&String::from_utf8_lossy(&text), process.user.uid);
+        env.push(format!("HOME={home}"));
+    }
+    env
+}
+
+/// A user's directory, by `passwd(5)`; the root, for whoever is not there.
+fn home(passwd: &str, uid: u32) -> String {
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let own = fields.get(2).and_then(|text| text.parse().ok()) == Some(uid);
+        fields
+            .get(5)
+            .filter(|home| own && !home.is_empty())
+            .map(|home| (*home).to_owned())
+    };
+    passwd
+        .lines()
+        .find_map(of)
+        .unwrap_or_else(|| "/".to_owned())
 }
 
 /// Opens `/proc` of the host, to be used after the root was changed.

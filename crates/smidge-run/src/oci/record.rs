@@ -43,6 +43,9 @@ pub(super) struct Record {
     /// Its first process.
     pub(super) process: Process,
     pub(super) group: Option<Group>,
+    /// The mount of its root, if that is in the mount namespace of whoever made it.
+    #[serde(default)]
+    pub(super) covered: Option<u64>,
     /// Whether it has PIDs of its own: its first process takes all others with it.
     pub(super) own_pids: bool,
     /// Whether its first process does not wait for the start yet: its root may still be the host's.

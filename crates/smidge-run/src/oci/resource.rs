@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::OciError;
-use crate::cgroup::{DeviceRate, DeviceRule, Resources};
+use crate::cgroup::{ControllerFile, DeviceRate, DeviceRule, Resources};
 
 /// What a container may use (`config-linux.md`, "Control groups").
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,9 +22,9 @@ pub struct OciResources {
     /// Block devices.
     #[serde(rename = "blockIO")]
     pub block_io: BlockIo,
-    pub(super) hugepage_limits: Vec<Value>,
+    pub(super) hugepage_limits: Vec<HugePages>,
     pub(super) network: BTreeMap<String, Value>,
-    pub(super) rdma: BTreeMap<String, Value>,
+    pub(super) rdma: BTreeMap<String, Rdma>,
     /// Files of version 2, and what is written to them.
     pub(super) unified: BTreeMap<String, String>,
 }
@@ -70,8 +70,28 @@ pub struct Cpu {
     pub cpus: String,
     /// Memory nodes.
     pub mems: String,
-    pub(super) burst: Option<u64>,
-    pub(super) idle: Option<i64>,
+    /// Microseconds of a quota that may be saved up.
+    pub burst: Option<u64>,
+    /// 1 for whoever gets what nobody else wants.
+    pub idle: Option<i64>,
+}
+
+/// Memory in pages of one size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct HugePages {
+    /// As the kernel has it: `2MB`.
+    page_size: String,
+    /// Bytes.
+    limit: u64,
+}
+
+/// What of a device for remote memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Rdma {
+    hca_handles: Option<u32>,
+    hca_objects: Option<u32>,
 }
 
 /// Processes and threads.
@@ -123,21 +143,14 @@ impl OciResources {
 
     /// What is asked for and cannot be had: what kernels have given up, and what is not done here.
     fn unsupported(&self) -> Option<&'static str> {
-        let (memory, cpu, io) = (&self.memory, &self.cpu, &self.block_io);
-        let limits = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0);
+        let (memory, io) = (&self.memory, &self.block_io);
         let has_leaf = |rate: &Rate| rate.leaf_weight.is_some_and(|weight| weight > 0);
         let asked = [
-            ("hugepageLimits", !self.hugepage_limits.is_empty()),
             ("network", asks(&self.network)),
-            ("rdma", !self.rdma.is_empty()),
-            ("memory.kernel", limits(memory.kernel)),
-            ("memory.kernelTCP", limits(memory.kernel_tcp)),
             (
                 "memory.useHierarchy: false",
                 memory.use_hierarchy == Some(false),
             ),
-            ("cpu.burst", cpu.burst.is_some_and(|burst| burst > 0)),
-            ("cpu.idle", limits(cpu.idle)),
             (
                 "blockIO.leafWeight",
                 io.leaf_weight.is_some_and(|weight| weight > 0),
@@ -150,6 +163,64 @@ impl OciResources {
         asked
             .into_iter()
             .find_map(|(what, is_asked)| is_asked.then_some(what))
+    }
+
+    /// What of it is not as it was asked for: kernels do not limit their own memory apart any more.
+    pub(super) fn warning(&self) -> Option<String> {
+        let limit = self.memory.kernel.filter(|limit| *limit > 0)?;
+        Some(format!(
+            "`linux.resources.memory.kernel` is {limit}, and no kernel heeds it any more"
+        ))
+    }
+
+    /// Files that no other container of smidge's needs.
+    ///
+    /// # Errors
+    /// `Config`, for a size of pages, or a device, that is no name.
+    pub(super) fn files(&self) -> Result<Vec<ControllerFile>, OciError> {
+        let mut files = Vec::new();
+        let mut add = |what: &str, (controller, v1, v2): (_, &str, &str), value: String| {
+            files.push(ControllerFile {
+                what: format!("linux.resources.{what}"),
+                controller,
+                v1: v1.to_owned(),
+                v2: v2.to_owned(),
+                value,
+            });
+        };
+        if let Some(limit) = self.memory.kernel_tcp.filter(|limit| *limit > 0) {
+            let names = (
+                "memory",
+                "memory.kmem.tcp.limit_in_bytes",
+                "memory.kernelTCP",
+            );
+            add("memory.kernelTCP", names, limit.to_string());
+        }
+        if let Some(idle) = self.cpu.idle {
+            add(
+                "cpu.idle",
+                ("cpu", "cpu.idle", "cpu.idle"),
+                idle.to_string(),
+            );
+        }
+        if let Some(burst) = self.cpu.burst {
+            let names = ("cpu", "cpu.cfs_burst_us", "cpu.max.burst");
+            add("cpu.burst", names, burst.to_string());
+        }
+        for HugePages { page_size, limit } in &self.hugepage_limits {
+            name(page_size)?;
+            let v1 = format!("hugetlb.{page_size}.limit_in_bytes");
+            let v2 = format!("hugetlb.{page_size}.max");
+            add("hugepageLimits", ("hugetlb", &v1, &v2), limit.to_string());
+        }
+        for (device, limits) in &self.rdma {
+            name(device)?;
+            let text = |limit: Option<u32>| limit.map_or("max".to_owned(), |n| n.to_string());
+            let (handles, objects) = (text(limits.hca_handles), text(limits.hca_objects));
+            let value = format!("{device} hca_handle={handles} hca_object={objects}");
+            add("rdma", ("rdma", "rdma.max", "rdma.max"), value);
+        }
+        Ok(files)
     }
 
     /// In the sandbox's words.
@@ -189,6 +260,18 @@ impl OciResources {
             device_write_iops: rates(&io.throttle_write_iops_device, |rate| rate.rate),
             ..Resources::default()
         })
+    }
+}
+
+/// Whether a text is a name: it leads nowhere, and ends no line.
+fn name(text: &str) -> Result<(), OciError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => Ok(()),
+        false => Err(OciError::Config {
+            path: "resources".into(),
+            detail: format!("`{text}` is no name"),
+        }),
     }
 }
 

@@ -8,14 +8,14 @@ use super::error::OciError;
 use super::exec::{self, ExecOptions};
 use super::record::{Place, Record, Status};
 use super::resource::OciResources;
-use super::{Runtime, namespace, option};
+use super::{Runtime, Tell, namespace, option};
 use crate::capability;
 use crate::cgroup::{self, Group};
 use crate::seccomp::{self, FLAGS};
 
 impl Runtime {
-    /// Makes a container, starts it, and waits for its end unless it is to be left alone. Gives its exit
-    /// code. It is removed afterwards unless it is to be kept.
+    /// Makes a container, starts it, and waits for its end unless it is to be left alone (`detach`). Gives
+    /// its exit code. It is removed afterwards unless it is to be kept.
     ///
     /// # Errors
     /// As [`Runtime::create`] and [`Runtime::start`]; nothing is left then.
@@ -23,10 +23,10 @@ impl Runtime {
         &self,
         id: &str,
         options: &CreateOptions,
-        detach: bool,
-        keep: bool,
+        (detach, keep): (bool, bool),
+        tell: Tell<'_>,
     ) -> Result<u8, OciError> {
-        let created = create::create(&self.root, id, options, !detach)?;
+        let created = create::create(&self.root, id, options, !detach, tell)?;
         if let Err(error) = self.start(id) {
             let _ = self.delete(id, true);
             return Err(error);
@@ -46,8 +46,14 @@ impl Runtime {
     ///
     /// # Errors
     /// When the container does not run, or the program cannot.
-    pub fn exec(&self, id: &str, options: &ExecOptions, detach: bool) -> Result<u8, OciError> {
-        let executed = exec::exec(self, id, options, !detach)?;
+    pub fn exec(
+        &self,
+        id: &str,
+        options: &ExecOptions,
+        detach: bool,
+        tell: Tell<'_>,
+    ) -> Result<u8, OciError> {
+        let executed = exec::exec(self, id, options, !detach, tell)?;
         match detach {
             true => Ok(0),
             false => Ok(attend(executed.pid, executed.terminal)?),
@@ -116,6 +122,9 @@ impl Runtime {
             }
         }
         group.set(&wanted)?;
+        for file in resources.files()? {
+            group.write_file(&file)?;
+        }
         for (name, value) in &resources.unified {
             group.write_unified(name, value)?;
         }
@@ -200,7 +209,7 @@ pub fn features() -> Value {
             "namespaces": namespace::names(),
             "capabilities": capabilities,
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
             },
             "seccomp": {
                 "enabled": true,

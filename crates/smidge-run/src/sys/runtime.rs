@@ -113,6 +113,26 @@ pub(crate) fn set_io_priority(class: i32, priority: i32) -> io::Result<()> {
         .map(drop)
 }
 
+/// How a process is scheduled, as `struct sched_attr` has it (`sched_setattr(2)`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SchedulerAttributes {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+/// Sets how the process is scheduled (`sched_setattr(2)`).
+pub(crate) fn schedule(attributes: &SchedulerAttributes) -> io::Result<()> {
+    // SAFETY: the struct outlives the call, which only reads it.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const *attributes, 0) }).map(drop)
+}
+
 /// The kind of namespace that a file stands for, as the flag that makes one (`ioctl_nsfs(2)`).
 pub(crate) fn namespace_kind(file: BorrowedFd<'_>) -> Option<i32> {
     /// `NS_GET_NSTYPE`.

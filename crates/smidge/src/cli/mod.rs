@@ -323,7 +323,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Manifest(args) => manifest::run(session, &args),
         Command::Config(args) => config::run(session, &args),
         Command::Registry(args) => registry::run(session, &args),
-        Command::Runtime(args) => runtime::run(session, *args),
+        Command::Runtime(args) => return runtime::run(session, *args),
         Command::Ldd(args) => ldd::run(session, &args),
         Command::Events(args) => events::run(session, &args),
         Command::Prune(args) => prune::run(session, &args),

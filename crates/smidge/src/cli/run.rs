@@ -114,6 +114,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     if let Some(other) = args.container.shared_processes() {
         engine.seal_against(other)?;
     }
+    if args.container.may_trace() {
+        engine.seal()?;
+    }
     let Some(known) = args.container.make(session, &engine, !args.detach)? else {
         return Ok(NOT_MADE);
     };

@@ -231,6 +231,11 @@ impl ContainerArgs {
         self.isolation.shared_processes()
     }
 
+    /// Whether its programs may look into others.
+    pub(in crate::cli) fn may_trace(&self) -> bool {
+        self.isolation.may_trace()
+    }
+
     fn general(&self) -> CreateRequest {
         CreateRequest {
             image: self.image.clone(),

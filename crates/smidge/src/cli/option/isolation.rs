@@ -111,6 +111,13 @@ impl IsolationArgs {
         self.pid.as_ref()?.1.as_deref()
     }
 
+    /// Whether its programs may look into others.
+    pub(super) fn may_trace(&self) -> bool {
+        let name = |text: &String| text.to_ascii_uppercase().replacen("CAP_", "", 1);
+        let mut names = self.cap_add.iter().map(name);
+        names.any(|name| name == "SYS_PTRACE" || name == "ALL")
+    }
+
     /// Tells the engine.
     pub(super) fn apply(&self, request: &mut CreateRequest) {
         let (ipc, ipc_of) = self.ipc.clone().unwrap_or_default();

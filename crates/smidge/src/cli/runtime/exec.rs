@@ -30,7 +30,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self, call: &Call<'_>) -> Outcome {
         let options = self.bundle.options(call);
-        let ran = call.runtime.run(&self.id, &options, self.detach, self.keep);
+        let (how, tell) = ((self.detach, self.keep), |text: &str| call.warn(text));
+        let ran = call.runtime.run(&self.id, &options, how, &tell);
         ran.map_err(fault)
     }
 }
@@ -69,6 +70,15 @@ pub(super) struct Exec {
     /// Let it get no new privileges
     #[arg(long)]
     no_new_privs: bool,
+    /// AppArmor's profile for it
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// SELinux's label of it
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// Start it in a container that stands still, too: it goes on with it
+    #[arg(long)]
+    ignore_paused: bool,
     /// Send its terminal to whoever listens at a socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
@@ -115,11 +125,15 @@ impl Exec {
             capabilities: self.cap,
             tty: self.tty,
             no_new_privileges: self.no_new_privs,
+            apparmor: self.apparmor,
+            label: self.process_label,
+            ignore_paused: self.ignore_paused,
             console_socket: self.console_socket.as_ref().map(path),
             pid_file: self.pid_file.as_ref().map(path),
             preserve_fds: self.preserve_fds,
         };
-        let ran = call.runtime.exec(&self.id, &options, self.detach);
+        let tell = |text: &str| call.warn(text);
+        let ran = call.runtime.exec(&self.id, &options, self.detach, &tell);
         ran.map_err(fault)
     }
 }

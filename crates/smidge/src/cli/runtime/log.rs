@@ -17,14 +17,14 @@ pub(super) enum Format {
     Json,
 }
 
-/// Adds an error to the log. A log that cannot be written has nobody to tell.
-pub(super) fn write(path: &Path, format: Format, message: &str) {
+/// Adds an `error` or a `warning` to the log. A log that cannot be written has nobody to tell.
+pub(super) fn write(path: &Path, format: Format, level: &str, message: &str) {
     let time = OffsetDateTime::now_utc()
         .format(&Rfc3339)
         .unwrap_or_default();
     let line = match format {
-        Format::Json => json!({"level": "error", "msg": message, "time": time}).to_string(),
-        Format::Text => format!("time=\"{time}\" level=error msg={}", json!(message)),
+        Format::Json => json!({"level": level, "msg": message, "time": time}).to_string(),
+        Format::Text => format!("time=\"{time}\" level={level} msg={}", json!(message)),
     };
     let file = OpenOptions::new().append(true).create(true).open(path);
     let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use smidge_engine::container::duration;
 use smidge_engine::oci::{self, OciResources};
 use smidge_engine::{Error, Kind};
 
@@ -122,6 +123,18 @@ pub(super) struct Update {
     /// Weight against others that want processor time
     #[arg(long, value_name = "WEIGHT", alias = "cpu-share")]
     cpu_shares: Option<u64>,
+    /// Processor time that may be saved up, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_burst: Option<u64>,
+    /// 1: it gets what nobody else wants
+    #[arg(long, value_name = "0|1")]
+    cpu_idle: Option<i64>,
+    /// The span that --cpu-rt-runtime is for, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time processes' time in every period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// Processors: 0-3,5
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
@@ -160,6 +173,10 @@ impl Update {
         set(&mut wanted.cpu.period, self.cpu_period);
         set(&mut wanted.cpu.quota, self.cpu_quota);
         set(&mut wanted.cpu.shares, self.cpu_shares);
+        set(&mut wanted.cpu.burst, self.cpu_burst);
+        set(&mut wanted.cpu.idle, self.cpu_idle);
+        set(&mut wanted.cpu.realtime_period, self.cpu_rt_period);
+        set(&mut wanted.cpu.realtime_runtime, self.cpu_rt_runtime);
         set(&mut wanted.memory.limit, self.memory);
         set(&mut wanted.memory.reservation, self.memory_reservation);
         set(&mut wanted.memory.swap, self.memory_swap);
@@ -191,8 +208,8 @@ fn read(call: &Call<'_>, path: &std::path::Path) -> Result<OciResources, Error> 
 #[command(after_help = "Examples:
   smidge runtime events --stats web")]
 pub(super) struct Events {
-    /// Seconds from one look to the next, also as `5s`
-    #[arg(long, value_name = "SECONDS", default_value = "5s")]
+    /// The time from one look to the next: `500ms`, `1m`, or seconds
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
     interval: String,
     /// Look once
     #[arg(long)]
@@ -204,13 +221,10 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn run(self, call: &Call<'_>) -> Outcome {
-        let seconds = self.interval.strip_suffix('s').unwrap_or(&self.interval);
-        let seconds = seconds.parse().ok().filter(|seconds: &u64| *seconds > 0);
-        let seconds = seconds.ok_or_else(|| {
-            let fault = format!(
-                "`--interval {}`: expected seconds, 1 or more",
-                self.interval
-            );
+        let seconds = self.interval.parse().ok().map(Duration::from_secs);
+        let interval = seconds.or_else(|| duration(&self.interval));
+        let interval = interval.filter(|time| !time.is_zero()).ok_or_else(|| {
+            let fault = format!("`--interval {}` is no time", self.interval);
             Error::new(Kind::Input, fault)
         })?;
         let mut seen = false;
@@ -220,7 +234,7 @@ impl Events {
             if self.stats {
                 break;
             }
-            std::thread::sleep(Duration::from_secs(seconds));
+            std::thread::sleep(interval);
         }
         match seen {
             true => Ok(0),

@@ -12,6 +12,7 @@ use clap::Subcommand;
 use smidge_engine::oci::{OCI_VERSION, OciError, Runtime, is_in_first_user_namespace};
 use smidge_engine::{Error, Host, Kind};
 
+use super::Failure;
 use super::session::{Outcome, Session};
 
 /// Run containers for Podman, containerd and Docker
@@ -93,11 +94,29 @@ struct Call<'a> {
     runtime: Runtime,
     /// Whether containers get no control groups.
     no_cgroups: bool,
+    /// Where faults are written, and how.
+    log: (Option<PathBuf>, log::Format),
 }
 
-pub(super) fn run(session: &Session, args: Args) -> Outcome {
+impl Call<'_> {
+    /// Tells what is not as it was asked for: in the log if there is one, for standard error is the program's.
+    fn warn(&self, text: &str) {
+        match &self.log {
+            (Some(path), format) => log::write(path, *format, "warning", text),
+            (None, _) => self.session.tell(&format!("warning: {text}")),
+        }
+    }
+}
+
+pub(super) fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let Some(verb) = args.verb else {
-        return version(session, args.version);
+        return Ok(version(session, args.version)?);
+    };
+    // As runc has it, to be told from what programs end with.
+    let exit_code = if matches!(verb, Verb::Exec(_)) {
+        255
+    } else {
+        1
     };
     let log = args.log.map(|path| session.host.absolute(&path));
     let root = args.root.map(|root| session.host.absolute(&root));
@@ -107,6 +126,7 @@ pub(super) fn run(session: &Session, args: Args) -> Outcome {
             root: root.unwrap_or_else(|| default_root(&session.host)),
         },
         no_cgroups: args.cgroup_manager == Manager::Disabled,
+        log: (log, args.log_format),
     };
     let systemd = args.systemd_cgroup || args.cgroup_manager == Manager::Systemd;
     let outcome = match (systemd, verb) {
@@ -116,11 +136,12 @@ pub(super) fn run(session: &Session, args: Args) -> Outcome {
     outcome.map_err(|error| {
         // A line: conmon looks at the last one alone.
         let line = log::line(&error);
-        if let Some(path) = log {
-            log::write(&path, args.log_format, &line);
+        if let (Some(path), format) = &call.log {
+            log::write(path, *format, "error", &line);
         }
         // Whatever it is, it is the runtime's fault and not the program's.
-        Error::new(Kind::Host, line)
+        let error = Error::new(Kind::Host, line);
+        Failure { error, exit_code }
     })
 }
 

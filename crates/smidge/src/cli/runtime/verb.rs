@@ -74,7 +74,9 @@ impl Bundle {
 impl Create {
     pub(super) fn run(self, call: &Call<'_>) -> Outcome {
         let options = self.bundle.options(call);
-        call.runtime.create(&self.id, &options).map_err(fault)?;
+        let tell = |text: &str| call.warn(text);
+        let created = call.runtime.create(&self.id, &options, &tell);
+        created.map_err(fault)?;
         Ok(0)
     }
 }
