@@ -150,9 +150,9 @@ fn what_cannot_be_copied_is_refused() {
             ("cp web:/missing .", "/missing"),
             ("cp web:/d/one no/where", "no/where"),
             ("cp web:/d/one no/", "does not exist"),
-            ("cp web:/d one", "cannot copy a directory"),
+            ("cp web:/d one", "cannot copy directory"),
             ("cp web:/d/one/ .", "is not a directory"),
-            ("cp nobody:/d .", "no such container: `nobody`"),
+            ("cp nobody:/d .", "No such container: nobody"),
             ("cp web:/d web:/e", "between containers"),
             ("cp a b", "at least one container"),
         ] {
@@ -205,7 +205,7 @@ fn files_are_copied_to_containers() {
         assert!(missing.exits(1).contains("/no/where"));
         context
             .line("cp site live:/data/index")
-            .says(1, &["cannot copy a directory"]);
+            .says(1, &["cannot copy directory"]);
         context
             .line("cp site/index live:/nope/")
             .says(1, &["does not exist"]);
@@ -342,7 +342,7 @@ fn changes_are_shown() {
         assert_eq!(context.line("diff fresh").ok(), "");
         context
             .line("diff nobody")
-            .says(1, &["no such container: `nobody`"]);
+            .says(1, &["No such container: nobody"]);
         context.line("rm web fresh").ok();
         context.line("volume rm data").ok();
     });
@@ -387,7 +387,7 @@ fn files_are_exported() {
         }
         context
             .line("export nobody")
-            .says(1, &["no such container"]);
+            .says(1, &["No such container"]);
         // It can be an image.
         context.line("import web.tar again").ok();
         let ran = context.line("run --rm again /bin/cat /hard");
@@ -442,7 +442,7 @@ fn containers_become_images() {
         assert_eq!(context.smidge(layers).ok(), "1", "nothing was changed");
         context
             .line("commit nobody")
-            .says(1, &["no such container"]);
+            .says(1, &["No such container"]);
         context.smidge(["commit", "-c", "RUN x", "web"]).exits(1);
         context.line("rm web same").ok();
     });

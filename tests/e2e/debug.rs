@@ -174,7 +174,7 @@ fn what_is_missing_is_said() {
     with_bare(|context| {
         context
             .line("debug nothing")
-            .says(1, &["no such container: `nothing`", "smidge pull nothing"]);
+            .says(1, &["No such container: nothing", "smidge pull nothing"]);
         context
             .line("debug -u app bare ls")
             .says(1, &["`app` is no user"]);
@@ -257,7 +257,7 @@ fn processes_are_listed_as_ps_lists_them() {
             .says(1, &["container `bare` is not running"]);
         context
             .line("top nothing")
-            .says(1, &["no such container: `nothing`"]);
+            .says(1, &["No such container: nothing"]);
     });
 }
 

@@ -57,7 +57,7 @@ fn only_what_meets_conditions_is_pruned() {
     assert!(pruned.contains("Total reclaimed space: "), "{pruned}");
     context
         .line("container prune -f --filter who=me")
-        .says(1, &["invalid filter `who`", "until, label, label!"]);
+        .says(1, &["invalid filter 'who'", "until, label, label!"]);
     context.line("image prune -af --filter until=1h").ok();
     assert_eq!(context.line("images -q").ok().lines().count(), 1);
     context.line("rm keep").ok();

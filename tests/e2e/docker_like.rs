@@ -73,10 +73,9 @@ fn ports_are_published_for_both_families() {
 fn what_stands_still_or_is_missing_is_told_as_docker_tells_it() {
     fixture::with_busybox(|context| {
         context.line("run -d --name box busybox sleep 1000").ok();
-        context.line("cp box:/nowhere .").says(
-            1,
-            &["could not find the file `/nowhere` in container `box`"],
-        );
+        context
+            .line("cp box:/nowhere .")
+            .says(1, &["Could not find the file /nowhere in container box"]);
         context
             .line("cp box:/etc/passwd nowhere/x")
             .says(1, &["invalid output path: directory", "does not exist"]);

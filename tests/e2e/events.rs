@@ -83,7 +83,7 @@ fn what_happens_is_written_down() {
         assert_eq!(context.line("events --until 1h").ok(), "");
         context
             .line("events -f who=me")
-            .says(1, &["invalid filter `who`"]);
+            .says(1, &["invalid filter 'who'"]);
         context
             .line("events --since soon")
             .says(1, &["`soon` is no time"]);

@@ -129,11 +129,12 @@ fn exec_exit_codes_are_dockers() {
         assert_eq!(shell(context, "", "kill -9 $$").code(), 137);
         context.line("exec box nope").says(
             127,
-            &["`nope` cannot start: it is in no directory of $PATH"],
+            &["`nope` cannot start: executable file not found in $PATH"],
         );
-        context
-            .line("exec box /nope")
-            .says(127, &["`/nope` cannot start: it is not in the image"]);
+        context.line("exec box /nope").says(
+            127,
+            &["`/nope` cannot start: no such file or directory in the image"],
+        );
         context
             .line("exec box /etc")
             .says(126, &["`/etc` cannot start: it is a directory"]);

@@ -309,18 +309,21 @@ fn whoever_has_no_controllers_is_told() {
 fn what_makes_no_sense_is_refused() {
     with_busybox(|context| {
         for (options, text) in [
-            ("-m 1m", "the least memory limit is 6 MB"),
+            ("-m 1m", "Minimum memory limit allowed is 6MB"),
             ("-m x", "no size"),
-            ("--memory-swap 64m", "it takes `--memory`"),
-            ("-m 64m --memory-swap 32m", "below `--memory`"),
-            ("--cpus 1000", "`--cpus` goes from 0.01 to"),
-            ("--cpus 1 --cpu-quota 5000", "say the same"),
-            ("--cpuset-cpus 4000", "asks for what is not there"),
-            ("--cpuset-cpus x", "no list"),
-            ("--blkio-weight 5", "between 10 and 1000"),
+            ("--memory-swap 64m", "always set the Memory limit"),
+            (
+                "-m 64m --memory-swap 32m",
+                "should be larger than memory limit",
+            ),
+            ("--cpus 1000", "Range of CPUs is from 0.01 to"),
+            ("--cpus 1 --cpu-quota 5000", "cannot both be set"),
+            ("--cpuset-cpus 4000", "are not available"),
+            ("--cpuset-cpus x", "Invalid value x for CPUs"),
+            ("--blkio-weight 5", "from 10 to 1000"),
             ("--device-read-bps /dev/null:1m", "no block device"),
             ("--kernel-memory 5m", "given up"),
-            ("--oom-score-adj 2000", "between -1000 and 1000"),
+            ("--oom-score-adj 2000", "[-1000, 1000]"),
         ] {
             let run = format!("run --rm {options} busybox true");
             context.line(&run).says(125, &[text]);
@@ -503,10 +506,10 @@ fn limits_change_while_a_container_runs() {
         assert_eq!(first(["pids.max", "pids.max"]).trim(), "max");
         let shown = "inspect -f {{.HostConfig.Memory}},{{.HostConfig.PidsLimit}} web";
         assert_eq!(context.line(shown).ok(), "33554432,<no value>");
-        context.line("update web").says(1, &["nothing to change"]);
+        context.line("update web").says(1, &["one or more flags"]);
         context
             .line("update -m 1m web")
-            .says(1, &["the least memory limit"]);
+            .says(1, &["Minimum memory limit"]);
         assert_eq!(memory().trim(), "33554432");
         // Kept for the next start.
         context.line("stop -t 0 web").ok();

@@ -163,7 +163,7 @@ fn who_shares_processes_ends_with_whose_they_are() {
         context.line("rm -f neighbour").ok();
         assert_eq!(context.line("wait beside").ok(), "137");
         let refused = context.line("start beside").exits(1);
-        assert!(refused.contains("no such container"), "{refused}");
+        assert!(refused.contains("No such container"), "{refused}");
     });
 }
 
@@ -330,7 +330,7 @@ fn what_cannot_be_shared_is_refused() {
         context.line("create --name idle busybox true").ok();
         let network = "--network container:neighbour";
         for (options, expected) in [
-            ("--network container:nobody", "no such container: `nobody`"),
+            ("--network container:nobody", "No such container: nobody"),
             (
                 "--pid container:idle",
                 "container `idle`: it is not running",

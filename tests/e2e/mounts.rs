@@ -136,7 +136,7 @@ fn mounts_within_mounts_are_shown() {
             "127.0.0.1 mine"
         );
         let twice = context.line("run --rm -v ./inner:/a --tmpfs /a busybox true");
-        assert!(twice.exits(125).contains("duplicate mount point: `/a`"));
+        assert!(twice.exits(125).contains("Duplicate mount point: /a"));
     });
 }
 

@@ -127,7 +127,7 @@ fn what_makes_no_sense_is_refused() {
                 "pre-defined network and cannot be removed",
             ),
             ("network inspect none1", "network none1 not found"),
-            ("network connect back nobody", "no such container"),
+            ("network connect back nobody", "No such container"),
         ] {
             context.line(line).says(1, &[said]);
         }

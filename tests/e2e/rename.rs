@@ -27,14 +27,16 @@ fn containers_get_other_names() {
         assert_eq!(name.ok(), "/web-1");
         context
             .line("rename other web-1")
-            .says(1, &["`web-1`", "in use"]);
-        context.line("rename other other").says(1, &["in use"]);
+            .says(1, &["\"/web-1\"", "in use"]);
+        context
+            .line("rename other other")
+            .says(1, &["the same name"]);
         context
             .line("rename other -- -x")
-            .says(1, &["invalid container name"]);
+            .says(1, &["Invalid container name"]);
         context
             .line("rename missing new")
-            .says(1, &["no such container: `missing`"]);
+            .says(1, &["No such container: missing"]);
         // The old name is free; one that removes itself leaves none behind.
         context.line("rename other web").ok();
         context.line("kill web").ok();
@@ -83,7 +85,7 @@ fn published_ports_are_shown() {
     assert_eq!(context.line("container port web 80/tcp").ok(), one);
     context
         .line("port web 99")
-        .says(1, &["no public port `99/tcp` published for `web`"]);
+        .says(1, &["no public port '99/tcp' published for web"]);
     context
         .line("port web x/y")
         .says(1, &["invalid port `x/y`"]);

@@ -138,7 +138,7 @@ fn policies_that_make_no_sense_are_refused() {
             .says(125, &["cannot specify both --restart and --rm"]);
         context
             .line("run --restart sometimes busybox true")
-            .says(125, &["invalid restart policy `sometimes`"]);
+            .says(125, &["invalid restart policy 'sometimes'"]);
         assert_eq!(context.line("ps -aq").ok(), "");
     });
 }

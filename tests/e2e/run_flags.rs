@@ -49,7 +49,7 @@ fn names_are_as_asked_for() {
             "nameserver 9.9.9.9\nsearch a.org b.org\noptions rotate"
         );
         for (bad, expected) in [
-            ("--dns nowhere", "not an IP address"),
+            ("--dns nowhere", "not correctly formatted"),
             ("--add-host db", "expected NAME:IP"),
             (
                 "--network none --add-host db:host-gateway",

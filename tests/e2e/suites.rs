@@ -43,7 +43,7 @@ fn mistakes_are_told_in_dockers_words() {
                 "in range 0-2147483647",
             ),
             ("run --cpus -1 busybox true", 125, "--cpus"),
-            ("create --name -x busybox", 1, "nvalid container name"),
+            ("create --name -x busybox", 1, "Invalid container name"),
             (
                 "tag busybox sha256:abc",
                 1,

@@ -47,7 +47,7 @@ fn volumes_are_made_listed_and_removed() {
     );
     context.line("volume ls -f what=x").says(
         1,
-        &["invalid filter `what`", "dangling, driver, label, name"],
+        &["invalid filter 'what'", "dangling, driver, label, name"],
     );
 }
 
@@ -76,14 +76,14 @@ fn volumes_are_inspected_removed_and_pruned() {
     assert!(!std::path::Path::new(&mountpoint).exists());
     context
         .line("volume rm data")
-        .says(1, &["no such volume: `data`"]);
+        .says(1, &["get data: no such volume"]);
     context.line("volume rm -f data").ok();
     context
         .line("volume inspect data")
-        .says(1, &["no such volume: `data`", "smidge volume ls"]);
+        .says(1, &["get data: no such volume", "smidge volume ls"]);
     context
         .line("volume create ../x")
-        .says(1, &["invalid volume name"]);
+        .says(1, &["Invalid volume name"]);
     context
         .line("volume create -d nfs x")
         .says(1, &["there is no volume driver `nfs`"]);

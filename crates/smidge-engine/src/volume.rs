@@ -176,7 +176,7 @@ impl Engine {
 
     fn find_volume(&self, name: &str) -> Result<Volume> {
         self.store.find_volume(name)?.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("no such volume: `{name}`"))
+            Error::new(Kind::NotFound, format!("get {name}: no such volume"))
                 .with_hint("what there is: `smidge volume ls`")
         })
     }

@@ -31,7 +31,7 @@ pub enum ReferenceError {
         why: &'static str,
     },
     /// Repository names are lower case.
-    #[error("invalid reference format: `{0}`: a repository name must be lower case")]
+    #[error("invalid reference format: repository name ({0}) must be lowercase")]
     UpperCase(String),
     /// The name is longer than 255 characters.
     #[error("invalid reference format: a repository name must not be longer than 255 characters")]

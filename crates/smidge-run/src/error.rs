@@ -236,7 +236,7 @@ pub enum RunError {
         id: String,
     },
     /// The container does not run.
-    #[error("container `{id}` is not running")]
+    #[error("container {id} is not running")]
     NotRunning {
         /// The container.
         id: String,
@@ -330,13 +330,13 @@ pub enum RunError {
         source: io::Error,
     },
     /// The container stands still already.
-    #[error("container `{id}` is already paused")]
+    #[error("container {id} is already paused")]
     Paused {
         /// The container.
         id: String,
     },
     /// The container does not stand still.
-    #[error("container `{id}` is not paused")]
+    #[error("container {id} is not paused")]
     NotPaused {
         /// The container.
         id: String,

@@ -150,7 +150,7 @@ pub enum Error {
         stated: String,
     },
     /// No stored image has this name or id.
-    #[error("no such image: `{0}`")]
+    #[error("No such image: {0}")]
     NoSuchImage(String),
     /// Several images' ids start this way.
     #[error("`{prefix}` is ambiguous: it is the start of {}", list(.ids))]
@@ -270,7 +270,7 @@ pub enum Error {
     #[error("cannot write the output")]
     Output(#[source] io::Error),
     /// A container's name is taken.
-    #[error("the container name `{name}` is already in use by container `{by}`")]
+    #[error("Conflict. The container name \"/{name}\" is already in use by container \"{by}\"")]
     NameInUse {
         /// The name.
         name: String,
@@ -285,7 +285,7 @@ pub enum Error {
     NoSuchNetwork(String),
     /// A text cannot be the name of what it is to name.
     #[error(
-        "invalid {kind} name `{name}`: expected two or more of `A-Z a-z 0-9 _ . -`, the first a letter or digit"
+        "Invalid {kind} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two of them or more"
     )]
     BadName {
         /// `container`, `volume` or `network`.
@@ -294,7 +294,7 @@ pub enum Error {
         name: String,
     },
     /// No container has this name or id.
-    #[error("no such container: `{0}`")]
+    #[error("No such container: {0}")]
     NoSuchContainer(String),
     /// Several containers' ids start this way.
     #[error("`{prefix}` is ambiguous: it is the start of {}", .ids.join(", "))]

@@ -33,7 +33,7 @@ const ABSENT: [(&str, &[&str]); 10] = [
     ),
     (
         "store:nope",
-        &["error: cannot copy from `store:nope`: no such image: `nope`"],
+        &["error: cannot copy from `store:nope`: No such image: nope"],
     ),
     (
         "oci:nope",
@@ -125,7 +125,7 @@ fn a_destination_that_cannot_be_written_is_told_before_anything_is_fetched() {
             ("oci:store", "is a store of smidge's"),
             ("oci-archive:no/such/x.tar", "No such file"),
             ("docker-archive:shut", "is a directory, not a file"),
-            ("docker-archive:x.tar:UPPER", "must be lower case"),
+            ("docker-archive:x.tar:UPPER", "must be lowercase"),
             (
                 "store:a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
                 "a digest is no name",
@@ -338,7 +338,7 @@ fn places_that_make_no_sense_are_wrong_usage() {
     for (line, why) in [
         ("copy a oci:", "it lacks a path"),
         ("copy store: b", "it lacks a name"),
-        ("copy a UPPER", "must be lower case"),
+        ("copy a UPPER", "must be lowercase"),
         ("copy --all --platform linux/amd64 a b", "--platform"),
         ("copy --compress lzma a b", "lzma"),
     ] {

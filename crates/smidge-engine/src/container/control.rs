@@ -99,7 +99,9 @@ pub(crate) fn refuse_paused(known: &Known, verb: &str) -> Result<()> {
         return Ok(());
     }
     let name = &known.container.name;
-    let message = format!("cannot {verb} container `{name}`: it is paused");
+    let message = format!(
+        "cannot {verb} container `{name}`: it is paused, unpause the container before that"
+    );
     Err(Error::new(Kind::Conflict, message)
         .with_hint(format!("let it go on: `smidge unpause {name}`")))
 }

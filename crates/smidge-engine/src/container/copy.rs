@@ -267,7 +267,7 @@ fn send(
         let found = source.find(&Room::container()?, options)?;
         if !found.exists() {
             let path = source.path.display();
-            let message = format!("could not find the file `{path}` in container `{name}`");
+            let message = format!("Could not find the file {path} in container {name}");
             return Err(Error::new(Kind::NotFound, message));
         }
         Ok(pack(&found, &source.name, owners, output)?)

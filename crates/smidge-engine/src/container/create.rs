@@ -180,7 +180,7 @@ impl Engine {
     }
 
     fn no_image(&self, request: &CreateRequest, name: &str) -> Error {
-        let mut error = Error::new(Kind::NotFound, format!("no such image: `{name}`"));
+        let mut error = Error::new(Kind::NotFound, format!("No such image: {name}"));
         let similar = similar_names(self, name);
         if !similar.is_empty() {
             error = error.with_hint(format!("there is {}", similar.join(", ")));
@@ -396,7 +396,9 @@ fn merged(image: &RunConfig, request: &CreateRequest, host: &crate::Host) -> Res
     }
     if let Some(dir) = request.workdir.as_ref().filter(|dir| !dir.is_empty()) {
         if !dir.starts_with('/') {
-            let fault = format!("the working directory `{dir}` is invalid: it must be absolute");
+            let fault = format!(
+                "the working directory '{dir}' is invalid, it needs to be an absolute path"
+            );
             return Err(Error::new(Kind::Input, fault));
         }
         config.working_dir.clone_from(dir);
@@ -492,8 +494,11 @@ fn argv(config: &RunConfig, request: &CreateRequest) -> Result<Vec<String>> {
 fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
     for text in &request.expose {
         let (range, protocol) = parse_exposed(text).ok_or_else(|| {
-            Error::new(Kind::Input, format!("invalid port to expose: `{text}`"))
-                .with_hint("write a port, or a port and its protocol: `--expose 8080/udp`")
+            Error::new(
+                Kind::Input,
+                format!("invalid range format for --expose: {text}"),
+            )
+            .with_hint("write a port, or a port and its protocol: `--expose 8080/udp`")
         })?;
         for port in range {
             config

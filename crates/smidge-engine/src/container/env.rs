@@ -80,7 +80,7 @@ pub(crate) fn requested(
     }
     for pair in options {
         if pair.is_empty() || pair.starts_with('=') {
-            let fault = format!("invalid environment variable `{pair}`: the name is missing");
+            let fault = format!("invalid environment variable: {pair}");
             return Err(Error::new(Kind::Input, fault));
         }
         env.set(&filled(pair));
@@ -113,7 +113,7 @@ pub(crate) fn labels(options: &[String]) -> Result<BTreeMap<String, String>> {
         .map(
             |option| match option.split_once('=').unwrap_or((option, "")) {
                 ("", _) => {
-                    let fault = format!("invalid label `{option}`: the key is missing");
+                    let fault = format!("invalid label '{option}': empty name");
                     Err(Error::new(Kind::Input, fault))
                 }
                 (key, value) => Ok((key.to_owned(), value.to_owned())),
@@ -217,7 +217,11 @@ mod tests {
         std::fs::write(dir.path().join("bad"), "A=1\nb c=2\n").unwrap();
         std::fs::write(dir.path().join("binary"), [0xff, 0xfe]).unwrap();
         for (options, file, expected) in [
-            (vec!["=x".to_owned()], None, "the name is missing"),
+            (
+                vec!["=x".to_owned()],
+                None,
+                "invalid environment variable: =x",
+            ),
             (vec![], Some("bad"), "in line 2: `b c` is not a name"),
             (vec![], Some("binary"), "is not UTF-8"),
             (vec![], Some("none"), "cannot read `none`"),

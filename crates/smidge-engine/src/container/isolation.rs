@@ -108,7 +108,14 @@ impl Isolation {
         let bits = |option: &str, names: &[String]| -> Result<u64> {
             names.iter().try_fold(0, |bits, name| {
                 let bit = capability::parse(name).ok_or_else(|| {
-                    let fault = format!("invalid `--{option} {name}`: unknown capability");
+                    let field = if option == "cap-add" {
+                        "CapAdd"
+                    } else {
+                        "CapDrop"
+                    };
+                    let known = name.to_ascii_uppercase();
+                    let known = known.strip_prefix("CAP_").unwrap_or(&known);
+                    let fault = format!("invalid {field}: unknown capability: \"CAP_{known}\"");
                     Error::new(Kind::Input, fault)
                         .with_hint("the names are those of capabilities(7): `NET_ADMIN`, or `ALL`")
                 })?;

@@ -30,7 +30,7 @@ pub struct StopRequest {
 /// [`Kind::Input`] when there is no such signal.
 pub(crate) fn signal_number(text: &str) -> Result<i32> {
     smidge_run::signal_number(text).ok_or_else(|| {
-        Error::new(Kind::Input, format!("there is no signal `{text}`"))
+        Error::new(Kind::Input, format!("invalid signal: {text}"))
             .with_hint("signals go by name or number: `smidge kill -s HUP CONTAINER`")
     })
 }
@@ -112,7 +112,7 @@ impl Engine {
             return Err(Error::new(
                 Kind::Conflict,
                 format!(
-                    "cannot kill container `{name}`: container {} is not running",
+                    "cannot kill container: {name}: container {} is not running",
                     known.container.id
                 ),
             ));
@@ -165,7 +165,7 @@ impl Engine {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!(
-                        "cannot remove container `{}`: it is running",
+                        "cannot remove container `{}`: container is running: stop the container before removing or force remove",
                         known.container.name
                     ),
                 )
@@ -192,7 +192,15 @@ impl Engine {
     /// # Errors
     /// When there is no such container, when the name is none or taken, when the store cannot be written.
     pub fn rename_container(&self, name: &str, new: &str) -> Result<()> {
+        if name.is_empty() || new.is_empty() {
+            let fault = "Neither old nor new names may be empty";
+            return Err(Error::new(Kind::Input, fault));
+        }
         let (_turn, known) = self.turn(name)?;
+        if new.strip_prefix('/').unwrap_or(new) == known.container.name {
+            let fault = "Renaming a container with the same name as its current name";
+            return Err(Error::new(Kind::Input, fault));
+        }
         let renamed = self.store.rename_container(&known.container, new)?;
         if known.state.status.is_active() {
             self.rename_on_networks(&known, &renamed)?;

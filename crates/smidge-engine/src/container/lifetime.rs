@@ -52,7 +52,7 @@ pub(super) fn restart(text: &str) -> Result<Restart> {
     let bad = |why: &str| {
         Err(Error::new(
             Kind::Input,
-            format!("invalid restart policy `{text}`: {why}"),
+            format!("invalid restart policy '{text}': {why}"),
         )
         .with_hint(
             "use one of `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:COUNT`",
@@ -69,10 +69,10 @@ pub(super) fn restart(text: &str) -> Result<Restart> {
         ("on-failure", None) => Ok(Restart::OnFailure(0)),
         ("on-failure", Some(count)) => match count.parse() {
             Ok(count) => Ok(Restart::OnFailure(count)),
-            Err(_) => bad("the count is not a number"),
+            Err(_) => bad("maximum retry count must be an integer"),
         },
         ("no" | "always" | "unless-stopped", Some(_)) => {
-            bad("only `on-failure` takes a maximum retry count")
+            bad("maximum retry count can only be used with 'on-failure'")
         }
         _ => bad("there is no such policy"),
     }

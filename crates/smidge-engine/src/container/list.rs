@@ -103,14 +103,14 @@ fn check_values(filters: &Filters) -> Result<()> {
         .find(|s| !STATES.contains(&s.as_str()))
     {
         return Err(
-            Error::new(Kind::Input, format!("invalid filter `status={bad}`"))
+            Error::new(Kind::Input, format!("invalid filter 'status={bad}'"))
                 .with_fact(format!("expected one of: {}", STATES.join(", "))),
         );
     }
     check_states(filters)?;
     let is_task = |text: &&String| !matches!(text.as_str(), "true" | "false" | "1" | "0");
     if let Some(bad) = filters.values("is-task").iter().find(is_task) {
-        let fault = format!("invalid filter `is-task={bad}`: expected true or false");
+        let fault = format!("invalid filter 'is-task={bad}': expected true or false");
         return Err(Error::new(Kind::Input, fault));
     }
     match filters
@@ -119,7 +119,7 @@ fn check_values(filters: &Filters) -> Result<()> {
         .find(|code| code.parse::<i32>().is_err())
     {
         Some(bad) => {
-            let fault = format!("invalid filter `exited={bad}`: expected an exit status");
+            let fault = format!("invalid filter 'exited={bad}': expected an exit status");
             Err(Error::new(Kind::Input, fault))
         }
         None => Ok(()),
@@ -131,14 +131,14 @@ fn check_states(filters: &Filters) -> Result<()> {
     const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
     let unknown = |word: &&String| !HEALTH.contains(&word.as_str());
     if let Some(bad) = filters.values("health").iter().find(unknown) {
-        let fault = format!("invalid filter `health={bad}`");
+        let fault = format!("invalid filter 'health={bad}'");
         return Err(Error::new(Kind::Input, fault)
             .with_fact(format!("expected one of: {}", HEALTH.join(", "))));
     }
     for key in ["publish", "expose"] {
         let no_port = |port: &&String| parse_exposed(port).is_none();
         if let Some(bad) = filters.values(key).iter().find(no_port) {
-            let fault = format!("invalid filter `{key}={bad}`: expected a port");
+            let fault = format!("invalid filter '{key}={bad}': expected a port");
             return Err(Error::new(Kind::Input, fault));
         }
     }

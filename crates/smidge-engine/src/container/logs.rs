@@ -47,8 +47,9 @@ impl Engine {
         let container = self.store.container(name)?;
         let record: Record = container.record()?;
         if !record.spec.log {
-            let fault =
-                format!("container `{name}` keeps no log: it was made with `--log-driver none`");
+            let fault = format!(
+                "container `{name}` was made with `--log-driver none`: configured logging driver does not support reading"
+            );
             return Err(Error::new(Kind::Conflict, fault));
         }
         Ok(smidge_run::log::read(&container.dir, &query, sink)?)
@@ -132,14 +133,22 @@ fn moment(text: &str, now: SystemTime) -> Result<String> {
         .into_iter()
         .find(|text| OffsetDateTime::parse(text, &Rfc3339).is_ok())
         .ok_or_else(|| {
-            Error::new(Kind::Input, format!("`{text}` is no time"))
-                .with_hint("write `2026-11-21T09:30:00Z`, or how long ago: `10m`, `1h30m`")
+            Error::new(
+                Kind::Input,
+                format!("`{text}` is no time: failed to parse value as time or duration"),
+            )
+            .with_hint("write `2026-11-21T09:30:00Z`, or how long ago: `10m`, `1h30m`")
         })
 }
 
 /// A time as [`moment`] takes it, in nanoseconds since 1970.
 pub(crate) fn nanoseconds(text: &str, now: SystemTime) -> Result<i64> {
-    let invalid = || Error::new(Kind::Input, format!("`{text}` is no time"));
+    let invalid = || {
+        Error::new(
+            Kind::Input,
+            format!("`{text}` is no time: failed to parse value as time or duration"),
+        )
+    };
     let moment = moment(text, now)?;
     if let Ok(seconds) = moment.parse::<f64>() {
         return Ok((seconds * 1e9) as i64);

@@ -82,7 +82,7 @@ impl Engine {
             let destination = &planned.point.destination;
             check_place(destination)?;
             if !taken.insert(destination.clone()) {
-                let fault = format!("duplicate mount point: `{destination}`");
+                let fault = format!("Duplicate mount point: {destination}");
                 return Err(Error::new(Kind::Input, fault));
             }
         }
@@ -187,7 +187,7 @@ impl Engine {
                 "" | "rw" | "z" | "Z" => false,
                 "ro" => true,
                 other => {
-                    let fault = format!("invalid mode for `--volumes-from`: `{other}`");
+                    let fault = format!("invalid mode for volumes-from: {other}");
                     return Err(Error::new(Kind::Input, fault).with_hint("expected ro or rw"));
                 }
             };

@@ -47,7 +47,7 @@ impl Files {
         let names = &request.names;
         let own = names.hostname.is_some() || names.domainname.is_some();
         if request.isolation.host_names && own {
-            let fault = "conflicting options: a host name of its own and `--uts host`";
+            let fault = "conflicting options: hostname and the UTS mode";
             return Err(Error::new(Kind::Input, fault));
         }
         let full = match names.domainname.as_deref() {
@@ -111,7 +111,8 @@ impl Names {
         let host = network::host_resolver();
         for server in &self.servers {
             if server.parse::<IpAddr>().is_err() {
-                let fault = format!("invalid `--dns {server}`: it is not an IP address");
+                let fault =
+                    format!("invalid `--dns {server}`: IP address is not correctly formatted");
                 return Err(Error::new(Kind::Input, fault));
             }
         }
@@ -200,7 +201,7 @@ fn added_host(text: &str, gateway: Option<IpAddr>) -> Result<(&str, String)> {
         .split_once('=')
         .or_else(|| text.split_once(':'))
         .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| invalid("expected NAME:IP"))?;
+        .ok_or_else(|| invalid("bad format for add-host: expected NAME:IP"))?;
     if address == "host-gateway" {
         let address = gateway.ok_or_else(|| {
             invalid(
@@ -213,7 +214,8 @@ fn added_host(text: &str, gateway: Option<IpAddr>) -> Result<(&str, String)> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let parsed = bare.unwrap_or(address).parse::<IpAddr>();
-    let address = parsed.map_err(|_| invalid(&format!("`{address}` is not an IP address")))?;
+    let address =
+        parsed.map_err(|_| invalid(&format!("invalid IP address in add-host: \"{address}\"")))?;
     Ok((name, address.to_string()))
 }
 
@@ -276,7 +278,7 @@ mod tests {
             assert_eq!(shown(text), expected);
         }
         assert!(shown("a").contains("expected NAME:IP"));
-        assert!(shown("a:b").contains("`b` is not an IP address"));
+        assert!(shown("a:b").contains("invalid IP address in add-host: \"b\""));
         assert!(shown("a:host-gateway").contains("no address leads"));
         let own = added_host("a:host-gateway", Some(Ipv4Addr::LOCALHOST.into())).unwrap();
         assert_eq!(own, ("a", "127.0.0.1".to_owned()));

@@ -30,17 +30,17 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         Some((host, container)) => (host, container),
         None => ("", rest),
     };
-    let container = parse_range(container, "container port").map_err(invalid)?;
+    let container = parse_range(container, "containerPort").map_err(invalid)?;
     let host = match host {
         // The kernel draws a port for each.
         "" | "0" => None,
-        _ => Some(parse_range(host, "host port").map_err(invalid)?),
+        _ => Some(parse_range(host, "hostPort").map_err(invalid)?),
     };
     if let Some(host) = &host
         && host.len() != container.len()
     {
         return Err(invalid(format!(
-            "{} host ports cannot lead to {} container ports",
+            "invalid ranges specified for container and host Ports: {} host ports cannot lead to {}",
             host.len(),
             container.len()
         )));
@@ -87,7 +87,7 @@ impl Engine {
         ports.retain(|port| port.container_port == number && port.protocol == protocol);
         if ports.is_empty() {
             let name = &known.container.name;
-            let fault = format!("no public port `{number}/{protocol}` published for `{name}`");
+            let fault = format!("no public port '{number}/{protocol}' published for {name}");
             return Err(Error::new(Kind::NotFound, fault)
                 .with_hint(format!("see what is published: `smidge port {name}`")));
         }
@@ -104,7 +104,9 @@ impl Engine {
         (address, protocol): (SocketAddr, Protocol),
     ) -> Error {
         let port = address.port();
-        let message = format!("cannot publish port {port}: `{address}` is already in use");
+        let message = format!(
+            "cannot publish port {port}: `{address}` is already in use: port is already allocated"
+        );
         let error = Error::new(Kind::Conflict, message);
         let other = another_port(record, port, &record.image);
         if let Some((holder, id)) = self.publisher(container, (address, protocol)) {
@@ -182,7 +184,7 @@ fn split_protocol(text: &str) -> std::result::Result<(&str, Protocol), String> {
         None => Ok((text, Protocol::Tcp)),
         Some((rest, protocol)) if protocol.eq_ignore_ascii_case("tcp") => Ok((rest, Protocol::Tcp)),
         Some((rest, protocol)) if protocol.eq_ignore_ascii_case("udp") => Ok((rest, Protocol::Udp)),
-        Some((_, other)) => Err(format!("unknown protocol `{other}`: expected tcp or udp")),
+        Some((_, other)) => Err(format!("invalid proto: {other}: expected tcp or udp")),
     }
 }
 
@@ -190,7 +192,7 @@ fn split_protocol(text: &str) -> std::result::Result<(&str, Protocol), String> {
 fn split_address(text: &str) -> std::result::Result<(Option<IpAddr>, &str), String> {
     let address = |text: &str| {
         text.parse::<IpAddr>()
-            .map_err(|_| format!("`{text}` is not an IP address"))
+            .map_err(|_| format!("invalid IP address: {text}"))
     };
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, rest) = rest.split_once(']').ok_or("`[` is never closed by `]`")?;
@@ -213,7 +215,7 @@ fn parse_range(text: &str, what: &str) -> std::result::Result<Vec<u16>, String> 
         text.parse::<u16>()
             .ok()
             .filter(|port| *port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
-            .ok_or_else(|| format!("invalid {what} `{text}`: expected 1 to 65535"))
+            .ok_or_else(|| format!("invalid {what}: {text}: expected 1 to 65535"))
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
@@ -271,15 +273,15 @@ mod tests {
     #[test]
     fn other_texts_are_refused_with_their_fault() {
         for (text, expected) in [
-            ("", "invalid container port ``"),
-            ("a", "invalid container port `a`"),
-            ("80:", "invalid container port ``"),
-            ("80:0", "invalid container port `0`"),
-            ("80:65536", "invalid container port `65536`"),
-            ("80:+1", "invalid container port `+1`"),
-            ("x:80", "invalid host port `x`"),
-            ("80:80/sctp", "unknown protocol `sctp`"),
-            ("1.2.3:80:80", "`1.2.3` is not an IP address"),
+            ("", "invalid containerPort: :"),
+            ("a", "invalid containerPort: a"),
+            ("80:", "invalid containerPort: :"),
+            ("80:0", "invalid containerPort: 0"),
+            ("80:65536", "invalid containerPort: 65536"),
+            ("80:+1", "invalid containerPort: +1"),
+            ("x:80", "invalid hostPort: x"),
+            ("80:80/sctp", "invalid proto: sctp"),
+            ("1.2.3:80:80", "invalid IP address: 1.2.3"),
             ("::1:80:80", "in brackets"),
             ("[::1:80:80", "never closed"),
             ("[::1]80:80", "`:` is missing"),

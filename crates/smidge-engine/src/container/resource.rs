@@ -125,11 +125,13 @@ pub(crate) fn check(resources: &Resources) -> Result<()> {
         .into_iter()
         .chain(weights);
     if let Some(bad) = weights.find(|weight| !(10..=1000).contains(weight)) {
-        return refused(format!("the weight {bad} is not between 10 and 1000"));
+        return refused(format!(
+            "Range of blkio weight is from 10 to 1000: {bad} is not in it"
+        ));
     }
     if let Some(bad) = resources.oom_score_adj.filter(|value| value.abs() > 1000) {
         return refused(format!(
-            "`--oom-score-adj {bad}` is not between -1000 and 1000"
+            "Invalid value {bad}, range for oom score adj is [-1000, 1000]"
         ));
     }
     Ok(())
@@ -142,17 +144,19 @@ fn refused(message: String) -> Result<()> {
 fn check_memory(resources: &Resources) -> Result<()> {
     let least = |value: Option<u64>| value.is_some_and(|bytes| bytes < LEAST_MEMORY);
     if least(resources.memory) {
-        return refused("the least memory limit is 6 MB".to_owned());
+        return refused("Minimum memory limit allowed is 6MB".to_owned());
     }
     if least(resources.memory_reservation) {
-        return refused("the least memory reservation is 6 MB".to_owned());
+        return refused("Minimum memory reservation allowed is 6MB".to_owned());
     }
     let memory = resources.memory;
     if memory
         .zip(resources.memory_reservation)
         .is_some_and(|(memory, kept)| kept > memory)
     {
-        return refused("the memory reservation is above the memory limit".to_owned());
+        return refused(
+            "Minimum memory limit can not be less than memory reservation limit".to_owned(),
+        );
     }
     if let Some(both) = resources
         .memory_swap
@@ -160,11 +164,11 @@ fn check_memory(resources: &Resources) -> Result<()> {
     {
         match memory {
             None => {
-                let message = "`--memory-swap` is memory and swap together: it takes `--memory`";
+                let message = "You should always set the Memory limit when using Memoryswap limit";
                 return refused(message.to_owned());
             }
             Some(memory) if both < memory => {
-                let message = "`--memory-swap` is memory and swap together: it is below `--memory`";
+                let message = "Minimum memoryswap limit should be larger than memory limit";
                 return refused(message.to_owned());
             }
             Some(_) => {}
@@ -178,14 +182,14 @@ fn check_memory(resources: &Resources) -> Result<()> {
 
 fn check_processors(resources: &Resources) -> Result<()> {
     let others = [
-        ("--cpu-period", resources.cpu_period.is_some()),
-        ("--cpu-quota", resources.cpu_quota.is_some()),
+        ("CPU Period", resources.cpu_period.is_some()),
+        ("CPU Quota", resources.cpu_quota.is_some()),
     ];
     if resources.nano_cpus.is_some()
         && let Some((other, _)) = others.iter().find(|(_, given)| *given)
     {
         return refused(format!(
-            "`--cpus` and `{other}` say the same: give one of them"
+            "Conflicting options: Nano CPUs and {other} cannot both be set"
         ));
     }
     let (cpus, _) = online("cpu");
@@ -196,20 +200,23 @@ fn check_processors(resources: &Resources) -> Result<()> {
             .is_some_and(|nano| nano < BILLION / 100 || nano > count * BILLION)
     {
         return refused(format!(
-            "`--cpus` goes from 0.01 to {count}: so many there are"
+            "Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
         ));
     }
     if resources
         .cpu_period
         .is_some_and(|period| !(1000..=1_000_000).contains(&period))
     {
-        return refused("`--cpu-period` goes from 1000 to 1000000 microseconds".to_owned());
+        return refused(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+                .to_owned(),
+        );
     }
     if resources
         .cpu_quota
         .is_some_and(|quota| (0..1000).contains(&quota))
     {
-        return refused("`--cpu-quota` is 1000 microseconds at least".to_owned());
+        return refused("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned());
     }
     let real_time = resources
         .cpu_realtime_runtime
@@ -226,15 +233,19 @@ fn check_list(option: &str, list: &str, what: &str) -> Result<()> {
     if list.is_empty() {
         return Ok(());
     }
+    let kind = match what {
+        "cpu" => "CPUs",
+        _ => "memory nodes",
+    };
     let Some(wanted) = parse_list(list) else {
-        return refused(format!("`{option} {list}` is no list: write `0-3,5`"));
+        return refused(format!("Invalid value {list} for {kind}: write `0-3,5`"));
     };
     let (there, shown) = online(what);
     if there.is_empty() || wanted.is_subset(&there) {
         return Ok(());
     }
     refused(format!(
-        "`{option} {list}` asks for what is not there: there is {shown}"
+        "`{option} {list}`: requested {kind} are not available - requested {list}, available: {shown}"
     ))
 }
 

@@ -62,7 +62,7 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
             _ if WITHOUT_EFFECT.contains(&mode) => {}
             _ => {
                 propagated = propagation(mode)
-                    .ok_or_else(|| invalid(format!("invalid mode `{mode}`: expected ro or rw")))?;
+                    .ok_or_else(|| invalid(format!("invalid mode: {mode}: expected ro or rw")))?;
             }
         }
     }
@@ -166,7 +166,7 @@ mod tests {
             ("a/b:/c", "is not a volume name"),
             ("a:/c", "is not a volume name"),
             (":/c", "the source is empty"),
-            ("/a:/b:fast", "invalid mode `fast`"),
+            ("/a:/b:fast", "invalid mode: fast"),
             ("/a:/b:ro:rw", "expected SRC:DST"),
         ] {
             let shown = shown(text);

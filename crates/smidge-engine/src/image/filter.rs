@@ -28,7 +28,7 @@ impl std::str::FromStr for Filter {
             }),
             _ => Err(Error::new(
                 Kind::Input,
-                format!("invalid filter `{text}`: expected `key=value`"),
+                format!("invalid filter '{text}': expected `key=value`"),
             )),
         }
     }
@@ -43,7 +43,7 @@ impl Filters {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for Filter { key, value } in filters {
             if !known.contains(&key.as_str()) {
-                return Err(Error::new(Kind::Input, format!("invalid filter `{key}`"))
+                return Err(Error::new(Kind::Input, format!("invalid filter '{key}'"))
                     .with_fact(format!("known filters: {}", known.join(", "))));
             }
             all.entry(key.clone()).or_default().push(value.clone());
@@ -83,7 +83,7 @@ impl Filters {
                 "false" | "0" | "f" => Ok(Some(false)),
                 _ => Err(Error::new(
                     Kind::Input,
-                    format!("invalid filter `{key}={value}`: expected true or false"),
+                    format!("invalid filter '{key}={value}': expected true or false"),
                 )),
             },
             _ => Err(Error::new(

@@ -112,7 +112,7 @@ impl Engine {
         let filters = Filters::new(filters, &KNOWN)?;
         let dangling = filters.truth("dangling")?;
         if let Some(bad) = filters.values("type").iter().find(|kind| !is_kind(kind)) {
-            let fault = format!("invalid filter `type={bad}`: expected builtin or custom");
+            let fault = format!("invalid filter 'type={bad}': expected builtin or custom");
             return Err(Error::new(Kind::Input, fault));
         }
         let mut rows = Vec::new();

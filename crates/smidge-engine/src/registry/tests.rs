@@ -59,7 +59,7 @@ fn what_makes_no_sense_is_not_asked_for() {
     };
     assert_eq!(
         pull("Here", false).message(),
-        "invalid reference format: `Here`: a repository name must be lower case"
+        "invalid reference format: repository name (Here) must be lowercase"
     );
     assert_eq!(
         pull("here:1", true).message(),

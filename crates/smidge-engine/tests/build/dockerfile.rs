@@ -593,7 +593,7 @@ fn a_program_that_cannot_start_is_shown_where_it_is_named() {
         .unwrap_err();
     assert_eq!(
         shown(&error),
-        "`/nope` cannot start: it is not in the image"
+        "`/nope` cannot start: no such file or directory in the image"
     );
 }
 

@@ -119,16 +119,14 @@ fn destination<'r>(
         return Ok((placer, named(name.as_deref())?));
     }
     if to.exists() && is_directory {
-        return refuse(format!(
-            "cannot copy a directory to `{shown}`, which is a file"
-        ));
+        return refuse(format!("cannot copy directory: `{shown}` is a file"));
     }
     if ends_with_slash && to.exists() {
         return refuse(format!("`{shown}` is not a directory"));
     }
     if ends_with_slash && !is_directory {
         return refuse(format!(
-            "the destination directory `{shown}` does not exist"
+            "no such directory: the destination `{shown}` does not exist"
         ));
     }
     let directory = rustix::io::fcntl_dupfd_cloexec(&to.directory, 0)

@@ -37,7 +37,7 @@ pub enum Fault {
     #[error("nothing to run: the image has neither an entry point nor a command")]
     NothingToRun,
     /// The program is not in the image.
-    #[error("`{program}` cannot start: it is not in the image")]
+    #[error("`{program}` cannot start: no such file or directory in the image")]
     NotFound {
         /// The program as it was given.
         program: String,
@@ -45,7 +45,7 @@ pub enum Fault {
         dangling: Option<(String, String)>,
     },
     /// The program is in none of the directories of `$PATH`.
-    #[error("`{program}` cannot start: it is in no directory of $PATH")]
+    #[error("`{program}` cannot start: executable file not found in $PATH")]
     NotInPath {
         /// The program as it was given.
         program: String,
@@ -75,7 +75,7 @@ pub enum Fault {
         program: String,
     },
     /// Nobody may execute the program.
-    #[error("`{program}` cannot start: it is not executable")]
+    #[error("`{program}` cannot start: permission denied: it is not executable")]
     NotExecutable {
         /// Path of the program.
         program: String,

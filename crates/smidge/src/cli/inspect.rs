@@ -121,7 +121,7 @@ fn inspected(engine: &Engine, name: &str, args: &Args) -> Result<Value, Error> {
                 .or_else(|fault| volume().map_err(|_| fault))
                 .map_err(|fault| match fault.kind() {
                     Kind::NotFound => {
-                        Error::new(Kind::NotFound, format!("no such object: `{name}`")).with_hint(
+                        Error::new(Kind::NotFound, format!("No such object: {name}")).with_hint(
                             "what there is: `smidge ps -a`, `smidge images`, `smidge network ls` and `smidge volume ls`",
                         )
                     }

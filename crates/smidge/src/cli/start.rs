@@ -40,7 +40,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let [name] = &args.containers[..] else {
         return Err(Error::new(
             Kind::Input,
-            "only one container can be attached to",
+            "you cannot start and attach multiple containers at once",
         ));
     };
     let streams = Streams {

@@ -25,8 +25,11 @@ pub(super) struct Args {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let changed = args.limits.resources();
     if changed.is_empty() && args.restart.is_none() {
-        return Err(Error::new(Kind::Input, "there is nothing to change")
-            .with_hint("name a limit: `smidge update -m 512m CONTAINER`"));
+        return Err(Error::new(
+            Kind::Input,
+            "you must provide one or more flags when using this command",
+        )
+        .with_hint("name a limit: `smidge update -m 512m CONTAINER`"));
     }
     let engine = session.engine()?;
     each(&args.containers, |name| {

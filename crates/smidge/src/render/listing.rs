@@ -130,7 +130,7 @@ fn error(format: &str, fault: TemplateError) -> Error {
     let (start, end) = fault.span;
     Error::new(
         Kind::Input,
-        format!("invalid --format template: {}", fault.message),
+        format!("template parsing error: {}", fault.message),
     )
     .with_snippet(Snippet::new("--format", format, start, end))
 }
@@ -217,7 +217,7 @@ mod tests {
             shown(Some("table {{.Tag}}\u{1b}[2J")).lines().next(),
             Some("TAG\u{fffd}[2J")
         );
-        assert!(shown(Some("{{.Nope}}")).starts_with("invalid --format template: no field `Nope`"));
+        assert!(shown(Some("{{.Nope}}")).starts_with("template parsing error: no field `Nope`"));
         assert!(shown(Some("{{")).contains("never closed"));
     }
 }
