@@ -284,6 +284,34 @@ fn update_ps_and_events() {
     });
 }
 
+#[test]
+fn exec_enters_groups_below() {
+    if !can() || !Path::new("/sys/fs/cgroup/pids").exists() {
+        return skip("version 1 has no controller `pids` here");
+    }
+    each(|bundle| {
+        let group = place(bundle);
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let below = format!("/sys/fs/cgroup/pids{group}/below");
+        std::fs::create_dir(&below).unwrap();
+        let line = format!("exec --cgroup pids:below {id} cat /proc/self/cgroup");
+        let said = bundle.line(&line).ok();
+        assert!(
+            said.contains("pids:/below") && said.contains("memory:/\n"),
+            "{said}"
+        );
+        for wrong in ["pids:nowhere", "pids:../.."] {
+            let line = format!("exec --cgroup {wrong} {id} true");
+            assert_ne!(bundle.line(&line).code(), 0, "{wrong}");
+        }
+        bundle.line(&format!("exec --cgroup / {id} true")).exits(0);
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        assert!(!Path::new(&below).exists());
+    });
+}
+
 /// Who shares the host's PIDs may outlive the first process, and hears signals all the same.
 #[test]
 fn what_outlives_its_first_process_can_be_killed() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::bundle::{Bundle, each};
+use super::bundle::{Bundle, each, ours};
 
 /// A hook that adds its name, and its container's status, to a file of the host's.
 fn noting(bundle: &Bundle<'_>, name: &str) -> Value {
@@ -74,6 +74,24 @@ fn hooks_are_called_in_their_order() {
             last.ends_with("poststop stopped v zero\nagain stopped v zero"),
             "{last}"
         );
+    });
+}
+
+/// Those of the host's are called where the bundle is.
+#[test]
+fn hooks_are_called_in_the_bundle() {
+    ours(|bundle| {
+        for kind in ["prestart", "createRuntime", "poststart", "poststop"] {
+            bundle.config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat > /dev/null; pwd >> called"]}]);
+        }
+        bundle.script("true");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        bundle.until(&id, "stopped");
+        bundle.line(&format!("delete {id}")).exits(0);
+        let path = bundle.context.path().join("b");
+        let called = std::fs::read_to_string(path.join("called")).unwrap();
+        assert_eq!(called, format!("{}\n", path.display()).repeat(4));
     });
 }
 

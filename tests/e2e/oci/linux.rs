@@ -79,13 +79,17 @@ fn a_tmpfs_has_the_mode_of_what_it_covers() {
         ] {
             let destination = format!("/{place}");
             mounts.push(
+                json!({"destination": format!("{destination}-up"), "type": "tmpfs",
+                "source": "tmpfs", "options": ["tmpcopyup", "mode=1777"]}),
+            );
+            mounts.push(
                 json!({"destination": destination, "type": "tmpfs", "source": "tmpfs",
                 "options": options}),
             );
         }
         assert_eq!(
-            bundle.runs("stat -c %a /covered /new /named"),
-            "711\n1777\n750"
+            bundle.runs("stat -c %a /covered /new /named /covered-up /new-up"),
+            "711\n1777\n750\n1777\n1777"
         );
     });
 }

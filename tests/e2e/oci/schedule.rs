@@ -191,6 +191,7 @@ fn a_home_is_set_where_none_is_named() {
         assert_eq!(home(bundle, "--user 5"), "/user-home");
         assert_eq!(home(bundle, "--env HOME=/named"), "/named");
         assert_eq!(home(bundle, "--user 99"), "/");
+        assert_eq!(home(bundle, "--user 99 --env HOME="), "/");
     });
 }
 

@@ -221,6 +221,38 @@ fn a_terminal_goes_to_the_console_socket() {
     });
 }
 
+/// A handle that is sent to a socket is the process's own.
+#[test]
+fn handles_go_to_the_pidfd_socket() {
+    ours(|bundle| {
+        bundle.script("sleep 1000");
+        bundle.save();
+        let id = bundle.id();
+        let path = bundle.context.path().join("pidfd");
+        let listener = UnixListener::bind(&path).unwrap();
+        let line = format!("create --bundle b --pidfd-socket {} {id}", path.display());
+        bundle.quietly(&line).exits(0);
+        let number = |handle: std::fs::File| {
+            use std::os::fd::AsRawFd as _;
+            let info = format!("/proc/self/fdinfo/{}", handle.as_raw_fd());
+            let info = std::fs::read_to_string(info).unwrap();
+            let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+            pid.unwrap().trim().to_owned()
+        };
+        assert_eq!(
+            number(receive(&listener)),
+            bundle.state(&id)["pid"].to_string()
+        );
+        bundle.line(&format!("start {id}")).exits(0);
+        let options = format!("--detach --pid-file pid --pidfd-socket {}", path.display());
+        bundle
+            .quietly(&format!("exec {options} {id} sleep 1000"))
+            .exits(0);
+        let pid = std::fs::read_to_string(bundle.context.path().join("pid")).unwrap();
+        assert_eq!(number(receive(&listener)), pid);
+    });
+}
+
 #[test]
 fn who_listens_for_a_terminal_that_is_none_is_told() {
     each(|bundle| {

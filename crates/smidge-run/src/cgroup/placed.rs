@@ -92,6 +92,37 @@ impl Group {
         Ok(Some(group))
     }
 
+    /// Groups below this one, as `exec` of runc names them: `PATH`, or `CONTROLLER[,CONTROLLER]:PATH` in
+    /// version 1. Controllers that are not named stay where they are.
+    ///
+    /// # Errors
+    /// When a path leads elsewhere.
+    pub(crate) fn below(&self, named: &[String]) -> Result<Self, RunError> {
+        let mut group = self.clone();
+        for name in named {
+            let (controllers, path) = name.split_once(':').unwrap_or(("", name));
+            let path = Path::new(path.trim_start_matches('/'));
+            if !path
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)))
+            {
+                return Err(lacking(Lack::Outside {
+                    parent: name.clone(),
+                }));
+            }
+            let is_meant = |controller: &str| {
+                controllers.is_empty() || controllers.split(',').any(|one| one == controller)
+            };
+            for (_, directory) in group.v1.iter_mut().filter(|(name, _)| is_meant(name)) {
+                directory.push(path);
+            }
+            if let Some(directory) = group.v2.as_mut().filter(|_| is_meant("")) {
+                directory.push(path);
+            }
+        }
+        Ok(group)
+    }
+
     /// Removes it as far as nobody is in it.
     pub(crate) fn remove_empty(&self) {
         for directory in self.directories() {

@@ -33,6 +33,8 @@ pub struct CreateOptions {
     pub console_socket: Option<PathBuf>,
     /// A file that the first process's number is written to.
     pub pid_file: Option<PathBuf>,
+    /// A socket that a handle of the first process is sent to.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether the root is changed without `pivot_root(2)`.
     pub no_pivot: bool,
     /// Whether the container shares the caller's session keyring.
@@ -197,6 +199,9 @@ impl Making<'_> {
         let terminal = self.follow(pid, &outer, &record)?;
         record.unfinished = false;
         self.place.write(&record)?;
+        if let Some(path) = &options.pidfd_socket {
+            send_handle(path, pid)?;
+        }
         if let Some(path) = &options.pid_file {
             write_pid(path, pid)?;
         }
@@ -415,6 +420,14 @@ fn clone(
             id: plan.id.clone(),
         }),
     }
+}
+
+/// Sends a handle of a child of this process's to whoever listens at a socket (`pidfd_open(2)`).
+pub(super) fn send_handle(socket: &Path, child: Pid) -> Result<(), RunError> {
+    let socket = connect(socket)?;
+    pidfd_open(child, PidfdFlags::empty())
+        .and_then(|handle| crate::channel::send_file(&socket, b"pidfd", handle.as_fd()))
+        .map_err(RunError::supervise("hand the process over"))
 }
 
 /// Writes a process's number as a whole.

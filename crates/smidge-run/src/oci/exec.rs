@@ -15,12 +15,13 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::config::{self, Config, NamespaceKind, Process};
-use super::create::{connect, write_pid};
+use super::create::{connect, send_handle, write_pid};
 use super::error::OciError;
 use super::life::saved;
 use super::process::{self, Label};
 use super::record::{Place, Record, Status};
 use super::{Runtime, Tell, device, schedule};
+use crate::cgroup::Group;
 use crate::channel::{Channel, Report, send_file};
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
@@ -53,6 +54,10 @@ pub struct ExecOptions {
     pub apparmor: Option<String>,
     /// SELinux's label of it.
     pub label: Option<String>,
+    /// Control groups below the container's that it is put into.
+    pub cgroups: Vec<String>,
+    /// A socket that a handle of it is sent to.
+    pub pidfd_socket: Option<PathBuf>,
     /// Whether it is started in a container that stands still, too: it goes on with it.
     pub ignore_paused: bool,
     /// A socket that the master side of its terminal is sent to.
@@ -124,6 +129,11 @@ pub(super) fn exec(
         config: &config,
         process: &process,
         preserved: &preserved,
+        group: record
+            .group
+            .as_ref()
+            .map(|group| group.below(&options.cgroups))
+            .transpose()?,
     };
     let (pid, terminal) = visit.make()?;
     hand_out(options, pid, terminal, console).inspect_err(|_| {
@@ -148,6 +158,9 @@ fn hand_out(
         }
         (_, terminal) => terminal,
     };
+    if let Some(path) = &options.pidfd_socket {
+        send_handle(path, pid)?;
+    }
     if let Some(path) = &options.pid_file {
         write_pid(path, pid)?;
     }
@@ -202,6 +215,8 @@ struct Visit<'a> {
     config: &'a Config,
     process: &'a Process,
     preserved: &'a [BorrowedFd<'static>],
+    /// Its control group.
+    group: Option<Group>,
 }
 
 /// What the visitor needs of the host's.
@@ -294,7 +309,7 @@ impl Visit<'_> {
         sys::close_all_but(&keep);
         let affinity = &self.process.affinity;
         schedule::stay_on(&affinity.initial)?;
-        if let Some(group) = &self.record.group {
+        if let Some(group) = &self.group {
             group.enter(std::process::id())?;
         }
         schedule::roam();

@@ -15,13 +15,14 @@ use serde_json::Value;
 use super::config::Hook;
 use super::error::OciError;
 
-/// Calls hooks in their order, with the container's state on their standard input.
+/// Calls hooks in their order, with the container's state on their standard input, in its bundle unless they
+/// are the container's own.
 ///
 /// # Errors
 /// `Hook`, for the first that fails; those behind it are not called.
 pub(super) fn call(kind: &'static str, hooks: &[Hook], state: &Value) -> Result<(), OciError> {
     hooks.iter().try_for_each(|hook| {
-        one(hook, state).map_err(|detail| OciError::Hook {
+        one(kind, hook, state).map_err(|detail| OciError::Hook {
             kind,
             path: hook.path.clone(),
             detail,
@@ -29,13 +30,19 @@ pub(super) fn call(kind: &'static str, hooks: &[Hook], state: &Value) -> Result<
     })
 }
 
-fn one(hook: &Hook, state: &Value) -> Result<(), String> {
+fn one(kind: &str, hook: &Hook, state: &Value) -> Result<(), String> {
     if !hook.path.is_absolute() {
         return Err("its path is not absolute".to_owned());
     }
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
+    }
+    if let Some(bundle) = state["bundle"]
+        .as_str()
+        .filter(|_| kind != "startContainer")
+    {
+        command.current_dir(bundle);
     }
     let variables = hook.env.iter().filter_map(|text| text.split_once('='));
     command.env_clear().envs(variables).stdin(Stdio::piped());

@@ -179,7 +179,10 @@ fn place(plan: &Plan, root: &OwnedFd, prepared: &Prepared<'_>) -> rustix::io::Re
     };
     let point = point(root, mount, kind)?;
     if options.copy_up {
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode & 0o7777);
         copy_up(&point, &tree)?;
+        // What it covers may have been made for this moment alone.
+        rustix::fs::chmodat(&tree, ".", mode, AtFlags::empty())?;
     }
     dress(&tree, options)?;
     mount::attach(&tree, &point, "")?;

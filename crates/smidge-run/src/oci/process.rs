@@ -345,7 +345,8 @@ pub(super) fn allows_trampoline(linux: &Linux) -> bool {
 pub(super) fn environment(process: &Process) -> Vec<String> {
     let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
     let mut seen = BTreeSet::new();
-    let last = |variable: &&String| seen.insert(name(variable));
+    // An empty one is none, as runc has it.
+    let last = |variable: &&String| *variable != "HOME=" && seen.insert(name(variable));
     let mut env: Vec<String> = process.env.iter().rev().filter(last).cloned().collect();
     env.reverse();
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {

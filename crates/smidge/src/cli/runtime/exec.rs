@@ -76,6 +76,12 @@ pub(super) struct Exec {
     /// SELinux's label of it
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
+    /// Put it into a control group below the container's; repeatable
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    cgroup: Vec<String>,
+    /// Send a handle of it to whoever listens at a socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Start it in a container that stands still, too: it goes on with it
     #[arg(long)]
     ignore_paused: bool,
@@ -127,6 +133,8 @@ impl Exec {
             no_new_privileges: self.no_new_privs,
             apparmor: self.apparmor,
             label: self.process_label,
+            cgroups: self.cgroup,
+            pidfd_socket: self.pidfd_socket.as_ref().map(path),
             ignore_paused: self.ignore_paused,
             console_socket: self.console_socket.as_ref().map(path),
             pid_file: self.pid_file.as_ref().map(path),

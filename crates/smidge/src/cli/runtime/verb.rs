@@ -33,6 +33,9 @@ pub(super) struct Bundle {
     /// Write the number of the first process to a file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send a handle of the first process to whoever listens at a socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Change the root without pivot_root, as on a ramdisk
     #[arg(long)]
     no_pivot: bool,
@@ -52,6 +55,7 @@ impl Bundle {
             bundle: path(&self.bundle),
             console_socket: self.console_socket.as_ref().map(path),
             pid_file: self.pid_file.as_ref().map(path),
+            pidfd_socket: self.pidfd_socket.as_ref().map(path),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
