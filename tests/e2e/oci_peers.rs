@@ -86,6 +86,16 @@ fn podman_runs_containers_as_every_user() {
         ran.exits(7);
         run(&["--rm", "box", "nosuch"]).exits(127);
         run(&["--rm", "--user", "5:6", "box", "id", "-u"]).ok();
+        let home = run(&[
+            "--rm",
+            "--tty",
+            "box",
+            "sh",
+            "-c",
+            "echo $HOME; test -t 0 && echo tty",
+        ]);
+        assert_eq!(home.ok().replace('\r', ""), "/\ntty");
+        podman_limits(&context, &run);
         run(&["-d", "--name", "named", "box", "sleep", "1000"]).ok();
         let said = podman(
             &context,
@@ -111,6 +121,34 @@ fn podman_runs_containers_as_every_user() {
         // What belongs to subordinate ids is for its owner to remove.
         podman(&context, &["system", "reset", "--force"]).code();
     }
+}
+
+/// What takes control groups, where Podman has them.
+fn podman_limits(context: &Context, run: &impl Fn(&[&str]) -> Ran) {
+    if context.identity().ids.is_some() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let stops = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
+    run(&[
+        "-d", "--name", "limited", "--memory", "64m", "box", "sh", "-c", stops,
+    ])
+    .ok();
+    let call = |line: &str| podman(context, &line.split(' ').collect::<Vec<_>>());
+    let limit = "exec limited cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+        assert_eq!(call(limit).ok(), (64 << 20).to_string());
+    }
+    assert!(call("top limited args").ok().contains("trap"));
+    call("pause limited").ok();
+    let status = "inspect -f {{.State.Status}} limited";
+    assert_eq!(call(status).ok(), "paused");
+    call("unpause limited").ok();
+    call("stop -t 30 limited").ok();
+    assert_eq!(call("inspect -f {{.State.ExitCode}} limited").ok(), "3");
+    call("start limited").ok();
+    call("kill --signal KILL limited").ok();
+    assert_eq!(call("wait limited").ok(), "137");
+    call("rm limited").ok();
 }
 
 #[test]
