@@ -7,4 +7,4 @@ pub mod processes;
 
 mod limit;
 
-pub use limit::{InTime, Limit, PATIENCE, connect, until};
+pub use limit::{InTime, Limit, PATIENCE, connect, incoming, until};

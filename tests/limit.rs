@@ -1,7 +1,7 @@
 //! Waiting that ends: for programs, for what is to come, and for whoever is at the other end of a socket.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -211,7 +211,17 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 /// # Errors
 /// As [`TcpStream::connect`].
 pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
+    limited(TcpStream::connect(address)?)
+}
+
+/// Those who connect to a server of a test's, as with [`connect`]: nobody's silence holds it up for ever.
+pub fn incoming(listener: &TcpListener) -> impl Iterator<Item = TcpStream> {
+    listener
+        .incoming()
+        .filter_map(|stream| stream.and_then(limited).ok())
+}
+
+fn limited(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)

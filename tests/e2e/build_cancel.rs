@@ -168,8 +168,7 @@ fn endless() -> String {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut open = Vec::new();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+        for mut stream in smidge_tests::incoming(&listener) {
             let _ = stream.read(&mut [0; 4096]);
             let _ =
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbeginning");

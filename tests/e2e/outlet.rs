@@ -5,7 +5,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use smidge_tests::{InTime as _, until};
 
@@ -100,11 +99,7 @@ fn serve(host: IpAddr) -> (u16, u16) {
         udp.local_addr().unwrap().port(),
     );
     std::thread::spawn(move || {
-        for stream in tcp.incoming() {
-            let mut stream = stream.unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(20)))
-                .unwrap();
+        for mut stream in smidge_tests::incoming(&tcp) {
             let _ = stream.read(&mut [0; 1000]);
             let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nout");
         }

@@ -109,13 +109,13 @@ impl Proxy {
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for stream in smidge_tests::incoming(&listener) {
                 if serving.state.lock().unwrap().over {
                     return;
                 }
                 let serving = Arc::clone(&serving);
                 // A client that goes away in the middle is what this is about.
-                std::thread::spawn(move || drop(serving.serve(&stream.unwrap())));
+                std::thread::spawn(move || drop(serving.serve(&stream)));
             }
         });
         Self { shared, address }

@@ -21,7 +21,7 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let over = Arc::new(Mutex::new(false));
         serve(listener, Arc::clone(&over), move |client| {
-            tie(&client, &TcpStream::connect(server)?)
+            tie(&client, &smidge_tests::connect(server)?)
         });
         Self { address, over }
     }
@@ -96,12 +96,12 @@ fn serve(
 ) {
     let answer = Arc::new(answer);
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in smidge_tests::incoming(&listener) {
             if *over.lock().unwrap() {
                 return;
             }
             let answer = Arc::clone(&answer);
-            std::thread::spawn(move || drop(answer(stream.unwrap())));
+            std::thread::spawn(move || drop(answer(stream)));
         }
     });
 }
@@ -139,7 +139,7 @@ fn forward(
             let Some(server) = named(&target) else {
                 return Message::answer(502, "unknown host").send(&mut &*client);
             };
-            let server = TcpStream::connect(server)?;
+            let server = smidge_tests::connect(server)?;
             (&mut &*client).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
             return tie(client, &server);
         }

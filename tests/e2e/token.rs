@@ -66,11 +66,11 @@ impl Tokens {
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for stream in smidge_tests::incoming(&listener) {
                 if serving.state.lock().unwrap().over {
                     return;
                 }
-                serving.serve(&stream.unwrap());
+                serving.serve(&stream);
             }
         });
         Some(Self { shared, address })

@@ -288,6 +288,8 @@ fn sockets_of_others_are_told_apart() {
         let mut open = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            let patience = Some(smidge_tests::PATIENCE);
+            stream.set_read_timeout(patience).unwrap();
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
             open.push(stream);
