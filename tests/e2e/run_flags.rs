@@ -102,6 +102,38 @@ fn what_cannot_be_met_is_refused() {
 }
 
 #[test]
+fn long_names_mean_what_short_ones_mean() {
+    with_busybox(|context| {
+        let ok = |line: &str| context.line(line).ok();
+        ok("network create --driver bridge n");
+        ok("volume create --driver local vol");
+        let of_n = "--network n --mac-address 02:11:22:33:44:66";
+        ok(&format!(
+            "run --detach --interactive --publish-all --expose 7 {of_n} --name box busybox cat"
+        ));
+        assert_eq!(
+            ok("exec --interactive box cat /sys/class/net/eth0/address"),
+            "02:11:22:33:44:66"
+        );
+        let shown = "inspect --format {{.Config.OpenStdin}}/{{.HostConfig.PublishAllPorts}} box";
+        assert_eq!(ok(shown), "true/true");
+        assert!(ok("port box 7/tcp").contains("0.0.0.0:"));
+        ok("commit --author me --message why box image");
+        let shown = "inspect --format {{.Author}}/{{.Comment}} image";
+        assert_eq!(ok(shown), "me/why");
+        ok("exec box ln -s /etc/hostname /link");
+        ok("cp --follow-link box:/link here");
+        let copied = context.path().join("here").symlink_metadata().unwrap();
+        assert!(copied.is_file());
+        let logs = ok("run --detach --name said busybox echo word");
+        let logs = ok(&format!("logs --follow --timestamps {logs}"));
+        assert!(logs.starts_with("20") && logs.ends_with("Z word"), "{logs}");
+        ok("rm --force --volumes box said");
+        ok("network rm n");
+    });
+}
+
+#[test]
 fn streams_are_passed_on_as_asked_for() {
     with_busybox(|context| {
         let script = "echo\tout;\techo\terr\t>&2";
