@@ -1,6 +1,7 @@
 //! Namespaces that containers share with the host or with each other.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::Command;
 
 use crate::context::{Context, Ran, identities, skip, smidge_binary};
 use crate::fixture::{load_busybox, with_busybox};
@@ -197,6 +198,28 @@ fn a_newcomer_shows_nothing_of_the_host() {
     });
 }
 
+/// Runs a command of smidge's that takes its time when it has come among a container's processes; nothing where
+/// nothing can be traced.
+fn slowed(context: &Context, smidge: &Command) -> Option<Ran> {
+    let mut traced = context.program("strace");
+    let slowly = "inject=setsid:delay_exit=1000000";
+    traced.args(["-f", "-o", "trace", "-e", "trace=setsid", "-e", slowly]);
+    traced.arg(smidge.get_program()).args(smidge.get_args());
+    let ran = context.finish(traced);
+    if ran.stderr().contains("PTRACE") {
+        skip("nothing can be traced here");
+        return None;
+    }
+    Some(ran)
+}
+
+/// Of what processes were made, as a container has seen it.
+fn shows_a_copy_alone(seen: &str, what: &str) {
+    assert!(seen.contains("/memfd:smidge"), "{what}: {seen}");
+    let own = |link: &&str| link.ends_with("/smidge");
+    assert_eq!(seen.lines().find(own), None, "{what}");
+}
+
 /// Root that may trace sees through what hides a process: there is no binary that it could write to.
 #[test]
 fn who_may_trace_gets_hold_of_a_copy_alone() {
@@ -215,21 +238,11 @@ fn who_may_trace_gets_hold_of_a_copy_alone() {
         "exec watcher true",
     ] {
         context.line("exec watcher sh -c :>/seen").code();
-        let smidge = context.line_command(line);
-        let mut traced = context.program("strace");
-        // It comes among the others, and takes its time.
-        let slowly = "inject=setsid:delay_exit=1000000";
-        traced.args(["-f", "-o", "trace", "-e", "trace=setsid", "-e", slowly]);
-        traced.arg(smidge.get_program()).args(smidge.get_args());
-        let ran = context.finish(traced);
-        if ran.stderr().contains("PTRACE") {
-            return skip("nothing can be traced here");
-        }
+        let Some(ran) = slowed(&context, &context.line_command(line)) else {
+            return;
+        };
         ran.ok();
-        let seen = seen();
-        assert!(seen.contains("/memfd:smidge"), "{line}: {seen}");
-        let own = |link: &&str| link.ends_with("/smidge");
-        assert_eq!(seen.lines().find(own), None, "{line}");
+        shows_a_copy_alone(&seen(), line);
     }
     context.line("rm -f watcher").ok();
 }
@@ -257,20 +270,10 @@ fn who_asks_for_health_is_seen_as_a_copy_alone() {
                 .ok();
             line = vec!["start", "-a", "asked"];
         }
-        let smidge = context.command(line);
-        let mut traced = context.program("strace");
-        // It comes among them, and takes its time.
-        let slowly = "inject=setsid:delay_exit=1000000";
-        traced.args(["-f", "-o", "trace", "-e", "trace=setsid", "-e", slowly]);
-        traced.arg(smidge.get_program()).args(smidge.get_args());
-        let ran = context.finish(traced);
-        if ran.stderr().contains("PTRACE") {
-            return skip("nothing can be traced here");
-        }
-        let seen = ran.ok();
-        assert!(seen.contains("/memfd:smidge"), "{started}: {seen}");
-        let own = |link: &&str| link.ends_with("/smidge");
-        assert_eq!(seen.lines().find(own), None, "{started}");
+        let Some(ran) = slowed(&context, &context.command(line)) else {
+            return;
+        };
+        shows_a_copy_alone(&ran.ok(), started);
         context.line("rm -f asked").ok();
     }
 }

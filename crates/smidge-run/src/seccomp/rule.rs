@@ -90,7 +90,7 @@ const NAMESPACES: u32 = 0x7e02_0000;
 /// Address families, each range up to the next one's start. Left out are those that current kernels
 /// no longer have, `AF_ALG` (38; the kernel's cryptography, CVE-2026-31431) and `AF_VSOCK` (40; the
 /// hypervisor, not divided by network namespaces).
-const FAMILIES: &[(u32, Action)] = &[
+const FAMILIES: [(u32, Action); 16] = [
     (0, Action::Allow),
     (12, DENY),
     (13, Action::Allow),
@@ -109,42 +109,37 @@ const FAMILIES: &[(u32, Action)] = &[
     (46, DENY),
 ];
 
-/// The same; those that see networks (IPv4, IPv6, netlink and packets) ask.
-pub(super) const ASKING_FAMILIES: &[(u32, Action)] = &[
-    (0, Action::Allow),
-    (2, Action::Notify),
-    (3, Action::Allow),
-    (10, Action::Notify),
-    (11, Action::Allow),
-    (12, DENY),
-    (13, Action::Allow),
-    (16, Action::Notify),
-    (18, Action::Allow),
-    (19, DENY),
-    (21, Action::Allow),
-    (23, DENY),
-    (24, Action::Allow),
-    (25, DENY),
-    (26, Action::Allow),
-    (34, DENY),
-    (35, Action::Allow),
-    (37, DENY),
-    (39, Action::Allow),
-    (40, DENY),
-    (41, Action::Allow),
-    (46, DENY),
-];
+/// Where the families that see networks begin and end: IPv4, IPv6, netlink and packets.
+const NETWORKS: [u32; 6] = [2, 3, 10, 11, 16, 18];
+
+/// The same as [`FAMILIES`]; those that see networks ask.
+pub(super) const ASKING_FAMILIES: &[(u32, Action)] = &asking::<16, 22>(FAMILIES);
 
 /// The same where every family is allowed.
-pub(super) const ASKING_OF_ALL: &[(u32, Action)] = &[
-    (0, Action::Allow),
-    (2, Action::Notify),
-    (3, Action::Allow),
-    (10, Action::Notify),
-    (11, Action::Allow),
-    (16, Action::Notify),
-    (18, Action::Allow),
-];
+pub(super) const ASKING_OF_ALL: &[(u32, Action)] = &asking::<1, 7>([(0, Action::Allow)]);
+
+/// What is done about families if those that see networks ask, which lie inside of ranges.
+const fn asking<const N: usize, const M: usize>(
+    families: [(u32, Action); N],
+) -> [(u32, Action); M] {
+    let mut asking = [(0, Action::Notify); M];
+    let (mut family, mut network) = (0, 0);
+    while family + network < M {
+        let ends = network == NETWORKS.len();
+        if family < N && (ends || families[family].0 < NETWORKS[network]) {
+            asking[family + network] = families[family];
+            family += 1;
+            continue;
+        }
+        let action = match network % 2 {
+            0 => Action::Notify,
+            _ => families[family - 1].1,
+        };
+        asking[family + network] = (NETWORKS[network], action);
+        network += 1;
+    }
+    asking
+}
 
 /// `socketcall(2)`: which of its calls makes a socket; the family lies in memory.
 pub(super) const ASKING_CALLS: &[(u32, Action)] =
@@ -171,7 +166,7 @@ impl Rule {
             Self::Always => Action::Allow,
             Self::Capability(any) if capabilities & any != 0 => Action::Allow,
             Self::Capability(_) => DENY,
-            Self::Socket => Action::ByValue(FAMILIES),
+            Self::Socket => Action::ByValue(&FAMILIES),
             Self::Personality => Action::ByValue(PERSONAS),
             Self::Clone | Self::Clone3 if admin => Action::Allow,
             Self::Clone => Action::WithoutBits(NAMESPACES),
