@@ -84,7 +84,7 @@ fn top(command: &Command, called: &str) -> String {
         text.extend(
             names
                 .iter()
-                .filter_map(|name| Some(line(command.find_subcommand(name)?))),
+                .filter_map(|name| Some(line(command.find_subcommand(name)?, USUAL_WIDTH))),
         );
     }
     text.push_str(&format!(
@@ -106,7 +106,11 @@ Examples:
 
 fn group(command: &Command, called: &str) -> String {
     let name = command.get_name();
-    let lines: String = command.get_subcommands().map(line).collect();
+    let names = command.get_subcommands().map(Command::get_name);
+    let longest = names.map(|name| name.len() + 1).max();
+    let width = longest.unwrap_or(0).max(USUAL_WIDTH);
+    let lines = command.get_subcommands().map(|one| line(one, width));
+    let lines: String = lines.collect();
     format!(
         "{}\n\nUsage: {called} {name} COMMAND [OPTIONS]\n\nCommands:\n{lines}\n\
          `{called} {name} COMMAND --help` tells more.\n",
@@ -123,9 +127,12 @@ fn about(command: &Command) -> String {
         .unwrap_or_default()
 }
 
+/// How wide the names of subcommands are, as a rule.
+const USUAL_WIDTH: usize = 10;
+
 /// A subcommand in a list.
-fn line(command: &Command) -> String {
-    format!("  {:<10} {}\n", command.get_name(), about(command))
+fn line(command: &Command, width: usize) -> String {
+    format!("  {:<width$} {}\n", command.get_name(), about(command))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(in crate::cli) struct ContainerArgs {
     /// Remove the container when it has ended
     #[arg(long)]
     pub(in crate::cli) rm: bool,
-    /// Lead a port of this machine into the container; repeatable
+    /// Lead a port of this machine into the container, or a range of them (8000-8009:80-89); repeatable
     #[arg(short, long, value_name = "[IP:]HOST:CONTAINER[/udp]")]
     publish: Vec<String>,
     /// Publish all exposed ports at random ports
