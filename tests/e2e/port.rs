@@ -2,16 +2,40 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use smidge_tests::{InTime as _, connect};
+use smidge_tests::{InTime as _, connect, until};
 
 use crate::context::{Context, have, skip};
-use crate::fixture::with_busybox;
+use crate::fixture::{compiled, with_busybox};
 use crate::http::page;
 
 /// A CGI program that tells whom the server sees.
 const TELLS: &str = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/who; \
      chmod 755 /www/cgi-bin/who; exec httpd -f -p 80 -h /www";
+
+/// How long an answer may take until it is asked again.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Sends back what arrives at port 53 of an address.
+static ECHO: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = r#"#include <arpa/inet.h>
+int main(int argc, char **argv) {
+    char said[512];
+    struct sockaddr_in own = { .sin_family = AF_INET, .sin_port = htons(53) }, other;
+    inet_pton(AF_INET, argv[1], &own.sin_addr);
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    if (bind(s, (void *)&own, sizeof own)) return 1;
+    for (;;) {
+        socklen_t length = sizeof other;
+        int n = recvfrom(s, said, sizeof said, 0, (void *)&other, &length);
+        if (n > 0) sendto(s, said, n, 0, (void *)&other, length);
+    }
+}"#;
+    compiled("echo", source, &["-static"])
+});
 
 /// An address of this machine that is not the loopback device's.
 fn own_address() -> Option<String> {
@@ -129,6 +153,37 @@ fn every_mode_leads_to_the_program() {
 }
 
 /// A socket of a network is enough to administer it, for whoever may.
+#[test]
+fn a_program_is_found_that_listens_at_its_own_address_alone() {
+    with_busybox(|context| {
+        context.line("network create n").ok();
+        for options in ["--network n", "--network n --publish-mode proxy"] {
+            let echo = ECHO.display();
+            let options = format!(
+                "--name web {options} -v {echo}:/echo:ro -p 127.0.0.1:0:80 -p 127.0.0.1:0:53/udp"
+            );
+            let script =
+                "own=$(hostname -i); echo page > /page; httpd -p $own:80 -h /; exec /echo $own";
+            start(context, &options, script);
+            let answer = ask("127.0.0.1", published(context, "web"), "/page");
+            assert!(answer.ends_with("page\n"), "{answer}");
+            let udp = context.line("port web 53/udp").ok();
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            socket.connect(&udp).unwrap();
+            socket.set_read_timeout(Some(TURN)).unwrap();
+            let mut said = [0; 8];
+            // One that nobody takes is lost.
+            until("answered", || {
+                let _ = socket.send(b"word");
+                socket.recv(&mut said).is_ok()
+            });
+            assert_eq!(&said[..4], b"word");
+            context.line("rm -f web").ok();
+        }
+        context.line("network rm n").ok();
+    });
+}
+
 #[test]
 fn a_program_gets_no_socket_of_a_network_that_it_could_administer() {
     with_busybox(|context| {

@@ -11,6 +11,7 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 
 use super::gate::{Gate, Target};
 use super::relay::Token;
+use crate::Protocol;
 
 /// How many clients are remembered at most; then the one that has been silent longest is forgotten.
 pub(super) const LIMIT: usize = 1024;
@@ -32,12 +33,12 @@ struct Session {
     target: Target,
     socket: OwnedFd,
     /// Which of the program's addresses the socket is connected to.
-    family: usize,
+    number: usize,
     last: Instant,
 }
 
 impl Session {
-    /// Sends to the program; once more to its other address if nobody listens at this one.
+    /// Sends to the program; once more to its next address if nobody listens at this one.
     fn send(&mut self, datagram: &[u8], index: u32, epoll: &OwnedFd) {
         // A refusal of what was sent before shows when sending the next.
         let refused = net::send(&self.socket, datagram, SendFlags::empty());
@@ -46,17 +47,22 @@ impl Session {
         }
     }
 
-    /// Turns to the other address.
+    /// Turns to the next address.
     fn turn(&mut self, index: u32, epoll: &OwnedFd) -> io::Result<()> {
-        let family = (self.family + 1) % self.target.0.len();
-        let socket = connect(self.target.0[family])?;
+        let mut next = (1..=Target::ADDRESSES).map(|step| (self.number + step) % Target::ADDRESSES);
+        let next = next.find_map(|number| {
+            let address = self.target.address(number, Protocol::Udp)?;
+            Some((number, address))
+        });
+        let (number, address) = next.ok_or(Errno::CONNREFUSED)?;
+        let socket = connect(address)?;
         epoll::add(
             epoll,
             &socket,
             Token::Datagram(index).data(),
             EventFlags::IN,
         )?;
-        (self.socket, self.family) = (socket, family);
+        (self.socket, self.number) = (socket, number);
         Ok(())
     }
 }
@@ -161,7 +167,8 @@ impl Datagrams {
         epoll: &OwnedFd,
     ) -> io::Result<u32> {
         let index = self.vacancy();
-        let socket = connect(target.0[0])?;
+        let first = target.address(0, Protocol::Udp);
+        let socket = connect(first.ok_or(Errno::CONNREFUSED)?)?;
         epoll::add(
             epoll,
             &socket,
@@ -174,7 +181,7 @@ impl Datagrams {
             client,
             target,
             socket,
-            family: 0,
+            number: 0,
             last,
         });
         self.by_client.insert((listener, client), index);

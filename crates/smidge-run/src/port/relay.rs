@@ -175,7 +175,7 @@ impl Relay {
             Help::Direct(direct) => direct.take(listeners.into_listeners()),
             _ => {
                 let gate = |listener: Listener| Gate {
-                    target: Target::near(listener.port.container_port),
+                    target: Target::inside(listener.port.container_port),
                     protocol: listener.port.protocol,
                     socket: listener.socket,
                     is_shut: false,
@@ -271,7 +271,7 @@ impl Relay {
         let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         match connection.stage {
             Stage::Relaying => self.advance(index),
-            Stage::Connecting(family) if !is_outside => self.conclude(index, family),
+            Stage::Connecting(number) if !is_outside => self.conclude(index, number),
             // Gone for good, not only silent.
             _ if broken => self.remove(index),
             _ if connection.outside.hung_up && connection.silent.is_none() => {
@@ -353,10 +353,13 @@ impl Relay {
 
     /// Connects to the program, at its addresses from `first` on; false if it does not listen.
     fn dial(&mut self, index: u32, first: usize) -> bool {
-        let Some(Target(addresses)) = self.connection(index).map(|known| known.target) else {
+        let Some(target) = self.connection(index).map(|known| known.target) else {
             return true;
         };
-        for (family, address) in addresses.into_iter().enumerate().skip(first) {
+        for number in first..Target::ADDRESSES {
+            let Some(address) = target.address(number, Protocol::Tcp) else {
+                continue;
+            };
             let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
                 return true;
             };
@@ -372,7 +375,7 @@ impl Relay {
                 continue;
             }
             connection.inside = Some(Side::new(socket));
-            connection.stage = Stage::Connecting(family);
+            connection.stage = Stage::Connecting(number);
             if handshake == Handshake::Done {
                 connection.stage = Stage::Relaying;
                 self.advance(index);
@@ -386,7 +389,7 @@ impl Relay {
     }
 
     /// Looks how a handshake that took a while went.
-    fn conclude(&mut self, index: u32, family: usize) {
+    fn conclude(&mut self, index: u32, number: usize) {
         let Some(connection) = self.connection(index) else {
             return;
         };
@@ -401,7 +404,7 @@ impl Relay {
             }
             Handshake::Refused => {
                 let target = connection.target;
-                if !self.dial(index, family + 1) {
+                if !self.dial(index, number + 1) {
                     self.queue(index, target);
                 }
             }

@@ -63,6 +63,23 @@ pub(super) fn sockets(which: Which) -> Vec<Socket> {
     sockets
 }
 
+/// Where somebody listens at a port at an address that is no loopback device's.
+pub(super) fn listener(port: u16, protocol: Protocol) -> Option<SocketAddr> {
+    let is_reached = |ip: IpAddr| match ip {
+        // It is known by its device, too.
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => false,
+        ip => !ip.is_unspecified() && !ip.is_loopback(),
+    };
+    let mut all = sockets(Which::Listening).into_iter();
+    let found = all.find(|socket| {
+        socket.listens
+            && socket.protocol == protocol
+            && socket.local.port() == port
+            && is_reached(socket.local.ip().to_canonical())
+    });
+    found.map(|socket| SocketAddr::new(socket.local.ip().to_canonical(), port))
+}
+
 /// The same for any state, from kernels that only list them (`proc_pid_net(5)`).
 fn listed(protocol: Protocol, is_six: bool) -> Vec<Told> {
     let version = if is_six { "6" } else { "" };
