@@ -169,25 +169,24 @@ impl Store {
         // Names appear under the lock, so that who removes one that leads nowhere removes no other, and who
         // removes images knows whom they are for.
         let lock = self.lock()?;
-        let gone = image.map_or(Ok(false), |image| Ok(!self.has_entry(image)?));
-        let named = match &gone {
-            Ok(false) => fs::hard_link(container.dir.join(NAME), container.name_path()),
-            _ => Ok(()),
+        let gone = match image {
+            Some(image) => self
+                .has_entry(image)
+                .map(|is_there| (!is_there).then_some(image)),
+            None => Ok(None),
+        };
+        let named = match gone {
+            Ok(None) => fs::hard_link(container.dir.join(NAME), container.name_path())
+                .map_err(|error| self.io("create", &container.name_path(), error)),
+            Ok(Some(image)) => Err(Error::NoSuchImage(image.id.to_string())),
+            Err(error) => Err(error),
         };
         drop(lock);
-        if !matches!(gone, Ok(false)) {
+        if named.is_err() {
             self.discard(&container.dir)?;
-            let id = image.map_or_else(String::new, |image| image.id.to_string());
-            return Err(gone.err().unwrap_or(Error::NoSuchImage(id)));
+            self.check_free(&container.name)?;
         }
-        match named {
-            Ok(()) => Ok(container),
-            Err(error) => {
-                self.discard(&container.dir)?;
-                self.check_free(&container.name)?;
-                Err(self.io("create", &container.name_path(), error))
-            }
-        }
+        named.map(|()| container)
     }
 
     /// Checks that nobody has a name. A name that outlived its container in a power cut is removed.
@@ -307,7 +306,7 @@ impl Store {
     pub fn container_ids(&self) -> Result<BTreeSet<String>, Error> {
         let paths = self.list(&self.path("containers"))?;
         let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
-        let ids = names.filter(|name| name.len() == 64 && is_id_prefix(name));
+        let ids = names.filter(|name| is_id(name));
         Ok(ids.map(str::to_owned).collect())
     }
 

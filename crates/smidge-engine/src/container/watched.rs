@@ -52,7 +52,7 @@ impl Engine {
         if matches!(probe, Some(Probe::Command(_))) && smidge_run::looks_into_others(spec) {
             smidge_run::seal()?;
         }
-        let mut joined = known.record.spec.isolation.joined.iter();
+        let mut joined = spec.isolation.joined.iter();
         let processes = joined.find(|joined| joined.namespace == Namespace::Processes);
         let id = processes.and_then(|joined| joined.dir.file_name()?.to_str());
         id.map_or(Ok(()), |id| self.seal_against(id))
