@@ -336,7 +336,7 @@ impl Visit<'_> {
         let size = size.map_err(RunError::setup("take the streams over"))?;
         limit::rank_for_death(spec.resources.oom_score_adj)?;
         if let Some(group) = Group::load(&spec.dir) {
-            group.enter(std::process::id())?;
+            group.enter_beside(std::process::id(), host.pid)?;
         }
         hide()?;
         let own = OwnBinary::find().map_err(RunError::setup("look at `/proc/self/exe`"))?;

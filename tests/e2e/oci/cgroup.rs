@@ -302,13 +302,47 @@ fn exec_enters_groups_below() {
             said.contains("pids:/below") && said.contains("memory:/\n"),
             "{said}"
         );
-        for wrong in ["pids:nowhere", "pids:../.."] {
+        for wrong in ["pids:nowhere", "pids:../..", "nosuch:/", ".."] {
             let line = format!("exec --cgroup {wrong} {id} true");
             assert_ne!(bundle.line(&line).code(), 0, "{wrong}");
         }
         bundle.line(&format!("exec --cgroup / {id} true")).exits(0);
         bundle.line(&format!("delete --force {id}")).exits(0);
         assert!(!Path::new(&below).exists());
+    });
+}
+
+/// Where version 2 lets nobody in beside those that controllers were handed on to, the first process's group
+/// is the one.
+#[test]
+fn exec_finds_a_group_that_takes_it() {
+    let tops = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let controllers = |top: &str| std::fs::read_to_string(format!("{top}/cgroup.controllers"));
+    let there = tops.into_iter().find_map(|top| {
+        let name = controllers(top).ok()?.split_whitespace().next()?.to_owned();
+        // These may be handed on beside processes.
+        (!matches!(name.as_str(), "cpu" | "cpuset" | "pids" | "perf_event")).then_some((top, name))
+    });
+    let Some((top, controller)) = there else {
+        return skip("version 2 has no controller that is handed on here");
+    };
+    ours(|bundle| {
+        let group = format!("{top}{}", place(bundle));
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        std::fs::create_dir(format!("{group}/below")).unwrap();
+        let pid = bundle.state(&id)["pid"].to_string();
+        std::fs::write(format!("{group}/below/cgroup.procs"), pid).unwrap();
+        let handed = format!("+{controller}");
+        std::fs::write(format!("{group}/cgroup.subtree_control"), handed).unwrap();
+        let said = bundle
+            .line(&format!("exec {id} grep 0:: /proc/self/cgroup"))
+            .ok();
+        assert_eq!(said, "0::/below");
+        assert_ne!(bundle.line(&format!("exec --cgroup / {id} true")).code(), 0);
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        assert!(!Path::new(&group).exists());
     });
 }
 

@@ -225,6 +225,32 @@ fn linux_uid_and_gid_mappings() {
     });
 }
 
+/// A namespace of users needs no root: one id is enough.
+#[test]
+fn users_without_a_root() {
+    ours(|bundle| {
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        for (name, host) in [("uidMappings", 100_000), ("gidMappings", 200_000)] {
+            bundle.config["linux"][name] =
+                json!([{"containerID": 1000, "hostID": host, "size": 1}]);
+        }
+        bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        }
+        bundle.script("id -u; id -g; sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        smidge_tests::until("its answer", || bundle.said().lines().count() == 2);
+        assert_eq!(bundle.said(), "1000\n1000");
+        let ran = bundle.line(&format!("exec {id} id -u"));
+        assert_eq!(ran.ok(), "1000");
+    });
+}
+
 #[test]
 fn hostname_and_domainname() {
     each(|bundle| {

@@ -332,6 +332,24 @@ fn descriptors_are_handed_on_where_that_is_asked_for() {
 }
 
 #[test]
+fn descriptors_that_are_not_open_are_no_promise() {
+    ours(|bundle| {
+        bundle.script("true");
+        bundle.save();
+        let line = format!("run --preserve-fds 1 --bundle b {}", bundle.id());
+        let script = format!("exec 3<&-; exec \"$@\" {line}");
+        let runtime = bundle.command("");
+        let mut command = bundle.context.program("sh");
+        command
+            .args(["-c", &script, "sh"])
+            .arg(runtime.get_program());
+        command.args(runtime.get_args());
+        let fault = bundle.context.finish(command).exits(1);
+        assert!(fault.contains("--preserve-fds"), "{fault}");
+    });
+}
+
+#[test]
 fn errors_are_logged_in_either_form() {
     each(|bundle| {
         let mut command = bundle.command("");

@@ -39,10 +39,21 @@ impl Hierarchies {
     /// # Errors
     /// When `/proc` cannot be read.
     pub(super) fn of_host() -> Result<Self, RunError> {
-        let read = |path: &'static str| fs::read(path).map_err(RunError::record(Path::new(path)));
-        let mounts = read("/proc/self/mountinfo")?;
-        let groups = read("/proc/self/cgroup")?;
-        Ok(Self::parse(&mounts, &groups))
+        Self::of(Path::new("/proc/self/cgroup"))
+    }
+
+    /// The same, with the groups of another process for the caller's own.
+    ///
+    /// # Errors
+    /// As [`Hierarchies::of_host`].
+    pub(super) fn of_process(pid: u32) -> Result<Self, RunError> {
+        Self::of(Path::new(&format!("/proc/{pid}/cgroup")))
+    }
+
+    fn of(groups: &Path) -> Result<Self, RunError> {
+        let read = |path: &Path| fs::read(path).map_err(RunError::record(path));
+        let mounts = read(Path::new("/proc/self/mountinfo"))?;
+        Ok(Self::parse(&mounts, &read(groups)?))
     }
 
     /// What proc_pid_mountinfo(5) and `/proc/self/cgroup` (cgroups(7)) say.

@@ -110,6 +110,17 @@ impl Group {
                     parent: name.clone(),
                 }));
             }
+            let known = |one: &str| group.v1.contains_key(one);
+            if let Some(unknown) = controllers
+                .split(',')
+                .find(|one| !one.is_empty() && !known(one))
+            {
+                return Err(RunError::NoController {
+                    option: format!("--cgroup {name}"),
+                    controller: unknown.to_owned(),
+                    why: Lack::Missing,
+                });
+            }
             let is_meant = |controller: &str| {
                 controllers.is_empty() || controllers.split(',').any(|one| one == controller)
             };

@@ -64,7 +64,7 @@ pub(super) fn create(
     relays: bool,
     tell: Tell<'_>,
 ) -> Result<Created, OciError> {
-    let preserved = sys::inherited(options.preserve_fds);
+    let preserved = inherited(options.preserve_fds)?;
     let place = Place::of(root, id)?;
     let (bundle, text) = plan::read(&options.bundle)?;
     let mut plan = plan::plan(id, &bundle, &text)?;
@@ -102,6 +102,17 @@ pub(super) fn create(
         place.remove();
     }
     created
+}
+
+/// What the program is to get from the caller: as many descriptors as were promised.
+pub(super) fn inherited(count: u32) -> Result<Vec<BorrowedFd<'static>>, RunError> {
+    let open = sys::inherited(count);
+    match open.len() == count as usize {
+        true => Ok(open),
+        false => Err(RunError::setup(
+            "hand descriptors on: some of --preserve-fds are not open,",
+        )(rustix::io::Errno::BADF)),
+    }
 }
 
 /// Where the program's terminal goes.

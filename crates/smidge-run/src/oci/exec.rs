@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::config::{self, Config, NamespaceKind, Process};
-use super::create::{connect, send_handle, write_pid};
+use super::create::{connect, inherited, send_handle, write_pid};
 use super::error::OciError;
 use super::life::saved;
 use super::process::{self, Label};
@@ -83,7 +83,7 @@ pub(super) fn exec(
     relays: bool,
     tell: Tell<'_>,
 ) -> Result<Executed, OciError> {
-    let preserved = sys::inherited(options.preserve_fds);
+    let preserved = inherited(options.preserve_fds)?;
     let place = Place::of(&runtime.root, id)?;
     let record = place.read()?;
     match place.status(&record) {
@@ -134,6 +134,7 @@ pub(super) fn exec(
             .as_ref()
             .map(|group| group.below(&options.cgroups))
             .transpose()?,
+        is_named: !options.cgroups.is_empty(),
     };
     let (pid, terminal) = visit.make()?;
     hand_out(options, pid, terminal, console).inspect_err(|_| {
@@ -217,6 +218,8 @@ struct Visit<'a> {
     preserved: &'a [BorrowedFd<'static>],
     /// Its control group.
     group: Option<Group>,
+    /// Whether that one was asked for, and no other will do.
+    is_named: bool,
 }
 
 /// What the visitor needs of the host's.
@@ -310,7 +313,11 @@ impl Visit<'_> {
         let affinity = &self.process.affinity;
         schedule::stay_on(&affinity.initial)?;
         if let Some(group) = &self.group {
-            group.enter(std::process::id())?;
+            let own = std::process::id();
+            match self.is_named {
+                true => group.enter(own)?,
+                false => group.enter_beside(own, self.record.process.pid)?,
+            }
         }
         schedule::roam();
         schedule::stay_on(&affinity.last)?;

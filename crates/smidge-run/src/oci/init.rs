@@ -208,7 +208,22 @@ fn is_hidden() -> bool {
 
 fn become_root(plan: &Plan) -> Result<(), RunError> {
     if plan.id_map != IdMap::None {
-        return identity::become_root(&plan.id_map);
+        identity::become_root(&plan.id_map)?;
+    }
+    if let IdMap::Ranges { uids, gids } = &plan.id_map {
+        // Where there is no root: who makes files must have some id there.
+        let step = || RunError::setup("take an id of the container's");
+        if let Some(first) = gids.first().filter(|_| !plan.id_map.maps_group(0)) {
+            let gid = identity::gid(first.container);
+            rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(step())?;
+        }
+        if let Some(first) = uids.first().filter(|_| !plan.id_map.maps_user(0)) {
+            let uid = identity::uid(first.container);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(step())?;
+        }
+    }
+    if plan.id_map != IdMap::None {
+        return Ok(());
     }
     if plan.config.linux.has(NamespaceKind::User) {
         // In a namespace of others: as far as it has a root.
