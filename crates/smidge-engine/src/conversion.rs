@@ -142,6 +142,14 @@ fn out_of_control(error: &RunError) -> Option<&'static str> {
     }
 }
 
+fn of_lack(why: &Lack) -> Kind {
+    match why {
+        Lack::Outside { .. } => Kind::Input,
+        Lack::ReadOnly { .. } | Lack::NotDelegated { .. } => Kind::Denied,
+        _ => Kind::Host,
+    }
+}
+
 impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         use RunError as E;
@@ -164,6 +172,7 @@ impl From<RunError> for Error {
             | E::Record { source, .. }
             | E::IdFile { source, .. } => Kind::of_io(source),
             E::PortRefused { .. } => Kind::Denied,
+            E::NoController { why, .. } => of_lack(why),
             E::PortInUse { .. }
             | E::AlreadyRunning { .. }
             | E::NotRunning { .. }
@@ -172,11 +181,6 @@ impl From<RunError> for Error {
             | E::Paused { .. }
             | E::NotPaused { .. } => Kind::Conflict,
             E::Limit { source, .. } | E::Cgroup { source, .. } => Kind::of_io(source),
-            E::NoController { why, .. } => match why {
-                Lack::Outside { .. } => Kind::Input,
-                Lack::ReadOnly { .. } | Lack::NotDelegated { .. } => Kind::Denied,
-                _ => Kind::Host,
-            },
             E::Namespaces { .. }
             | E::NeedsNamespaces { .. }
             | E::IdMap { .. }
@@ -185,6 +189,7 @@ impl From<RunError> for Error {
             | E::Uplink { .. }
             | E::Unmappable { .. }
             | E::Mount { .. }
+            | E::Hook { .. }
             | E::Setup { .. }
             | E::Died { .. }
             | E::Remove { .. }

@@ -177,6 +177,16 @@ pub enum RunError {
         /// The directories that were searched, separated by colons.
         path: String,
     },
+    /// A program that a bundle wants to be called failed.
+    #[error("{kind} hook `{path}` failed: {detail}")]
+    Hook {
+        /// When it is called.
+        kind: String,
+        /// The program.
+        path: PathBuf,
+        /// How it ended.
+        detail: String,
+    },
     /// The kernel refused to execute the program.
     #[error("cannot execute `{program}` in the container")]
     Exec {

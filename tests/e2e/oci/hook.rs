@@ -117,6 +117,17 @@ fn hooks_stdin() {
 #[test]
 fn a_hook_that_fails_before_the_start_keeps_the_container_from_it() {
     each(|bundle| {
+        bundle.script("echo ran");
+        bundle.config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]});
+        let ran = bundle.run();
+        assert_ne!(ran.code(), 0);
+        assert_eq!(ran.stdout(), "");
+        let says = "error: startContainer hook `/bin/false` failed: exit status: 1";
+        assert!(
+            !bundle.is_ours() || ran.stderr() == says,
+            "{}",
+            ran.stderr()
+        );
         for name in ["prestart", "createRuntime", "createContainer"] {
             bundle.config["hooks"] = json!({name: [{"path": "/bin/false"}]});
             bundle.script("echo ran");

@@ -303,7 +303,10 @@ fn what_asks_for_nothing_is_no_request() {
     each(|bundle| {
         for (name, value) in [
             ("network", json!({"classID": 0, "priorities": []})),
-            ("memory", json!({"kernel": 0, "useHierarchy": true})),
+            (
+                "memory",
+                json!({"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "useHierarchy": true}),
+            ),
             ("blockIO", json!({"leafWeight": 0, "weightDevice": []})),
             ("hugepageLimits", json!([])),
         ] {

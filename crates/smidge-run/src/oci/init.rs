@@ -296,6 +296,11 @@ fn own_number() -> u32 {
 fn call(kind: &'static str, hooks: &[super::config::Hook], state: &Value) -> Result<(), RunError> {
     hook::call(kind, hooks, state).map_err(|error| match error {
         OciError::Run(error) => error,
+        OciError::Hook { kind, path, detail } => RunError::Hook {
+            kind: kind.to_owned(),
+            path,
+            detail,
+        },
         error => RunError::Setup {
             step: format!("go on: {error},"),
             source: Errno::CANCELED.into(),

@@ -232,15 +232,16 @@ impl OciResources {
             return Err(OciError::unsupported(&format!("linux.resources.{what}")));
         }
         let (memory, cpu, io) = (&self.memory, &self.cpu, &self.block_io);
+        let is_some = |limit: &i64| *limit != 0;
         Ok(Resources {
-            memory: memory.limit.map(bytes),
-            memory_swap: memory.swap,
-            memory_reservation: memory.reservation.map(bytes),
+            // 0 means that nothing is asked for.
+            memory: memory.limit.filter(is_some).map(bytes),
+            memory_swap: memory.swap.filter(is_some),
+            memory_reservation: memory.reservation.filter(is_some).map(bytes),
             memory_swappiness: memory
                 .swappiness
                 .map(|share| u8::try_from(share).unwrap_or(u8::MAX)),
             oom_kill_disable: memory.disable_oom_killer,
-            // 0 means that nothing is asked for.
             cpu_shares: cpu.shares.filter(|shares| *shares > 0),
             cpu_period: cpu.period.filter(|period| *period > 0),
             cpu_quota: cpu.quota.filter(|quota| *quota != 0),
