@@ -164,3 +164,77 @@ fn images_are_saved_and_committed_as_docker_does() {
         assert_eq!(shown, "[echo] []");
     });
 }
+
+/// One free port of several is taken for one inside, at each start.
+#[test]
+fn one_of_several_ports_is_published() {
+    with_busybox(|context| {
+        let options = "-p 127.0.0.1:28931-28932:80 busybox sleep 1000";
+        for (name, port) in [("one", 28931), ("two", 28932)] {
+            context
+                .line(&format!("run -d --name {name} {options}"))
+                .ok();
+            let published = context.line(&format!("port {name} 80")).ok();
+            assert_eq!(published, format!("127.0.0.1:{port}"));
+        }
+        let bindings = "{{(index (index .HostConfig.PortBindings \"80/tcp\") 0).HostPort}}";
+        assert_eq!(inspected(context, bindings, "two"), "28931-28932");
+        let none_left = context.line(&format!("run -d --name three {options}"));
+        assert!(none_left.exits(125).contains("port is already allocated"));
+        context.line("rm -f one").ok();
+        context.line("start three").ok();
+        assert_eq!(context.line("port three 80").ok(), "127.0.0.1:28931");
+        context.line("rm -f two three").ok();
+    });
+}
+
+/// Fields that Docker has, and leaves out of the JSON where there is nothing in them, are no mistakes.
+#[test]
+fn templates_know_fields_that_are_left_out() {
+    with_busybox(|context| {
+        context
+            .line("create --name one -v /tmp:/x --mount type=tmpfs,dst=/t busybox")
+            .ok();
+        for (format, expected) in [
+            (
+                "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}",
+                "none",
+            ),
+            ("{{.State.Health}}", "<nil>"),
+            (
+                "{{range .Mounts}}{{.Type}}:{{.Name}}:{{.Driver}} {{end}}",
+                "bind:: tmpfs:: ",
+            ),
+            (
+                "{{.HostConfig.Tmpfs}} {{.HostConfig.Sysctls}}",
+                "map[] map[]",
+            ),
+            (
+                "{{.HostConfig.CpuCount}} {{.HostConfig.DeviceRequests}}",
+                "0 []",
+            ),
+            ("{{(index .HostConfig.Mounts 0).Target}}", "/t"),
+        ] {
+            assert_eq!(inspected(context, format, "one"), expected, "{format}");
+        }
+        assert_eq!(inspected(context, "{{.Parent}}", "busybox"), "");
+        let wrong = context.smidge(["inspect", "-f", "{{.State.Halth}}", "one"]);
+        assert!(wrong.exits(1).contains("template parsing error"));
+    });
+}
+
+/// Whoever asks for no user in particular runs as the container's.
+#[test]
+fn an_empty_user_is_the_containers() {
+    with_busybox(|context| {
+        if context.identity().name == "smidge-single" {
+            return;
+        }
+        context
+            .line("run -d --name up -u app busybox sleep 1000")
+            .ok();
+        let id = context.smidge(["exec", "-u", "", "up", "id", "-u"]);
+        assert_eq!(id.ok(), "1000");
+        context.line("rm -f up").ok();
+    });
+}

@@ -39,6 +39,14 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
     pairs("Sysctls", &isolation.sysctls, '=');
     pairs("Tmpfs", &request.tmpfs, ':');
     pairs("Annotations", &request.annotations, '=');
+    if !request.mounts.is_empty() {
+        let mounts: Vec<Value> = request
+            .mounts
+            .iter()
+            .map(|text| asked_mount(text))
+            .collect();
+        fields.insert("Mounts".to_owned(), mounts.into());
+    }
     if request.log_driver.is_some() || !request.log_options.is_empty() {
         fields.insert("LogConfig".to_owned(), log_config(request));
     }
@@ -68,6 +76,24 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
         fields.insert("Devices".to_owned(), devices.into());
     }
     fields
+}
+
+/// What a `--mount` asks for, in Docker's words.
+fn asked_mount(text: &str) -> Value {
+    let mut fields = Map::new();
+    fields.insert("Type".to_owned(), "volume".into());
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').unwrap_or((field, "true"));
+        let (name, value) = match key.trim().to_ascii_lowercase().as_str() {
+            "type" => ("Type", Value::from(value)),
+            "source" | "src" => ("Source", value.into()),
+            "target" | "dst" | "destination" => ("Target", value.into()),
+            "readonly" | "ro" if matches!(value, "true" | "1") => ("ReadOnly", true.into()),
+            _ => continue,
+        };
+        fields.insert(name.to_owned(), value);
+    }
+    Value::Object(fields)
 }
 
 /// The namespaces that are not the container's own.

@@ -116,7 +116,8 @@ impl Engine {
     /// The container's spec with what concerns the program changed.
     fn exec_spec(&self, known: &Known, request: &ExecRequest) -> Result<Spec> {
         let record = &known.record;
-        let user = request.user.as_ref().unwrap_or(&record.config.user);
+        let asked_user = request.user.as_ref().filter(|user| !user.is_empty());
+        let user = asked_user.unwrap_or(&record.config.user);
         // As in Docker: the container is there, and the program cannot be started.
         let account = user::find_inside(&record.spec, user)
             .map_err(|error| error.with_kind(Kind::CannotRun(126)))?;
@@ -131,7 +132,7 @@ impl Engine {
                 &account.home,
             ),
             // Without a wish the ids are the container's, whatever its files say by now.
-            user: match request.user {
+            user: match asked_user {
                 Some(_) => account.user,
                 None => record.spec.user.clone(),
             },

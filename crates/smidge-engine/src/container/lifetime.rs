@@ -66,7 +66,7 @@ pub(super) fn restart(text: &str) -> Result<Restart> {
         ("" | "no", None) => Ok(Restart::No),
         ("always", None) => Ok(Restart::Always),
         ("unless-stopped", None) => Ok(Restart::UnlessStopped),
-        ("on-failure", None) => Ok(Restart::OnFailure(0)),
+        ("on-failure", None | Some("")) => Ok(Restart::OnFailure(0)),
         ("on-failure", Some(count)) => match count.parse() {
             Ok(count) => Ok(Restart::OnFailure(count)),
             Err(_) => bad("maximum retry count must be an integer"),

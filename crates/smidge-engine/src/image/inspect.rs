@@ -19,6 +19,8 @@ pub struct ImageInspect {
     pub repo_tags: Vec<String>,
     /// How registries know it that it was pulled from, or pushed to.
     pub repo_digests: Vec<String>,
+    /// The image that it was made from, which no engine knows any more.
+    pub parent: &'static str,
     /// What whoever made it had to say.
     pub comment: String,
     /// When it was made, RFC 3339; empty if it does not say.
@@ -101,6 +103,7 @@ fn inspected(image: Image) -> ImageInspect {
         id: image.id.to_string(),
         repo_tags: familiar(&image.names),
         repo_digests: familiar(&image.repo_digests),
+        parent: "",
         comment: last_comment.unwrap_or_default(),
         created: image.config.created.unwrap_or_default(),
         author: image.config.author.unwrap_or_default(),

@@ -6,7 +6,7 @@ use super::parse::{Base, Branch, Command, Node, Pipeline, Term};
 use super::{Data, TemplateError, function};
 
 /// Objects whose keys are the user's own: a missing one is no mistake in the template.
-const FREE_MAPS: [&str; 9] = [
+const FREE_MAPS: [&str; 12] = [
     "Attributes",
     "Labels",
     "Annotations",
@@ -16,15 +16,33 @@ const FREE_MAPS: [&str; 9] = [
     "Volumes",
     "Networks",
     "Options",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+];
+
+/// Strings and structures that Docker has, and leaves out of the JSON where they are empty.
+const OMITTED: [&str; 9] = [
+    "Annotations",
+    "DeviceCgroupRules",
+    "Driver",
+    "Health",
+    "Mounts",
+    "Name",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
 ];
 
 /// Lists, which Go shows as `[]` where there is none.
-const LISTS: [&str; 16] = [
+const LISTS: [&str; 18] = [
     "Args",
     "Binds",
     "CapAdd",
     "CapDrop",
     "Cmd",
+    "DeviceCgroupRules",
+    "DeviceRequests",
     "Dns",
     "Entrypoint",
     "Env",
@@ -283,11 +301,20 @@ fn field<'v>(
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => match object.get(name) {
             Some(value) => Ok(Some(value)),
-            None if FREE_MAPS.contains(&parent) => Ok(None),
+            None if FREE_MAPS.contains(&parent) || is_omitted(object, name) => Ok(None),
             None => Err(unknown_field(object, name)),
         },
         Some(other) => Err(format!("no field `{name}` in {}", kind(other))),
     }
+}
+
+/// Whether an object would have a field if there were something in it.
+fn is_omitted(object: &Map<String, Value>, name: &str) -> bool {
+    // A container's state, its settings, and what is mounted in it.
+    let has_such = ["Paused", "NetworkMode", "Destination"]
+        .iter()
+        .any(|key| object.contains_key(*key));
+    has_such && OMITTED.contains(&name)
 }
 
 fn unknown_field(object: &Map<String, Value>, name: &str) -> String {
@@ -369,8 +396,8 @@ fn absent(pipeline: &Pipeline) -> &'static str {
     match term.fields.last().map(String::as_str) {
         Some(name) if LISTS.contains(&name) => "[]",
         Some(name) if FREE_MAPS.contains(&name) => "map[]",
-        Some("Healthcheck") => "<nil>",
-        Some("StopSignal" | "User" | "WorkingDir") => "",
+        Some("Health" | "Healthcheck" | "PidsLimit") => "<nil>",
+        Some("Driver" | "Name" | "StopSignal" | "User" | "WorkingDir") => "",
         _ => "<no value>",
     }
 }
