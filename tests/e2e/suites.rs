@@ -218,6 +218,13 @@ fn templates_know_fields_that_are_left_out() {
             assert_eq!(inspected(context, format, "one"), expected, "{format}");
         }
         assert_eq!(inspected(context, "{{.Parent}}", "busybox"), "");
+        let lines = inspected(context, "{{.Name}}{{\"\\n\"}}{{.Path}}", "one");
+        assert_eq!(lines, "/one\n/bin/sh");
+        let json = inspected(context, "json", "one");
+        assert!(
+            json.starts_with("[{") && json.lines().count() == 1,
+            "{json}"
+        );
         let wrong = context.smidge(["inspect", "-f", "{{.State.Halth}}", "one"]);
         assert!(wrong.exits(1).contains("template parsing error"));
     });

@@ -59,6 +59,12 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
     if isolation.privileged {
         fields.insert("Privileged".to_owned(), true.into());
     }
+    fields.extend(limits_and_devices(settled));
+    fields
+}
+
+fn limits_and_devices(settled: &Settled) -> Map<String, Value> {
+    let mut fields = Map::new();
     let limits = settled.limits.iter().map(|limit| {
         let number = |limit: Option<u64>| limit.map_or(json!(-1), Value::from);
         json!({"Name": limit.name(), "Soft": number(limit.soft), "Hard": number(limit.hard)})

@@ -75,7 +75,7 @@ pub(super) fn show(
     });
     let text = match format {
         None => pretty(&Value::Array(found)),
-        Some("json") => found.iter().map(|value| format!("{value}\n")).collect(),
+        Some("json") => format!("{}\n", Value::Array(found)),
         Some(format) => {
             let rows: Vec<Row> = found
                 .into_iter()
@@ -84,7 +84,7 @@ pub(super) fn show(
                     ..Row::default()
                 })
                 .collect();
-            listing::lines(&rows, format)?
+            listing::lines_of(&rows, format)?
         }
     };
     listing::write(&mut session.out(), &text)?;

@@ -18,7 +18,7 @@ pub(super) struct Spelled {
 
 /// Rewrites a command line for the parser.
 pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
-    let mut rest = argv.into_iter();
+    let mut rest = asking_for_help(argv).into_iter();
     let mut result = Spelled {
         argv: rest.next().into_iter().collect(),
         path: Vec::new(),
@@ -72,6 +72,20 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
     }
     result.argv.extend(rest);
     result
+}
+
+/// `help COMMAND` for `COMMAND --help`, and `-v` for `--version`.
+fn asking_for_help(mut argv: Vec<OsString>) -> Vec<OsString> {
+    let first = argv.get(1).and_then(|word| word.to_str());
+    match first {
+        Some("help") => {
+            argv.remove(1);
+            argv.push("--help".into());
+        }
+        Some("-v") if argv.len() == 2 => argv[1] = "--version".into(),
+        _ => {}
+    }
+    argv
 }
 
 /// What becomes of an option.
@@ -193,6 +207,9 @@ mod tests {
             ),
             ("smidge run -d app", "smidge run -d -- app"),
             ("smidge run --name x app", "smidge run --name x -- app"),
+            ("smidge help image ls", "smidge image ls --help"),
+            ("smidge help", "smidge --help"),
+            ("smidge -v", "smidge --version"),
             (
                 "smidge run --cpus -1 -u -1 -d app",
                 "smidge run --cpus=-1 -u-1 -d -- app",

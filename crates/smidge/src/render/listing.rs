@@ -77,15 +77,15 @@ pub(crate) fn print_value(
 
 /// Applies a template to each row, a line each.
 pub(crate) fn lines(rows: &[Row], format: &str) -> Result<String, Error> {
-    let format = unescaped(format);
-    let template = parse(&format)?;
+    lines_of(rows, &unescaped(format))
+}
+
+/// The same for a template whose `\n` and `\t` are its own, as those of `inspect` are in Docker.
+pub(crate) fn lines_of(rows: &[Row], format: &str) -> Result<String, Error> {
+    let template = parse(format)?;
     let mut text = String::new();
     for row in rows {
-        text.push_str(
-            &template
-                .render(row)
-                .map_err(|fault| error(&format, fault))?,
-        );
+        text.push_str(&template.render(row).map_err(|fault| error(format, fault))?);
         text.push('\n');
     }
     Ok(text)
