@@ -225,6 +225,53 @@ fn linux_uid_and_gid_mappings() {
     });
 }
 
+/// Mounts in the caller's own namespace, named or not, are below the container's root, and go with it; the
+/// root of all stays what it is. In a namespace that ends with the test.
+#[test]
+fn mounts_of_the_callers_go_with_the_container() {
+    ours(|bundle| {
+        if bundle.is_rootless() {
+            return crate::context::skip("for the host's root");
+        }
+        let all = bundle.config["linux"]["namespaces"].clone();
+        let id = bundle.id();
+        let alone = |bundle: &Bundle<'_>, script: &str| {
+            bundle.save();
+            let runtime = bundle.command("");
+            let mut command = bundle.context.program("unshare");
+            command.args(["--mount", "sh", "-c", script, "sh"]);
+            command.arg(runtime.get_program()).args(runtime.get_args());
+            bundle.context.finish(command)
+        };
+        let count = format!(
+            "grep -c {}/b/rootfs /proc/self/mountinfo",
+            bundle.context.path().display()
+        );
+        for path in ["", "/proc/self/ns/mnt"] {
+            bundle.config["linux"]["namespaces"] = all.clone();
+            without(bundle, "mount");
+            if !path.is_empty() {
+                let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.push(json!({"type": "mount", "path": path}));
+            }
+            bundle.script("sleep 1000");
+            let script = format!(
+                "test -d /boot && \"$@\" create --bundle b {id} >/dev/null 2>&1 && \
+                 \"$@\" start {id} && \"$@\" exec {id} test ! -e /boot && test -d /boot && {count}; \
+                 \"$@\" delete --force {id}; {count}; ls b/rootfs/proc"
+            );
+            let said = alone(bundle, &script).stdout();
+            let counts: Vec<usize> = said.lines().map(|line| line.parse().unwrap()).collect();
+            assert!(counts[0] > 5 && counts[1..] == [0], "{path}: {said}");
+        }
+        // Neither is anything left of one that could not be made.
+        without(bundle, "mount");
+        bundle.config["process"]["args"] = json!(["nosuch"]);
+        let script = format!("\"$@\" run --bundle b {id} 2>/dev/null; {count}");
+        assert_eq!(alone(bundle, &script).stdout(), "0");
+    });
+}
+
 /// A namespace of users needs no root: one id is enough.
 #[test]
 fn users_without_a_root() {

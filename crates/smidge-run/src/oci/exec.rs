@@ -329,14 +329,36 @@ impl Visit<'_> {
             .transpose();
         let trampoline = trampoline.map_err(RunError::setup("make what executes the program"))?;
         let proc = process::open_proc()?;
+        // With its mounts in a namespace of its own comes its root.
+        let root = self.record.covered.map(|_| self.open_root()).transpose()?;
         host.enter()
             .map_err(RunError::setup("enter the namespaces"))?;
+        if let Some(root) = root {
+            rustix::process::fchdir(&root)
+                .and_then(|()| rustix::process::chroot("."))
+                .map_err(RunError::setup("change the root"))?;
+        }
         // As far as the user namespace has a root.
         let (uid, gid) = (crate::identity::uid(0), crate::identity::gid(0));
         let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
         let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
         hide()?;
         Ok((Visitor { own, trampoline }, proc))
+    }
+
+    /// The root of the container's first process.
+    fn open_root(&self) -> Result<OwnedFd, RunError> {
+        let process = self.record.process;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
+            .map_err(RunError::setup("look at the container's root"))?;
+        match process.is_alive() {
+            true => Ok(root),
+            // Another may have got its number.
+            false => Err(RunError::NotRunning {
+                id: self.record.id.clone(),
+            }),
+        }
     }
 
     /// Behind everything that the program is to have.

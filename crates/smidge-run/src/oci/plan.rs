@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -102,6 +102,8 @@ pub(super) fn plan(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciErro
         detail,
     };
     let mut config: Config = config::parse(text).map_err(|error| fault(error.to_string()))?;
+    // To change the root of the caller's own would be to change everybody's.
+    config.linux.namespaces.retain(|one| !is_own_mounts(one));
     let process = config.process.take();
     let process = process.ok_or_else(|| fault("it has no `process`".to_owned()))?;
     let root = config.root.as_ref();
@@ -130,6 +132,18 @@ pub(super) fn plan(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciErro
         preserved: 0,
         mapped: Vec::new(),
     })
+}
+
+/// Whether a namespace that is to be joined is the one that the caller's mounts are in.
+fn is_own_mounts(namespace: &config::Namespace) -> bool {
+    let own = || {
+        let (own, named) = (
+            fs::metadata("/proc/self/ns/mnt")?,
+            fs::metadata(&namespace.path)?,
+        );
+        Ok::<_, io::Error>((own.dev(), own.ino()) == (named.dev(), named.ino()))
+    };
+    namespace.kind == NamespaceKind::Mount && own().unwrap_or(false)
 }
 
 enum Fault {
