@@ -72,6 +72,26 @@ fn a_container_builds_images_for_the_host() {
     });
 }
 
+/// Down to one of somebody who has a single id, where root may not even change its groups.
+#[test]
+fn a_container_whose_calls_pass_runs_containers() {
+    with_busybox(|context| {
+        make_builder(context);
+        let script = "smidge --root /s load -q -i /busybox.tar; \
+             smidge --root /s run --rm --network none busybox echo first; \
+             smidge --root /s run -d --name second busybox sleep 1000 > /dev/null; \
+             smidge --root /s exec second id -u; smidge --root /s rm -f second";
+        context.line("save -o busybox.tar busybox").ok();
+        let archive = context.path().join("busybox.tar");
+        let options = format!(
+            "-v {}:/busybox.tar --security-opt seccomp=unconfined",
+            archive.display()
+        );
+        let ran = run_builder(context, &options, &["sh", "-c", script]);
+        assert_eq!(ran.ok(), "Loaded image: busybox:latest\nfirst\n0\nsecond");
+    });
+}
+
 #[test]
 fn nothing_that_a_step_has_started_outlives_it_without_namespaces() {
     with_busybox(|context| {

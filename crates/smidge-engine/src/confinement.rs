@@ -101,6 +101,7 @@ pub(crate) fn facts() -> Vec<String> {
 pub(crate) fn hints() -> Vec<String> {
     let filtered = Status::read().is_filtered;
     let container = [
+        "smidge: `smidge run --security-opt seccomp=unconfined …`",
         "Docker: `docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined …`",
         "Podman: `podman run --security-opt seccomp=unconfined …`",
         "Kubernetes: `hostUsers: false` in the pod, and `seccompProfile: {type: Unconfined}` and \

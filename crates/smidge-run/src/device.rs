@@ -273,11 +273,17 @@ fn make_file(directory: &OwnedFd, name: &str) -> Result<()> {
 
 fn mount_pts(spec: &Spec, dev: &OwnedFd) -> Result<OwnedFd> {
     let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
-    if spec.id_map.maps_group(TTY_GROUP) {
-        options.push(("gid", "5"));
-    }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mount_below(dev, "pts", "devpts", &options, attributes)
+    let mount = |options: &[_]| mount_below(dev, "pts", "devpts", options, attributes);
+    if !spec.id_map.maps_group(TTY_GROUP) {
+        return mount(&options);
+    }
+    options.push(("gid", "5"));
+    match mount(&options) {
+        // In a container of somebody who has a single id, root has no such group, either.
+        Err(Errno::INVAL) => mount(&options[..2]),
+        mounted => mounted,
+    }
 }
 
 fn mount_below(

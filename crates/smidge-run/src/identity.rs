@@ -71,7 +71,11 @@ fn permitted() -> Result<CapabilitySet, RunError> {
 fn change_user(spec: &Spec) -> Result<(), RunError> {
     if !matches!(spec.id_map, IdMap::Single { .. }) {
         let groups: Vec<Gid> = spec.user.groups.iter().copied().map(gid).collect();
-        set_thread_groups(&groups).map_err(RunError::setup("set the supplementary groups"))?;
+        match set_thread_groups(&groups) {
+            // In a container of somebody who has a single id, even root may not: those that it has stay.
+            Err(Errno::PERM) if spec.user.groups.iter().all(|id| *id == spec.user.gid) => (),
+            set => set.map_err(RunError::setup("set the supplementary groups"))?,
+        }
     }
     // Who only believes to be somebody else stays root.
     if !spec.pretend {
