@@ -152,7 +152,6 @@ fn every_mode_leads_to_the_program() {
     });
 }
 
-/// A socket of a network is enough to administer it, for whoever may.
 #[test]
 fn a_program_is_found_that_listens_at_its_own_address_alone() {
     with_busybox(|context| {
@@ -184,6 +183,33 @@ fn a_program_is_found_that_listens_at_its_own_address_alone() {
     });
 }
 
+#[test]
+fn the_first_free_port_of_a_range_is_taken() {
+    with_busybox(|context| {
+        let pair = || {
+            let first = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+            let next = first.local_addr().ok()?.port().checked_add(1)?;
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, next)).ok()?;
+            Some((first, next))
+        };
+        let (taken, free) = std::iter::repeat_with(pair).find_map(|pair| pair).unwrap();
+        let first = taken.local_addr().unwrap().port();
+        for mode in ["proxy", "direct"] {
+            let options = format!("--name web --publish-mode {mode} -p {first}-{free}:80");
+            start(context, &options, TELLS);
+            assert_eq!(published(context, "web"), free);
+            let format = "{{json .HostConfig.PortBindings}}";
+            let asked = context.smidge(["inspect", "-f", format, "web"]).ok();
+            assert!(asked.contains(&format!("\"{first}-{free}\"")), "{asked}");
+            let none = context.line(&format!("run --rm -p {first}-{free}:80 busybox true"));
+            let said = [&format!(":{free}` is already in use"), "container `web`"];
+            none.says(125, &said.map(|part| part as &str));
+            context.line("rm -f web").ok();
+        }
+    });
+}
+
+/// A socket of a network is enough to administer it, for whoever may.
 #[test]
 fn a_program_gets_no_socket_of_a_network_that_it_could_administer() {
     with_busybox(|context| {

@@ -144,6 +144,7 @@ fn proxy(pid: i32, port: u16, target: u16) {
     let port = Port {
         host_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         host_port: port,
+        last_host_port: 0,
         container_port: target,
         protocol: Protocol::Tcp,
     };

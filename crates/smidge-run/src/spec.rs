@@ -362,10 +362,19 @@ pub struct Port {
     pub host_ip: IpAddr,
     /// The host's port; 0 lets the kernel choose one.
     pub host_port: u16,
+    /// The last port of a range that begins with [`host_port`](Self::host_port), the first free one of which is
+    /// taken; 0 if there is no choice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_host_port: u16,
     /// The port that the program listens on.
     pub container_port: u16,
     /// The transport.
     pub protocol: Protocol,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// A transport that ports can be published for.

@@ -16,7 +16,7 @@ use super::lifetime::Lifetime;
 use super::log_option::{Log, log};
 use super::mount::{self, Planned};
 use super::names::{Files, Names, hostname};
-use super::port::{parse_exposed, parse_publish, spread};
+use super::port::{parse_exposed, parse_publish};
 use super::record::{HostOptions, Known, MountPoint, Record};
 use super::resource;
 use super::sharing::Shares;
@@ -267,11 +267,6 @@ impl Engine {
         let host = HostOptions {
             binds: request.volumes.clone(),
             ports: draft.ports.clone(),
-            spread: request
-                .publish
-                .iter()
-                .filter_map(|text| spread(text))
-                .collect(),
             publish_all: request.publish_all,
             auto_remove: request.remove,
             stop_timeout: request.lifetime.stop_timeout,

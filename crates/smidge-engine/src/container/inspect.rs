@@ -177,7 +177,7 @@ fn usual_host_config(record: &Record) -> Value {
     let mut config = json!({
         "Binds": record.host.binds,
         "NetworkMode": record.network().word(),
-        "PortBindings": bindings(&record.host.ports, Some(&record.host.spread)),
+        "PortBindings": bindings(&record.host.ports, true),
         "RestartPolicy": lifetime::shown(spec.lifetime.restart),
         "AutoRemove": record.host.auto_remove,
         "PublishAllPorts": record.host.publish_all,
@@ -314,7 +314,7 @@ fn config(record: &Record) -> Value {
 fn network_settings(known: &Known, networks: Map<String, Value>) -> Value {
     let ports = match known.state.status {
         Status::Running => {
-            let mut ports = match bindings(&known.state.ports, None) {
+            let mut ports = match bindings(&known.state.ports, false) {
                 Value::Object(ports) => ports,
                 _ => Map::new(),
             };
@@ -352,17 +352,16 @@ fn network_settings(known: &Known, networks: Map<String, Value>) -> Value {
 }
 
 /// Ports of the host by the container's. A port that the kernel is to choose was asked for as ``.
-fn bindings(ports: &[Port], asked: Option<&[(u16, u16)]>) -> Value {
+fn bindings(ports: &[Port], asked: bool) -> Value {
     let mut all = Map::new();
     for port in ports {
         let key = format!("{}/{}", port.container_port, port.protocol);
-        let several = asked.and_then(|all| all.iter().find(|(first, _)| *first == port.host_port));
-        let host_port = match (port.host_port, several) {
-            (0, _) if asked.is_some() => String::new(),
-            (first, Some((_, last))) => format!("{first}-{last}"),
-            (number, None) => number.to_string(),
+        let host_port = match port.host_port {
+            0 if asked => String::new(),
+            first if port.last_host_port != 0 => format!("{first}-{}", port.last_host_port),
+            number => number.to_string(),
         };
-        let host_ip = match port.host_ip.is_unspecified() && asked.is_some() {
+        let host_ip = match port.host_ip.is_unspecified() && asked {
             true => String::new(),
             false => port.host_ip.to_string(),
         };

@@ -1,7 +1,6 @@
 //! `--publish [IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp]`.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smidge_run::port::Holder;
 use smidge_run::{Port, Protocol, Status};
@@ -37,10 +36,13 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         "" | "0" => None,
         _ => Some(parse_range(host, "hostPort").map_err(invalid)?),
     };
-    // Of several ports here, one that is free leads to the one inside: `spread` tells of them.
+    // A range that leads to one port is one to choose from.
+    let is_choice = |host: &&Vec<u16>| container.len() == 1 && host.len() > 1;
+    let choice = host.as_ref().filter(is_choice);
+    let last = choice.and_then(|host| host.last().copied());
     if let Some(host) = &host
         && host.len() != container.len()
-        && container.len() != 1
+        && last.is_none()
     {
         return Err(invalid(format!(
             "invalid ranges specified for container and host Ports: {} host ports cannot lead to {}",
@@ -56,74 +58,13 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         let published = |host_ip: &IpAddr| Port {
             host_ip: *host_ip,
             host_port: host.as_ref().map_or(0, |host| host[index]),
+            last_host_port: last.unwrap_or(0),
             container_port: *container_port,
             protocol,
         };
         addresses.iter().map(published).collect::<Vec<_>>()
     };
     Ok(container.iter().enumerate().flat_map(at).collect())
-}
-
-/// The first and the last of the host's ports that a `--publish` option offers for one port inside.
-pub(super) fn spread(text: &str) -> Option<(u16, u16)> {
-    let ports = parse_publish(text).ok()?;
-    let first = ports.first()?;
-    let is_one = ports
-        .iter()
-        .all(|p| p.container_port == first.container_port);
-    let (host, _) = split_protocol(text).ok()?.0.rsplit_once(':')?;
-    let (_, last) = host.rsplit(':').next()?.split_once('-')?;
-    let last = last.parse().ok()?;
-    (is_one && last > first.host_port).then_some((first.host_port, last))
-}
-
-/// Whether nobody listens at a port of this machine.
-fn is_free(port: &Port) -> bool {
-    let address = SocketAddr::new(port.host_ip, port.host_port);
-    let tried = match port.protocol {
-        Protocol::Tcp => TcpListener::bind(address).map(drop),
-        Protocol::Udp => UdpSocket::bind(address).map(drop),
-    };
-    // What else stands in the way is for the start to tell.
-    !tried.is_err_and(|fault| fault.kind() == ErrorKind::AddrInUse)
-}
-
-/// The ports of a container that is about to start, those that may be any of several as they are given by `spread`.
-fn settled(ports: &[Port], spread: &[(u16, u16)], is_free: impl Fn(&Port) -> bool) -> Vec<Port> {
-    let mut settled: Vec<Port> = Vec::new();
-    for port in ports {
-        let Some((first, last)) = spread.iter().find(|(first, _)| *first == port.host_port) else {
-            settled.push(*port);
-            continue;
-        };
-        let inside = |other: &&Port| {
-            (other.container_port, other.protocol) == (port.container_port, port.protocol)
-        };
-        // At the machine's other addresses, it is the same one.
-        let chosen = settled.iter().find(|other| {
-            inside(other)
-                && other.host_ip != port.host_ip
-                && (*first..=*last).contains(&other.host_port)
-        });
-        let number = chosen.map(|other| other.host_port).or_else(|| {
-            (*first..=*last).find(|number| {
-                let taken =
-                    |other: &Port| (other.host_port, other.protocol) == (*number, port.protocol);
-                let everywhere = ports.iter().filter(inside).all(|at| {
-                    is_free(&Port {
-                        host_port: *number,
-                        ..*at
-                    })
-                });
-                !settled.iter().any(taken) && everywhere
-            })
-        });
-        settled.push(Port {
-            host_port: number.unwrap_or(*last),
-            ..*port
-        });
-    }
-    settled
 }
 
 impl Engine {
@@ -161,21 +102,6 @@ impl Engine {
 }
 
 impl Engine {
-    /// The ports that a container is to have, now that it starts.
-    pub(crate) fn ports_to_have(&self, container: &Container, record: &Record) -> Vec<Port> {
-        let (ports, spread) = (&record.spec.ports, &record.host.spread);
-        if spread.is_empty() {
-            return ports.clone();
-        }
-        settled(ports, spread, |port| {
-            let address = SocketAddr::new(port.host_ip, port.host_port);
-            is_free(port)
-                && self
-                    .publisher(container, (address, port.protocol))
-                    .is_none()
-        })
-    }
-
     /// That a port of the host is taken, and by whom.
     pub(super) fn port_in_use(
         &self,
@@ -241,11 +167,10 @@ fn user_name(uid: u32) -> String {
 
 /// Proposes the next port to publish at.
 fn another_port(record: &Record, port: u16, image: &str) -> String {
-    let inside = record
-        .host
-        .ports
-        .iter()
-        .find(|published| published.host_port == port);
+    let inside =
+        record.host.ports.iter().find(|own| {
+            own.host_port == port || (own.host_port..=own.last_host_port).contains(&port)
+        });
     let inside = inside.map_or(port, |published| published.container_port);
     let other = port.checked_add(1).unwrap_or(0);
     format!("pick another host port: `smidge run -p {other}:{inside} {image}`")
@@ -371,34 +296,6 @@ mod tests {
             let shown = shown(text);
             assert!(shown.contains(expected), "{text}: {shown}");
         }
-    }
-
-    #[test]
-    fn one_of_several_ports_is_chosen() {
-        assert_eq!(spread("9090-9092:80"), Some((9090, 9092)));
-        assert_eq!(spread("127.0.0.1:9090-9092:80/udp"), Some((9090, 9092)));
-        for exact in [
-            "9090:80",
-            "80",
-            "9090-9091:80-81",
-            "9090-9090:80",
-            "[::1]::80",
-        ] {
-            assert_eq!(spread(exact), None, "{exact}");
-        }
-        let ports: Vec<Port> = ["9090-9092:80", "9090-9092:81", "7000:70"]
-            .iter()
-            .flat_map(|text| parse_publish(text).unwrap())
-            .collect();
-        let numbers = |taken: &[u16]| {
-            let free = |port: &Port| !taken.contains(&port.host_port);
-            let ports = settled(&ports, &[(9090, 9092)], free);
-            ports.iter().map(|p| p.host_port).collect::<Vec<_>>()
-        };
-        assert_eq!(numbers(&[]), [9090, 9090, 9091, 9091, 7000, 7000]);
-        assert_eq!(numbers(&[9090]), [9091, 9091, 9092, 9092, 7000, 7000]);
-        // The start will say who has it.
-        assert_eq!(numbers(&[9090, 9091])[2..], [9092, 9092, 7000, 7000]);
     }
 
     #[test]

@@ -48,9 +48,6 @@ pub struct HostOptions {
     pub binds: Vec<String>,
     /// Published ports as they were asked for.
     pub ports: Vec<Port>,
-    /// Ports of the host that are the first of several, one of which is taken at each start; and the last ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub spread: Vec<(u16, u16)>,
     /// Whether all exposed ports are published.
     pub publish_all: bool,
     /// Whether it is removed when it has exited.

@@ -83,7 +83,6 @@ impl Engine {
     /// until it ends.
     pub(crate) fn spec_to_start(&self, container: &Container, record: &Record) -> Result<Spec> {
         let mut spec = record.spec.clone();
-        spec.ports = self.ports_to_have(container, record);
         let mode = record.network();
         let guest = Guest { container, record };
         if mode == NetworkMode::Private {

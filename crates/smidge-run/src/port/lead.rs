@@ -175,6 +175,7 @@ mod tests {
         let port = |protocol| Port {
             host_ip: near,
             host_port: 0,
+            last_host_port: 0,
             container_port: listener.local_addr().unwrap().port(),
             protocol,
         };

@@ -32,7 +32,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds all `ports`. Ports that differ only in their host address and have host port 0
+    /// Binds all `ports`. Ports that differ only in their host address and have host port 0, or a range,
     /// get the same free port. `[::]` is passed over where the host has no IPv6. With
     /// [`Publish::Direct`], all are sockets of IPv6 where the host has it: one of IPv4 that is bound to
     /// the same address later comes before it.
@@ -94,11 +94,12 @@ impl Listeners {
     }
 
     fn bind_group(&mut self, group: &[Port], publish: Publish) -> Result<(), RunError> {
+        let mut group = group.to_vec();
         let mut draw = 1;
         loop {
             let bound = match publish {
-                Publish::Direct => bind_for_both(group),
-                _ => bind_all(group),
+                Publish::Direct => bind_for_both(&group),
+                _ => bind_all(&group),
             };
             match bound {
                 Ok((listeners, ports)) => {
@@ -107,6 +108,10 @@ impl Listeners {
                     return Ok(());
                 }
                 Err((_, Errno::ADDRINUSE)) if group[0].host_port == 0 && draw < DRAWS => draw += 1,
+                Err((port, Errno::ADDRINUSE)) if port.host_port < port.last_host_port => {
+                    let next = |port: &mut Port| port.host_port += 1;
+                    group.iter_mut().for_each(next);
+                }
                 Err((port, error)) => return Err(refusal(port, error)),
             }
         }
@@ -150,7 +155,8 @@ fn groups(ports: &[Port], publish: Publish) -> Vec<Vec<Port>> {
     let mut groups: Vec<Vec<Port>> = Vec::new();
     let mut alike: HashMap<(u16, u16, Protocol), Vec<usize>> = HashMap::new();
     for port in ports {
-        let joinable = match port.host_port == 0 || publish == Publish::Direct {
+        let is_open = port.host_port == 0 || port.last_host_port != 0;
+        let joinable = match is_open || publish == Publish::Direct {
             true => alike
                 .entry((port.host_port, port.container_port, port.protocol))
                 .or_default(),
@@ -188,6 +194,7 @@ fn bind_all(group: &[Port]) -> Result<Bound, (Port, Errno)> {
         }
         let port = Port {
             host_port: number,
+            last_host_port: 0,
             ..*port
         };
         bound.0.push(Listener {
@@ -218,6 +225,7 @@ fn bind_for_both(group: &[Port]) -> Result<Bound, (Port, Errno)> {
         let both = both && port.host_ip == any;
         let covered = port.host_ip.is_ipv4() && port.host_ip.is_unspecified();
         if covered && bound.0.iter().any(|listener: &Listener| listener.both) {
+            wanted.last_host_port = 0;
             bound.1.push(wanted);
             continue;
         }
@@ -237,7 +245,7 @@ fn bind_for_both(group: &[Port]) -> Result<Bound, (Port, Errno)> {
         if number == 0 {
             number = local_port(&socket).map_err(|error| (wanted, error))?;
         }
-        wanted.host_port = number;
+        (wanted.host_port, wanted.last_host_port) = (number, 0);
         bound.1.push(wanted);
         bound.0.push(Listener {
             socket,

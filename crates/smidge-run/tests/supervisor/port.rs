@@ -20,6 +20,7 @@ pub(crate) fn port(host_ip: IpAddr, container_port: u16, protocol: Protocol) -> 
     Port {
         host_ip,
         host_port: 0,
+        last_host_port: 0,
         container_port,
         protocol,
     }
