@@ -92,6 +92,16 @@ fn hooks_are_called_in_the_bundle() {
         let path = bundle.context.path().join("b");
         let called = std::fs::read_to_string(path.join("called")).unwrap();
         assert_eq!(called, format!("{}\n", path.display()).repeat(4));
+        // One that is gone keeps nobody from being called.
+        let script = format!("pwd > {}/last", bundle.context.path().display());
+        bundle.config["hooks"] =
+            json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        let id = bundle.create();
+        bundle.line(&format!("kill {id} KILL")).exits(0);
+        bundle.until(&id, "stopped");
+        std::fs::rename(&path, bundle.context.path().join("gone")).unwrap();
+        bundle.line(&format!("delete {id}")).exits(0);
+        assert!(bundle.context.path().join("last").exists());
     });
 }
 

@@ -305,8 +305,13 @@ impl Visit<'_> {
         }
     }
 
-    /// Into the namespaces, out of the sight of whoever is inside. Gives the host's `/proc`, too.
-    fn enter(&self, host: &Host, channel: &Channel) -> Result<(Visitor, OwnedFd), RunError> {
+    /// Into the namespaces, out of the sight of whoever is inside. Gives the host's `/proc`, too, if it is
+    /// needed.
+    fn enter(
+        &self,
+        host: &Host,
+        channel: &Channel,
+    ) -> Result<(Visitor, Option<OwnedFd>), RunError> {
         let mut keep = vec![channel.as_fd(), host.as_fd()];
         keep.extend(self.preserved);
         sys::close_all_but(&keep);
@@ -328,7 +333,10 @@ impl Visit<'_> {
             .then(|| sys::trampoline(self.report_number()))
             .transpose();
         let trampoline = trampoline.map_err(RunError::setup("make what executes the program"))?;
-        let proc = process::open_proc()?;
+        // The host's: whoever may trace could get hold of it.
+        let proc = Label::is_asked_for(self.process)
+            .then(process::open_proc)
+            .transpose()?;
         // With its mounts in a namespace of its own comes its root.
         let root = self.record.covered.map(|_| self.open_root()).transpose()?;
         host.enter()
@@ -370,7 +378,7 @@ impl Visit<'_> {
     /// The visitor's part: it cannot be looked into until it is the program's user.
     fn prepare(
         &self,
-        (visitor, proc): (Visitor, OwnedFd),
+        (visitor, proc): (Visitor, Option<OwnedFd>),
         channel: &Channel,
     ) -> Result<(Visitor, Executable), RunError> {
         channel
@@ -378,7 +386,10 @@ impl Visit<'_> {
             .map_err(RunError::setup("wait to be let on"))?;
         rustix::process::setsid().map_err(RunError::setup("open a session"))?;
         let process = self.process;
-        let label = Label::open(process, &proc)?;
+        let label = proc
+            .as_ref()
+            .map(|proc| Label::open(process, proc))
+            .transpose()?;
         // Before any path of the container's is gone: one could lead there (CVE-2024-21626).
         drop(proc);
         if process.terminal {
@@ -389,7 +400,7 @@ impl Visit<'_> {
             path: process.cwd.clone(),
             source: errno.into(),
         })?;
-        process::settle(process, &self.config.linux, label)?;
+        process::settle(process, &self.config.linux, label.unwrap_or_default())?;
         // What changes an identity may undo it.
         hide()?;
         let env = process::environment(process);

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,10 +39,11 @@ fn one(kind: &str, hook: &Hook, state: &Value) -> Result<(), String> {
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    if let Some(bundle) = state["bundle"]
+    let bundle = state["bundle"]
         .as_str()
-        .filter(|_| kind != "startContainer")
-    {
+        .filter(|_| kind != "startContainer");
+    // Whoever made it may have removed it by now.
+    if let Some(bundle) = bundle.filter(|bundle| Path::new(bundle).is_dir()) {
         command.current_dir(bundle);
     }
     let variables = hook.env.iter().filter_map(|text| text.split_once('='));

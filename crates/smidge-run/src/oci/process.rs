@@ -180,16 +180,24 @@ pub(super) fn set_oom_score(process: &Process, whose: &str) -> Result<(), RunErr
 }
 
 /// What a security module gives the next program that this process executes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Label(Option<(OwnedFd, String)>);
 
 impl Label {
+    /// Whether a program is to have one.
+    pub(super) fn is_asked_for(process: &Process) -> bool {
+        let profile = process.apparmor_profile.as_str();
+        !matches!(profile, "" | "unconfined") || !process.selinux_label.is_empty()
+    }
+
     /// Opens the file that takes it, checked to be procfs's (CVE-2025-52881), by way of `proc`, the host's.
     /// Nobody may label the programs of another process.
     pub(super) fn open(process: &Process, proc: impl AsFd) -> Result<Self, RunError> {
+        if !Self::is_asked_for(process) {
+            return Ok(Self(None));
+        }
         let profile = process.apparmor_profile.as_str();
         let label = match (profile, process.selinux_label.as_str()) {
-            ("" | "unconfined", "") => return Ok(Self(None)),
             ("" | "unconfined", label) => ("self/attr/exec", label.to_owned()),
             (profile, _) => ("self/attr/apparmor/exec", format!("exec {profile}")),
         };
