@@ -36,7 +36,7 @@ fn containers_get_other_names() {
             .says(1, &["Invalid container name"]);
         context
             .line("rename missing new")
-            .says(1, &["No such container: missing"]);
+            .says(1, &["No such container: missing", "smidge ps -a"]);
         // The old name is free; one that removes itself leaves none behind.
         context.line("rename other web").ok();
         context.line("kill web").ok();

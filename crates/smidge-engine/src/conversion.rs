@@ -79,6 +79,8 @@ pub(crate) fn advice(error: &StoreError) -> Option<String> {
         StoreError::NameInUse { name, .. } => {
             format!("remove that container first: `smidge rm -f {name}`")
         }
+        StoreError::NoSuchContainer(_) => "what there is: `smidge ps -a`".to_owned(),
+        StoreError::NoSuchImage(_) => "what there is: `smidge images`".to_owned(),
         StoreError::NoSuchPlatform { name, wanted, .. } => {
             format!("pull it: `smidge pull --platform {wanted} {name}`")
         }

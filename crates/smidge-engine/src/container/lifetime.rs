@@ -103,7 +103,7 @@ mod tests {
             ("on-failure", Some(Restart::OnFailure(0))),
             ("on-failure:3", Some(Restart::OnFailure(3))),
             ("on-failure:-1", None),
-            ("on-failure:", None),
+            ("on-failure:", Some(Restart::OnFailure(0))),
             ("always:3", None),
             ("sometimes", None),
         ] {
