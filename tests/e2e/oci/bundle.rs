@@ -239,5 +239,18 @@ impl Drop for Bundle<'_> {
     fn drop(&mut self) {
         let delete = self.command(&format!("delete --force {}", self.id()));
         let _ = delete.output_in_time();
+        if !self.is_ours() {
+            // crun leaves them where it fails.
+            let names = [self.id(), format!("smidge-oci-test-{}", self.id())];
+            for entry in std::fs::read_dir("/sys/fs/cgroup")
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                for name in &names {
+                    let _ = std::fs::remove_dir(entry.path().join(name));
+                }
+            }
+        }
     }
 }
