@@ -27,6 +27,29 @@ pub(crate) fn login(context: &Context, host: &str) -> Ran {
     fed(context, &command, PASSWORD)
 }
 
+/// `--config` names another directory for logins.
+#[test]
+fn logins_are_kept_where_they_are_to_be() {
+    let Some((registry, name)) = guarded() else {
+        return;
+    };
+    let host = registry.host();
+    let context = Context::of(crate::context::SELF);
+    let mut command = Command::new(smidge_binary());
+    let place = ["--config", "elsewhere", "login", "-u", USER];
+    command.args(place).args(["--password-stdin", &host]);
+    fed(&context, &command, PASSWORD).ok();
+    assert!(context.path().join("elsewhere/config.json").exists());
+    context.line(&format!("pull {name}")).exits(1);
+    context
+        .line(&format!("--config elsewhere pull {name}"))
+        .ok();
+    context.line(&format!("rmi {name}")).ok();
+    // It is fetched by another process.
+    let create = format!("--config=elsewhere create {name}");
+    context.line(&create).ok();
+}
+
 /// `user:password` as authentication files have it.
 fn encoded() -> String {
     authorization()["Basic ".len()..].to_owned()

@@ -1,6 +1,6 @@
 //! What the test suites of Docker and Podman ask of a command line: small things, each as there.
 
-use crate::context::Context;
+use crate::context::{Context, have};
 use crate::fixture::with_busybox;
 
 fn inspected(context: &Context, format: &str, name: &str) -> String {
@@ -227,6 +227,30 @@ fn templates_know_fields_that_are_left_out() {
         );
         let wrong = context.smidge(["inspect", "-f", "{{.State.Halth}}", "one"]);
         assert!(wrong.exits(1).contains("template parsing error"));
+    });
+}
+
+/// Archives come compressed in whatever way Docker unpacks.
+#[test]
+fn archives_are_unpacked_however_they_are_packed() {
+    with_busybox(|context| {
+        context.line("create --name one busybox true").ok();
+        context.line("export -o files.tar one").ok();
+        context.line("save -o image.tar busybox").ok();
+        for (program, end) in [("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz")] {
+            if !have(program) {
+                continue;
+            }
+            let mut packed = context.program(program);
+            packed.args(["-k", "files.tar", "image.tar"]);
+            context.finish(packed).ok();
+            let import = format!("import files.tar.{end} imported");
+            context.line(&import).ok();
+            let ran = context.line("run --rm imported echo imported").ok();
+            assert_eq!(ran, "imported");
+            let loaded = context.line(&format!("load -i image.tar.{end}")).ok();
+            assert_eq!(loaded, "Loaded image: busybox:latest");
+        }
     });
 }
 

@@ -17,6 +17,7 @@ mod confinement;
 mod conversion;
 mod error;
 mod host;
+mod packing;
 mod progress;
 
 pub mod build;

@@ -38,6 +38,10 @@ impl Engine {
         let mut shares = Shares::default();
         for (namespace, name) in network.into_iter().chain(others) {
             check(request, namespace)?;
+            if request.name.as_deref() == Some(name) {
+                let fault = format!("cannot join own {namespace}");
+                return Err(Error::new(Kind::Input, fault));
+            }
             let known = self.container(name)?;
             offered(&known, namespace)?;
             let map = &known.record.spec.id_map;

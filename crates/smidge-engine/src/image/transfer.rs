@@ -8,6 +8,7 @@ use smidge_store::Image;
 
 use super::change;
 use super::removal::reference;
+use crate::packing::as_layer;
 use crate::{Engine, Error, Kind, Result};
 
 /// The forms of an archive.
@@ -40,6 +41,10 @@ pub struct ImportRequest {
 pub struct Loaded {
     /// The image.
     pub image: Image,
+}
+
+fn unreadable(source: std::io::Error) -> Error {
+    Error::io("cannot read the archive", source)
 }
 
 impl Loaded {
@@ -165,7 +170,8 @@ impl Engine {
     /// When it is no such archive, when it is damaged, when there is nothing for the platform, when
     /// the store cannot be written. Then nothing is loaded.
     pub fn load(&self, input: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
-        let images = self.store.load_for(input, platform)?;
+        let mut input = as_layer(input).map_err(unreadable)?;
+        let images = self.store.load_for(&mut input, platform)?;
         Ok(self.loaded(images))
     }
 
@@ -207,7 +213,8 @@ impl Engine {
             comment: Some(request.message.clone().unwrap_or_else(default_comment)),
             ..History::default()
         });
-        let image = self.store.import(tar, config, name.as_slice())?;
+        let mut tar = as_layer(tar).map_err(unreadable)?;
+        let image = self.store.import(&mut tar, config, name.as_slice())?;
         let id = image.id.to_string();
         self.note_image("import", &id, &id);
         Ok(image)

@@ -92,6 +92,8 @@ fn top(command: &Command, called: &str) -> String {
 Options:
       --root DIR  Where images and containers are kept [default: $SMIDGE_ROOT,
                   else /var/lib/smidge for root and ~/.local/share/smidge for others]
+      --config DIR
+                  Where logins are [default: $DOCKER_CONFIG, else ~/.docker]
   -h, --help      Print help; `{called} COMMAND --help` for a command's own
   -V, --version   Print the version
 

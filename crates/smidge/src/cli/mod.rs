@@ -113,6 +113,9 @@ struct Top {
     /// and ~/.local/share/smidge for others]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Where logins are [default: $DOCKER_CONFIG, else ~/.docker]
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
 }
 
 /// The subcommands.
@@ -239,9 +242,14 @@ pub(crate) fn main(argv: Vec<OsString>, called: &'static str) -> Result<u8, Fail
 
 /// Does what a command line says.
 fn obey(cli: Cli, called: &'static str) -> Result<u8, Failure> {
+    let mut host = surroundings::host()?;
+    if let Some(dir) = cli.top.config {
+        let dir = host.absolute(&dir).display().to_string();
+        host.env.insert("DOCKER_CONFIG".to_owned(), dir);
+    }
     let session = Session {
         called,
-        host: surroundings::host()?,
+        host,
         root: cli.top.root,
     };
     dispatch(&session, cli.command)

@@ -57,6 +57,9 @@ impl Needed<'_> {
         if let Some(root) = &session.root {
             command.arg("--root").arg(root);
         }
+        if let Some(dir) = session.host.env.get("DOCKER_CONFIG") {
+            command.env("DOCKER_CONFIG", dir);
+        }
         command.arg("pull").args(self.connection.options());
         if self.quiet {
             command.arg("--quiet");

@@ -25,13 +25,13 @@ pub(super) fn parse(argv: &[OsString], called: &'static str) -> Option<Cli> {
     }
 }
 
-/// The command's name: what comes first, but for where the store is.
+/// The command's name: what comes first, but for where the store and logins are.
 fn name(argv: &[OsString]) -> Option<&str> {
     let mut words = argv.iter().skip(1).map(|word| word.to_str());
     loop {
         match words.next()?? {
-            "--root" => words.next()?,
-            word if word.starts_with("--root=") => continue,
+            "--root" | "--config" => words.next()?,
+            word if word.starts_with("--root=") || word.starts_with("--config=") => continue,
             word => return Some(word),
         };
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use smidge_image::{Entry, EntryKind, LayerError, LayerPath, read_layer};
 
 use super::copy::Copying;
-use super::packing::{HEAD, Packing, is_header};
 use crate::build::content::{Content, Stream};
 use crate::build::layer::Member;
 use crate::build::scratch::Scratch;
+use crate::packing::{HEAD, Packing, is_header};
 use crate::{Error, Kind, Result};
 
 /// Tells whether a file is an archive that `ADD` unpacks, and how it is packed; `None` for what is

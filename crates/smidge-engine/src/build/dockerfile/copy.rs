@@ -13,11 +13,11 @@ use super::archive;
 use super::choice::{Fate, Flags, Parents, fate};
 use super::context::{Context, Found};
 use super::glob;
-use super::packing::Packing;
 use super::remote::Remote;
 use crate::build::content::Content;
 use crate::build::layer::{Layer, Member, RootFs};
 use crate::build::scratch::Scratch;
+use crate::packing::Packing;
 use crate::{Error, Kind, Result};
 
 /// The attribute with a program's capabilities (capabilities(7)).

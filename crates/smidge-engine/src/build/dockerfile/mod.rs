@@ -20,7 +20,6 @@ mod glob;
 mod mount;
 mod named;
 mod option;
-mod packing;
 mod remote;
 mod report;
 mod run;

@@ -9,8 +9,8 @@ use smidge_image::{NodeKind, Tree as _};
 use smidge_store::DirTree;
 
 use super::git_url::{GitUrl, is_context, redacted};
-use super::packing::{Packing, is_archive, sniffed};
 use super::remote::{Fetcher, is_http};
+use crate::packing::{Packing, is_archive, sniffed};
 use crate::{Error, Host, Kind, Result};
 
 /// The longest Dockerfile that comes without a context, in bytes.

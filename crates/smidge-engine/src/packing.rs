@@ -9,7 +9,7 @@ const XZ_MEMORY: u32 = 128 << 10;
 
 /// The compression around a tar archive, if there is any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(crate) enum Packing {
     /// None, gzip or zstd.
     Layer(LayerKind),
     /// bzip2.
@@ -21,7 +21,7 @@ pub(super) enum Packing {
 impl Packing {
     /// Tells by the first bytes (the .xz file format, 2.1.1.1; bzip2's has the level between `BZh` and
     /// the mark of the first block, or of the end).
-    pub(super) fn of(head: &[u8]) -> Self {
+    pub(crate) fn of(head: &[u8]) -> Self {
         match head {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, ..]
@@ -31,7 +31,7 @@ impl Packing {
     }
 
     /// What to call an archive that is packed so.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Layer(LayerKind::Tar) => "a tar archive",
             Self::Layer(LayerKind::Gzip) => "a tar archive compressed with gzip",
@@ -42,12 +42,12 @@ impl Packing {
     }
 
     /// Whether the bytes are an archive as they are.
-    pub(super) fn is_bare(self) -> bool {
+    pub(crate) fn is_bare(self) -> bool {
         self == Self::Layer(LayerKind::Tar)
     }
 
     /// Undoes the compression. Memory is bounded, the amount of output is not.
-    pub(super) fn open<'r>(self, reader: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    pub(crate) fn open<'r>(self, reader: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
         Ok(match self {
             Self::Layer(kind) => decompress(kind, reader)?,
             Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
@@ -60,7 +60,7 @@ impl Packing {
 }
 
 /// Tells how a stream is packed, and gives it back whole with its first bytes, `HEAD` at most.
-pub(super) fn sniffed<'r>(
+pub(crate) fn sniffed<'r>(
     mut reader: impl Read + 'r,
 ) -> io::Result<(Packing, Vec<u8>, Box<dyn Read + 'r>)> {
     let mut head = Vec::new();
@@ -70,11 +70,20 @@ pub(super) fn sniffed<'r>(
     Ok((packing, head, Box::new(whole)))
 }
 
+/// An archive that a layer cannot be packed as, bzip2 or xz, unpacked; any other as it is.
+pub(crate) fn as_layer<'r>(reader: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    let (packing, _, whole) = sniffed(reader)?;
+    match packing {
+        Packing::Layer(_) => Ok(whole),
+        Packing::Bzip2 | Packing::Xz => packing.open(whole),
+    }
+}
+
 /// As many bytes as one header of a tar archive has.
-pub(super) const HEAD: u64 = 512;
+pub(crate) const HEAD: u64 = 512;
 
 /// Whether a block is the header of a tar entry: its checksum is right (POSIX.1-2024, pax).
-pub(super) fn is_header(block: &[u8]) -> bool {
+pub(crate) fn is_header(block: &[u8]) -> bool {
     const CHECKSUM: std::ops::Range<usize> = 148..156;
     if block.len() < 512 || block[0] == 0 {
         return false;
@@ -95,7 +104,7 @@ pub(super) fn is_header(block: &[u8]) -> bool {
 }
 
 /// Whether these are the first bytes of an archive, of no entries perhaps.
-pub(super) fn is_archive(head: &[u8]) -> bool {
+pub(crate) fn is_archive(head: &[u8]) -> bool {
     let empty = head.len() >= 512 && head[..512].iter().all(|byte| *byte == 0);
     empty || is_header(head)
 }
