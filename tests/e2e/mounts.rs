@@ -135,6 +135,20 @@ fn mounts_within_mounts_are_shown() {
             run(context, "-v ./etc/hosts:/etc/hosts busybox cat /etc/hosts"),
             "127.0.0.1 mine"
         );
+        for (volume, why) in [
+            (
+                "./etc/hosts:/bin",
+                "is a file, what is in its place a directory",
+            ),
+            (
+                "./etc:/bin/busybox",
+                "is a directory, what is in its place a file",
+            ),
+        ] {
+            let line = format!("run --rm -v {volume} busybox true");
+            let over = "mount directories over directories, and files over files";
+            context.line(&line).says(125, &[why, over]);
+        }
         let twice = context.line("run --rm -v ./inner:/a --tmpfs /a busybox true");
         assert!(twice.exits(125).contains("Duplicate mount point: /a"));
     });

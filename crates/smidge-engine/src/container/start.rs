@@ -248,6 +248,7 @@ impl Engine {
                 ))
             }
             RunError::Uplink { .. } => network::explain_pasta(fault),
+            RunError::Mount { .. } => explain_mount(record, fault),
             _ => fault.into(),
         };
         (None, error)
@@ -285,6 +286,35 @@ impl Engine {
                 .fold(Error::new(Kind::CannotRun(126), message), Error::with_hint)
         })
     }
+}
+
+/// The kernel refuses to mount a file over a directory, or the other way round, without saying so.
+fn explain_mount(record: &Record, fault: RunError) -> Error {
+    let place = match &fault {
+        RunError::Mount {
+            destination,
+            source,
+        } if source.kind() == std::io::ErrorKind::InvalidInput => {
+            let mut mounts = record.mounts.iter();
+            mounts.find(|mount| mount.destination == *destination)
+        }
+        _ => None,
+    };
+    let source = place.map(|mount| mount.source.clone());
+    let error = Error::from(fault);
+    let Some(source) = source.filter(|source| source.exists()) else {
+        return error;
+    };
+    let (here, there) = match source.is_dir() {
+        true => ("directory", "file"),
+        false => ("file", "directory"),
+    };
+    error
+        .with_fact(format!(
+            "`{}` is a {here}, what is in its place a {there}",
+            source.display()
+        ))
+        .with_hint("mount directories over directories, and files over files")
 }
 
 /// Writes down why a program did not start.
