@@ -44,6 +44,32 @@ fn images_have_several_names() {
 }
 
 #[test]
+fn long_names_mean_what_short_ones_mean() {
+    let context = Context::new();
+    context.copy(fixture::hello(), "hello");
+    let ok = |line: &str| context.line(line).ok();
+    ok("build --quiet --cmd [\"a\",\"b\"] --tag hello hello");
+    assert_eq!(ok("inspect -f {{.Config.Cmd}} hello"), "[a b]");
+    let size = ok("history --human=false --format {{.Size}} hello");
+    assert!(
+        size.lines().all(|line| line.parse::<u64>().is_ok()),
+        "{size}"
+    );
+    ok("save --output all.tar hello");
+    ok("rmi --force hello");
+    assert!(ok("load --input all.tar").contains("hello:latest"));
+    assert!(ok("ldd --tree /bin/sh").contains("libc.so.6"));
+    assert!(ok("system df --verbose").contains("hello"));
+    for line in [
+        "builder du --verbose",
+        "builder prune --force --verbose --keep-storage 1g",
+        "builder prune --force --reserved-space 1g",
+    ] {
+        ok(line);
+    }
+}
+
+#[test]
 fn images_are_listed_in_the_forms_scripts_use() {
     let context = with_hello();
     let full = id(&context, "hello");
