@@ -256,6 +256,13 @@ fn namespaces_are_shared_with_the_host_where_that_is_asked_for() {
         );
         let refused = context.line("run --rm --ipc host --sysctl kernel.shmmax=1 busybox true");
         assert!(refused.exits(125).contains("leave `--ipc host` away"));
+        for flag in ["hostname", "domainname"] {
+            let name = |length| format!("create --{flag} {} busybox true", "x".repeat(length));
+            context.line(&name(64)).ok();
+            context
+                .line(&name(65))
+                .says(1, &["the kernel takes 64 bytes at most"]);
+        }
         context
             .line("create --name shared --ipc host --uts host busybox true")
             .ok();

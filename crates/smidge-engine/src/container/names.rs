@@ -33,6 +33,9 @@ pub(super) struct Files {
     resolver: String,
 }
 
+/// Bytes of a host's or a domain's name (sethostname(2)).
+const LONGEST: usize = 64;
+
 impl Files {
     /// Their texts for a container with this host name, for root or not, on a network where the machine has this
     /// address.
@@ -49,6 +52,15 @@ impl Files {
         if request.isolation.host_names && own {
             let fault = "conflicting options: hostname and the UTS mode";
             return Err(Error::new(Kind::Input, fault));
+        }
+        for (flag, name) in [
+            ("hostname", &names.hostname),
+            ("domainname", &names.domainname),
+        ] {
+            if name.as_ref().is_some_and(|name| name.len() > LONGEST) {
+                let fault = format!("invalid `--{flag}`: the kernel takes {LONGEST} bytes at most");
+                return Err(Error::new(Kind::Input, fault));
+            }
         }
         let full = match names.domainname.as_deref() {
             Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
