@@ -95,6 +95,12 @@ fn empty_options_mean_the_usual() {
     with_busybox(|context| {
         let unnamed = context.smidge(["run", "--name", "", "-w", "", "busybox", "pwd"]);
         assert_eq!(unnamed.ok(), "/");
+        let unset = "run --rm --platform= --cidfile= --stop-signal= --ip= --mac-address= --cgroupns= \
+                     --isolation= --runtime= --volume-driver= busybox echo ran";
+        assert_eq!(context.line(unset).ok(), "ran");
+        let unset = context.smidge(["create", "--platform", "", "busybox"]);
+        assert_eq!(unset.ok().len(), 64);
+        context.line("create --runtime=runc busybox").exits(1);
         let env = "run --rm -h host -e HOSTNAME -e HOME=/h busybox env";
         let env = context.line(env).ok();
         assert!(!env.contains("HOSTNAME=host"), "{env}");
@@ -181,6 +187,9 @@ fn one_of_several_ports_is_published() {
         assert_eq!(inspected(context, bindings, "two"), "28931-28932");
         let none_left = context.line(&format!("run -d --name three {options}"));
         assert!(none_left.exits(125).contains("port is already allocated"));
+        let long = "create --name long -p published=28933,target=80 busybox";
+        context.line(long).ok();
+        assert_eq!(inspected(context, bindings, "long"), "28933");
         context.line("rm -f one").ok();
         context.line("start three").ok();
         assert_eq!(context.line("port three 80").ok(), "127.0.0.1:28931");

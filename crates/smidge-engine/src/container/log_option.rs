@@ -42,7 +42,7 @@ pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<Log> {
             |why: &str| Error::new(Kind::Input, format!("invalid `--log-opt {option}`: {why}"));
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         match name {
-            _ if !kept => return Err(invalid("with `--log-driver none` nothing is kept")),
+            _ if !kept => return Err(invalid("invalid logging opts for driver none")),
             "max-size" if value == "-1" => limit = None,
             "max-size" => {
                 let size = parse_bytes(value).map_err(|why| invalid(&why))?;
@@ -58,9 +58,9 @@ pub(super) fn log(driver: Option<&str>, options: &[String]) -> Result<Log> {
             "labels" | "env" => {}
             "compress" => return Err(invalid("smidge compresses no logs")),
             _ => {
-                return Err(invalid(
-                    "there are `max-size`, `max-file`, `labels` and `env`",
-                ));
+                let fault = format!("unknown log opt '{name}' for json-file log driver");
+                return Err(Error::new(Kind::Input, fault)
+                    .with_fact("there are `max-size`, `max-file`, `labels` and `env`"));
             }
         }
     }

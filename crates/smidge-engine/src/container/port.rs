@@ -24,7 +24,8 @@ pub fn parse_publish(text: &str) -> Result<Vec<Port>> {
         Error::new(Kind::Input, format!("cannot publish `{text}`: {why}"))
             .with_hint("write HOST:CONTAINER: `smidge run -p 8080:80 IMAGE`")
     };
-    let (rest, protocol) = split_protocol(text).map_err(invalid)?;
+    let short = short_form(text).map_err(invalid)?;
+    let (rest, protocol) = split_protocol(&short).map_err(invalid)?;
     let (host_ip, rest) = split_address(rest).map_err(invalid)?;
     let (host, container) = match rest.rsplit_once(':') {
         Some((host, container)) => (host, container),
@@ -165,6 +166,31 @@ fn user_name(uid: u32) -> String {
     name.map_or_else(|| uid.to_string(), |name| format!("`{name}`"))
 }
 
+/// `published=8080,target=80,protocol=tcp`, which Docker's client takes as well, as `8080:80/tcp`.
+fn short_form(text: &str) -> std::result::Result<String, String> {
+    if !text.contains('=') {
+        return Ok(text.to_owned());
+    }
+    let (mut published, mut target, mut protocol) = ("", "", "tcp");
+    for field in text.split(',') {
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| format!("`{field}` must be a key=value pair"))?;
+        match key.trim() {
+            "published" => published = value,
+            "target" => target = value,
+            "protocol" => protocol = value,
+            // Without a swarm all are the host's.
+            "mode" if matches!(value, "host" | "ingress") => {}
+            other => return Err(format!("invalid field key `{other}`")),
+        }
+    }
+    Ok(match published {
+        "" => format!("{target}/{protocol}"),
+        _ => format!("{published}:{target}/{protocol}"),
+    })
+}
+
 /// Proposes the next port to publish at.
 fn another_port(record: &Record, port: u16, image: &str) -> String {
     let inside =
@@ -268,6 +294,11 @@ mod tests {
                 "0.0.0.0:80-81:90-91",
                 "0.0.0.0:80->90/tcp 0.0.0.0:81->91/tcp",
             ),
+            (
+                "published=8081,target=80,protocol=udp,mode=host",
+                "0.0.0.0:8081->80/udp [::]:8081->80/udp",
+            ),
+            ("target=80", "0.0.0.0:0->80/tcp [::]:0->80/tcp"),
             (":80:90", "0.0.0.0:80->90/tcp [::]:80->90/tcp"),
             ("[::1]::90-91", "[::1]:0->90/tcp [::1]:0->91/tcp"),
         ] {
@@ -290,6 +321,8 @@ mod tests {
             ("::1:80:80", "in brackets"),
             ("[::1:80:80", "never closed"),
             ("[::1]80:80", "`:` is missing"),
+            ("port=80", "invalid field key `port`"),
+            ("published=80", "invalid containerPort: :"),
             ("80-82:90-91", "3 host ports cannot lead to 2"),
             ("81-80:1-2", "ends before it starts"),
         ] {

@@ -26,6 +26,12 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
     let mut current = command;
     while let Some(token) = rest.next() {
         let text = token.to_str().unwrap_or("").to_owned();
+        if is_unset(current, &text, rest.as_slice().first()) {
+            if !text.ends_with('=') {
+                rest.next();
+            }
+            continue;
+        }
         let expects_value = match text.strip_prefix('-') {
             Some("-") => {
                 result.argv.push(token);
@@ -72,6 +78,36 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
     }
     result.argv.extend(rest);
     result
+}
+
+/// Options that mean the usual when they are empty, as where a script has no value for them, but whose values
+/// are read by the parser.
+const UNSET_IF_EMPTY: [&str; 10] = [
+    "cgroupns",
+    "cidfile",
+    "ip",
+    "ip6",
+    "isolation",
+    "mac-address",
+    "platform",
+    "runtime",
+    "stop-signal",
+    "volume-driver",
+];
+
+/// Whether an argument, with what follows it, sets such an option to nothing.
+fn is_unset(command: &Command, text: &str, next: Option<&OsString>) -> bool {
+    let Some(option) = text.strip_prefix("--") else {
+        return false;
+    };
+    let (name, value) = match option.split_once('=') {
+        Some((name, value)) => (name, Some(OsStr::new(value))),
+        None => (option, next.map(OsString::as_os_str)),
+    };
+    let is_known = |arg: &Arg| arg.get_long() == Some(name) && takes_next(arg);
+    value.is_some_and(OsStr::is_empty)
+        && UNSET_IF_EMPTY.contains(&name)
+        && command.get_arguments().any(is_known)
 }
 
 /// `help COMMAND` for `COMMAND --help`, and `-v` for `--version`.
@@ -207,6 +243,10 @@ mod tests {
             ),
             ("smidge run -d app", "smidge run -d -- app"),
             ("smidge run --name x app", "smidge run --name x -- app"),
+            (
+                "smidge run --platform= --stop-signal  --name= app",
+                "smidge run --name= -- app",
+            ),
             ("smidge help image ls", "smidge image ls --help"),
             ("smidge help", "smidge --help"),
             ("smidge -v", "smidge --version"),
