@@ -128,6 +128,13 @@ fn podman_limits(context: &Context, run: &impl Fn(&[&str]) -> Ran) {
     if context.identity().ids.is_some() || !rustix::process::geteuid().is_root() {
         return;
     }
+    // Its files belong to ids that root is not, in directories that are theirs alone.
+    let ids = ["--uidmap=0:100000:65536", "--gidmap=0:100000:65536"];
+    let mapped = run(&["--rm", ids[0], ids[1], "box", "cat", "/proc/self/uid_map"]).ok();
+    let mapped: Vec<&str> = mapped.split_whitespace().collect();
+    assert_eq!(mapped, ["0", "100000", "65536"]);
+    // Something is mounted below the groups.
+    run(&["--rm", "--systemd=always", "box", "true"]).ok();
     let stops = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
     run(&[
         "-d", "--name", "limited", "--memory", "64m", "box", "sh", "-c", stops,

@@ -284,6 +284,29 @@ fn update_ps_and_events() {
     });
 }
 
+/// Others mount below the directory of groups, as Podman does for systemd; then it is read-only.
+#[test]
+fn something_is_mounted_beside_the_groups() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        place(bundle);
+        let mount =
+            json!({"destination": "/sys/fs/cgroup/more", "type": "tmpfs", "source": "tmpfs"});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        let said = bundle.runs(
+            "touch /sys/fs/cgroup/more/x && echo written; \
+                                mkdir /sys/fs/cgroup/pids/x 2>/dev/null || echo fixed",
+        );
+        assert_eq!(said, "written\nfixed");
+        if bundle.is_ours() {
+            let script = "mkdir /sys/fs/cgroup/x 2>/dev/null || echo fixed";
+            assert_eq!(bundle.runs(script), "fixed");
+        }
+    });
+}
+
 #[test]
 fn exec_enters_groups_below() {
     if !can() || !Path::new("/sys/fs/cgroup/pids").exists() {

@@ -272,6 +272,36 @@ fn mounts_of_the_callers_go_with_the_container() {
     });
 }
 
+/// What its root may not come to is shown to a container all the same, if whoever makes it may.
+#[test]
+fn a_source_behind_a_shut_directory_is_shown() {
+    ours(|bundle| {
+        if bundle.is_rootless() {
+            return crate::context::skip("for the host's root");
+        }
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+        bundle.config["linux"]["uidMappings"] = map.clone();
+        bundle.config["linux"]["gidMappings"] = map;
+        bundle.context.write("b/shut/shown/file", "content");
+        let shut = bundle.context.path().join("b/shut");
+        std::os::unix::fs::chown(&shut, Some(1234), Some(1234)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&shut, mode).unwrap();
+        std::fs::create_dir(bundle.context.path().join("b/rootfs/m")).unwrap();
+        let mount = json!({"destination": "/m", "type": "bind", "source": "shut/shown",
+            "options": ["bind", "ro"]});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        assert_eq!(bundle.runs("cat /m/file"), "content");
+        // The container's root, too.
+        let root = bundle.context.path().join("b/rootfs");
+        std::fs::rename(root, shut.join("rootfs")).unwrap();
+        bundle.config["root"]["path"] = json!("shut/rootfs");
+        assert_eq!(bundle.runs("cat /m/file; echo inside"), "contentinside");
+    });
+}
+
 /// A namespace of users needs no root: one id is enough.
 #[test]
 fn users_without_a_root() {

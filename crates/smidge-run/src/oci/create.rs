@@ -188,6 +188,7 @@ impl Making<'_> {
             self.place.write(&record)?;
         }
         self.plan.mapped = idmapped::make(self.plan)?;
+        self.plan.opened = mount::open_all(self.plan);
         let (start, answer) = (
             self.place.make_pipe("start")?,
             self.place.make_pipe("answer")?,

@@ -70,7 +70,8 @@ struct Ready {
 fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, RunError> {
     let mut keep = vec![channel.as_fd(), ends.start.as_fd(), ends.answer.as_fd()];
     keep.extend(ends.preserved);
-    keep.extend(plan.mapped.iter().map(|(_, tree)| tree.as_fd()));
+    let opened = plan.mapped.iter().chain(&plan.opened);
+    keep.extend(opened.map(|(_, tree)| tree.as_fd()));
     sys::close_all_but(&keep);
     rustix::process::setsid().map_err(RunError::setup("open a session"))?;
     rustix::process::umask(Mode::empty());
@@ -181,7 +182,10 @@ fn propagation(plan: &Plan) -> Option<(MountPropagationFlags, bool)> {
 
 fn open_root(plan: &Plan) -> Result<OwnedFd, RunError> {
     let opened = match has_own_mounts(plan) {
-        true => mounts::clone_root(&plan.rootfs),
+        true => mounts::clone_root(&plan.rootfs).or_else(|errno| match mounts::opened_root(plan) {
+            Some(root) if errno == Errno::ACCESS => rustix::io::fcntl_dupfd_cloexec(root, 0),
+            _ => Err(errno),
+        }),
         // It is mounted already.
         false => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -320,7 +324,7 @@ fn open_terminal(plan: &Plan, root: &OwnedFd, channel: &Channel) -> rustix::io::
 fn finish(plan: &Plan, root: &OwnedFd, outside: &Outside) -> Result<OwnedFd, RunError> {
     let linux = &plan.config.linux;
     set_sysctls(plan, outside)?;
-    mounts::finish_devices(plan, root)?;
+    mounts::finish_directories(plan, root)?;
     for path in &linux.readonly_paths {
         mounts::protect(root, path)?;
     }

@@ -13,11 +13,13 @@ use rustix::mount::{
 };
 
 use super::config::{self, NamespaceKind};
+use super::idmapped::Mapped;
 use super::option::{Attributes, Options};
 use super::plan::Plan;
 use super::view;
 use crate::copied;
 use crate::error::RunError;
+use crate::idmap::IdMap;
 use crate::mount::{self, Depth, Kind, PROC};
 
 /// What of `/proc` others may be mounted over, as runc has it: files that tell of the machine. Anything
@@ -49,6 +51,40 @@ impl Prepared<'_> {
     }
 }
 
+/// Whether a file or directory is shown, and whether with what is mounted below it.
+fn depth(mount: &config::Mount, options: &Options) -> Option<bool> {
+    match (options.bind, mount.kind.as_str()) {
+        (Some(deep), _) => Some(deep),
+        (None, "bind") => Some(false),
+        (None, "rbind") => Some(true),
+        (None, _) => None,
+    }
+}
+
+/// Stands for the root among the numbers of mounts.
+const ROOT: usize = usize::MAX;
+
+/// The root as [`open_all`] has found it.
+pub(super) fn opened_root(plan: &Plan) -> Option<&OwnedFd> {
+    let root = plan.opened.iter().find(|(number, _)| *number == ROOT);
+    root.map(|(_, tree)| tree)
+}
+
+/// Opens what is to be shown as root, for a container whose root is somebody else.
+pub(super) fn open_all(plan: &Plan) -> Vec<Mapped> {
+    if plan.id_map == IdMap::None || !rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    let one = |(number, mount): (usize, &config::Mount)| {
+        let options = Options::parse(&mount.options).ok()?;
+        let tree = open(plan, mount, depth(mount, &options)?).ok()?;
+        Some((number, tree))
+    };
+    let root = clone_root(&plan.rootfs).map(|root| (ROOT, root));
+    let mounts = plan.config.mounts.iter().enumerate();
+    mounts.filter_map(one).chain(root).collect()
+}
+
 /// Opens what is to be shown: while paths are the host's, and with the caller's identity.
 pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
     let one = |(number, mount): (usize, _)| {
@@ -58,19 +94,17 @@ pub(super) fn prepare(plan: &Plan) -> Result<Vec<Prepared<'_>>, RunError> {
             source: io::Error::other(error.to_string()),
         })?;
         let mut options = options;
-        let deep = match (options.bind, mount.kind.as_str()) {
-            (Some(deep), _) => Some(deep),
-            (None, "bind") => Some(false),
-            (None, "rbind") => Some(true),
-            (None, _) => None,
+        let own = |trees: &[Mapped]| -> Result<Option<OwnedFd>, RunError> {
+            let tree = trees.iter().find(|(of, _)| *of == number);
+            let copied = tree.map(|(_, tree)| rustix::io::fcntl_dupfd_cloexec(tree, 0));
+            copied.transpose().map_err(fault(&mount.destination))
         };
-        let mapped = plan.mapped.iter().find(|(of, _)| *of == number);
-        let tree = match (mapped, deep) {
-            (Some((_, tree)), _) => {
-                let copied = rustix::io::fcntl_dupfd_cloexec(tree, 0);
-                Some(copied.map_err(fault(&mount.destination))?)
-            }
-            (None, Some(deep)) => Some(open(plan, mount, deep)?),
+        let tree = match (own(&plan.mapped)?, depth(mount, &options)) {
+            (Some(tree), _) => Some(tree),
+            (None, Some(deep)) => Some(match (open(plan, mount, deep), own(&plan.opened)?) {
+                (Err(error), Some(tree)) if error.errno() == Some(libc::EACCES) => tree,
+                (opened, _) => opened?,
+            }),
             (None, None) => None,
         };
         if tree.is_none() && is_devices(mount) {
@@ -130,19 +164,25 @@ pub(super) fn is_devices(mount: &config::Mount) -> bool {
     mount.destination.trim_end_matches('/') == "/dev"
 }
 
-/// Makes the directory of devices read-only where that is asked for: they are all there.
-pub(super) fn finish_devices(plan: &Plan, root: &OwnedFd) -> Result<(), RunError> {
-    let read_only = |mount: &config::Mount| {
+/// Makes the directories of devices and of version 1's groups read-only where that is asked for: what others
+/// mount there has its place by now.
+pub(super) fn finish_directories(plan: &Plan, root: &OwnedFd) -> Result<(), RunError> {
+    let groups = plan
+        .group
+        .as_ref()
+        .is_some_and(|group| group.v1_directories().next().is_some());
+    for mount in &plan.config.mounts {
+        let is_ours = is_devices(mount) || groups && mount.kind == "cgroup";
         let options = Options::parse(&mount.options);
-        let added = options.map(|options| options.own.added);
-        added.is_ok_and(|added| added.contains(MountAttrFlags::MOUNT_ATTR_RDONLY))
-    };
-    match plan.config.mounts.iter().rfind(|mount| is_devices(mount)) {
-        Some(mount) if read_only(mount) => mount::existing(root.as_fd(), &mount.destination)
-            .and_then(|dev| mount::make_read_only(&dev, Depth::Flat))
-            .map_err(fault(&mount.destination)),
-        _ => Ok(()),
+        let added = options.map(|options| (options.bind, options.own.added));
+        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        if is_ours && added.is_ok_and(|(bind, added)| bind.is_none() && added.contains(read_only)) {
+            mount::existing(root.as_fd(), &mount.destination)
+                .and_then(|place| mount::make_read_only(&place, Depth::Flat))
+                .map_err(fault(&mount.destination))?;
+        }
     }
+    Ok(())
 }
 
 fn open(plan: &Plan, mount: &config::Mount, deep: bool) -> Result<OwnedFd, RunError> {

@@ -35,6 +35,9 @@ pub(super) struct Plan {
     pub(super) preserved: u32,
     /// Mounts whose owners are mapped.
     pub(super) mapped: Vec<Mapped>,
+    /// What is to be shown, as the caller sees it: whoever is root in a user namespace alone may not come to
+    /// all of it.
+    pub(super) opened: Vec<Mapped>,
 }
 
 impl Plan {
@@ -131,6 +134,7 @@ pub(super) fn plan(id: &str, bundle: &Path, text: &[u8]) -> Result<Plan, OciErro
         no_new_keyring: false,
         preserved: 0,
         mapped: Vec::new(),
+        opened: Vec::new(),
     })
 }
 

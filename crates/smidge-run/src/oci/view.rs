@@ -47,9 +47,10 @@ pub(super) fn mount(plan: &Plan, root: &OwnedFd, prepared: &Prepared<'_>) -> Res
         mkdirat(&directory, name, Mode::from_raw_mode(0o755))?;
         mount::attach(&dressed(path, wanted, false)?, &directory, name)?;
     }
+    // Read-only it becomes when all that others mount there is in its place.
     mount::set_attributes(
         &directory,
-        wanted,
+        wanted - read_only,
         none,
         MountPropagationFlags::empty(),
         false,
