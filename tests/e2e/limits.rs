@@ -505,7 +505,7 @@ fn limits_change_while_a_container_runs() {
         context.line("update --pids-limit -1 web").ok();
         assert_eq!(first(["pids.max", "pids.max"]).trim(), "max");
         let shown = "inspect -f {{.HostConfig.Memory}},{{.HostConfig.PidsLimit}} web";
-        assert_eq!(context.line(shown).ok(), "33554432,<no value>");
+        assert_eq!(context.line(shown).ok(), "33554432,<nil>");
         context.line("update web").says(1, &["one or more flags"]);
         context
             .line("update -m 1m web")
