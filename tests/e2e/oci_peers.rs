@@ -134,7 +134,7 @@ fn podman_limits(context: &Context, run: &impl Fn(&[&str]) -> Ran) {
     let mapped: Vec<&str> = mapped.split_whitespace().collect();
     assert_eq!(mapped, ["0", "100000", "65536"]);
     // Something is mounted below the groups.
-    run(&["--rm", "--systemd=always", "box", "true"]).ok();
+    run(&["--rm", "--systemd=always", "box", "echo"]).ok();
     let stops = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
     run(&[
         "-d", "--name", "limited", "--memory", "64m", "box", "sh", "-c", stops,
