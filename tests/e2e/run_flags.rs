@@ -78,6 +78,27 @@ fn labels_come_from_files_and_annotations_are_kept() {
     });
 }
 
+#[test]
+fn files_without_an_end_are_not_read_to_it() {
+    with_busybox(|context| {
+        context.write("c/file", "");
+        for line in [
+            "run --rm --env-file /dev/zero busybox true",
+            "run --rm --label-file /dev/zero busybox true",
+            "run --rm --security-opt seccomp=/dev/zero busybox true",
+            "build -f /dev/zero c",
+        ] {
+            let refused = context.line(line);
+            assert_ne!(refused.code(), 0, "{line}");
+            let said = refused.stderr();
+            assert!(
+                said.contains("/dev/zero") && said.contains("longer than 16 MiB"),
+                "{line}: {said}"
+            );
+        }
+    });
+}
+
 /// What Docker has and smidge cannot do is refused with the reason, never passed over.
 #[test]
 fn what_cannot_be_met_is_refused() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -52,6 +54,24 @@ impl Host {
             "loongarch64" => "loong64",
             other => other,
         }
+    }
+}
+
+/// Bytes of a file that a user names, and that is read as a whole: none that is meant is longer.
+const LONGEST: u64 = 16 << 20;
+
+/// Reads a file that a user names, which may be anything, `/dev/zero` too.
+pub(crate) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LONGEST {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is longer than 16 MiB",
+        )),
+        false => Ok(bytes),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use crate::host::read_whole;
 use crate::{Error, Host, Kind, Result};
 
 /// What Docker gives a program that has no `PATH` of its own.
@@ -134,7 +135,7 @@ pub(crate) fn label_files(files: &[impl AsRef<Path>], host: &Host) -> Result<Vec
 /// The lines of an environment file: Docker takes them as they are, without quotes or escapes.
 fn read_file(path: &Path, host: &Host) -> Result<Vec<String>> {
     let shown = path.display();
-    let bytes = std::fs::read(host.absolute(path))
+    let bytes = read_whole(&host.absolute(path))
         .map_err(|source| Error::io(format!("cannot read `{shown}`"), source))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::new(Kind::Input, format!("`{shown}` is not UTF-8")))?;

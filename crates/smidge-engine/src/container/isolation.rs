@@ -1,10 +1,12 @@
 //! How far a container is shut in.
 
+use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use smidge_run::{Device, Ipc, Limit, Namespace, Network, Processes, Profile, capability};
 
+use crate::host::read_whole;
 use crate::{Error, Host, Kind, Result};
 
 /// How far a container is shut in, as it was asked for.
@@ -160,7 +162,10 @@ impl Settled {
             ("seccomp", "builtin") => self.seccomp = true,
             ("seccomp", file) if !file.is_empty() => {
                 let path = host.absolute(Path::new(file));
-                let text = std::fs::read_to_string(&path).map_err(|source| {
+                let text = read_whole(&path).and_then(|bytes| {
+                    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+                });
+                let text = text.map_err(|source| {
                     let shown = path.display();
                     Error::io(format!("cannot read the seccomp profile `{shown}`"), source)
                 })?;

@@ -1,6 +1,5 @@
 //! Where `COPY` and `ADD` take files from: the build context, or a stage.
 
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -13,6 +12,7 @@ use smidge_store::DirTree;
 use super::choice::{Fate, fate};
 use super::glob;
 use crate::build::layer::RootFs;
+use crate::host::read_whole;
 use crate::{Error, Kind, Result};
 
 /// The files of an image that a path with wildcards names, as in `COPY`.
@@ -266,7 +266,7 @@ fn patterns_at(file: &Path) -> Result<Option<Patterns>> {
     if !file.is_file() {
         return Ok(None);
     }
-    let bytes = fs::read(file)
+    let bytes = read_whole(file)
         .map_err(|source| Error::io(format!("cannot read `{}`", file.display()), source))?;
     parsed(&bytes, file).map(Some)
 }

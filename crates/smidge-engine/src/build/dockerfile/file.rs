@@ -1,7 +1,6 @@
 //! The Dockerfile itself: read, and planned as far as its base images are known.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use smidge_dockerfile::plan::{self, BaseConfig, BaseImage, Platform};
@@ -10,6 +9,7 @@ use smidge_dockerfile::{Dockerfile, Plan, PlanOptions, parse};
 use super::base::{self, Bases};
 use super::report::Text;
 use crate::build::request::BuildRequest;
+use crate::host::read_whole;
 use crate::{Engine, Error, Kind, Note, Progress, Result};
 
 /// What a Dockerfile asks for.
@@ -90,7 +90,7 @@ fn plan_with(
 /// Reads the Dockerfile, which goes by a name that tells its user something.
 fn read((file, name): (&Path, &str)) -> Result<Text> {
     let name = name.to_owned();
-    let bytes = fs::read(file).map_err(|e| Error::io(format!("cannot read `{name}`"), e))?;
+    let bytes = read_whole(file).map_err(|e| Error::io(format!("cannot read `{name}`"), e))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         Error::new(Kind::Input, format!("`{name}` is not text in UTF-8")).caused_by(error)
     })?;
