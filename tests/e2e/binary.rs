@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::context::{Context, smidge_binary};
 
 /// The release binary's bound in bytes.
-const LIMIT: u64 = 7_900_000;
+const LIMIT: u64 = 8_000_000;
 
 /// A debug build is larger; only the release build's size is a promise.
 fn is_release() -> bool {
