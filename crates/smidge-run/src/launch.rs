@@ -192,12 +192,15 @@ pub(crate) fn clone_to(
         meanwhile(pid)?;
         follow(spec, &outer, handed)
     });
-    // It ends by itself after its report, and at the closed channel otherwise.
     drop(outer);
     let reap = |pidfd: &OwnedFd| {
         let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     };
-    let handed = followed.inspect_err(|_| reap(&pidfd))?;
+    let handed = followed.inspect_err(|_| {
+        // It may have become the program just before, and nobody will watch over that.
+        let _ = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        reap(&pidfd);
+    })?;
     let (pid, pidfd) = match handed.sibling {
         Some(sibling) => {
             reap(&pidfd);

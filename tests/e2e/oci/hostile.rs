@@ -194,6 +194,8 @@ fn what_a_killed_create_leaves_can_be_removed() {
         assert_eq!(bundle.state(&id)["status"], "creating");
         let entered = bundle.line(&format!("exec {id} true"));
         assert!(entered.exits(255).contains("being made"));
+        let told = || std::fs::read_to_string(&hook).unwrap_or_default();
+        smidge_tests::until("the hook", || told().ends_with('\n'));
         child.kill().unwrap();
         child.status_in_time().unwrap();
         smidge_tests::until("its end", || {
@@ -203,9 +205,7 @@ fn what_a_killed_create_leaves_can_be_removed() {
         bundle.line(&format!("delete {id}")).exits(0);
         assert!(bundle.line("list -q").ok().is_empty());
         // A hook is a program of the host's, and nobody's when its caller is killed.
-        let hook = || std::fs::read_to_string(&hook).unwrap_or_default();
-        smidge_tests::until("the hook", || hook().ends_with('\n'));
-        let hook = Pid::from_raw(hook().trim().parse().unwrap()).unwrap();
+        let hook = Pid::from_raw(told().trim().parse().unwrap()).unwrap();
         kill_process(hook, Signal::KILL).unwrap();
     });
 }
