@@ -80,6 +80,24 @@ fn security_options_do_what_they_say() {
     });
 }
 
+/// Root of the host's own ids could change the host's, for everybody.
+#[test]
+fn a_null_device_among_the_streams_is_the_containers() {
+    with_busybox(|context| {
+        let stat = "stat -L -c %d:%i /dev/stdin /dev/null";
+        let is_own = |said: String| {
+            let (stream, own) = said.split_once('\n').unwrap();
+            assert_eq!(stream, own);
+        };
+        is_own(run(context, &format!("busybox {stat}")));
+        context
+            .line("run -d --name one busybox sleep 1000")
+            .exits(0);
+        is_own(context.line(&format!("exec one {stat}")).ok());
+        context.line("rm -f one").exits(0);
+    });
+}
+
 /// A filter of the user's, in Docker's words, is in force, and no more than that.
 #[test]
 fn profiles_of_the_users_are_taken() {

@@ -25,7 +25,7 @@ use crate::idmap::IdMap;
 use crate::launch::{self, Launched, Stdio};
 use crate::mount::{self, Kind};
 use crate::spec::{Mount, MountKind, Network, Spec};
-use crate::{identity, inside, limit, pretend, removal};
+use crate::{identity, inside, limit, null, pretend, removal};
 
 /// Whether namespaces are out of reach, and a root directory is not. Only what no image and no option
 /// can bring about counts: a sandbox that could be had is never done without.
@@ -179,6 +179,8 @@ impl Room {
             rustix::fs::open("/", flags, Mode::empty())
         };
         let top = into().map_err(RunError::setup("change the root"))?;
+        // Where nodes cannot be used it stays the host's: whoever is here could get at that anyway.
+        let _ = null::reopen();
         let cwd = mount::point(top.as_fd(), &spec.cwd, Kind::Directory)
             .and_then(rustix::process::fchdir)
             .map_err(|errno| inside::working_directory(spec, errno));

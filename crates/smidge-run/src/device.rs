@@ -135,10 +135,12 @@ fn mount_dev(spec: &Spec, root: &OwnedFd) -> Result<OwnedFd> {
     for (name, major, minor) in NODES {
         if !make_node(spec, &dev, name, makedev(major, minor))? {
             make_file(&dev, name)?;
-            nodes.push((
-                name,
-                mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?,
-            ));
+            let host = mount::clone(CWD, format!("/dev/{name}"), Depth::Flat)?;
+            if spec.id_map == IdMap::None {
+                // Its owner and mode are the host's.
+                mount::make_read_only(&host, Depth::Flat)?;
+            }
+            nodes.push((name, host));
         } else if locked {
             nodes.push((name, mount::clone(&dev, name, Depth::Flat)?));
         }

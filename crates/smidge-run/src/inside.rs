@@ -25,8 +25,8 @@ use crate::peer::Luggage;
 use crate::shift::Handover;
 use crate::spec::{Mount, MountKind, Spec, WayOut};
 use crate::{
-    external, identity, join, kernel, limit, netns, network, port, pretend, reaper, root, seccomp,
-    sys,
+    external, identity, join, kernel, limit, netns, network, null, port, pretend, reaper, root,
+    seccomp, sys,
 };
 
 /// The first step that a kernel refuses which makes namespaces and lets nobody use them.
@@ -155,6 +155,9 @@ fn furnish(
         open_terminal(spec, &devices, size, channel).map_err(RunError::setup("open a terminal"))?;
     }
     drop(devices);
+    if spec.id_map == IdMap::None {
+        null::reopen()?;
+    }
     rustix::process::fchdir(&cwd).map_err(|errno| working_directory(spec, errno))?;
     drop(cwd);
     let program = Executable::find(spec, &own, emulation)?;

@@ -38,7 +38,7 @@ use crate::launch::{Launched, Stdio};
 use crate::network::Networks;
 use crate::spec::Spec;
 use crate::state::{self, Process, State, Status};
-use crate::{beside, identity, inside, limit, seccomp, sys};
+use crate::{beside, identity, inside, limit, null, seccomp, sys};
 
 /// The magic number of devpts (`statfs(2)`).
 const DEVPTS: i64 = 0x1cd1;
@@ -351,6 +351,9 @@ impl Visit<'_> {
                     identity::become_root(&spec.id_map)?;
                 }
             }
+        }
+        if spec.id_map == IdMap::None {
+            null::reopen()?;
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
         if let Some(size) = size {

@@ -42,6 +42,7 @@ mod message;
 mod mount;
 mod netns;
 pub mod network;
+mod null;
 pub mod oci;
 mod outlet;
 mod peer;

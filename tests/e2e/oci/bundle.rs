@@ -39,10 +39,10 @@ pub(super) struct Bundle<'c> {
 }
 
 /// What the root file system has of busybox.
-const APPLETS: [&str; 25] = [
+const APPLETS: [&str; 27] = [
     "sh", "cat", "echo", "ls", "id", "mount", "true", "false", "sleep", "stat", "touch",
     "hostname", "readlink", "mkdir", "grep", "test", "dd", "head", "tr", "kill", "umount", "mknod",
-    "chroot", "find", "sed",
+    "chroot", "find", "sed", "cut", "chmod",
 ];
 
 /// Runs a case as root, once with each runtime.

@@ -15,6 +15,7 @@ use crate::device::{LINKS, NODES};
 use crate::error::RunError;
 use crate::identity;
 use crate::mount::{self, Depth, Kind};
+use crate::null;
 
 /// The magic number of devpts (`statfs(2)`).
 const DEVPTS: i64 = 0x1cd1;
@@ -112,20 +113,21 @@ fn show(root: &OwnedFd, path: &str, number: u64) -> rustix::io::Result<()> {
     if rustix::fs::fstat(&tree)?.st_rdev != number {
         return Err(Errno::NODEV);
     }
+    // Its owner and mode are the host's, for a root that is the host's, too.
+    mount::make_read_only(&tree, Depth::Flat)?;
     let point = mount::point(root.as_fd(), path, Kind::File)?;
     mount::attach(&tree, &point, "")
 }
 
-/// A mount of the host's `/dev/null`, checked to be it.
+/// A mount of the host's `/dev/null`, checked to be it. It can be written to, but not changed.
 pub(super) fn null() -> Result<OwnedFd, RunError> {
     let clone = || {
         let null = mount::clone(CWD, "/dev/null", Depth::Flat)?;
-        let stat = rustix::fs::fstat(&null)?;
-        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-        match is_device && stat.st_rdev == makedev(1, 3) {
-            true => Ok(null),
-            false => Err(Errno::NODEV),
+        if !null::is_null(null.as_fd())? {
+            return Err(Errno::NODEV);
         }
+        mount::make_read_only(&null, Depth::Flat)?;
+        Ok(null)
     };
     clone().map_err(fault("/dev/null"))
 }

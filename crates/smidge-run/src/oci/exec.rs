@@ -26,7 +26,7 @@ use crate::channel::{Channel, Report, send_file};
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
 use crate::join::{Host, hide};
-use crate::{inside, sys};
+use crate::{inside, null, sys};
 
 /// What is to be run in a container.
 #[derive(Clone, Debug, Default)]
@@ -351,6 +351,7 @@ impl Visit<'_> {
         let _ = rustix::thread::set_thread_res_gid(gid, gid, gid);
         let _ = rustix::thread::set_thread_res_uid(uid, uid, uid);
         hide()?;
+        null::reopen()?;
         Ok((Visitor { own, trampoline }, proc))
     }
 

@@ -28,7 +28,7 @@ use crate::executable::{Executable, OwnBinary};
 use crate::idmap::IdMap;
 use crate::join::hide;
 use crate::mount::{self, Kind};
-use crate::{identity, inside, kernel, sys};
+use crate::{identity, inside, kernel, null, sys};
 
 /// What the first process has of the caller's.
 pub(super) struct Ends<'a> {
@@ -114,6 +114,7 @@ fn shut_in(plan: &Plan, ends: &Ends<'_>, channel: &Channel) -> Result<Ready, Run
         source: errno.into(),
     })?;
     drop((cwd, root, outside.proc, outside.null));
+    null::reopen()?;
     hide()?;
     process::settle(&plan.process, &plan.config.linux, outside.label)?;
     // What changes an identity may undo it.
