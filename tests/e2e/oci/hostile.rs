@@ -44,6 +44,70 @@ fn the_runtimes_own_binary_is_not_reachable() {
     });
 }
 
+/// The same by way of a container's first process, which is smidge until it is started: for who may trace.
+#[test]
+fn who_may_trace_does_not_find_the_runtimes_binary() {
+    ours(|bundle| {
+        bundle.script("sleep 1000");
+        let usual = bundle.config.clone();
+        let id = bundle.create();
+        let line = format!("exec --cap CAP_SYS_PTRACE {id} readlink /proc/1/exe");
+        let refused = bundle.line(&line).exits(255);
+        assert!(refused.contains("CAP_SYS_PTRACE"), "{refused}");
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        bundle.config = usual;
+        for set in ["bounding", "effective", "permitted"] {
+            let set = &mut bundle.config["process"]["capabilities"][set];
+            set.as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+        let id = bundle.create();
+        let said = bundle.line(&format!("exec {id} readlink /proc/1/exe"));
+        assert_eq!(said.ok(), "/memfd:smidge (deleted)");
+    });
+}
+
+/// Nobody inside may be able to change the host's `/dev/null`: neither by a stream, nor by what hides a file.
+#[test]
+fn the_hosts_null_device_is_out_of_reach() {
+    use std::os::unix::fs::MetadataExt as _;
+    let host = std::fs::metadata("/dev/null").unwrap();
+    ours(|bundle| {
+        bundle.config["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+        let script = "stat -L -c %d:%i /dev/stdin /dev/null; \
+                      grep ' /proc/keys ' /proc/self/mountinfo | cut -d ' ' -f 6";
+        let streams = |said: String| {
+            let lines: Vec<String> = said.lines().map(str::to_owned).collect();
+            assert_eq!(lines[0], lines[1]);
+            assert_ne!(lines[0], format!("{}:{}", host.dev(), host.ino()));
+            lines
+        };
+        let said = streams(bundle.runs(script));
+        assert!(said[2].split(',').any(|option| option == "ro"), "{said:?}");
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let exec = format!("exec {id} stat -L -c %d:%i /dev/stdin /dev/null");
+        streams(bundle.line(&exec).ok());
+        bundle.line(&format!("delete --force {id}")).exits(0);
+        // Where there is none inside.
+        let dev = bundle.context.path().join("empty");
+        std::fs::create_dir(&dev).unwrap();
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        mounts.push(json!({"destination": "/dev", "source": dev, "options": ["bind"]}));
+        bundle.config["linux"]["maskedPaths"] = json!([]);
+        let said = bundle.runs("stat -L -c '%d:%i %F' /proc/self/fd/0; cat /proc/self/fd/0");
+        assert!(said.ends_with(" character special file"), "{said}");
+        assert_ne!(
+            said.split(' ').next().unwrap(),
+            format!("{}:{}", host.dev(), host.ino())
+        );
+        let fixed = "chmod 600 /proc/self/fd/0 2>/dev/null || echo fixed";
+        let is_hosts = said.starts_with(&format!("{}:", host.dev()));
+        assert!(is_hosts || bundle.runs(fixed) == "fixed");
+    });
+}
+
 /// CVE-2024-21626: descriptors of the host's, and working directories that lead to them.
 #[test]
 fn nothing_of_the_host_is_open_inside() {

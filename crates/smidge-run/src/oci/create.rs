@@ -72,11 +72,7 @@ pub(super) fn create(
     plan.no_new_keyring = options.no_new_keyring;
     plan.preserved = options.preserve_fds;
     plan.process.env.extend(options.env.iter().cloned());
-    let linux = &plan.config.linux;
-    if linux.has(NamespaceKind::Pid)
-        && !linux.makes(NamespaceKind::Pid)
-        && plan.id_map == IdMap::None
-    {
+    if is_looked_into(&plan) {
         crate::seal::seal()?;
     }
     let console = Console::find(&plan, options, relays)?;
@@ -102,6 +98,15 @@ pub(super) fn create(
         place.remove();
     }
     created
+}
+
+/// Whether whoever is inside could look into the first process before it is the program: those whose
+/// processes it comes among, or what `exec` starts while it waits for its start.
+fn is_looked_into(plan: &Plan) -> bool {
+    let linux = &plan.config.linux;
+    let joins = linux.has(NamespaceKind::Pid) && !linux.makes(NamespaceKind::Pid);
+    let may_look = process::may_look_into_others(&plan.process);
+    plan.id_map == IdMap::None && (joins || may_look && !linux.has(NamespaceKind::User))
 }
 
 /// What the program is to get from the caller: as many descriptors as were promised.

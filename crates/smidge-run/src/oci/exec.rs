@@ -86,7 +86,8 @@ pub(super) fn exec(
     let preserved = inherited(options.preserve_fds)?;
     let place = Place::of(&runtime.root, id)?;
     let record = place.read()?;
-    match place.status(&record) {
+    let status = place.status(&record);
+    match status {
         Status::Created | Status::Running => (),
         Status::Paused if options.ignore_paused => (),
         Status::Paused => {
@@ -100,13 +101,7 @@ pub(super) fn exec(
     }
     let config = saved(&place).ok_or_else(|| OciError::Missing { id: id.to_owned() })?;
     let process = described(&config, options)?;
-    let may_look = |process: &Process| {
-        let bounding = &process.capabilities.bounding;
-        bounding.iter().any(|name| name == "CAP_SYS_PTRACE")
-    };
-    if !config.linux.has(NamespaceKind::User) && config.process.as_ref().is_some_and(may_look) {
-        crate::seal::seal()?;
-    }
+    guard(&record, &config, &process, status)?;
     process::check(&process).map_err(|detail| OciError::Config {
         path: "process".into(),
         detail,
@@ -142,6 +137,27 @@ pub(super) fn exec(
         sys::kill(pid, libc::SIGKILL);
         let _ = waitpid(Some(pid), WaitOptions::empty());
     })
+}
+
+/// Goes on as a sealed copy of smidge where whoever is inside could look into this process.
+fn guard(
+    record: &Record,
+    config: &Config,
+    process: &Process,
+    status: Status,
+) -> Result<(), OciError> {
+    if config.linux.has(NamespaceKind::User) {
+        return Ok(());
+    }
+    let own = config.process.as_ref();
+    if own.is_some_and(process::may_look_into_others) {
+        crate::seal::seal()?;
+    } else if status == Status::Created && process::may_look_into_others(process) {
+        // Its first process is still that of who made it, and did not seal itself.
+        let wanted = "cannot exec with CAP_SYS_PTRACE in a container that waits for its start";
+        return Err(record.refuse(status, wanted));
+    }
+    Ok(())
 }
 
 /// Hands its terminal and its number to whoever wants them.

@@ -340,6 +340,15 @@ pub(super) fn persona(asked: &Personality) -> Result<libc::c_ulong, String> {
     }
 }
 
+/// Whether a program may look into processes of its user namespace that hide from others
+/// (`capabilities(7)`).
+pub(super) fn may_look_into_others(process: &Process) -> bool {
+    let names = &process.capabilities;
+    [&names.bounding, &names.inheritable, &names.ambient]
+        .iter()
+        .any(|set| set.iter().any(|name| name == "CAP_SYS_PTRACE"))
+}
+
 /// Whether the filter lets a small program execute another: then nothing of the container's is ever
 /// executed as smidge (CVE-2019-5736).
 pub(super) fn allows_trampoline(linux: &Linux) -> bool {
