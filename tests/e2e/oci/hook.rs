@@ -176,7 +176,27 @@ fn poststop_fail() {
         bundle.line(&format!("start {id}")).exits(0);
         bundle.until(&id, "stopped");
         // It is gone all the same.
-        bundle.line(&format!("delete {id}")).code();
+        let deleted = bundle.line(&format!("delete {id}"));
         assert_ne!(bundle.line(&format!("state {id}")).code(), 0);
+        if bundle.is_ours() {
+            assert_eq!(deleted.code(), 0);
+            let told = "poststop hook `/bin/false` failed: exit status: 1";
+            assert!(deleted.stderr().contains(told), "{}", deleted.stderr());
+            assert!(noted(bundle).starts_with("called"), "{}", noted(bundle));
+        }
+    });
+}
+
+/// What the program ends with is what counts, whatever is made of its end.
+#[test]
+fn a_hook_after_the_end_leaves_the_exit_code_alone() {
+    ours(|bundle| {
+        let note = noting(bundle, "called");
+        bundle.config["hooks"]["poststop"] = json!([{"path": "/bin/false"}, note]);
+        bundle.script("exit 3");
+        let ran = bundle.run();
+        assert_eq!(ran.code(), 3);
+        assert!(ran.stderr().contains("poststop hook `/bin/false` failed"));
+        assert!(noted(bundle).starts_with("called"), "{}", noted(bundle));
     });
 }

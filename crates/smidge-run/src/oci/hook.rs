@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
+use super::Tell;
 use super::config::Hook;
 use super::error::OciError;
 
@@ -29,6 +30,15 @@ pub(super) fn call(kind: &'static str, hooks: &[Hook], state: &Value) -> Result<
             detail,
         })
     })
+}
+
+/// Calls all of them, and tells of those that fail.
+pub(super) fn call_all(kind: &'static str, hooks: &[Hook], state: &Value, tell: Tell<'_>) {
+    for hook in hooks {
+        if let Err(error) = call(kind, std::slice::from_ref(hook), state) {
+            tell(&error.to_string());
+        }
+    }
 }
 
 fn one(kind: &str, hook: &Hook, state: &Value) -> Result<(), String> {

@@ -124,11 +124,11 @@ impl Runtime {
         }
     }
 
-    /// Removes a container that has ended, and with `force` any.
+    /// Removes a container that has ended, and with `force` any. `tell` is told of hooks that fail.
     ///
     /// # Errors
     /// When it has not ended.
-    pub fn delete(&self, id: &str, force: bool) -> Result<(), OciError> {
+    pub fn delete(&self, id: &str, force: bool, tell: Tell<'_>) -> Result<(), OciError> {
         let place = Place::of(&self.root, id)?;
         let _lock = match place.lock() {
             Err(OciError::Missing { .. }) if force => return Ok(()),
@@ -159,8 +159,9 @@ impl Runtime {
         mount::uncover_root(&record.rootfs, record.covered);
         let hooks = hooks(&place);
         place.remove();
-        // What fails now is told, and keeps nobody from anything.
-        hook::call("poststop", &hooks.poststop, &record.state(Status::Stopped))
+        let state = record.state(Status::Stopped);
+        hook::call_all("poststop", &hooks.poststop, &state, tell);
+        Ok(())
     }
 }
 

@@ -28,7 +28,7 @@ impl Runtime {
     ) -> Result<u8, OciError> {
         let created = create::create(&self.root, id, options, !detach, tell)?;
         if let Err(error) = self.start(id) {
-            let _ = self.delete(id, true);
+            let _ = self.delete(id, true, tell);
             return Err(error);
         }
         if detach {
@@ -37,7 +37,7 @@ impl Runtime {
         let code = attend(created.pid, created.terminal)?;
         match keep {
             true => Ok(code),
-            false => self.delete(id, true).map(|()| code),
+            false => self.delete(id, true, tell).map(|()| code),
         }
     }
 

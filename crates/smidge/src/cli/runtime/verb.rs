@@ -165,18 +165,10 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(self, call: &Call<'_>) -> Outcome {
-        match call.runtime.delete(&self.id, self.force) {
-            // It is gone: what its hooks make of that is worth telling, and no more.
-            Err(error @ oci::OciError::Hook { .. }) => {
-                call.session
-                    .note(&smidge_engine::Note::new(error.to_string()));
-                Ok(0)
-            }
-            deleted => {
-                deleted.map_err(fault)?;
-                Ok(0)
-            }
-        }
+        let tell = |text: &str| call.warn(text);
+        let deleted = call.runtime.delete(&self.id, self.force, &tell);
+        deleted.map_err(fault)?;
+        Ok(0)
     }
 }
 
