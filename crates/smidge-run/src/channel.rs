@@ -114,15 +114,15 @@ impl Channel {
         rustix::net::sendmsg(&self.0, &text, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Waits for [`send_files`](Self::send_files); `most` files come at once.
-    pub(crate) fn receive_files(&self, most: usize) -> rustix::io::Result<Vec<OwnedFd>> {
+    /// Waits for [`send_files`](Self::send_files), and gives what one call of it has sent.
+    pub(crate) fn receive_files(&self) -> rustix::io::Result<Vec<OwnedFd>> {
         let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         let mut parts = [IoSliceMut::new(&mut byte)];
         let flags = RecvFlags::CMSG_CLOEXEC;
         rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, flags)?;
-        let mut files = Vec::with_capacity(most);
+        let mut files = Vec::new();
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(more) = message {
                 files.extend(more);

@@ -46,7 +46,7 @@ fn make(spec: &Spec) -> Result<OwnedFd, RunError> {
 
 /// Enters the one that is handed in.
 pub(crate) fn enter(channel: &Channel) -> Result<(), RunError> {
-    let entered = channel.receive_files(1).and_then(|files| {
+    let entered = channel.receive_files().and_then(|files| {
         let network = Some(LinkNameSpaceType::Network);
         let mut files = files.iter();
         files.try_for_each(|made| move_into_link_name_space(made.as_fd(), network))

@@ -104,7 +104,7 @@ impl Handover {
         let mut files = Vec::new();
         while files.len() < count {
             let more = channel
-                .receive_files(CHUNK)
+                .receive_files()
                 .map_err(RunError::setup("take the files over"))?;
             files.extend(more);
         }
