@@ -173,3 +173,26 @@ fn a_log_with_a_limit_fills_no_disk() {
     assert_eq!(sizes.len(), 3);
     assert!(sizes.iter().all(|size| *size <= 140_000), "{sizes:?}");
 }
+
+/// What reads the changes ends early then, and who has packed them finds nobody who takes them.
+#[test]
+fn changes_that_are_larger_than_the_disk_become_no_image() {
+    let context = Context::new();
+    let Some(_disk) = Disk::new(context.store(), "12m") else {
+        return;
+    };
+    load_busybox(&context);
+    // The layer once more takes more than there is left.
+    let change = "head -c 5000000 /dev/urandom > /noise";
+    let line = "run --name web busybox sh -c".split_whitespace();
+    context.smidge(line.chain([change])).ok();
+    let full = format!(
+        "no space left on the disk of the store `{}`",
+        context.store().display()
+    );
+    context.line("commit web made").says(1, &[&full]);
+    context.line("image inspect made").exits(1);
+    let left = crate::leftover::names(&context.store().join("tmp"));
+    assert!(left.is_empty(), "{left:?}");
+    context.line("rm web").ok();
+}

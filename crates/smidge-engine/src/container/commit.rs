@@ -10,6 +10,7 @@ use smidge_run::View;
 use smidge_store::Image;
 use smidge_store::copy::pack_changes;
 
+use super::copy::first;
 use super::create::now;
 use super::record::Known;
 use super::visit::{owners, visit};
@@ -116,11 +117,11 @@ impl Engine {
         let mut blob = self.store.blob_writer()?;
         let copied = std::io::copy(&mut reader, &mut blob).and_then(|_| blob.flush());
         drop(reader);
-        let entries = visit.finish()?;
-        copied.map_err(|source| match source.downcast::<smidge_store::Error>() {
+        let stored = copied.map_err(|source| match source.downcast::<smidge_store::Error>() {
             Ok(error) => error.into(),
             Err(source) => Error::io("cannot store the layer", source),
-        })?;
+        });
+        let entries = first(visit.finish(), stored)?;
         if entries == 0 {
             return Ok(None);
         }

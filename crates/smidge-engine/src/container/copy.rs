@@ -282,9 +282,9 @@ fn pipe() -> Result<(File, File)> {
 
 /// What went wrong first where one side packs and the other one unpacks: who stops makes the other one
 /// stop, too.
-fn first(packed: Result<()>, placed: Result<()>) -> Result<()> {
+pub(super) fn first<T>(packed: Result<T>, placed: Result<()>) -> Result<T> {
     match (packed, placed) {
-        (Ok(()), placed) => placed,
+        (Ok(packed), placed) => placed.map(|()| packed),
         (Err(packed), Ok(())) => Err(packed),
         // The reader has gone away.
         (Err(packed), Err(placed)) if packed.message() == OUTPUT => Err(placed),
