@@ -448,6 +448,28 @@ fn containers_become_images() {
     });
 }
 
+/// As in Docker: they have done what they were for.
+#[test]
+fn triggers_of_the_base_are_no_part_of_what_is_committed() {
+    with_busybox(|context| {
+        context.line("create --name web busybox true").ok();
+        let own = ["commit", "-c", "ONBUILD RUN base", "web", "base"];
+        context.smidge(own).ok();
+        let triggers = |image: &str| {
+            let line = ["inspect", "-f", "{{json .Config.OnBuild}}", image];
+            context.smidge(line).ok()
+        };
+        assert_eq!(triggers("base"), "[\"RUN base\"]");
+        context.line("create --name next base true").ok();
+        context.line("commit next plain").ok();
+        assert_eq!(triggers("plain"), "null");
+        let own = ["commit", "-c", "ONBUILD RUN own", "next", "other"];
+        context.smidge(own).ok();
+        assert_eq!(triggers("other"), "[\"RUN own\"]");
+        context.line("rm web next").ok();
+    });
+}
+
 #[test]
 fn a_program_goes_on_after_it_was_committed() {
     with_busybox(|context| {

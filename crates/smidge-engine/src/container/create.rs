@@ -391,6 +391,8 @@ fn leavings(dir: &Path, mounts: &[MountPoint]) -> Vec<PathBuf> {
 /// The image's config with what the options change, environment aside.
 fn merged(image: &RunConfig, request: &CreateRequest, host: &crate::Host) -> Result<RunConfig> {
     let mut config = image.clone();
+    // What is to happen to images that are built upon this one is no part of a container, nor of what it becomes.
+    config.on_build = None;
     if let Some(user) = &request.user {
         config.user.clone_from(user);
     }
