@@ -152,6 +152,7 @@ impl Engine {
         let record = self.record(&draft, &container.id, &created);
         if let Err(fault) = self.furnish(&container, &record, &draft) {
             // The first fault is the one worth telling.
+            let _ = self.discard_volumes(&container, &record);
             let _ = self.store.remove_container(&container);
             return Err(fault);
         }
@@ -354,21 +355,22 @@ impl Engine {
 
     /// Makes what the container's mounts lead to, and the files that every container has in `/etc`.
     fn furnish(&self, container: &Container, record: &Record, draft: &Draft<'_>) -> Result<()> {
-        for planned in &draft.mounts {
-            let files = (&draft.tree, draft.files.as_slice());
-            self.make_source((planned, &container.id), files, &draft.ids.map)?;
-        }
         let asks = |entry: &String| entry.ends_with("host-gateway");
         let gateway = match draft.request.names.hosts.iter().any(asks) {
             true => self.host_gateway(&draft.network)?,
             false => None,
         };
-        let files = Files::new(
+        // What cannot be understood is told before anything is made.
+        let texts = Files::new(
             draft.request,
             &record.spec.hostname,
             (self.host.uid == 0, gateway),
         )?;
-        files.write(&container.dir.join("etc"))
+        for planned in &draft.mounts {
+            let files = (&draft.tree, draft.files.as_slice());
+            self.make_source((planned, &container.id), files, &draft.ids.map)?;
+        }
+        texts.write(&container.dir.join("etc"))
     }
 }
 

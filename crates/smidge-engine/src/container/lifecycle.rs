@@ -5,9 +5,10 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use smidge_run::{Reason, RunError, State, Status};
+use smidge_store::Container;
 
 use super::logs::nanoseconds;
-use super::record::{Known, MountPoint};
+use super::record::{Known, MountPoint, Record};
 use crate::event::Event;
 use crate::image::{Filter, Filters};
 use crate::{Engine, Error, Kind, Note, Result};
@@ -258,20 +259,28 @@ impl Engine {
         for name in ["merged", "upper", "work"] {
             smidge_run::remove_tree(map, &container.dir.join(name))?;
         }
-        let nameless = |mount: &&MountPoint| mount.anonymous || mount.borrowed;
-        for mount in record.mounts.iter().filter(nameless).filter(|_| volumes) {
-            // Another one may have it through `--volumes-from`.
-            if let Some(volume) = mount.source.parent()
-                && !self.has_other_users(&mount.name, &container.id)?
-            {
-                smidge_run::remove_tree(map, volume)?;
-                self.note_volume("destroy", &mount.name);
-            }
+        if volumes {
+            self.discard_volumes(container, record)?;
         }
         self.leave_networks(known)?;
         // The supervisor of one that is thrown away removes it as well, and one of the two tells.
         if self.store.remove_container(container)? {
             self.note_container(known, "destroy", &[]);
+        }
+        Ok(())
+    }
+
+    /// Removes the volumes that go with a container.
+    pub(super) fn discard_volumes(&self, container: &Container, record: &Record) -> Result<()> {
+        let nameless = |mount: &&MountPoint| mount.anonymous || mount.borrowed;
+        for mount in record.mounts.iter().filter(nameless) {
+            // Another one may have it through `--volumes-from`.
+            if let Some(volume) = mount.source.parent().filter(|volume| volume.exists())
+                && !self.has_other_users(&mount.name, &container.id)?
+            {
+                smidge_run::remove_tree(record.spec.disk_map(), volume)?;
+                self.note_volume("destroy", &mount.name);
+            }
         }
         Ok(())
     }

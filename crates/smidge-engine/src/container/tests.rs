@@ -285,6 +285,41 @@ fn faults_leave_nothing_behind() {
 }
 
 #[test]
+fn what_cannot_be_made_leaves_no_volumes() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]", "VOLUME /data"]);
+    let own = Names {
+        hostname: Some("own".to_owned()),
+        ..Names::default()
+    };
+    let servers = Names {
+        servers: texts(&["nowhere"]),
+        ..Names::default()
+    };
+    let hosts = Names {
+        hosts: texts(&["db:nowhere"]),
+        ..Names::default()
+    };
+    for (names, host_names, volume) in [
+        (own, true, "/more"),
+        (servers, false, "/more"),
+        (hosts, false, "/more"),
+        // Found out when others have been made.
+        (Names::default(), false, "/dev/null/x:/y"),
+    ] {
+        let mut bad = CreateRequest {
+            names,
+            volumes: texts(&["/own", volume]),
+            ..request()
+        };
+        bad.isolation.host_names = host_names;
+        assert!(engine.create(&bad).is_err(), "{bad:?}");
+        let volumes = engine.store.root().join("volumes");
+        let left = std::fs::read_dir(volumes).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{bad:?}");
+    }
+}
+
+#[test]
 fn lists_are_filtered() {
     let (_dir, engine) = with_image(&["CMD [\"/a\", \"b\"]", "LABEL from=image", "EXPOSE 80"]);
     let first = engine
