@@ -197,6 +197,29 @@ fn stop_takes_effect_at_once_and_says_so() {
     });
 }
 
+/// Images have what they have: Docker takes its own signal then.
+#[test]
+fn a_container_whose_stop_signal_is_none_is_stopped_all_the_same() {
+    with_busybox(|context| {
+        let script = "trap 'echo heard; exit 3' TERM; echo ready; while true; do sleep 0.01; done";
+        start(context, "--stop-signal SIGUSR1", script);
+        heard(context, "ready");
+        let id = shown(context, "{{.Id}}");
+        let record = context.store().join(format!("containers/{id}/config.json"));
+        let text = std::fs::read_to_string(&record).unwrap();
+        assert!(text.contains("SIGUSR1"), "{text}");
+        std::fs::write(&record, text.replace("SIGUSR1", "SIGNOPE")).unwrap();
+        context.line("stop box").ok();
+        assert_eq!(shown(context, "{{.State.ExitCode}}"), "3");
+        context.line("stop box").ok();
+        context.line("restart -t 0 box").ok();
+        context
+            .line("stop -s SIGNOPE box")
+            .says(1, &["invalid signal: SIGNOPE"]);
+        context.line("rm -f box").ok();
+    });
+}
+
 #[test]
 fn attach_joins_a_running_container() {
     with_busybox(|context| {

@@ -48,11 +48,10 @@ impl Engine {
 
     fn stop_known(&self, known: &Known, request: &StopRequest) -> Result<Option<Note>> {
         let record = &known.record;
-        let signal = request
-            .signal
-            .as_ref()
-            .or(record.config.stop_signal.as_ref());
-        let signal = signal.map_or(Ok(15), |signal| signal_number(signal))?;
+        let signal = match &request.signal {
+            Some(signal) => signal_number(signal)?,
+            None => own_signal(known),
+        };
         if !known.state.status.is_active() {
             return Ok(None);
         }
@@ -120,9 +119,7 @@ impl Engine {
         }
         let number = signal.to_string();
         self.note_container(&known, "kill", &[("signal", number.as_str())]);
-        let stops = known.record.config.stop_signal.as_deref();
-        let stops = stops.map_or(Some(15), smidge_run::signal_number);
-        if signal == 9 || Some(signal) == stops {
+        if signal == 9 || signal == own_signal(&known) {
             retire(&known);
         }
         if known.state.status == Status::Running {
@@ -335,14 +332,18 @@ fn unheard(known: &Known, signal: i32) -> Option<Note> {
     })
 }
 
+/// The signal that ends a container's program. What its image names may be none: then it is Docker's own.
+fn own_signal(known: &Known) -> i32 {
+    let named = known.record.config.stop_signal.as_deref();
+    named.and_then(smidge_run::signal_number).unwrap_or(15)
+}
+
 /// Sends a signal to a container's program. One that is to end it lets it go on if it stands still, as in
 /// Docker: it could not heed it otherwise.
 fn send(known: &Known, signal: i32) -> std::result::Result<(), RunError> {
     let dir = &known.container.dir;
     smidge_run::signal(dir, signal)?;
-    let own = known.record.config.stop_signal.as_deref();
-    let ends = own.and_then(smidge_run::signal_number);
-    if known.state.paused && (signal == 9 || ends.is_none_or(|ends| ends == signal)) {
+    if known.state.paused && (signal == 9 || signal == own_signal(known)) {
         // It may have ended by now.
         let _ = smidge_run::unpause(dir);
     }
