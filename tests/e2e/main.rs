@@ -47,6 +47,7 @@ mod modes;
 mod mounts;
 mod nested;
 mod network;
+mod network_outside;
 mod network_rules;
 mod oci;
 mod oci_peers;

@@ -2,8 +2,8 @@
 
 use smidge_tests::{InTime as _, until};
 
-use crate::context::{Context, have, skip, smidge_binary};
-use crate::fixture::{load_busybox, with_busybox};
+use crate::context::{Context, have, skip};
+use crate::fixture::with_busybox;
 
 /// A container that does nothing, with these options.
 fn idle(context: &Context, options: &str) {
@@ -484,104 +484,6 @@ fn ordinary_users_networks_lead_out_where_pasta_does() {
         assert!(!context.line("exec three ip route").ok().contains("default"));
         assert!(reaches(context, "one", "two") && reaches(context, "three", "two"));
     });
-}
-
-/// A network namespace in place of a machine, with the one behind it, which knows no way to containers.
-struct Machine(String);
-
-impl Machine {
-    /// `None` where namespaces cannot be made.
-    fn new() -> Option<Self> {
-        let name = format!("smt{}", std::process::id());
-        let script = "ip netns add NAME && ip netns add NAMEx && ip -n NAME link set lo up && ip -n NAMEx link set lo up \
-            && ip -n NAME link add up0 type veth peer name up0 netns NAMEx \
-            && ip -n NAME addr add 198.51.100.1/24 dev up0 && ip -n NAMEx addr add 198.51.100.2/24 dev up0 \
-            && ip -n NAME link set up0 up && ip -n NAMEx link set up0 up \
-            && ip netns exec NAME sysctl -qw net.ipv4.ip_forward=0";
-        let machine = Self(name);
-        let made = machine.shell(script);
-        made.then_some(machine)
-    }
-
-    fn shell(&self, script: &str) -> bool {
-        let script = script.replace("NAME", &self.0);
-        let mut shell = std::process::Command::new("sh");
-        shell
-            .args(["-c", &script])
-            .status_in_time()
-            .unwrap()
-            .success()
-    }
-
-    /// `smidge` with the words of a line, on this machine.
-    fn line(&self, context: &Context, line: &str) -> crate::context::Ran {
-        let mut command = context.program("ip");
-        command
-            .args(["netns", "exec", &self.0])
-            .arg(smidge_binary());
-        command.args(line.split_whitespace());
-        context.finish(command)
-    }
-
-    /// Whether a container on a network reaches the machine behind this one: at the first try, with more than the
-    /// way there takes in one packet.
-    fn leads_out(&self, context: &Context, network: &str) -> bool {
-        let ping = "ping -c 1 -W 2 -s 2000 198.51.100.2";
-        let line = format!("run --rm --network {network} busybox {ping}");
-        self.line(context, &line).code() == 0
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.shell("ip netns del NAME; ip netns del NAMEx");
-    }
-}
-
-#[test]
-fn roots_networks_lead_out_under_the_machines_address() {
-    if !rustix::process::geteuid().is_root() || !have("ip") {
-        return skip("only root's networks lead out");
-    }
-    let Some(machine) = Machine::new() else {
-        return skip("no network namespaces can be made here");
-    };
-    let context = Context::new();
-    load_busybox(&context);
-    for line in ["network create open", "network create --internal shut"] {
-        machine.line(&context, line).ok();
-    }
-    assert!(machine.leads_out(&context, "open"));
-    assert!(machine.leads_out(&context, "bridge"));
-    assert!(!machine.leads_out(&context, "shut"));
-    assert!(!machine.leads_out(&context, "none"));
-    // The machine itself can be named.
-    let line = "run --rm --network open --add-host host:host-gateway busybox ping -c 1 -W 2 host";
-    machine.line(&context, line).ok();
-    let devices = || machine.shell("ip -n NAME link | grep -q smi-");
-    assert!(devices());
-    // Somebody else's firewall lets nothing pass that it does not know, as Docker's does.
-    if have("iptables") {
-        assert!(machine.shell("ip netns exec NAME iptables -P FORWARD DROP"));
-        assert!(machine.leads_out(&context, "open"));
-        assert!(machine.shell("ip netns exec NAME iptables -N DOCKER-USER"));
-        assert!(machine.shell("ip netns exec NAME iptables -A DOCKER-USER -j RETURN"));
-        assert!(machine.shell("ip netns exec NAME iptables -I FORWARD -j DOCKER-USER"));
-        assert!(machine.leads_out(&context, "open"));
-    }
-    // Rules that somebody has thrown away are made again.
-    if have("nft") {
-        assert!(machine.shell("ip netns exec NAME nft flush ruleset"));
-        assert!(machine.leads_out(&context, "open"));
-    }
-    // What the next command finds of a machine that was started anew.
-    assert!(machine.shell(
-        "for d in $(ip -n NAME -o link | grep -o 'smi-[0-9a-f]*' | sort -u); do ip -n NAME link del $d; done"
-    ));
-    assert!(machine.leads_out(&context, "open"));
-    machine.line(&context, "network prune -f").ok();
-    assert!(!devices());
-    assert!(!machine.shell("ip netns exec NAME nft list tables | grep -q smidge-smi"));
 }
 
 #[test]

@@ -18,7 +18,14 @@ const PROGRAMS: [[&str; 2]; 2] = [
     ["ip6tables-legacy", "ip6tables"],
 ];
 
-/// As the packet filter of the kernel's own does: lets a network's containers out, and no other network in.
+/// Keeps out whatever is not asked for, or led by a published port.
+const STRANGE: &str =
+    "FORWARD ! -i NAME -o NAME -m conntrack ! --ctstate ESTABLISHED,RELATED,DNAT -j DROP";
+
+/// Keeps others off ports that are published on loopback addresses, where some setting (`route_localnet`) lets them in.
+const LOOPBACK: &str = "INPUT ! -i lo -d 127.0.0.0/8 -m conntrack ! --ctstate DNAT -j NAME";
+
+/// As the packet filter of the kernel's own does: lets a network's containers out, and nobody else in.
 pub(super) fn guard(bridge: &str, subnets: &[Address], internal: bool) -> io::Result<()> {
     remove(bridge);
     let made = subnets.iter().try_for_each(|subnet| {
@@ -31,7 +38,8 @@ pub(super) fn guard(bridge: &str, subnets: &[Address], internal: bool) -> io::Re
 
 /// Whether a network has its rules.
 pub(super) fn guards(bridge: &str) -> bool {
-    let rule = format!("-C FORWARD -i {bridge} -j {bridge}");
+    // The last to have been made.
+    let rule = format!("-C {STRANGE}").replace("NAME", bridge);
     let mut programs = [false, true].into_iter().filter_map(find);
     programs.any(|program| run(&program, &rule).is_ok())
 }
@@ -40,6 +48,8 @@ pub(super) fn guards(bridge: &str) -> bool {
 pub(super) fn remove(bridge: &str) {
     for program in [false, true].into_iter().filter_map(find) {
         for rule in [
+            &format!("-D {STRANGE}"),
+            &format!("-D {LOOPBACK}"),
             "-D FORWARD -i NAME -j NAME",
             "-D FORWARD -o NAME -j NAME",
             "-F NAME",
@@ -76,7 +86,10 @@ fn rules(bridge: &str, subnet: Address, internal: bool) -> Vec<String> {
         .into_iter()
         .chain(between.iter().copied())
         .chain(["-I FORWARD -i NAME -j NAME", "-I FORWARD -o NAME -j NAME"]);
-    let filled = rules.map(|rule| {
+    let loopback = ["-I NAME -d 127.0.0.0/8 -j DROP", &format!("-I {LOOPBACK}")].map(str::to_owned);
+    let loopback = loopback.into_iter().filter(|_| subnet.ip.is_ipv4());
+    let rules = rules.map(str::to_owned).chain(loopback);
+    let filled = rules.chain([format!("-I {STRANGE}")]).map(|rule| {
         rule.replace("NAME", bridge)
             .replace("PREFIX", PREFIX)
             .replace("NETWORK", &network)
@@ -139,7 +152,10 @@ mod tests {
             }
             assert!(guards("smi-1"));
             let filter = told("filter");
-            assert_eq!(filter.matches("-A FORWARD").count(), 2, "{filter}");
+            assert_eq!(filter.matches("-A FORWARD").count(), 3, "{filter}");
+            let strange = "-A FORWARD ! -i smi-1 -o smi-1 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+            assert!(filter.contains(strange), "{filter}");
+            assert_eq!(filter.matches("-A INPUT").count(), 1, "{filter}");
             assert!(
                 filter.contains("-A smi-1 -i smi-1 -o smi-+ -j DROP"),
                 "{filter}"
