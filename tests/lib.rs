@@ -7,4 +7,23 @@ pub mod processes;
 
 mod limit;
 
+use std::path::{Path, PathBuf};
+
 pub use limit::{InTime, Limit, PATIENCE, connect, incoming, until};
+
+/// An example of the package under test. Cargo builds them beside the tests, unless it is told to build one
+/// test only: `target/…/deps/TEST`, `target/…/examples/NAME`.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let built = test.parent().and_then(Path::parent).expect("`deps/TEST`");
+    let path = built.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "not built: `cargo build -p smidge-run --examples`"
+    );
+    path
+}

@@ -193,6 +193,13 @@ impl Bundle<'_> {
         id
     }
 
+    /// Makes a container and starts its program.
+    pub(super) fn started(&self) -> String {
+        let id = self.create();
+        self.line(&format!("start {id}")).exits(0);
+        id
+    }
+
     /// Runs a verb whose container keeps the standard streams: they are files.
     pub(super) fn quietly(&self, line: &str) -> Ran {
         let out = std::fs::File::create(self.context.path().join("out")).unwrap();

@@ -215,8 +215,7 @@ fn pause_and_resume() {
     }
     each(|bundle| {
         bundle.script("while :; do sleep 0.05; done");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         assert_ne!(bundle.line(&format!("resume {id}")).code(), 0);
         bundle.line(&format!("pause {id}")).exits(0);
         assert_eq!(bundle.state(&id)["status"], "paused");
@@ -240,8 +239,7 @@ fn update_ps_and_events() {
     each(|bundle| {
         let group = place(bundle);
         bundle.script("sleep 1000 & wait");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle
             .line(&format!("update --pids-limit 40 --memory 50331648 {id}"))
             .exits(0);
@@ -315,8 +313,7 @@ fn exec_enters_groups_below() {
     each(|bundle| {
         let group = place(bundle);
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let below = format!("/sys/fs/cgroup/pids{group}/below");
         std::fs::create_dir(&below).unwrap();
         let line = format!("exec --cgroup pids:below {id} cat /proc/self/cgroup");
@@ -352,8 +349,7 @@ fn exec_finds_a_group_that_takes_it() {
     ours(|bundle| {
         let group = format!("{top}{}", place(bundle));
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         std::fs::create_dir(format!("{group}/below")).unwrap();
         let pid = bundle.state(&id)["pid"].to_string();
         std::fs::write(format!("{group}/below/cgroup.procs"), pid).unwrap();
@@ -380,8 +376,7 @@ fn what_outlives_its_first_process_can_be_killed() {
         let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|one| one["type"] != "pid");
         bundle.script("sleep 1000 & echo $!");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle.until(&id, "stopped");
         let member = bundle.said();
         let members = || read("pids", &group, ["cgroup.procs", "cgroup.procs"]).unwrap();
@@ -406,8 +401,7 @@ fn a_limit_below_what_is_in_use_is_refused_where_that_is_asked_for() {
         );
         let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
         bundle.config["mounts"].as_array_mut().unwrap().push(mount);
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         smidge_tests::until("what is in use", || bundle.said() == "written");
         let limit = json!({"memory": {"limit": 8 << 20, "checkBeforeUpdate": true}});
         bundle.context.write("r.json", limit.to_string());

@@ -85,8 +85,7 @@ fn hooks_are_called_in_the_bundle() {
             bundle.config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat > /dev/null; pwd >> called"]}]);
         }
         bundle.script("true");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle.until(&id, "stopped");
         bundle.line(&format!("delete {id}")).exits(0);
         let path = bundle.context.path().join("b");
@@ -172,8 +171,7 @@ fn poststop_fail() {
         let note = noting(bundle, "called");
         bundle.config["hooks"]["poststop"] = json!([{"path": "/bin/false"}, note]);
         bundle.script("true");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle.until(&id, "stopped");
         // It is gone all the same.
         let deleted = bundle.line(&format!("delete {id}"));

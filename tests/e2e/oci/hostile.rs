@@ -26,8 +26,7 @@ fn the_runtimes_own_binary_is_not_reachable() {
             assert!(fault.contains("refusing to execute"), "{program}: {fault}");
         }
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         for program in ["/proc/self/exe", "/bin/self", "/bin/script"] {
             let ran = bundle.line(&format!("exec {id} {program}"));
             assert!(ran.exits(255).contains("refusing to execute"), "{program}");
@@ -127,8 +126,7 @@ fn nothing_of_the_host_is_open_inside() {
         }
         bundle.config["process"]["cwd"] = json!("/");
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         for number in 3..12 {
             let line = format!("exec --cwd /proc/self/fd/{number} {id} ls ../../../..");
             assert_ne!(bundle.line(&line).code(), 0, "{number}");

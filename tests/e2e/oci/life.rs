@@ -35,8 +35,7 @@ fn create() {
 fn start() {
     everybody(|bundle| {
         bundle.script("echo $0 started; id -u");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle.until(&id, "stopped");
         assert_eq!(bundle.said(), "/bin/sh started\n0");
         assert_ne!(bundle.line(&format!("start {id}")).code(), 0);
@@ -50,8 +49,7 @@ fn start() {
 fn kill_and_delete() {
     each(|bundle| {
         bundle.script(WAITS);
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         assert_eq!(bundle.state(&id)["status"], "running");
         // Running: it is neither started again nor removed.
         assert_ne!(bundle.line(&format!("start {id}")).code(), 0);
@@ -73,8 +71,7 @@ fn kill_and_delete() {
 fn a_running_container_is_removed_by_force() {
     everybody(|bundle| {
         bundle.script(WAITS);
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let pid = bundle.state(&id)["pid"].as_u64().unwrap();
         bundle.line(&format!("delete --force {id}")).exits(0);
         // Its parent, if any, has reaped it, or may do so.

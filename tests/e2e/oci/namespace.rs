@@ -164,8 +164,7 @@ fn a_pid_namespace_is_joined() {
 fn who_joins_processes_with_ids_of_its_own_is_hidden_from_the_start() {
     ours(|bundle| {
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let path = format!("/proc/{}/ns/pid", bundle.state(&id)["pid"]);
         without(bundle, "pid");
         let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -319,8 +318,7 @@ fn users_without_a_root() {
             }
         }
         bundle.script("id -u; id -g; sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         smidge_tests::until("its answer", || bundle.said().lines().count() == 2);
         assert_eq!(bundle.said(), "1000\n1000");
         let ran = bundle.line(&format!("exec {id} id -u"));

@@ -107,8 +107,7 @@ fn process_oom_score_adj_without_root() {
     everybody(|bundle| {
         bundle.config["process"]["oomScoreAdj"] = json!(500);
         bundle.script("cat /proc/self/oom_score_adj; sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         smidge_tests::until("its score", || bundle.said() == "500");
         let ran = bundle.line(&format!("exec {id} cat /proc/self/oom_score_adj"));
         assert_eq!(ran.ok(), "500");

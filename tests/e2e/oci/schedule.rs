@@ -18,8 +18,7 @@ fn programs_are_scheduled_as_it_is_asked_for() {
         bundle.config["process"]["scheduler"] =
             json!({"policy": "SCHED_BATCH", "priority": 0, "nice": 19});
         bundle.script(&format!("{STAT}; sleep 1000"));
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         smidge_tests::until("its answer", || !bundle.said().is_empty());
         // `SCHED_BATCH` is 3 (sched(7)).
         assert_eq!(bundle.said(), "19 3");
@@ -70,8 +69,7 @@ fn programs_run_on_the_processors_that_are_asked_for() {
     ours(|bundle| {
         bundle.script("sleep 1000");
         bundle.config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "1"});
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let own = "grep Cpus_allowed_list /proc/self/status";
         let said = bundle.line(&format!("exec {id} {own}")).ok();
         assert!(said.ends_with("\t1"), "{said}");
@@ -118,8 +116,7 @@ fn clocks_are_ahead() {
             expected
         );
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let line = format!("exec {id} cat /proc/self/timens_offsets");
         assert_eq!(words(&bundle.line(&line).ok()), expected);
         bundle.line(&format!("delete --force {id}")).exits(0);
@@ -179,8 +176,7 @@ fn a_home_is_set_where_none_is_named() {
         bundle.context.write("b/rootfs/etc/passwd", users);
         bundle.config["process"]["env"] = json!(["A=1", "PATH=/bin", "A=2"]);
         bundle.config["process"]["args"] = json!(["/bin/sh", "-c", "echo $HOME $A; sleep 1000"]);
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         smidge_tests::until("its answer", || !bundle.said().is_empty());
         assert_eq!(bundle.said(), "/root-home 2");
         let home = |bundle: &Bundle<'_>, options: &str| {

@@ -16,8 +16,7 @@ fn exec() {
     each(|bundle| {
         bundle.config["process"]["env"] = json!(["PATH=/bin", "FROM=config"]);
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let exec = |words: &[&str], process: &str| {
             let mut command = bundle.command("exec");
             command.args(words).arg(&id).args(["sh", "-c", process]);
@@ -65,8 +64,7 @@ fn exec() {
 fn exec_that_fails_ends_with_255() {
     each(|bundle| {
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         for line in [
             format!("exec {id} nosuch"),
             format!("exec {id} /etc/passwd"),
@@ -92,8 +90,7 @@ fn exec_in_what_stands_still_goes_on_with_it() {
     }
     each(|bundle| {
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         bundle.line(&format!("pause {id}")).exits(0);
         assert_ne!(bundle.line(&format!("exec {id} true")).code(), 0);
         let script =
@@ -133,8 +130,7 @@ fn warnings_are_logged() {
 fn exec_leaves_the_program_alone() {
     everybody(|bundle| {
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let line = format!("exec --detach --pid-file pid {id} sleep 1001");
         bundle.quietly(&line).exits(0);
         let pid = std::fs::read_to_string(bundle.context.path().join("pid")).unwrap();
@@ -270,8 +266,7 @@ fn who_listens_for_a_terminal_that_is_none_is_told() {
 fn a_program_whose_number_cannot_be_told_does_not_run() {
     everybody(|bundle| {
         bundle.script("sleep 1000");
-        let id = bundle.create();
-        bundle.line(&format!("start {id}")).exits(0);
+        let id = bundle.started();
         let marker = crate::process::marker();
         for pid_file in ["nowhere/pid", "b/config.json/pid"] {
             let line = format!("exec --detach --pid-file {pid_file} {id} sleep {marker}");

@@ -5,9 +5,11 @@ use smidge_run::{Ipc, Processes};
 
 use super::create::CreateRequest;
 use super::isolation::{Isolation, Settled, Users};
+use super::mount_option::parse_mount;
+use crate::Host;
 
 /// Docker's fields, those alone that are not as they usually are.
-pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, Value> {
+pub(super) fn asked(request: &CreateRequest, settled: &Settled, host: &Host) -> Map<String, Value> {
     let (isolation, names) = (&request.isolation, &request.names);
     let mut fields = Map::new();
     let lists = [
@@ -40,11 +42,12 @@ pub(super) fn asked(request: &CreateRequest, settled: &Settled) -> Map<String, V
     pairs("Tmpfs", &request.tmpfs, ':');
     pairs("Annotations", &request.annotations, '=');
     if !request.mounts.is_empty() {
-        let mounts: Vec<Value> = request
+        // What could not be read was refused long before.
+        let read = request
             .mounts
             .iter()
-            .map(|text| asked_mount(text))
-            .collect();
+            .filter_map(|text| parse_mount(text, host).ok());
+        let mounts: Vec<Value> = read.map(|option| option.told()).collect();
         fields.insert("Mounts".to_owned(), mounts.into());
     }
     if request.log_driver.is_some() || !request.log_options.is_empty() {
@@ -82,24 +85,6 @@ fn limits_and_devices(settled: &Settled) -> Map<String, Value> {
         fields.insert("Devices".to_owned(), devices.into());
     }
     fields
-}
-
-/// What a `--mount` asks for, in Docker's words.
-fn asked_mount(text: &str) -> Value {
-    let mut fields = Map::new();
-    fields.insert("Type".to_owned(), "volume".into());
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').unwrap_or((field, "true"));
-        let (name, value) = match key.trim().to_ascii_lowercase().as_str() {
-            "type" => ("Type", Value::from(value)),
-            "source" | "src" => ("Source", value.into()),
-            "target" | "dst" | "destination" => ("Target", value.into()),
-            "readonly" | "ro" if matches!(value, "true" | "1") => ("ReadOnly", true.into()),
-            _ => continue,
-        };
-        fields.insert(name.to_owned(), value);
-    }
-    Value::Object(fields)
 }
 
 /// The namespaces that are not the container's own.

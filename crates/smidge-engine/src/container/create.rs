@@ -262,7 +262,7 @@ impl Engine {
             .insert("Hostname".to_owned(), hostname.clone().into());
         let placed = |planned: &Planned| self.placed(id, planned);
         let mounts: Vec<MountPoint> = draft.mounts.iter().map(placed).collect();
-        let mut fields = asked(request, &draft.settled);
+        let mut fields = asked(request, &draft.settled, &self.host);
         let words = draft.shares.words.iter();
         fields.extend(words.map(|(field, word)| ((*field).to_owned(), word.as_str().into())));
         let host = HostOptions {

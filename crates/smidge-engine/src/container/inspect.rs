@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use smidge_run::{Outlook, Port, Propagation, Reason, Status};
+use smidge_run::{Outlook, Port, Reason, Status};
 
 use super::lifetime;
 use super::list::status_word;
+use super::mount_option::propagation_name;
 use super::reason::{brief, sentence};
 use super::record::{Known, MountPoint, Record};
 use super::resource;
@@ -261,10 +262,8 @@ fn mount(mount: &MountPoint) -> Value {
         (kind, _) => kind,
     };
     let propagation = match mount.manner.propagation {
-        _ if kind != "bind" => "",
-        Propagation::Private => "rprivate",
-        Propagation::Slave => "rslave",
-        Propagation::Shared => "rshared",
+        propagation if kind == "bind" => propagation_name(propagation),
+        _ => "",
     };
     let mut value = json!({
         "Type": kind,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value, json};
 use smidge_run::{Manner, Propagation};
 
 use super::mount::ALLOWANCES;
@@ -235,6 +236,65 @@ impl Keys {
     }
 }
 
+impl MountOption {
+    /// It in Docker's words (the API's `Mount`).
+    pub(super) fn told(&self) -> Value {
+        let mut fields = Map::new();
+        let mut say = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        let mut own = Map::new();
+        if !self.manner.subpath.is_empty() {
+            own.insert("Subpath".to_owned(), self.manner.subpath.as_str().into());
+        }
+        let (kind, source) = match &self.kind {
+            MountType::Bind { source, create } => {
+                for (name, is_so) in [
+                    ("CreateMountpoint", *create),
+                    ("NonRecursive", self.manner.flat),
+                    ("ReadOnlyNonRecursive", self.manner.writable_below),
+                ] {
+                    if is_so {
+                        own.insert(name.to_owned(), true.into());
+                    }
+                }
+                if self.manner.propagation != Propagation::Private {
+                    let name = propagation_name(self.manner.propagation);
+                    own.insert("Propagation".to_owned(), name.into());
+                }
+                ("Bind", Some(source.to_string_lossy().into_owned()))
+            }
+            MountType::Volume(name) => {
+                if !self.seeded && self.manner.subpath.is_empty() {
+                    own.insert("NoCopy".to_owned(), true.into());
+                }
+                if !self.labels.is_empty() {
+                    own.insert("Labels".to_owned(), json!(self.labels));
+                }
+                ("Volume", name.clone())
+            }
+            MountType::Tmpfs { size, mode } => {
+                own.extend(size.map(|size| ("SizeBytes".to_owned(), size.into())));
+                if *mode != STICKY {
+                    own.insert("Mode".to_owned(), (*mode).into());
+                }
+                ("Tmpfs", None)
+            }
+            MountType::Image(name) => ("Image", Some(name.clone())),
+        };
+        say("Type", kind.to_ascii_lowercase().into());
+        if let Some(source) = source {
+            say("Source", source.into());
+        }
+        say("Target", self.destination.as_str().into());
+        if self.read_only {
+            say("ReadOnly", true.into());
+        }
+        if !own.is_empty() {
+            say(&format!("{kind}Options"), own.into());
+        }
+        fields.into()
+    }
+}
+
 /// Reads a `--tmpfs` option.
 ///
 /// # Errors
@@ -296,6 +356,15 @@ pub(super) fn propagation(name: &str) -> Option<Propagation> {
         "slave" | "rslave" => Some(Propagation::Slave),
         "shared" | "rshared" => Some(Propagation::Shared),
         _ => None,
+    }
+}
+
+/// The name of a propagation, as `inspect` has it.
+pub(super) fn propagation_name(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+        Propagation::Shared => "rshared",
     }
 }
 
@@ -400,6 +469,35 @@ mod tests {
                 (flat, below),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn mounts_are_told_as_they_were_read() {
+        for (text, expected) in [
+            (
+                "type=BIND,src=data,dst=/d/../e,ro,bind-nonrecursive,bind-propagation=slave",
+                json!({"Type": "bind", "Source": "/work/data", "Target": "/e", "ReadOnly": true,
+                    "BindOptions": {"NonRecursive": true, "Propagation": "rslave"}}),
+            ),
+            (
+                "src=vol,dst=/v,volume-nocopy,\"volume-label=a=b,c\"",
+                json!({"Type": "volume", "Source": "vol", "Target": "/v",
+                    "VolumeOptions": {"NoCopy": true, "Labels": {"a": "b,c"}}}),
+            ),
+            ("dst=/v", json!({"Type": "volume", "Target": "/v"})),
+            (
+                "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
+                json!({"Type": "tmpfs", "Target": "/t",
+                    "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o700}}),
+            ),
+            (
+                "type=image,src=box,dst=/i,image-subpath=etc",
+                json!({"Type": "image", "Source": "box", "Target": "/i", "ReadOnly": true,
+                    "ImageOptions": {"Subpath": "etc"}}),
+            ),
+        ] {
+            assert_eq!(read(text).unwrap().told(), expected, "{text}");
         }
     }
 

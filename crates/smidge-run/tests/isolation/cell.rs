@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
-use smidge_run::{IdMap, Mount, Network, Spec, User, capability};
+use smidge_run::{IdMap, Mount, Spec, User, capability};
 use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
@@ -48,7 +48,11 @@ impl Cell {
         let bin = root.path().join("layer/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::create_dir(root.path().join("container")).unwrap();
-        copy(&example(), &root.path().join("minirun")).unwrap();
+        copy(
+            &smidge_tests::example("minirun"),
+            &root.path().join("minirun"),
+        )
+        .unwrap();
         if copy("/bin/busybox".as_ref(), &bin.join("busybox")).is_err() {
             println!("skipped: busybox is not installed");
             return None;
@@ -196,50 +200,13 @@ fn spec(root: &Path) -> Spec {
         id: "cell".to_owned(),
         dir: root.join("container"),
         layers: vec![root.join("layer")],
-        args: Vec::new(),
         env: vec!["PATH=/bin".to_owned()],
         cwd: "/".to_owned(),
         id_map: IdMap::for_host(&user).unwrap(),
         user,
         hostname: "cell".to_owned(),
-        mounts: Vec::new(),
-        read_only: false,
-        tty: false,
-        stdin: false,
-        init: false,
-        network: Network::Private,
-        ports: Vec::new(),
-        attachments: Vec::new(),
         capabilities: capability::DEFAULT,
         seccomp: true,
-        no_new_privileges: false,
-        cleanup: Vec::new(),
-        log: false,
-        log_limit: None,
-        emulator: None,
-        pretend: false,
-        shm_size: None,
-        limits: Vec::new(),
-        insecure: false,
-        journal: None,
-        lifetime: smidge_run::Lifetime::default(),
-        isolation: smidge_run::Isolation::default(),
         ..Spec::default()
     }
-}
-
-/// Cargo builds examples beside the tests, unless it is told to build one test only:
-/// `target/…/deps/test`, `target/…/examples/example`.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("examples/minirun");
-    assert!(
-        path.exists(),
-        "not built: `cargo build -p smidge-run --examples`"
-    );
-    path
 }

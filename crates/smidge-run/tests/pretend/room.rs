@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
 use smidge_image::Claim;
-use smidge_run::{IdMap, Network, Spec, User, capability};
+use smidge_run::{IdMap, Spec, User, capability};
 use smidge_tests::InTime as _;
 use tempfile::TempDir;
 
@@ -50,7 +50,7 @@ impl Room {
             fs::create_dir_all(room.root.path().join(directory)).unwrap();
         }
         let programs = [
-            (example(), "minirun"),
+            (smidge_tests::example("minirun"), "minirun"),
             ("/bin/busybox".into(), "layer/bin/busybox"),
         ];
         for (from, to) in programs {
@@ -222,7 +222,6 @@ fn spec(root: &Path) -> Spec {
         id: "room".to_owned(),
         dir: root.join("container"),
         layers: vec![root.join("layer")],
-        args: Vec::new(),
         env: vec!["PATH=/bin".to_owned()],
         cwd: "/".to_owned(),
         id_map: IdMap::Single {
@@ -233,44 +232,9 @@ fn spec(root: &Path) -> Spec {
         },
         user: User::default(),
         hostname: "room".to_owned(),
-        mounts: Vec::new(),
-        read_only: false,
-        tty: false,
-        stdin: false,
-        init: false,
-        network: Network::Private,
-        ports: Vec::new(),
-        attachments: Vec::new(),
         capabilities: capability::DEFAULT,
         seccomp: true,
-        no_new_privileges: false,
-        cleanup: Vec::new(),
-        log: false,
-        log_limit: None,
-        emulator: None,
         pretend: true,
-        shm_size: None,
-        limits: Vec::new(),
-        insecure: false,
-        journal: None,
-        lifetime: smidge_run::Lifetime::default(),
-        isolation: smidge_run::Isolation::default(),
         ..Spec::default()
     }
-}
-
-/// Cargo builds examples beside the tests, unless it is told to build one test only:
-/// `target/…/deps/test`, `target/…/examples/example`.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("examples/minirun");
-    assert!(
-        path.exists(),
-        "not built: `cargo build -p smidge-run --examples`"
-    );
-    path
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
-use smidge_run::{IdMap, Network, Spec, User, capability};
+use smidge_run::{IdMap, Spec, User, capability};
 use smidge_tests::{InTime as _, Limit, until};
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ impl Stage {
             let _alone = FORK
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            fs::copy(example(), stage.path("spawn")).unwrap();
+            fs::copy(smidge_tests::example("spawn"), stage.path("spawn")).unwrap();
             if fs::copy("/bin/busybox", bin.join("busybox")).is_err() {
                 println!("skipped: busybox is not installed");
                 return None;
@@ -85,28 +85,9 @@ impl Stage {
             id_map: IdMap::for_host(&user).unwrap(),
             user,
             hostname: "step".to_owned(),
-            mounts: Vec::new(),
-            read_only: false,
-            tty: false,
-            stdin: false,
-            init: false,
-            network: Network::Private,
-            ports: Vec::new(),
-            attachments: Vec::new(),
             capabilities: capability::DEFAULT,
             seccomp: true,
-            no_new_privileges: false,
             cleanup: vec![dir],
-            log: false,
-            log_limit: None,
-            emulator: None,
-            pretend: false,
-            shm_size: None,
-            limits: Vec::new(),
-            insecure: false,
-            journal: None,
-            lifetime: smidge_run::Lifetime::default(),
-            isolation: smidge_run::Isolation::default(),
             ..Spec::default()
         }
     }
@@ -241,20 +222,4 @@ impl Play {
 pub(crate) fn send(id: i32, signal: rustix::process::Signal) {
     let id = rustix::process::Pid::from_raw(id).unwrap();
     rustix::process::kill_process(id, signal).unwrap();
-}
-
-/// Cargo builds examples beside the tests, unless it is told to build one test only:
-/// `target/…/deps/test`, `target/…/examples/example`.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("examples/spawn");
-    assert!(
-        path.exists(),
-        "not built: `cargo build -p smidge-run --examples`"
-    );
-    path
 }

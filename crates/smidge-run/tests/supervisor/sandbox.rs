@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use smidge_run::{IdMap, Network, Port, Spec, State, User, capability};
+use smidge_run::{IdMap, Port, Spec, State, User, capability};
 use smidge_tests::{InTime as _, Limit, until};
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ impl Sandbox {
             println!("skipped: busybox is not installed");
             return None;
         }
-        fs::copy(example("ports"), bin.join("ports")).unwrap();
+        fs::copy(smidge_tests::example("ports"), bin.join("ports")).unwrap();
         for name in [
             "sh", "cat", "sleep", "stty", "tty", "true", "yes", "seq", "head", "ps",
         ] {
@@ -86,28 +86,10 @@ impl Sandbox {
             id_map: IdMap::for_host(&user).unwrap(),
             user,
             hostname: "box".to_owned(),
-            mounts: Vec::new(),
-            read_only: false,
-            tty: false,
-            stdin: false,
-            init: false,
-            network: Network::Private,
-            ports: Vec::new(),
-            attachments: Vec::new(),
             capabilities: capability::DEFAULT,
             seccomp: true,
             no_new_privileges: true,
-            cleanup: Vec::new(),
             log: true,
-            log_limit: None,
-            emulator: None,
-            pretend: false,
-            shm_size: None,
-            limits: Vec::new(),
-            insecure: false,
-            journal: None,
-            lifetime: smidge_run::Lifetime::default(),
-            isolation: smidge_run::Isolation::default(),
             ..Spec::default()
         }
     }
@@ -190,26 +172,9 @@ impl Drop for Sandbox {
 
 /// The `contain` example.
 pub(crate) fn contain(verb: &str) -> Command {
-    let mut command = Command::new(example("contain"));
+    let mut command = Command::new(smidge_tests::example("contain"));
     command.arg(verb);
     command
-}
-
-/// Cargo builds examples beside the tests, unless it is told to build one test only:
-/// `target/…/deps/test`, `target/…/examples/example`.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("examples")
-        .join(name);
-    assert!(
-        path.exists(),
-        "not built: `cargo build -p smidge-run --examples`"
-    );
-    path
 }
 
 /// Spawns with pipes.

@@ -1,15 +1,14 @@
 //! `smidge builder`: what builds have left for builds to come.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 use smidge_engine::container::parse_bytes;
 use smidge_engine::image::{CacheKind, CachePruneRequest, CacheRecord};
-use smidge_engine::{Error, Kind};
+use smidge_engine::Error;
 
+use super::prune::confirmed;
 use super::session::{Outcome, Session};
-use crate::render::listing::unwritable;
 use crate::render::{table, words};
 
 /// Show what builds have left for builds to come
@@ -145,7 +144,11 @@ fn request(all: bool, filters: &[String]) -> Result<CachePruneRequest, Error> {
 pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
     let mut request = request(args.all, &args.filter)?;
     request.keep = args.keep_storage;
-    if !args.force && !confirmed(args)? {
+    let what = match args.all {
+        true => "everything that builds have left for builds to come",
+        false => "what builds have left for builds to come, and is part of no image",
+    };
+    if !args.force && !confirmed(what, "builder prune")? {
         return Ok(1);
     }
     let (records, bytes) = session.engine()?.prune_build_cache(&request)?;
@@ -154,23 +157,4 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
     }
     session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
     Ok(0)
-}
-
-/// Asks, where there is somebody to answer.
-fn confirmed(args: &Prune) -> Result<bool, Error> {
-    let what = match args.all {
-        true => "everything that builds have left for builds to come",
-        false => "what builds have left for builds to come, and is part of no image",
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::new(Kind::Input, format!("this would remove {what}"))
-            .with_hint("say that you mean it: `smidge builder prune -f`"));
-    }
-    write!(std::io::stderr(), "This will remove {what}. Go on? [y/N] ").map_err(unwritable)?;
-    let mut answer = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(|source| Error::io("cannot read the answer", source))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
