@@ -19,7 +19,9 @@ use crate::url::Url;
 use crate::{Credentials, Endpoint, Error, Found, Result, Secret};
 
 /// How long a token is good that does not say so.
-const USUAL_LIFE: u64 = 60;
+const USUAL_LIFE: Duration = Duration::from_secs(60);
+/// How long the word of one that says so is taken.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest answer of a token server.
 const LONGEST_ANSWER: u64 = 1 << 20;
 /// How smidge calls itself at token servers.
@@ -358,12 +360,10 @@ fn granted(answer: Answer) -> Result<Granted> {
             .refresh_token
             .filter(|token| !token.is_empty())
             .map(Secret::new),
-        life: Duration::from_secs(
-            reply
-                .expires_in
-                .filter(|life| *life > 0)
-                .unwrap_or(USUAL_LIFE),
-        ),
+        life: match reply.expires_in {
+            None | Some(0) => USUAL_LIFE,
+            Some(seconds) => Duration::from_secs(seconds).min(LONGEST_LIFE),
+        },
     })
 }
 

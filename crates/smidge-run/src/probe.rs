@@ -216,7 +216,10 @@ impl Question<'_> {
             }
             let ended = fds.last().is_some_and(|fd| !fd.revents().is_empty());
             for stream in [Stream::Stdout, Stream::Stderr] {
-                while let Some(read) = program.read(stream, &mut buffer) {
+                // One that never stops talking has its time, too.
+                while let Some(read) = program.read(stream, &mut buffer)
+                    && !self.rest().is_zero()
+                {
                     let room = OUTPUT.saturating_sub(said.len());
                     said.extend_from_slice(&read[..read.len().min(room)]);
                 }

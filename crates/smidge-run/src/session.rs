@@ -412,7 +412,8 @@ pub(crate) fn halt(dir: &Path) -> io::Result<OwnedFd> {
 pub(crate) fn watch(dir: &Path, timeout: Option<Duration>) -> Option<Option<i32>> {
     let socket = connect(dir).ok()?;
     message::send(&socket, &Request::Join(Streams::default()).encode()).ok()?;
-    let end = timeout.map(|timeout| Instant::now() + timeout);
+    // A time that no clock will show is none.
+    let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut packet = Vec::new();
     loop {
         let rest = end.map(|end| end.saturating_duration_since(Instant::now()));

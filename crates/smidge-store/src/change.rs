@@ -33,9 +33,18 @@ pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<BTreeMap<LayerPath, Ch
     let mut pending = vec![LayerPath::root()];
     while let Some(path) = pending.pop() {
         // What is in a new directory is new, whatever lower ones hold.
-        let hides = !path.is_root() && top.is_opaque(&path).map_err(failed)?;
+        let looked = match path.is_root() {
+            true => Ok(false),
+            false => top.is_opaque(&path),
+        };
+        let (hides, names) = match looked.and_then(|hides| Ok((hides, top.list(&path)?))) {
+            Ok(found) => found,
+            // A program that runs has removed it since it was listed.
+            Err(error) if !path.is_root() && is_gone(&error) => continue,
+            Err(error) => return Err(failed(error)),
+        };
         let mut here = HashSet::new();
-        for name in top.list(&path).map_err(failed)? {
+        for name in names {
             let child = path
                 .join(&name)
                 .map_err(|error| failed(std::io::Error::other(error)))?;

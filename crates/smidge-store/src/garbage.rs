@@ -9,7 +9,7 @@ use crate::beside::layer_of;
 use crate::catalog::Item;
 use crate::image::parse;
 use crate::index::{IMAGE_ID, is_known, version};
-use crate::temp::disk_usage;
+use crate::usage::disk_usage;
 use crate::{Error, InUse, Store};
 
 /// What [`Store::prune`] did.

@@ -94,6 +94,7 @@ mod transfer;
 mod tree;
 mod unpack;
 mod upper;
+mod usage;
 mod volume;
 
 pub use archive::{Choice, Selection};
@@ -117,7 +118,8 @@ pub use snapshot::{Snapshot, SnapshotOptions, Times};
 pub use squash::Squash;
 pub use store::{Lock, Store};
 pub use subnet::{Block, Subnet};
-pub use temp::{Workspace, disk_usage, file_usage};
+pub use temp::Workspace;
 pub use transfer::{Compression, IndexTransfer, Transfer, TransferLayer};
 pub use tree::{DirTree, FileAt};
+pub use usage::{disk_usage, file_usage};
 pub use volume::{Volume, VolumeRecord};

@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use crate::erase::remove_tree;
 use crate::partial::{is_at, is_partial, present};
 use crate::sparse::End;
 use crate::store::retry;
+use crate::usage::disk_usage;
 use crate::{Error, Store};
 
 /// After so many bytes, the disk is set to work, so that little is left to be waited for at the end.
@@ -300,33 +301,4 @@ pub(crate) fn write_back(file: &File, before: u64, now: u64) {
     if let Some(length) = NonZeroU64::new(end - start) {
         let _ = fadvise(file, start, Some(length), Advice::DontNeed);
     }
-}
-
-/// Bytes of disk that a file or directory takes up, as far as it can be read. Hard links count
-/// once for every name.
-pub fn disk_usage(path: &Path) -> u64 {
-    usage_of(path, true)
-}
-
-/// The same without the directories themselves.
-pub fn file_usage(path: &Path) -> u64 {
-    usage_of(path, false)
-}
-
-fn usage_of(path: &Path, with_directories: bool) -> u64 {
-    let mut bytes = 0;
-    let mut pending = vec![path.to_owned()];
-    while let Some(path) = pending.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        if with_directories || !metadata.is_dir() {
-            bytes += metadata.blocks() * 512;
-        }
-        if metadata.is_dir() {
-            let below = fs::read_dir(&path).into_iter().flatten().flatten();
-            pending.extend(below.map(|entry| entry.path()));
-        }
-    }
-    bytes
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::random;
 use crate::error::READ;
 use crate::image::parse;
-use crate::temp::disk_usage;
+use crate::usage::disk_usage;
 use crate::{Error, Store, Workspace, name, regular};
 
 /// The files of a volume.
@@ -129,13 +129,10 @@ impl Store {
     /// When the store cannot be read.
     pub fn volumes(&self) -> Result<Vec<Volume>, Error> {
         let names = self.list(&self.path("volumes"))?;
-        let names = names
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-        names
-            .filter(|name| name::is_valid(name))
-            .filter_map(|name| self.find_volume(&name).transpose())
-            .collect()
+        let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        // A damaged one must not hide the others.
+        let volumes = names.filter_map(|name| self.find_volume(name).ok().flatten());
+        Ok(volumes.collect())
     }
 
     /// A volume, if it is there.

@@ -268,7 +268,7 @@ impl Engine {
             Fault::Interpreter { source, .. } => lacks(source),
             fault => lacks(fault),
         };
-        missing.then(|| reason::of_fault(&fault))
+        missing.then(|| reason::of_fault(&fault).addressed(record))
     }
 
     /// That the image is for another machine, which its own files cannot tell.

@@ -83,6 +83,9 @@ impl Engine {
     /// until it ends.
     pub(crate) fn spec_to_start(&self, container: &Container, record: &Record) -> Result<Spec> {
         let mut spec = record.spec.clone();
+        if let Some(journal) = &mut spec.journal {
+            journal.volumes = record.mounts.iter().filter_map(told).collect();
+        }
         let mode = record.network();
         let guest = Guest { container, record };
         if mode == NetworkMode::Private {
@@ -101,9 +104,6 @@ impl Engine {
         }
         if !spec.attachments.is_empty() {
             settle_in(&guest, &spec.attachments)?;
-        }
-        if let Some(journal) = &mut spec.journal {
-            journal.volumes = record.mounts.iter().filter_map(told).collect();
         }
         let leads_out = |attachment: &Attachment| !attachment.internal;
         if self.host.uid != 0 && spec.attachments.iter().any(leads_out) {

@@ -182,6 +182,17 @@ fn a_token_is_not_used_beyond_its_life() {
 }
 
 #[test]
+fn a_token_for_ever_is_one_for_a_day() {
+    for life in [u64::MAX, i64::MAX.unsigned_abs()] {
+        let server = registry(u32::MAX, move |_, n| {
+            Reply::new(200).json(&format!(r#"{{"token":"t{n}","expires_in":{life}}}"#))
+        });
+        get(&wire(), &server).unwrap();
+        assert_eq!(asked(&server).len(), 1);
+    }
+}
+
+#[test]
 fn credentials_go_to_the_token_server_and_not_to_the_registry() {
     let server = registry(u32::MAX, |seen, n| match seen.header("authorization") {
         Some(BASIC) => token(n),

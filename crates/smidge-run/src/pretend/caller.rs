@@ -115,7 +115,7 @@ impl<'a> Caller<'a> {
             });
         }
         let path = match path.strip_prefix(b"/") {
-            Some(_) => self.absolute(path),
+            Some(_) => self.absolute(path)?,
             None => [&self.start(from)?, b"/".as_slice(), path].concat(),
         };
         Ok(Place {
@@ -156,8 +156,9 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// What is called "self" means the caller, who is another one for this process.
-    fn absolute(&self, path: &[u8]) -> Vec<u8> {
+    /// What is called "self" means the caller, who is another one for this process. It is looked for where
+    /// the caller would find it, below the container's root, which no `..` leads out of.
+    fn absolute(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         const OWN: [(&[u8], &str); 6] = [
             (b"/proc/self/", "/"),
             (b"/proc/thread-self/", "/"),
@@ -169,13 +170,20 @@ impl<'a> Caller<'a> {
         for (prefix, own) in OWN {
             match path.strip_prefix(prefix) {
                 Some(rest) if prefix.ends_with(b"/") || rest.is_empty() => {
-                    let start = format!("{}{own}", self.thread());
-                    return [start.as_bytes(), rest].concat();
+                    let start = format!("/proc/{}{own}", self.thread_inside()?);
+                    return Ok([start.as_bytes(), rest].concat());
                 }
                 _ => (),
             }
         }
-        path.to_vec()
+        Ok(path.to_vec())
+    }
+
+    /// The thread's id as itself knows it.
+    fn thread_inside(&self) -> Result<String, Errno> {
+        let all = self.status("NSpid")?;
+        let own = all.split_whitespace().next_back();
+        own.map(str::to_owned).ok_or(Errno::IO)
     }
 
     /// The permission bits that new files of the caller's do not get.

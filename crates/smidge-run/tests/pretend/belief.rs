@@ -187,3 +187,35 @@ fn the_containers_end_is_the_emulations() {
     assert_eq!(room.run(&["/missing"]).code, Some(125));
     assert_eq!(room.run(&["true"]).code, Some(0));
 }
+
+#[test]
+fn the_name_of_oneself_leads_nowhere_outside() {
+    let Some(room) = Room::new() else { return };
+    let outside = room.outside("outside");
+    let path = outside.display();
+    let outcome = room.sh(&format!(
+        r#"
+        echo user:x:1000:1000::/:/bin/sh > /etc/passwd
+        mkdir -m 777 /open && cd /open
+        su user -c '
+            for own in /proc/self /proc/thread-self /dev/fd; do
+                for up in ../.. ../../.. fd/../../../..; do
+                    to=$own/$up{path}
+                    touch $to/file; mkdir $to/dir; ln -s x $to/link; mkfifo $to/pipe
+                done
+            done 2> /dev/null
+            touch /proc/self/cwd/a
+            exec 5< /open
+            touch /dev/fd/5/c; mkdir /proc/self/root/open/d
+        '
+        stat -c '%n %u' *
+    "#
+    ));
+    assert_eq!(
+        outcome.lines(),
+        ["a 1000", "c 1000", "d 1000"],
+        "{outcome:?}"
+    );
+    let made: Vec<_> = outside.read_dir().unwrap().collect();
+    assert!(made.is_empty(), "{made:?}");
+}

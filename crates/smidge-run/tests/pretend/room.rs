@@ -122,6 +122,14 @@ impl Room {
         output(command.args(&arguments[1..])).map(Outcome::of)
     }
 
+    /// A directory of the host that everybody may write to.
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
+        let path = self.root.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        path
+    }
+
     /// The image's only layer.
     pub(crate) fn layer(&self) -> PathBuf {
         self.root.path().join("layer")

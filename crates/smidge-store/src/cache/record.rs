@@ -9,7 +9,7 @@ use smidge_image::{DiffId, Digest};
 
 use super::mount::MOUNTS;
 use super::step::{STEPS, read_step, seconds};
-use crate::temp::disk_usage;
+use crate::usage::disk_usage;
 use crate::{Error, Pruned, Store, regular};
 
 /// Something that a build has left for builds to come.

@@ -3,9 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
+use smidge_engine::Error;
 use smidge_engine::container::parse_bytes;
 use smidge_engine::image::{CacheKind, CachePruneRequest, CacheRecord};
-use smidge_engine::Error;
 
 use super::prune::confirmed;
 use super::session::{Outcome, Session};

@@ -25,17 +25,11 @@ pub(super) struct Args {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
-    let file = match &args.output {
-        None => output()?,
-        Some(path) => {
-            // Not before it is known that there is something to write.
-            engine.container(&args.container)?;
-            let path = session.host.absolute(path);
-            File::create(&path).map_err(|source| {
-                Error::io(format!("cannot create `{}`", path.display()), source)
-            })?
-        }
-    };
-    engine.export(&args.container, &file)?;
+    match &args.output {
+        None => engine.export(&args.container, &output()?)?,
+        Some(path) => to_file(&session.host.absolute(path), |file| {
+            engine.export(&args.container, file.get_ref())
+        })?,
+    }
     Ok(0)
 }

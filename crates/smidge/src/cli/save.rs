@@ -78,7 +78,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
 }
 
 /// Writes a file whole or not at all: what was there stays until the new one is complete.
-fn to_file(
+pub(super) fn to_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {

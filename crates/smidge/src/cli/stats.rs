@@ -87,7 +87,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         }
         let mut out = session.out();
         if !args.no_stream && std::io::stdout().is_terminal() {
-            listing::write(&mut out, CLEAR)?;
+            // Not as what is listed is: that loses what moves the cursor.
+            out.write_all(CLEAR.as_bytes()).map_err(unwritable)?;
         }
         listing::print(&mut out, &COLUMNS, args.format.as_deref(), &rows)?;
         if args.no_stream || (rows.is_empty() && !args.containers.is_empty()) {
@@ -100,11 +101,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
 /// The containers to show: those that were named, or what there is.
 fn chosen(engine: &Engine, args: &Args) -> Result<Vec<Known>, Error> {
     if !args.containers.is_empty() {
-        return args
-            .containers
-            .iter()
-            .map(|name| engine.container(name))
-            .collect();
+        let known = args.containers.iter().map(|name| engine.container(name));
+        return known.collect();
     }
     let query = ContainerQuery {
         all: args.all,

@@ -71,7 +71,7 @@ impl Finding {
     }
 
     /// Puts the names of the container and its image where they are meant.
-    fn addressed(mut self, record: &Record) -> Self {
+    pub(super) fn addressed(mut self, record: &Record) -> Self {
         let Reason {
             brief,
             message,
@@ -134,15 +134,16 @@ impl Engine {
         let looked = smidge_run::look(spec, View::Inside, &[], || {
             at_root(|files| fault::examine(record, fault, files))
         });
-        match looked.and_then(smidge_run::Onlooker::finish) {
-            Ok(answer) => understood(&answer).map(|finding| finding.addressed(record)),
+        let finding = match looked.and_then(smidge_run::Onlooker::finish) {
+            Ok(answer) => understood(&answer),
             // Where nobody can look, the image's own files may tell.
             Err(_) => {
                 let image = self.store.image(&record.image_id.to_string()).ok()?;
                 let tree = self.store.tree(&image).ok()?;
                 fault::examine(record, fault, &Files::of(&tree))
             }
-        }
+        };
+        finding.map(|finding| finding.addressed(record))
     }
 }
 

@@ -165,16 +165,6 @@ impl ContainerArgs {
         engine: &Engine,
         attached: bool,
     ) -> Result<Option<Known>, Error> {
-        if let Some(file) = self
-            .cidfile
-            .as_ref()
-            .filter(|f| session.host.absolute(f).exists())
-        {
-            let fault = format!("the container id file `{}` exists already", file.display());
-            return Err(
-                Error::new(Kind::Conflict, fault).with_hint("remove it, if no container needs it")
-            );
-        }
         let mut request = self.request(attached)?;
         request.name = request.name.filter(|name| !name.is_empty());
         let needed = Needed {
