@@ -361,6 +361,8 @@ fn files_are_exported() {
             context.line("cp web:/data/kept ready").code() == 0
         });
         context.line("export -o web.tar web").ok();
+        // What was there stays until there is something better.
+        assert_eq!(context.line("export -o web.tar nobody").code(), 1);
         let piped = context.line("export web");
         piped.ok();
         let file = fs::read(context.path().join("web.tar")).unwrap();

@@ -181,6 +181,21 @@ fn all(context: &Context) -> Vec<String> {
 }
 
 #[test]
+fn volumes_come_and_go_on_every_network() {
+    with_busybox(|context| {
+        for network in ["bridge", "none", "host"] {
+            let name = format!("on-{network}");
+            let run = format!("run --name {name} --network {network} -v data:/d busybox true");
+            context.line(&run).ok();
+            context.line(&format!("wait {name}")).ok();
+        }
+        let seen = all(context).into_iter();
+        let mounts = seen.filter(|line| line.starts_with("volume mount"));
+        assert_eq!(mounts.count(), 3);
+    });
+}
+
+#[test]
 fn networks_and_volumes_come_and_go_with_their_containers() {
     with_busybox(|context| {
         context.line("network create net").ok();

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::context::{Context, SELF, skip};
+use crate::context::{Context, SELF, have, skip, smidge_binary};
 use crate::fixture::{load_busybox, with_busybox};
 
 /// Directories of containers' groups that are there for a container's id.
@@ -516,6 +516,22 @@ fn limits_change_while_a_container_runs() {
         context.line("update --pids-limit 7 web").ok();
         context.line("start web").ok();
         assert_eq!(first(["pids.max", "pids.max"]).trim(), "7");
+    });
+}
+
+#[test]
+fn a_terminal_shows_what_is_used_from_its_top_on() {
+    if !have("script") {
+        return skip("no `script`");
+    }
+    with_busybox(|context| {
+        context.line("run -d --name web busybox sleep 1000").ok();
+        let mut command = context.program("sh");
+        let stats = format!("{} stats web", smidge_binary().display());
+        let line = format!("script -qec '{stats}' /dev/null | head -c 6");
+        command.args(["-c", &line]);
+        let shown = context.finish(command).stdout();
+        assert_eq!(shown, "\x1b[H\x1b[J");
     });
 }
 

@@ -18,8 +18,13 @@ fn what_is_created_is_started_later() {
             "{env}"
         );
         let again = context.line("container create --cidfile id busybox");
-        assert!(again.exits(1).contains("`id` exists already"));
-        assert_eq!(context.line("create --pull never none").code(), 1);
+        assert!(again.exits(1).contains("id` exists already"));
+        let nowhere = context.line("create --name none --cidfile no/where busybox");
+        assert!(nowhere.exits(1).contains("no/where`"));
+        let none = context.line("create --pull never --cidfile other none");
+        assert_eq!(none.code(), 1);
+        assert!(!context.path().join("other").exists());
+        assert_eq!(context.line("ps -aq").ok().lines().count(), 1);
     });
 }
 

@@ -4,6 +4,18 @@ use crate::context::Context;
 use crate::fixture::with_busybox;
 
 #[test]
+fn a_damaged_volume_hides_no_other() {
+    let context = Context::new();
+    context.line("volume create --label a=b good").ok();
+    context.line("volume create --label a=b bad").ok();
+    context.write("store/volumes/bad/volume.json", "{");
+    assert_eq!(context.line("volume ls -q").ok(), "good");
+    context.line("system df").ok();
+    context.line("volume prune -af").ok();
+    assert_eq!(context.line("volume ls -q").ok(), "");
+}
+
+#[test]
 fn volumes_are_made_listed_and_removed() {
     let context = Context::new();
     assert_eq!(context.line("volume create data").ok(), "data");

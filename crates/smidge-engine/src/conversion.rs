@@ -177,6 +177,7 @@ impl From<RunError> for Error {
             E::NoController { why, .. } => of_lack(why),
             E::PortInUse { .. }
             | E::AlreadyRunning { .. }
+            | E::Visited { .. }
             | E::NotRunning { .. }
             | E::NotShared { .. }
             | E::NoIds { .. }

@@ -245,6 +245,12 @@ pub enum RunError {
         /// The container.
         id: String,
     },
+    /// The container stands still, and another command is busy with its files.
+    #[error("cannot start container `{id}`: another command copies or looks at its files")]
+    Visited {
+        /// The container.
+        id: String,
+    },
     /// The container does not run.
     #[error("container {id} is not running")]
     NotRunning {

@@ -245,6 +245,20 @@ fn follow(spec: &Spec, channel: &Channel) -> Result<Launched, RunError> {
     Err(failed)
 }
 
+/// Enters a namespace of `program`, for which its user namespace must be entered too, if it has one of its
+/// own; whoever is root there does not look into this process.
+pub(crate) fn enter_one(
+    program: BorrowedFd<'_>,
+    kind: ThreadNameSpaceType,
+) -> rustix::io::Result<()> {
+    match move_into_thread_name_spaces(program, ThreadNameSpaceType::USER | kind) {
+        // It has none (setns(2)).
+        Err(Errno::INVAL) => move_into_thread_name_spaces(program, kind)?,
+        entered => entered?,
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
 /// Keeps everybody inside from tracing the process and from looking into it.
 pub(crate) fn hide() -> Result<(), RunError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -19,7 +19,7 @@ use rustix::process::{
 use crate::clock;
 use crate::error::RunError;
 use crate::health::{Health, Probe, ProbeResult};
-use crate::join::{Host, join};
+use crate::join::{Host, hide, join};
 use crate::launch::{Launched, Stdio};
 use crate::log::Stream;
 use crate::program::Program;
@@ -177,6 +177,7 @@ impl Question<'_> {
         host.enter_network().map_err(fault)?;
         // The change of identity took the wish back (prctl(2)).
         self.die_with_supervisor();
+        hide().map_err(|error| error.to_string())?;
         act()
     }
 

@@ -1,9 +1,10 @@
 //! Removes trees that hold other users' files and the overlay's leavings.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -111,9 +112,7 @@ fn empty(
             }
         }
         if depth == 0 {
-            *moved += 1;
-            let aside = format!(".removed-{moved}");
-            unless_gone(rustix::fs::renameat(directory, name, top, aside))?;
+            unless_gone(move_up(directory, name, top, moved))?;
             continue;
         }
         let emptied = open(directory, name)
@@ -122,6 +121,27 @@ fn empty(
         unless_gone(emptied)?;
     }
     Ok(())
+}
+
+/// Moves a directory to `top`, by a name that nothing there has, and counts it.
+fn move_up(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    top: BorrowedFd<'_>,
+    moved: &mut u64,
+) -> rustix::io::Result<()> {
+    let mut number = *moved;
+    loop {
+        number += 1;
+        let aside = format!(".removed-{number}");
+        match rustix::fs::renameat_with(directory, name, top, aside, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => (),
+            renamed => {
+                *moved = number;
+                return renamed;
+            }
+        }
+    }
 }
 
 /// Opens a directory so that it can be emptied: the overlay's work directory has no permissions, and
@@ -264,6 +284,9 @@ mod tests {
         let tree = directory.path().join("tree");
         fs::create_dir(&tree).unwrap();
         let mut here = fs::File::open(&tree).map(OwnedFd::from).unwrap();
+        // Names that somebody who knows where deep ones are moved to may choose.
+        fs::write(tree.join(".removed-1"), "").unwrap();
+        fs::create_dir_all(tree.join(".removed-2/in/the/way")).unwrap();
         for _ in 0..300 {
             rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
             here = rustix::fs::openat(&here, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();

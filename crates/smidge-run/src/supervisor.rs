@@ -124,11 +124,12 @@ fn take(spec: &Spec) -> Result<File, RunError> {
         if let Some(lock) = state::lock(&spec.dir)? {
             return Ok(lock);
         }
-        let is_running = State::read(&spec.dir)?.status.is_active();
-        if is_running || Instant::now() > patience {
-            return Err(RunError::AlreadyRunning {
-                id: spec.id.clone(),
-            });
+        let id = || spec.id.clone();
+        if State::read(&spec.dir)?.status.is_active() {
+            return Err(RunError::AlreadyRunning { id: id() });
+        }
+        if Instant::now() > patience {
+            return Err(RunError::Visited { id: id() });
         }
         std::thread::yield_now();
     }

@@ -12,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::mount::MountPropagationFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, waitpid};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::ThreadNameSpaceType;
 
 use crate::channel::{Channel, Report};
 use crate::error::RunError;
 use crate::idmap::IdMap;
+use crate::join::enter_one;
 use crate::spec::Spec;
-use crate::state::{self, State, Status};
+use crate::state::{self, State};
 use crate::{identity, inside, root, sys};
 
 /// What fails, for messages.
@@ -172,10 +173,8 @@ fn way(spec: &Spec, view: View) -> Result<(Way, Option<File>), RunError> {
         if let Some(program) = state.program.open() {
             return Ok((Way::Join(program), None));
         }
-        if state.status == Status::Running {
-            // It is being started or released, which is soon over.
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        // It is being started or released, or somebody else looks at its files.
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
@@ -216,7 +215,8 @@ fn follow(spec: &Spec, makes: bool, child: Pid, channel: &Channel) -> Result<(),
 fn arrive(spec: &Spec, view: View, way: &Way, channel: &Channel) -> Result<(), RunError> {
     match way {
         Way::Join(program) => {
-            join(program.as_fd()).map_err(RunError::setup("enter the container"))?;
+            enter_one(program.as_fd(), ThreadNameSpaceType::MOUNT)
+                .map_err(RunError::setup("enter the container"))?;
             identity::become_root(&spec.id_map)?;
         }
         Way::Make => {
@@ -248,17 +248,4 @@ fn arrive(spec: &Spec, view: View, way: &Way, channel: &Channel) -> Result<(), R
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     Ok(())
-}
-
-/// Enters the mount namespace of `program`, for which its user namespace must be entered too, if it has
-/// one of its own.
-fn join(program: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
-    match move_into_thread_name_spaces(program, both) {
-        // It has none (setns(2)).
-        Err(rustix::io::Errno::INVAL) => {
-            move_into_thread_name_spaces(program, ThreadNameSpaceType::MOUNT)
-        }
-        joined => joined,
-    }
 }

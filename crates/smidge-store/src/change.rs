@@ -1,8 +1,10 @@
 //! What a container has changed, as `docker diff` tells it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use smidge_image::{LayerPath, Tree as _};
 
 use crate::copy::refused;
@@ -47,7 +49,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<BTreeMap<LayerPath, Ch
         for name in names {
             let child = path
                 .join(&name)
-                .map_err(|error| failed(std::io::Error::other(error)))?;
+                .map_err(|error| failed(io::Error::other(error)))?;
             let Some(stat) = top.stat(&child).map_err(failed)? else {
                 continue;
             };
@@ -67,9 +69,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<BTreeMap<LayerPath, Ch
         if hides {
             for name in below.list(&path).unwrap_or_default() {
                 if !here.contains(&name) {
-                    let child = path
-                        .join(&name)
-                        .map_err(|e| failed(std::io::Error::other(e)))?;
+                    let child = path.join(&name).map_err(|e| failed(io::Error::other(e)))?;
                     found.insert(child, Change::Deleted);
                 }
             }
@@ -83,4 +83,10 @@ fn of(was: bool) -> Change {
         true => Change::Changed,
         false => Change::Added,
     }
+}
+
+/// Whether there is no such directory any more, whatever else is there now.
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
 }

@@ -15,6 +15,7 @@ use super::direct::Direct;
 use super::lead::Lead;
 use super::relay::{Help, Relay};
 use crate::error::RunError;
+use crate::join::enter_one;
 use crate::network::widen_loopback;
 use crate::sys;
 
@@ -154,18 +155,9 @@ fn serve(
     Ok(())
 }
 
-/// Enters the network namespace of `program`, for which its user namespace must be entered too, if
-/// it has one of its own.
+/// Enters the network namespace of `program`.
 pub(crate) fn enter(program: BorrowedFd<'_>) -> std::io::Result<()> {
-    let both = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
-    match move_into_thread_name_spaces(program, both) {
-        // It has none (setns(2)).
-        Err(rustix::io::Errno::INVAL) => Ok(move_into_thread_name_spaces(
-            program,
-            ThreadNameSpaceType::NETWORK,
-        )?),
-        result => Ok(result?),
-    }
+    Ok(enter_one(program, ThreadNameSpaceType::NETWORK)?)
 }
 
 /// Raises the number of descriptors that the process may have to what it is allowed, and tells it.

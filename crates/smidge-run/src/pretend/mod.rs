@@ -43,6 +43,7 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::ThreadNameSpaceType;
 
 use self::caller::Caller;
@@ -199,6 +200,8 @@ impl Pretence {
             rustix::thread::move_into_thread_name_spaces(program, ThreadNameSpaceType::USER)?;
         }
         Directories { root, directory }.enter()?;
+        // Whoever is root inside must not look into it, and out by it.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         Ok(World {
             identities: Identities::new(&self.user),
             book,

@@ -1,12 +1,9 @@
 //! `smidge export`.
 
-use std::fs::File;
-use std::path::PathBuf;
-
-use smidge_engine::Error;
-
 use super::cp::output;
+use super::save::to_file;
 use super::session::{Outcome, Session};
+use std::path::PathBuf;
 
 /// Write a container's files as a tar archive
 ///

@@ -1,14 +1,14 @@
 //! `smidge stats`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use smidge_engine::container::{ContainerQuery, Known, Usage};
-use smidge_engine::{Engine, Error};
+use smidge_engine::{Engine, Error, Kind};
 
 use super::session::{Outcome, Session};
-use crate::render::listing::{self, Columns, row};
+use crate::render::listing::{self, Columns, row, unwritable};
 use crate::render::words;
 
 /// Show what containers use
@@ -69,7 +69,7 @@ struct Look {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     let mut before = BTreeMap::new();
-    for known in chosen(&engine, args)? {
+    for (known, _) in chosen(&engine, args, true)? {
         if let Some(look) = look(&engine, &known)? {
             before.insert(known.container.id, look);
         }
@@ -78,10 +78,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         std::thread::sleep(PAUSE);
         let mut now = BTreeMap::new();
         let mut rows = Vec::new();
-        for known in chosen(&engine, args)? {
+        for (known, called) in chosen(&engine, args, false)? {
             let current = look(&engine, &known)?;
             let earlier = before.get(&known.container.id);
-            let called = args.containers.get(rows.len()).map(String::as_str);
             rows.push(shown((&known, called), (earlier, current.as_ref()), args));
             now.extend(current.map(|current| (known.container.id, current)));
         }
@@ -98,11 +97,22 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     }
 }
 
-/// The containers to show: those that were named, or what there is.
-fn chosen(engine: &Engine, args: &Args) -> Result<Vec<Known>, Error> {
+/// The containers to show, those that were named with their names; or what there is. All that were named must
+/// be there at first.
+fn chosen<'a>(
+    engine: &Engine,
+    args: &'a Args,
+    is_first: bool,
+) -> Result<Vec<(Known, Option<&'a str>)>, Error> {
     if !args.containers.is_empty() {
-        let known = args.containers.iter().map(|name| engine.container(name));
-        return known.collect();
+        let known = args.containers.iter().map(|name| {
+            let known = engine.container(name)?;
+            Ok((known, Some(name.as_str())))
+        });
+        let is_there = |known: &Result<_, Error>| {
+            is_first || !matches!(known, Err(error) if error.kind() == Kind::NotFound)
+        };
+        return known.filter(is_there).collect();
     }
     let query = ContainerQuery {
         all: args.all,
@@ -111,7 +121,7 @@ fn chosen(engine: &Engine, args: &Args) -> Result<Vec<Known>, Error> {
     let rows = engine.containers(&query)?.into_iter();
     // One that is removed meanwhile has nothing to tell.
     let known = rows.filter_map(|row| engine.container(&row.known.container.id).ok());
-    Ok(known.collect())
+    Ok(known.map(|known| (known, None)).collect())
 }
 
 fn look(engine: &Engine, known: &Known) -> Result<Option<Look>, Error> {

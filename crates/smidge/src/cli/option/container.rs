@@ -1,7 +1,8 @@
 //! What `run` and `create` have in common: options about the container, and its making.
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use smidge_engine::container::{CreateRequest, Known, Publish, PullPolicy};
@@ -156,6 +157,50 @@ enum PublishMode {
     Direct,
 }
 
+/// The file of `--cidfile`: nobody else's, and gone again if it gets no id.
+struct IdFile {
+    path: PathBuf,
+    file: File,
+    is_written: bool,
+}
+
+impl IdFile {
+    fn new(path: PathBuf) -> Result<Self, Error> {
+        match File::create_new(&path) {
+            Ok(file) => Ok(Self {
+                path,
+                file,
+                is_written: false,
+            }),
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+                let fault = format!("the container id file `{}` exists already", path.display());
+                Err(Error::new(Kind::Conflict, fault)
+                    .with_hint("remove it, if no container needs it"))
+            }
+            Err(source) => Err(unwritable(&path, source)),
+        }
+    }
+
+    fn write(mut self, id: &str) -> Result<(), Error> {
+        let written = self.file.write_all(id.as_bytes());
+        self.is_written = written.is_ok();
+        written.map_err(|source| unwritable(&self.path, source))
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn unwritable(path: &Path, source: std::io::Error) -> Error {
+    let fault = format!("cannot write the container's id to `{}`", path.display());
+    Error::io(fault, source)
+}
+
 impl ContainerArgs {
     /// Makes the container; `attached` says whether the caller will stay with it. `None` if the image
     /// could not be fetched: what went wrong was said.
@@ -165,6 +210,9 @@ impl ContainerArgs {
         engine: &Engine,
         attached: bool,
     ) -> Result<Option<Known>, Error> {
+        let id_file = self.cidfile.as_deref();
+        let id_file = id_file.map(|path| IdFile::new(session.host.absolute(path)));
+        let id_file = id_file.transpose()?;
         let mut request = self.request(attached)?;
         request.name = request.name.filter(|name| !name.is_empty());
         let needed = Needed {
@@ -181,13 +229,8 @@ impl ContainerArgs {
         }
         let known = engine.create(&request)?;
         known.notes.iter().for_each(|note| session.note(note));
-        if let Some(file) = &self.cidfile {
-            std::fs::write(session.host.absolute(file), &known.container.id).map_err(|source| {
-                Error::io(
-                    format!("cannot write the container's id to `{}`", file.display()),
-                    source,
-                )
-            })?;
+        if let Some(file) = id_file {
+            file.write(&known.container.id)?;
         }
         Ok(Some(known))
     }
