@@ -15,7 +15,8 @@ impl Engine {
     /// When there is no such container, it does not run or is paused already, or the kernel has nothing
     /// for it that this user may use.
     pub fn pause(&self, name: &str) -> Result<()> {
-        let known = self.container(name)?;
+        // `update` writes down of the same groups which they are.
+        let (_turn, known) = self.turn(name)?;
         smidge_run::pause(&known.container.dir, &known.record.spec.resources)?;
         self.note_container(&known, "pause", &[]);
         Ok(())
@@ -26,7 +27,7 @@ impl Engine {
     /// # Errors
     /// When there is no such container, or it is not paused.
     pub fn unpause(&self, name: &str) -> Result<()> {
-        let known = self.container(name)?;
+        let (_turn, known) = self.turn(name)?;
         smidge_run::unpause(&known.container.dir)?;
         self.note_container(&known, "unpause", &[]);
         Ok(())
