@@ -78,6 +78,7 @@ mod suites;
 mod tls;
 mod token;
 mod tool;
+mod turn;
 mod volume;
 mod why;
 mod wire;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -66,7 +66,10 @@ impl Container {
             .dir
             .join(format!("{RECORD}.{}.{number}", process::id()));
         let io = |error| Error::io(self.root(), "write", &path, error);
-        fs::write(&temp, to_json(&path, record)?)
+        let json = to_json(&path, record)?;
+        // Flushed, or a power cut may leave the new one's name with nothing in it.
+        fs::File::create(&temp)
+            .and_then(|mut file| file.write_all(&json).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&temp, &path))
             .inspect_err(|_| drop(fs::remove_file(&temp)))
             .map_err(io)
@@ -366,6 +369,16 @@ impl Store {
             }
             found => found,
         }
+    }
+
+    /// A container that was found before, under the name that it has now.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`], if it has been removed since, and when the store cannot be read.
+    pub fn container_now(&self, container: &Container) -> Result<Container, Error> {
+        let now = self.read_label(&container.dir.join(NAME))?;
+        now.filter(|now| now.name_path().exists())
+            .ok_or_else(|| Error::NoSuchContainer(container.name.clone()))
     }
 
     fn look_up(&self, name: &str) -> Result<Container, Error> {

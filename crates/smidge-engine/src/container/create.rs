@@ -370,7 +370,7 @@ impl Engine {
             let files = (&draft.tree, draft.files.as_slice());
             self.make_source((planned, &container.id), files, &draft.ids.map)?;
         }
-        texts.write(&container.dir.join("etc"))
+        texts.write(container)
     }
 }
 

@@ -1,10 +1,11 @@
 //! stop, kill, wait, rm: a container's end.
 
 use std::collections::hash_map::Entry;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use smidge_run::{Reason, RunError, State, Status};
+use smidge_run::{IdMap, Reason, RunError, State, Status, User};
 use smidge_store::Container;
 
 use super::logs::nanoseconds;
@@ -145,44 +146,66 @@ impl Engine {
     }
 
     /// Removes a container; one that runs only if `force` is set. With `volumes`, its anonymous
-    /// volumes go too. One that its own supervisor removes meanwhile is removed.
+    /// volumes go too. One that somebody else removes meanwhile is removed. What it gives is worth knowing: that its
+    /// record is damaged, which takes `force` as well.
     ///
     /// # Errors
     /// When there is no such container, when it runs, when a file cannot be removed.
-    pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
-        let known = self.container(name)?;
-        match self.end_and_discard(&known, force, volumes) {
-            Err(_) if force && !known.container.dir.exists() => Ok(()),
+    pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<Option<Note>> {
+        let container = self.store.container(name)?;
+        let removed = match self.known(container.clone()) {
+            Ok(known) => self.end_and_discard(known, force, volumes).map(|()| None),
+            Err(fault) if force && fault.kind() != Kind::NotFound => {
+                self.discard_damaged(&container, &fault).map(Some)
+            }
+            Err(fault) => return Err(fault),
+        };
+        match removed {
+            Err(_) if !container.dir.exists() => Ok(None),
             removed => removed,
         }
     }
 
-    fn end_and_discard(&self, known: &Known, force: bool, volumes: bool) -> Result<()> {
-        if known.state.status.is_active() {
-            if !force {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "cannot remove container `{}`: container is running: stop the container before removing or force remove",
-                        known.container.name
-                    ),
-                )
-                .with_fact(format!("id: {}", known.container.id))
-                .with_hint(format!(
-                    "stop it first: `smidge stop {}`",
-                    known.container.name
-                ))
-                .with_hint(format!(
-                    "or kill and remove it: `smidge rm -f {}`",
-                    known.container.name
-                )));
+    fn end_and_discard(&self, mut known: Known, force: bool, volumes: bool) -> Result<()> {
+        loop {
+            if known.state.status.is_active() {
+                if !force {
+                    return Err(runs(&known.container));
+                }
+                retire(&known);
+                // Whose program has ended by itself may still hold things.
+                gone(send(&known, 9))?;
+                ended(smidge_run::wait(&known.container.dir, None))?;
             }
-            retire(known);
-            // Whose program has ended by itself may still hold things.
-            gone(send(known, 9))?;
-            ended(smidge_run::wait(&known.container.dir, None))?;
+            let (_turn, container) = self.last_turn(&known.container)?;
+            // Somebody may have started it before.
+            known = self.known(container)?;
+            if !known.state.status.is_active() {
+                return self.discard(&known, volumes || known.record.host.auto_remove);
+            }
         }
-        self.discard(known, volumes || known.record.host.auto_remove)
+    }
+
+    /// Removes a container of which little can be read: what is in its directory, and that.
+    fn discard_damaged(&self, container: &Container, fault: &Error) -> Result<Note> {
+        let (_turn, container) = self.last_turn(container)?;
+        let dir = &container.dir;
+        if smidge_run::is_held(dir) {
+            smidge_run::retire(dir);
+            gone(smidge_run::signal(dir, 9))?;
+            ended(smidge_run::wait(dir, None))?;
+        }
+        // All ids that this user has, whichever of them were the container's.
+        let map = IdMap::for_host(&User::default())?;
+        discard_files(dir, &map)?;
+        self.store.remove_container(&container)?;
+        let event = Event::now("container", "destroy", &container.id);
+        self.note(&event.with("name", container.name.as_str()));
+        Ok(Note::new(format!(
+            "container `{}` was damaged ({fault}): volumes of its own stay, if it had some; \
+             `smidge volume prune` removes them",
+            container.name
+        )))
     }
 
     /// Gives a container another name.
@@ -226,14 +249,33 @@ impl Engine {
                 && filters.labels(known.record.labels())
                 && is_before(&known.record.created, until)
             {
-                let size = smidge_store::disk_usage(&known.container.dir);
-                self.discard(&known, false)?;
+                let Some(size) = self.discard_if_ended(&known.container)? else {
+                    continue;
+                };
                 removed.push(known.container.id);
                 bytes += size;
             }
         }
         self.note_prune("container", bytes);
         Ok((removed, bytes))
+    }
+
+    /// Removes a container, unless it has been started since it was looked at: how large it was. None if it
+    /// stays, or somebody else has removed it.
+    fn discard_if_ended(&self, container: &Container) -> Result<Option<u64>> {
+        let known = self
+            .last_turn(container)
+            .and_then(|(turn, container)| Ok((turn, self.known(container)?)));
+        let (_turn, known) = match known {
+            Err(fault) if fault.kind() == Kind::NotFound => return Ok(None),
+            known => known?,
+        };
+        if known.state.status.is_active() {
+            return Ok(None);
+        }
+        let size = smidge_store::disk_usage(&known.container.dir);
+        self.discard(&known, false)?;
+        Ok(Some(size))
     }
 
     /// The time that an `until` filter names, in nanoseconds since 1970.
@@ -245,17 +287,12 @@ impl Engine {
     }
 
     /// Removes what a container has on the disk, its record last, so that a removal that was
-    /// interrupted can be repeated.
+    /// interrupted can be repeated. The caller has its turn, and has found that it does not run.
     pub(crate) fn discard(&self, known: &Known, volumes: bool) -> Result<()> {
         let Known {
             container, record, ..
         } = known;
-        // Of one that was killed before its state was known, or whose supervisor was.
-        smidge_run::remove_group(&container.dir);
-        let map = record.spec.disk_map();
-        for name in ["merged", "upper", "work"] {
-            smidge_run::remove_tree(map, &container.dir.join(name))?;
-        }
+        discard_files(&container.dir, record.spec.disk_map())?;
         if volumes {
             self.discard_volumes(container, record)?;
         }
@@ -311,6 +348,27 @@ impl Engine {
     pub fn state(&self, name: &str) -> Result<State> {
         Ok(self.container(name)?.state)
     }
+}
+
+/// Removes what a container's program has, or had, in its directory.
+fn discard_files(dir: &Path, map: &IdMap) -> Result<()> {
+    // Of one that was killed before its state was known, or whose supervisor was.
+    smidge_run::remove_group(dir);
+    for name in ["merged", "upper", "work", "root", "root.draft"] {
+        smidge_run::remove_tree(map, &dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// That a container is not removed because it runs.
+fn runs(Container { id, name, .. }: &Container) -> Error {
+    let fault = format!(
+        "cannot remove container `{name}`: container is running: stop the container before removing or force remove"
+    );
+    Error::new(Kind::Conflict, fault)
+        .with_fact(format!("id: {id}"))
+        .with_hint(format!("stop it first: `smidge stop {name}`"))
+        .with_hint(format!("or kill and remove it: `smidge rm -f {name}`"))
 }
 
 /// Tells a container's supervisor that the end of its program is wanted: it neither starts it again nor asks

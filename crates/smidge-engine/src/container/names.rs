@@ -1,11 +1,12 @@
 //! How a container calls itself and others: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf`.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 
 use smidge_run::Network;
+use smidge_store::Container;
 
 use super::create::CreateRequest;
+use super::record::lock;
 use crate::network::{self, Endpoint, NetworkMode};
 use crate::{Error, Host, Kind, Result};
 
@@ -95,13 +96,24 @@ impl Files {
         })
     }
 
-    /// Writes them to a directory, which is made.
+    /// Writes them to a container's directory `etc`, which is made.
     ///
     /// # Errors
-    /// When it cannot be written to.
-    pub(super) fn write(&self, etc: &Path) -> Result<()> {
-        std::fs::create_dir_all(etc)
-            .map_err(|source| Error::io(format!("cannot create `{}`", etc.display()), source))?;
+    /// When it cannot be written to, and when somebody has removed the container meanwhile.
+    pub(super) fn write(&self, container: &Container) -> Result<()> {
+        use std::io::ErrorKind::{AlreadyExists, NotFound};
+        let etc = container.dir.join("etc");
+        std::fs::create_dir(&etc).map_err(|source| match source.kind() {
+            // Who removes it makes this directory, too.
+            AlreadyExists | NotFound => {
+                let name = &container.name;
+                let fault = format!("container `{name}` was removed while it was made");
+                Error::new(Kind::Conflict, fault)
+            }
+            _ => Error::io(format!("cannot create `{}`", etc.display()), source),
+        })?;
+        // Nobody removes it in between.
+        let _turn = lock(container)?;
         let files = [
             ("hostname", &self.hostname),
             ("hosts", &self.hosts),

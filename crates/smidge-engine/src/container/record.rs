@@ -13,7 +13,7 @@ use smidge_run::{Manner, Network, Port, Spec, State};
 use smidge_store::Container;
 
 use crate::network::NetworkMode;
-use crate::{Engine, Error, Note, Result};
+use crate::{Engine, Error, Kind, Note, Result};
 
 /// A container's `config.json`. Changing this is a format break.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ fn network(asked: &NetworkMode, told: Network) -> NetworkMode {
     }
 }
 
-/// Waits until nobody changes or starts a container. What is locked is its directory `etc`, for which nothing has
+/// Waits until nobody changes, starts or removes a container. What is locked is its directory `etc`, for which nothing has
 /// to be made: a full disk is no hindrance.
 pub(super) fn lock(container: &Container) -> Result<File> {
     let path = container.dir.join("etc");
@@ -200,21 +200,38 @@ impl Engine {
     /// Finds a container whose record is to be changed, or that is to be started. Who wants to do so, too, waits
     /// until the file is closed, and finds what has become of it.
     pub(crate) fn turn(&self, name: &str) -> Result<(File, Known)> {
-        let container = self.store.container(name)?;
-        let locked = lock(&container);
-        // By its id: it may have another name by now. If it is gone, that is what is to be told.
-        let known = self.container(&container.id)?;
-        Ok((locked?, known))
+        let (locked, container) = self.locked(&self.store.container(name)?)?;
+        Ok((locked, self.known(container)?))
+    }
+
+    /// The same to remove it: from then on nobody starts it. What has no `etc` yet gets one, so that its maker
+    /// finds it taken, if it was not killed before.
+    pub(super) fn last_turn(&self, container: &Container) -> Result<(File, Container)> {
+        // Where it cannot be made, there is none that could be locked.
+        let _ = std::fs::create_dir(container.dir.join("etc"));
+        self.locked(container)
+    }
+
+    /// Waits for a container's lock, and finds it under the name that it has by then.
+    pub(super) fn locked(&self, container: &Container) -> Result<(File, Container)> {
+        let locked = lock(container);
+        // If it is gone, that is what is to be told.
+        let container = self.store.container_now(container)?;
+        Ok((locked?, container))
     }
 
     pub(crate) fn known(&self, container: Container) -> Result<Known> {
-        let record = container.record()?;
+        let damaged = |fault: Error| match fault.kind() {
+            Kind::NotFound => fault,
+            _ => fault.with_hint(format!("remove it: `smidge rm -f {}`", container.name)),
+        };
+        let record = container.record().map_err(|fault| damaged(fault.into()))?;
         let state = match State::read(&container.dir) {
             // It was removed after its record was read.
             Err(_) if !container.dir.exists() => {
                 return Err(smidge_store::Error::NoSuchContainer(container.name).into());
             }
-            state => state?,
+            state => state.map_err(|fault| damaged(fault.into()))?,
         };
         Ok(Known {
             container,

@@ -8,7 +8,7 @@ use super::control::refuse_paused;
 use super::create::CreateRequest;
 use super::emulation;
 use super::reason::{self, Finding};
-use super::record::{Known, Record, lock};
+use super::record::{Known, Record};
 use crate::event::Farewell;
 use crate::{Engine, Error, Kind, Result, network};
 
@@ -138,8 +138,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub fn launch(&self, known: Known, streams: Option<Streams>) -> Result<Running> {
-        let _turn = lock(&known.container)?;
-        self.launch_in_turn(known, streams)
+        let (_turn, container) = self.locked(&known.container)?;
+        self.launch_in_turn(Known { container, ..known }, streams)
     }
 
     fn launch_in_turn(&self, known: Known, streams: Option<Streams>) -> Result<Running> {

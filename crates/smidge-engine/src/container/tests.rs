@@ -431,3 +431,37 @@ fn containers_that_go_away_list_what_they_leave() {
         assert_eq!(made.spec.id_map, IdMap::None);
     }
 }
+
+#[test]
+fn what_was_removed_before_its_start_is_not_made_anew() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]"]);
+    let known = engine.create(&request()).unwrap();
+    let dir = known.container.dir.clone();
+    engine
+        .remove_container(&known.container.id, false, true)
+        .unwrap();
+    let fault = engine.launch(known, None).unwrap_err();
+    assert!(fault.message().starts_with("No such container"), "{fault}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn who_removes_a_container_in_the_making_comes_first_or_last() {
+    let (_dir, engine) = with_image(&["CMD [\"/a\"]"]);
+    let known = engine.create(&request()).unwrap();
+    let container = &known.container;
+    // As it is before its maker comes to it.
+    std::fs::remove_dir_all(container.dir.join("etc")).unwrap();
+    let turn = engine.last_turn(container).unwrap();
+    let files = super::names::Files::new(&request(), "box", (true, None)).unwrap();
+    let fault = files.write(container).unwrap_err();
+    assert!(
+        fault.message().contains("was removed while it was made"),
+        "{fault}"
+    );
+    drop(turn);
+    engine.remove_container(&container.id, false, true).unwrap();
+    let fault = files.write(container).unwrap_err();
+    assert_eq!(fault.kind(), Kind::Conflict);
+    assert!(!container.dir.exists());
+}

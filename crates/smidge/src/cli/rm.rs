@@ -35,7 +35,12 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
             // What is gone already is what was wanted.
             Err(fault) if args.force && fault.kind() == Kind::NotFound => Ok(()),
             Err(fault) => Err(fault),
-            Ok(()) => session.print(name),
+            Ok(note) => {
+                if let Some(note) = note {
+                    session.note(&note);
+                }
+                session.print(name)
+            }
         }
     })
 }
