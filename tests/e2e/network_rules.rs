@@ -1,7 +1,13 @@
 //! Networks: what comes at once, what is refused, and what goes wrong.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use smidge_tests::{InTime as _, until};
 
@@ -243,7 +249,66 @@ fn servers_that_were_asked_for_answer_behind_the_networks_own() {
             found("only.example").contains("192.0.2.7")
         });
         assert!(found("names").contains(&ip));
+        if rustix::process::geteuid().is_root() {
+            let pid = shown(context, "box", "{{.State.Pid}}");
+            let own: Ipv4Addr = ip.parse().unwrap();
+            for (name, expected) in [("names", own.octets()), ("only", [192, 0, 2, 7])] {
+                let said = said_to_a_connection(&pid, name);
+                assert!(said.ends_with(&expected), "{name}: {said:?}");
+            }
+        }
     });
+}
+
+/// What a container's name server says to a connection, beside one that says nothing.
+fn said_to_a_connection(pid: &str, name: &'static str) -> Vec<u8> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let inside = std::thread::spawn(move || {
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), network).unwrap();
+        let silent = TcpStream::connect(("127.0.0.11", 53)).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.11", 53)).unwrap();
+        let length = u8::try_from(name.len()).unwrap();
+        let question = [
+            b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0",
+            &[length][..],
+            name.as_bytes(),
+            b"\0\0\x01\0\x01",
+        ];
+        let question = question.concat();
+        // In pieces, as it may come.
+        let size = u16::try_from(question.len()).unwrap().to_be_bytes();
+        for piece in [&size[..1], &size[1..], &question[..9], &question[9..]] {
+            stream.write_all(piece).unwrap();
+        }
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        drop(silent);
+        assert_eq!(said[2..4], question[..2]);
+        said
+    });
+    inside.join().unwrap()
+}
+
+#[test]
+fn a_bridge_that_was_not_finished_is_finished() {
+    if !rustix::process::geteuid().is_root() || !have("ip") {
+        return skip("only root's bridges stay");
+    }
+    let context = Context::new();
+    load_busybox(&context);
+    let create = "network create --subnet 10.73.0.0/24 -o com.docker.network.bridge.name=smtest1 n";
+    context.line(create).ok();
+    // As whoever is killed on the way leaves it.
+    for change in ["link set smtest1 down", "addr flush dev smtest1"] {
+        let mut ip = context.program("ip");
+        ip.args(change.split(' '));
+        context.finish(ip).ok();
+    }
+    context
+        .line("run --rm --network n busybox ping -c 1 -W 30 10.73.0.1")
+        .ok();
+    context.line("network rm n").ok();
 }
 
 /// What keeps a program from being started is told, not that its network has gone with it.

@@ -13,6 +13,7 @@ mod link;
 mod member;
 mod names;
 mod netlink;
+mod resolver;
 mod rule;
 mod server;
 mod uplink;

@@ -19,8 +19,10 @@ const PTR: u16 = 12;
 const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 
-/// Answers without a record.
+/// Answers without a record, which another server may have.
 const SERVER_FAILURE: u8 = 2;
+const NOT_IMPLEMENTED: u8 = 4;
+const REFUSED: u8 = 5;
 
 /// Who is on the networks of a container. Names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +99,29 @@ pub(super) fn failure(message: &[u8]) -> Option<Vec<u8>> {
     let mut reply = reply(message, &question, &[]);
     reply[3] |= SERVER_FAILURE;
     Some(reply)
+}
+
+/// Whether a message is about what another one has asked, whatever their numbers are.
+pub(super) fn is_answer(asked: &[u8], answer: &[u8]) -> bool {
+    let (Some(question), Some(header)) = (question(asked), answer.first_chunk::<HEADER>()) else {
+        return false;
+    };
+    let Some(told) = answer.get(HEADER..HEADER + question.bytes.len()) else {
+        return false;
+    };
+    // Lengths of labels and the name's end are no letters; kind and class may be.
+    let (name, rest) = question.bytes.split_at(question.bytes.len() - 4);
+    let (told_name, told_rest) = told.split_at(name.len());
+    header[2] & 0x80 != 0
+        && header[4..6] == [0, 1]
+        && told_name.eq_ignore_ascii_case(name)
+        && told_rest == rest
+}
+
+/// Whether an answer only says that its server cannot, or will not, find one.
+pub(super) fn is_at_a_loss(answer: &[u8]) -> bool {
+    let said = answer.get(3).map(|flags| flags & 0x0f);
+    said.is_some_and(|code| [SERVER_FAILURE, NOT_IMPLEMENTED, REFUSED].contains(&code))
 }
 
 /// Reads a message that asks for one name.

@@ -1,21 +1,21 @@
 //! The name server of a container on a network: a process in the container's network namespace, which
 //! knows who is on its networks and hands on what it does not know.
 
-use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{self, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::Attachment;
 use super::firewall::Firewall;
 use super::member::members;
-use super::names::{Answer, Names, failure};
+use super::names::{Answer, Names};
+use super::resolver::{Resolver, settings};
 use crate::error::RunError;
 use crate::lifetime::Settling;
 use crate::port::enter;
@@ -28,14 +28,14 @@ pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const PORT: u16 = 53;
 
 /// Bytes of a message: more than any server sends without being asked to.
-const MESSAGE: usize = 4096;
+pub(super) const MESSAGE: usize = 4096;
 
-/// Questions that may wait for an answer from elsewhere, and how long they do.
-const WAITING: usize = 512;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How many connections may be asking at once, and how long each may take to.
+const CONNECTIONS: usize = 32;
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a connection may take to ask, and to listen.
-const CONNECTION: Duration = Duration::from_secs(2);
+/// What the server says when it can be asked.
+const READY: &[u8] = b"R";
 
 /// A running name server, a child of the process that forked it, with which it dies.
 #[derive(Debug)]
@@ -59,19 +59,27 @@ impl NameServer {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(RunError::supervise("start the name server"))?;
         let Some(pid) = sys::fork().map_err(step)? else {
-            let _ = serve(attachments, program, theirs, parent);
+            serve(attachments, program, theirs, parent);
             sys::exit(1);
         };
         drop(theirs);
         let pidfd = process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(RunError::supervise("watch the name server"))?;
         let server = Self { pidfd };
-        match rustix::io::read(&ours, &mut [0; 1]) {
-            Ok(1) => Ok(Some(server)),
-            _ => Err(RunError::supervise("start the name server")(
-                io::Error::other("it has ended"),
-            )),
-        }
+        let mut said = Vec::new();
+        let heard = File::from(ours).read_to_end(&mut said);
+        heard.map_err(RunError::supervise("hear from the name server"))?;
+        outcome(&said).map(|()| Some(server))
+    }
+}
+
+/// What the server says of its start: that it can be asked, or why it cannot.
+fn outcome(said: &[u8]) -> Result<(), RunError> {
+    match said == READY {
+        true => Ok(()),
+        false => Err(serde_json::from_slice(said).unwrap_or_else(|_| {
+            RunError::supervise("start the name server")(io::Error::other("it has ended"))
+        })),
     }
 }
 
@@ -83,87 +91,47 @@ impl Drop for NameServer {
 }
 
 /// The life of the server's process.
-fn serve(
-    attachments: &[Attachment],
-    program: BorrowedFd<'_>,
-    ready: OwnedFd,
-    parent: Pid,
-) -> io::Result<()> {
-    sys::close_all_but(&[program, ready.as_fd()]);
-    let _ = rustix::thread::set_name(c"smidge-names");
-    let elsewhere = far(attachments);
-    enter(program)?;
-    // Only now: changing the user namespace takes the wish back (prctl(2)).
-    process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if process::getppid() != Some(parent) {
-        return Ok(());
+fn serve(attachments: &[Attachment], program: BorrowedFd<'_>, ready: OwnedFd, parent: Pid) {
+    let begun = Server::begin(attachments, program, ready.as_fd(), parent);
+    let mut ready = File::from(ready);
+    match begun {
+        Ok(mut server) => {
+            let _ = ready.write_all(READY);
+            drop(ready);
+            loop {
+                server.turn();
+            }
+        }
+        // Whoever reads it is told nothing else.
+        Err(fault) => drop(serde_json::to_writer(&mut ready, &fault)),
     }
-    // Without it there is no such address; the container may not have come to it yet.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    sys::loopback_up(socket.as_fd())?;
-    drop(socket);
-    let (datagrams, connections) = listen()?;
-    let mut server = Server {
-        directories: attachments.iter().map(|at| at.dir.clone()).collect(),
-        datagrams,
-        connections,
-        elsewhere,
-        near: near(attachments),
-        waiting: HashMap::new(),
-        settling: Settling::begin(),
-        next: 0,
+}
+
+/// The servers that are asked for names that the networks do not have: those that somebody wants, or else the
+/// machine's. Nothing leads out of internal networks, not even questions, which can carry anything
+/// (CVE-2024-29018).
+fn resolver(attachments: &[Attachment]) -> Resolver {
+    let wanted = attachments.iter().flat_map(|at| &at.servers).copied();
+    let wanted: Vec<IpAddr> = wanted.collect();
+    let text = match wanted.is_empty() {
+        true => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        false => String::new(),
     };
-    rustix::io::write(&ready, b"R")?;
-    drop(ready);
-    loop {
-        server.turn();
+    let (machines, patience) = settings(&text);
+    let is_shut = attachments.iter().all(|attachment| attachment.internal);
+    let mut servers: Vec<IpAddr> = Vec::new();
+    for ip in wanted.into_iter().chain(machines) {
+        if !servers.contains(&ip) && (!is_shut || is_near(attachments, ip)) {
+            servers.push(ip);
+        }
     }
-}
-
-/// Sockets that lead to name servers of the machine's and beyond, made there. Nothing leads out of
-/// internal networks, not even questions, which can carry anything (CVE-2024-29018).
-fn far(attachments: &[Attachment]) -> Vec<UdpSocket> {
-    if attachments.iter().all(|attachment| attachment.internal) {
-        return Vec::new();
-    }
-    let asked = attachments
-        .iter()
-        .flat_map(|attachment| &attachment.servers);
-    let mut servers: Vec<IpAddr> = asked.copied().collect();
-    if servers.is_empty() {
-        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let lines = text.lines();
-        let named = lines.filter_map(|line| line.trim().strip_prefix("nameserver"));
-        servers = named.filter_map(|ip| ip.trim().parse().ok()).collect();
-    }
-    servers.dedup();
-    servers.retain(|ip| !is_near(attachments, *ip));
-    servers.into_iter().filter_map(leading_to).collect()
-}
-
-/// Name servers on the container's own networks.
-fn near(attachments: &[Attachment]) -> Vec<IpAddr> {
-    let asked = attachments.iter().flat_map(|at| &at.servers).copied();
-    let mut servers: Vec<IpAddr> = asked.filter(|ip| is_near(attachments, *ip)).collect();
-    servers.dedup();
-    servers
+    Resolver::new(servers.into_iter().map(|ip| (ip, PORT).into()), patience)
 }
 
 /// Whether an address is of one of the container's networks.
 fn is_near(attachments: &[Attachment], ip: IpAddr) -> bool {
     let mut own = attachments.iter().flat_map(|at| &at.addresses);
     own.any(|own| own.contains(ip))
-}
-
-fn leading_to(server: IpAddr) -> Option<UdpSocket> {
-    let any: SocketAddr = match server {
-        IpAddr::V4(_) => ([0; 4], 0).into(),
-        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect((server, PORT)).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(socket)
 }
 
 /// The sockets at which the server is asked. Port 53 is left to programs that serve names themselves,
@@ -188,156 +156,172 @@ fn listen() -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-/// A question that was handed on.
-struct Waiting {
-    client: SocketAddr,
-    /// The number that the client gave it.
-    number: [u8; 2],
-    since: Instant,
+/// Who has asked, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Client {
+    Datagram(SocketAddr),
+    Connection(TcpStream),
+}
+
+/// A connection that has not asked yet.
+struct Asking {
+    stream: TcpStream,
+    said: Vec<u8>,
+    until: Instant,
+}
+
+impl Asking {
+    /// The question, as soon as it is there (RFC 1035, 4.2.2).
+    fn hear(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut buffer = [0; 512];
+        loop {
+            if let Some((length, rest)) = self.said.split_first_chunk()
+                && let Some(message) = rest.get(..usize::from(u16::from_be_bytes(*length)))
+            {
+                return Ok(Some(message.to_vec()));
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.said.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 struct Server {
     directories: Vec<PathBuf>,
     datagrams: UdpSocket,
     connections: TcpListener,
-    elsewhere: Vec<UdpSocket>,
-    /// Servers on the container's networks that no way leads to yet: it may not have come to its devices.
-    near: Vec<IpAddr>,
-    /// By the number under which it was handed on.
-    waiting: HashMap<u16, Waiting>,
+    asking: Vec<Asking>,
+    resolver: Resolver,
     settling: Settling,
-    next: u16,
 }
 
 impl Server {
+    /// Opens everything, in the network namespace of `program`, for a process of its own.
+    fn begin(
+        attachments: &[Attachment],
+        program: BorrowedFd<'_>,
+        ready: BorrowedFd<'_>,
+        parent: Pid,
+    ) -> Result<Self, RunError> {
+        let begin = RunError::supervise("start the name server");
+        sys::close_all_but(&[program, ready]);
+        let _ = rustix::thread::set_name(c"smidge-names");
+        let mut resolver = resolver(attachments);
+        resolver.open(|ip| !is_near(attachments, ip));
+        enter(program).map_err(RunError::supervise("enter the container's network"))?;
+        resolver.open(|ip| is_near(attachments, ip));
+        // Only now: changing the user namespace takes the wish back (prctl(2)).
+        process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(begin)?;
+        if process::getppid() != Some(parent) {
+            let error = io::Error::other("the supervisor has ended");
+            return Err(RunError::supervise("start the name server")(error));
+        }
+        // Without it there is no such address; the container may not have come to it yet.
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .and_then(|socket| sys::loopback_up(socket.as_fd()))
+            .map_err(RunError::supervise(
+                "bring up the container's loopback device",
+            ))?;
+        let (datagrams, connections) = listen().map_err(RunError::supervise(
+            "listen at 127.0.0.11:53 in the container",
+        ))?;
+        Ok(Self {
+            directories: attachments.iter().map(|at| at.dir.clone()).collect(),
+            datagrams,
+            connections,
+            asking: Vec::new(),
+            resolver,
+            settling: Settling::begin(),
+        })
+    }
+
     /// Waits for something to do and does it.
     fn turn(&mut self) {
-        let sockets = [self.datagrams.as_fd(), self.connections.as_fd()];
-        let sockets = sockets
-            .into_iter()
-            .chain(self.elsewhere.iter().map(AsFd::as_fd));
+        let own = [self.datagrams.as_fd(), self.connections.as_fd()];
+        // Whoever comes when there are too many connections waits.
+        let own = own.into_iter().take(match self.asking.len() < CONNECTIONS {
+            true => 2,
+            false => 1,
+        });
+        let sockets = own
+            .chain(self.asking.iter().map(|one| one.stream.as_fd()))
+            .chain(self.resolver.sockets());
         let mut fds: Vec<PollFd<'_>> = sockets
             .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
             .collect();
-        match self.settling.poll(&mut fds, None) {
-            Ok(some) if some > 0 => self.settling = Settling::begin(),
-            _ => return,
+        let due = self.asking.iter().map(|one| one.until);
+        let due = due.chain(self.resolver.due()).min();
+        let patience = due.map(|due| due.saturating_duration_since(Instant::now()));
+        if self
+            .settling
+            .poll(&mut fds, patience)
+            .is_ok_and(|some| some > 0)
+        {
+            self.settling = Settling::begin();
         }
-        self.near.retain(|ip| match leading_to(*ip) {
-            Some(socket) => {
-                self.elsewhere.push(socket);
-                false
-            }
-            None => true,
-        });
-        self.hear_questions();
-        self.hear_answers();
-        while let Ok((stream, _)) = self.connections.accept() {
-            // Whoever hangs up or lags has had a chance.
-            let _ = self.talk(stream);
+        self.hear_datagrams();
+        self.hear_connections();
+        for (client, reply) in self.resolver.hear(Instant::now()) {
+            self.tell(client, &reply);
         }
     }
 
-    fn hear_questions(&mut self) {
+    fn hear_datagrams(&mut self) {
         let mut buffer = [0; MESSAGE];
         while let Ok((length, client)) = self.datagrams.recv_from(&mut buffer) {
-            let message = &buffer[..length];
-            match self.names().answer(message) {
-                Answer::Reply(reply) => {
-                    let _ = self.datagrams.send_to(&reply, client);
-                }
-                Answer::Forward => self.hand_on(message, client),
-                Answer::Nothing => {}
+            self.heed(Client::Datagram(client), &buffer[..length]);
+        }
+    }
+
+    /// Whoever hangs up or lags has had a chance.
+    fn hear_connections(&mut self) {
+        while self.asking.len() < CONNECTIONS
+            && let Ok((stream, _)) = self.connections.accept()
+        {
+            if stream.set_nonblocking(true).is_ok() {
+                self.asking.push(Asking {
+                    stream,
+                    said: Vec::new(),
+                    until: Instant::now() + PATIENCE,
+                });
+            }
+        }
+        for mut one in std::mem::take(&mut self.asking) {
+            match one.hear() {
+                Ok(Some(message)) => self.heed(Client::Connection(one.stream), &message),
+                Ok(None) if Instant::now() < one.until => self.asking.push(one),
+                _ => {}
             }
         }
     }
 
-    fn hand_on(&mut self, message: &[u8], client: SocketAddr) {
-        self.waiting
-            .retain(|_, question| question.since.elapsed() < PATIENCE);
-        let refuse = self.elsewhere.is_empty() || self.waiting.len() >= WAITING;
-        let (Some(number), false) = (message.first_chunk(), refuse) else {
-            if let Some(reply) = failure(message) {
-                let _ = self.datagrams.send_to(&reply, client);
-            }
-            return;
-        };
-        while self.waiting.contains_key(&self.next) {
-            self.next = self.next.wrapping_add(1);
-        }
-        let question = Waiting {
-            client,
-            number: *number,
-            since: Instant::now(),
-        };
-        let mut message = message.to_vec();
-        message[..2].copy_from_slice(&self.next.to_be_bytes());
-        self.waiting.insert(self.next, question);
-        self.next = self.next.wrapping_add(1);
-        for socket in &self.elsewhere {
-            let _ = socket.send(&message);
-        }
-    }
-
-    /// The first server's answer is the client's.
-    fn hear_answers(&mut self) {
-        let mut buffer = [0; MESSAGE];
-        for socket in &self.elsewhere {
-            while let Ok(length) = socket.recv(&mut buffer) {
-                let answer = &mut buffer[..length];
-                let Some(number) = answer.first_chunk().copied().map(u16::from_be_bytes) else {
-                    continue;
-                };
-                if let Some(question) = self.waiting.remove(&number) {
-                    answer[..2].copy_from_slice(&question.number);
-                    let _ = self.datagrams.send_to(answer, question.client);
+    /// Answers a question, or hands it on. What others say comes back to a connection as they would have said it in
+    /// a datagram.
+    fn heed(&mut self, client: Client, message: &[u8]) {
+        match self.names().answer(message) {
+            Answer::Reply(reply) => self.tell(client, &reply),
+            Answer::Forward => {
+                if let Some((client, reply)) = self.resolver.hand_on(client, message) {
+                    self.tell(client, &reply);
                 }
             }
+            Answer::Nothing => {}
         }
     }
 
-    /// Answers what one connection asks (RFC 1035, 4.2.2). What is asked of others comes back as they
-    /// would have said it in a datagram.
-    fn talk(&mut self, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(CONNECTION))?;
-        stream.set_write_timeout(Some(CONNECTION))?;
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-        stream.read_exact(&mut message)?;
-        let reply = match self.names().answer(&message) {
-            Answer::Reply(reply) => reply,
-            Answer::Forward => match self.ask(&message) {
-                Some(reply) => reply,
-                None => failure(&message).unwrap_or_default(),
-            },
-            Answer::Nothing => return Ok(()),
+    /// Says something to whoever has asked; a connection has room for one answer.
+    fn tell(&self, client: Client, reply: &[u8]) {
+        let _ = match client {
+            Client::Datagram(address) => self.datagrams.send_to(reply, address).map(drop),
+            Client::Connection(mut stream) => {
+                let length = u16::try_from(reply.len()).unwrap_or(u16::MAX);
+                stream.write_all(&[&length.to_be_bytes(), reply].concat())
+            }
         };
-        let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
-        stream.write_all(&length.to_be_bytes())?;
-        stream.write_all(&reply)
-    }
-
-    /// Asks the machine's first name server and waits for what it says.
-    fn ask(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let socket = self.elsewhere.first()?;
-        let until = Instant::now() + CONNECTION;
-        socket.send(message).ok()?;
-        let mut buffer = vec![0; MESSAGE];
-        loop {
-            let left = until.checked_duration_since(Instant::now())?;
-            let left = rustix::event::Timespec::try_from(left).ok()?;
-            let mut fds = [PollFd::new(socket, PollFlags::IN)];
-            if poll(&mut fds, Some(&left)).ok()? == 0 {
-                return None;
-            }
-            let length = socket.recv(&mut buffer).ok()?;
-            if buffer.get(..2) == message.get(..2) {
-                buffer.truncate(length);
-                return Some(buffer);
-            }
-        }
     }
 
     /// Who is on the networks now.
@@ -351,5 +335,32 @@ impl Server {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_server_from_its_work_is_told() {
+        assert!(outcome(READY).is_ok());
+        let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        let fault = RunError::supervise("listen at 127.0.0.11:53 in the container")(taken);
+        let text = serde_json::to_vec(&fault).unwrap();
+        for (said, step, why) in [
+            (
+                &text[..],
+                "listen at 127.0.0.11:53",
+                "Address already in use",
+            ),
+            (b"", "start the name server", "it has ended"),
+        ] {
+            let Err(RunError::Supervise { step: told, source }) = outcome(said) else {
+                panic!("{step}");
+            };
+            assert!(told.starts_with(step), "{told}");
+            assert!(source.to_string().contains(why), "{source}");
+        }
     }
 }
