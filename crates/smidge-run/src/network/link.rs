@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use super::netlink::{self, Message, Netlink};
 use super::{Address, Mac};
+use crate::sys;
 
 /// What a request about a link is about (`linux/if_link.h`, `linux/if_addr.h`, `linux/rtnetlink.h`,
 /// `linux/veth.h`).
@@ -103,6 +104,11 @@ impl Links {
             Err(rustix::io::Errno::NODEV) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a device is up.
+    pub(super) fn is_up(&self, name: &str) -> bool {
+        sys::is_device_up(self.0.as_fd(), name).unwrap_or(false)
     }
 
     /// Makes a bridge and tells its number, or that of the one which is there already.

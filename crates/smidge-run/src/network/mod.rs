@@ -52,35 +52,28 @@ pub struct Address {
 impl Address {
     /// The mask of the network's bits, as many bytes as the address has.
     pub(crate) fn mask(self) -> Vec<u8> {
-        let prefix = u32::from(self.prefix);
-        match self.ip {
-            IpAddr::V4(_) => u32::MAX
-                .checked_shl(32_u32.saturating_sub(prefix))
-                .unwrap_or(0)
-                .to_be_bytes()
-                .to_vec(),
-            IpAddr::V6(_) => u128::MAX
-                .checked_shl(128_u32.saturating_sub(prefix))
-                .unwrap_or(0)
-                .to_be_bytes()
-                .to_vec(),
-        }
+        let mut bytes = self.bits().to_be_bytes().to_vec();
+        bytes.truncate(if self.ip.is_ipv4() { 4 } else { 16 });
+        bytes
     }
 
     /// The network's own address: all other bits are zero.
     #[must_use]
     pub fn network(self) -> IpAddr {
-        let prefix = u32::from(self.prefix);
+        let bits = self.bits();
         match self.ip {
             IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix));
-                Ipv4Addr::from_bits(ip.to_bits() & mask.unwrap_or(0)).into()
+                let [a, b, c, d, ..] = bits.to_be_bytes();
+                (ip & Ipv4Addr::new(a, b, c, d)).into()
             }
-            IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix));
-                Ipv6Addr::from_bits(ip.to_bits() & mask.unwrap_or(0)).into()
-            }
+            IpAddr::V6(ip) => (ip & Ipv6Addr::from_bits(bits)).into(),
         }
+    }
+
+    /// The network's bits, of the largest address that there is.
+    fn bits(self) -> u128 {
+        let others = 128_u32.saturating_sub(self.prefix.into());
+        u128::MAX.checked_shl(others).unwrap_or(0)
     }
 
     /// Whether an address is of the same network.
@@ -470,8 +463,9 @@ fn plug(
         .number(&attachment.bridge)
         .map_err(attachment.fault("look for its bridge"))?;
     let bridge = match known {
-        Some(number) => number,
-        None => new_bridge(
+        Some(number) if links.is_up(&attachment.bridge) => number,
+        // Whoever was to make it may have been killed in between.
+        _ => new_bridge(
             links,
             &attachment.bridge,
             &attachment.gateways,
@@ -500,19 +494,24 @@ fn plug(
     Ok(known.is_none())
 }
 
+/// Makes a bridge, or what is missing of it: that it is up comes last, and tells that it is whole.
 fn new_bridge(
     links: &Links,
     bridge: &str,
     gateways: &[Address],
     mtu: Option<u32>,
 ) -> io::Result<u32> {
+    let is_new = links.number(bridge)?.is_none();
     let mac = Mac::of(gateways.first().map(|address| address.ip));
     let number = links.bridge(bridge, mac, mtu)?;
-    for gateway in gateways {
-        links.add_address(number, *gateway)?;
+    let made = gateways
+        .iter()
+        .try_for_each(|gateway| links.add_address(number, *gateway))
+        .and_then(|()| links.up(number));
+    if is_new && made.is_err() {
+        let _ = links.remove(bridge);
     }
-    links.up(number)?;
-    Ok(number)
+    made.map(|()| number)
 }
 
 /// Gives the container's end its addresses and routes: in the container, while that may still be done. What

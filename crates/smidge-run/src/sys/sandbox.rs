@@ -136,15 +136,33 @@ pub(crate) fn map_mount(
 
 /// Brings the loopback device of the current network namespace up; any socket will do.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: all-zero is a valid value of this plain struct.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed() as c_char;
-    }
+    let mut request = about_device("lo");
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: the request outlives the call, which only reads it.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())
         .map(drop)
+}
+
+/// Whether a device of a socket's network namespace is up.
+pub(crate) fn is_device_up(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    let mut request = about_device(name);
+    // SAFETY: the request outlives the call, which fills it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) }.into())?;
+    // SAFETY: that call fills this part.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(i32::from(flags) & libc::IFF_UP != 0)
+}
+
+/// A request about a network device, by the first 15 bytes of its name: none has more.
+fn about_device(name: &str) -> libc::ifreq {
+    // SAFETY: all-zero is a valid value of this plain struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte is the zero behind the name.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.as_bytes()) {
+        *to = from.cast_signed() as c_char;
+    }
+    request
 }
 
 /// One instruction of a classic BPF program, as `struct sock_filter` has it.
