@@ -6,7 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use smidge_tests::InTime as _;
 
-use super::bundle::ours;
+use super::bundle::{Bundle, ours};
+use crate::context::skip;
 
 /// CVE-2019-5736: a program that leads back to the runtime's own binary.
 #[test]
@@ -104,6 +105,40 @@ fn the_hosts_null_device_is_out_of_reach() {
         let fixed = "chmod 600 /proc/self/fd/0 2>/dev/null || echo fixed";
         let is_hosts = said.starts_with(&format!("{}:", host.dev()));
         assert!(is_hosts || bundle.runs(fixed) == "fixed");
+    });
+}
+
+/// Where the host's `/proc` stays mounted below the root, the kernel would show a whole one to whoever makes a
+/// user namespace inside.
+#[test]
+fn what_is_hidden_stays_hidden_without_pivot_root() {
+    ours(|bundle| {
+        let unshare = bundle.context.path().join("b/rootfs/bin/unshare");
+        symlink("busybox", unshare).unwrap();
+        // Its root may not map its id without a capability.
+        bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        let nested = "unshare -U -r -m -p -f mount -t proc proc /tmp 2>/dev/null \
+                      && echo mounted || echo refused";
+        let run = |bundle: &mut Bundle<'_>, option: &str| {
+            bundle.script(nested);
+            bundle.save();
+            let line = format!("run {option} --bundle b {}", bundle.id());
+            bundle.line(&line).ok()
+        };
+        let hidden = bundle.config["linux"].clone();
+        for property in ["maskedPaths", "readonlyPaths"] {
+            bundle.config["linux"][property] = json!([]);
+        }
+        if run(bundle, "") != "mounted" {
+            return skip("nobody mounts a `/proc` in a user namespace here");
+        }
+        assert_eq!(run(bundle, "--no-pivot"), "mounted");
+        bundle.config["linux"] = hidden;
+        for option in ["", "--no-pivot"] {
+            assert_eq!(run(bundle, option), "refused", "{option}");
+        }
+        let host = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(host.contains(" /proc proc "), "{host}");
     });
 }
 

@@ -234,7 +234,7 @@ fn is_controller(name: &str) -> bool {
 }
 
 /// A path of `mountinfo`, where blanks and backslashes are octal numbers.
-fn unescaped(text: &[u8]) -> PathBuf {
+pub(crate) fn unescaped(text: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, behind)) = rest.split_first() {

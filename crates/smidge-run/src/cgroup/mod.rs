@@ -39,6 +39,7 @@ pub(crate) use device::DeviceRule;
 
 pub(crate) use freeze::is_paused;
 pub(crate) use group::Group;
+pub(crate) use hierarchy::unescaped;
 pub(crate) use placed::ControllerFile;
 pub(crate) use process::of_container;
 pub(crate) use usage::usage_of;

@@ -21,7 +21,7 @@ use super::error::OciError;
 use super::plan::Plan;
 use super::process::{self, Label};
 use super::record::{Record, Status};
-use super::{device, hook, mount as mounts, namespace, option, schedule};
+use super::{device, hook, mount as mounts, namespace, option, outside, schedule};
 use crate::channel::Channel;
 use crate::error::RunError;
 use crate::executable::{Executable, OwnBinary};
@@ -366,6 +366,7 @@ fn enter(plan: &Plan, new: &OwnedFd) -> rustix::io::Result<()> {
         return rustix::process::chdir("/");
     }
     if plan.no_pivot {
+        outside::take_away_views(new)?;
         // It lies on top of the old one already.
         rustix::process::chroot(".")?;
     } else {

@@ -29,6 +29,7 @@ mod life;
 mod mount;
 mod namespace;
 mod option;
+mod outside;
 mod plan;
 mod process;
 mod record;
