@@ -2,10 +2,12 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
-use rustix::process::Pid;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// Turns the kernel's `-1` into the error it stands for.
 pub(super) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -52,21 +54,58 @@ pub(crate) fn clone_into(
     let pid = match cloned {
         // Filters of container runtimes cannot look into its struct, so they deny that it exists.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
-            let flags = libc::c_ulong::from(flags.cast_unsigned());
-            // SAFETY: as above. No stack means a copy of the caller's; the descriptor's place is where
-            // clone(2) would put the child's id.
-            check(unsafe {
-                libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut pidfd, 0_u64, 0_u64)
-            })
+            return match group {
+                Some(group) => clone_then_move(namespaces, group),
+                None => clone_as_ever(namespaces),
+            };
         }
         cloned => cloned,
     }?;
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return Ok(None);
+    Ok(cloned_process(pid, pidfd))
+}
+
+/// What a call gives that clones: its number and its handle, or nothing in the child.
+fn cloned_process(pid: libc::c_long, pidfd: i32) -> Option<(Pid, OwnedFd)> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    // SAFETY: the kernel has just made the descriptor for the call that gave the number.
+    Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// The same with clone(2), which knows no control groups.
+fn clone_as_ever(namespaces: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: i32 = -1;
+    let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::c_ulong::from(flags.cast_unsigned());
+    // SAFETY: as in `clone_into`. No stack means a copy of the caller's; the descriptor's place is where
+    // clone(2) would put the child's id.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut pidfd, 0_u64, 0_u64)
+    })?;
+    Ok(cloned_process(pid, pidfd))
+}
+
+/// The same for a child that goes on when it was moved into its group.
+fn clone_then_move(namespaces: i32, group: BorrowedFd<'_>) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let members = rustix::fs::openat(group, "cgroup.procs", flags, Mode::empty())?;
+    let (waits, goes_on) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let Some((pid, pidfd)) = clone_as_ever(namespaces)? else {
+        drop(goes_on);
+        match rustix::io::read(&waits, &mut [0]) {
+            Ok(1) => return Ok(None),
+            _ => super::exit(127),
+        }
     };
-    // SAFETY: the kernel has just made the descriptor for this call.
-    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+    let number = pid.as_raw_nonzero().to_string();
+    let moved = rustix::io::write(&members, number.as_bytes())
+        .and_then(|_| rustix::io::write(&goes_on, b"G"));
+    drop(goes_on);
+    if let Err(errno) = moved {
+        // It ends without having done anything.
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        return Err(errno.into());
+    }
+    Ok(Some((pid, pidfd)))
 }
 
 /// `struct mount_attr` of `linux/mount.h`.
@@ -315,4 +354,73 @@ pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
 pub(crate) fn enter_new_cgroup_namespace() -> io::Result<()> {
     // SAFETY: takes no pointers, and only changes what the process sees.
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Lets `clone3(2)` appear not to exist, for this thread.
+    fn lose_clone3() {
+        let step = |code, if_false, operand| Instruction {
+            code,
+            if_true: 0,
+            if_false,
+            operand,
+        };
+        let number = u32::try_from(libc::SYS_clone3).unwrap();
+        let refused = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+        // Load the call's number; is it this one?
+        let program = [
+            step(0x20, 0, 0),
+            step(0x15, 1, number),
+            step(0x06, 0, refused),
+            step(0x06, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        install_filter(&program).unwrap();
+    }
+
+    /// Where version 2 of control groups is mounted.
+    fn unified() -> Option<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mut points = mounts.lines().filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let point = words.next()?;
+            (words.next() == Some("cgroup2")).then(|| point.to_owned())
+        });
+        points.next()
+    }
+
+    #[test]
+    fn without_clone3_a_process_starts_in_its_group_too() {
+        let unified = unified().filter(|_| rustix::process::geteuid().is_root());
+        let path = unified.map(|top| format!("{top}/smidge-test-{}", std::process::id()));
+        let Some(path) = path.filter(|path| fs::create_dir(path).is_ok()) else {
+            println!("skipped: no groups of version 2 can be made");
+            return;
+        };
+        let members = format!("{path}/cgroup.procs");
+        let (waits, goes_on) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let clone = {
+            let path = path.clone();
+            move || {
+                lose_clone3();
+                let group = fs::File::open(path).unwrap();
+                let cloned = clone_into(0, Some(group.as_fd())).unwrap();
+                if cloned.is_none() {
+                    let _ = rustix::io::read(&waits, &mut [0]);
+                    super::super::exit(0);
+                }
+                cloned
+            }
+        };
+        let (pid, pidfd) = std::thread::spawn(clone).join().unwrap().unwrap();
+        let there = fs::read_to_string(members).unwrap();
+        rustix::io::write(&goes_on, b"G").unwrap();
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        fs::remove_dir(path).unwrap();
+        assert_eq!(there.trim(), pid.as_raw_nonzero().to_string());
+    }
 }
