@@ -509,31 +509,32 @@ pub(super) fn write_all(
 ) -> Result<(), RunError> {
     let mut refused = Vec::new();
     for setting in settings {
-        let present = |name: &&&str| path.join(name).exists();
-        let Some(name) = setting.files.iter().find(present) else {
+        let mut choices = setting.choices();
+        let Some((name, value)) = choices.find(|(name, _)| path.join(name).exists()) else {
             if !setting.required {
                 continue;
             }
+            let names: Vec<&str> = setting.choices().map(|(name, _)| name).collect();
             return Err(RunError::NoController {
                 option: setting.option.to_owned(),
                 controller: controller.to_string(),
                 why: Lack::NoFile {
-                    file: setting.files.join("` or `"),
+                    file: names.join("` or `"),
                 },
             });
         };
         let file = path.join(name);
-        if write(&file, &setting.value).is_err() {
-            refused.push((setting, file));
+        if write(&file, value).is_err() {
+            refused.push((setting.option, value, file));
         }
     }
-    for (setting, file) in refused {
+    for (option, value, file) in refused {
         if file.ends_with(REALTIME) {
             lend_realtime(path);
         }
-        write(&file, &setting.value).map_err(|source| RunError::Limit {
-            option: setting.option.to_owned(),
-            value: setting.value.clone(),
+        write(&file, value).map_err(|source| RunError::Limit {
+            option: option.to_owned(),
+            value: value.to_owned(),
             path: file,
             source,
         })?;

@@ -17,6 +17,8 @@ pub(super) struct Setting {
     pub(super) files: &'static [&'static str],
     /// What is written.
     pub(super) value: String,
+    /// The file, and what is written to it, where none of those is there.
+    pub(super) instead: Option<(&'static str, String)>,
     /// Whether a kernel without such a file is an error: nobody asked for what only follows.
     pub(super) required: bool,
 }
@@ -27,8 +29,18 @@ impl Setting {
             option,
             files,
             value: value.to_string(),
+            instead: None,
             required: true,
         }
+    }
+}
+
+impl Setting {
+    /// The files that may be there, each with what is written to it.
+    pub(super) fn choices(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let files = self.files.iter().map(|file| (*file, self.value.as_str()));
+        let instead = self.instead.iter();
+        files.chain(instead.map(|(file, value)| (*file, value.as_str())))
     }
 }
 
@@ -275,16 +287,17 @@ fn v1_io(resources: &Resources, to: &mut Vec<Setting>) {
 }
 
 fn v2_io(resources: &Resources, to: &mut Vec<Setting>) {
-    // `io.bfq.weight` goes to 1000 as ours does, `io.weight` to 10000; which of them is there, the
-    // scheduler of the disks decides. Both take what lies between.
-    if let Some(weight) = resources.blkio_weight {
-        let files = &["io.bfq.weight", "io.weight"];
-        to.push(Setting::new("--blkio-weight", files, weight));
+    // Which of the two is there, the scheduler of the disks decides.
+    let weight = |option, device: &str, weight: u64| Setting {
+        instead: Some(("io.weight", format!("{device}{}", io_weight(weight)))),
+        ..Setting::new(option, &["io.bfq.weight"], format!("{device}{weight}"))
+    };
+    if let Some(all) = resources.blkio_weight {
+        to.push(weight("--blkio-weight", "", all.into()));
     }
     for device in &resources.blkio_weight_device {
-        let files = &["io.bfq.weight", "io.weight"];
-        let value = format!("{}:{} {}", device.major, device.minor, device.rate);
-        to.push(Setting::new("--blkio-weight-device", files, value));
+        let number = format!("{}:{} ", device.major, device.minor);
+        to.push(weight("--blkio-weight-device", &number, device.rate));
     }
     for ((option, _, key), devices) in throttled(resources) {
         for device in devices {
@@ -292,6 +305,12 @@ fn v2_io(resources: &Resources, to: &mut Vec<Setting>) {
             to.push(Setting::new(option, &["io.max"], value));
         }
     }
+}
+
+/// From 10..=1000, as version 1 and `io.bfq.weight` have it, to the 1..=10000 of `io.weight`, as runc
+/// has it.
+fn io_weight(weight: u64) -> u64 {
+    1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 
 fn only_v1(option: &str, controller: Controller) -> RunError {

@@ -204,7 +204,13 @@ fn everything() -> Resources {
 }
 
 fn lines(settings: Vec<super::setting::Setting>) -> String {
-    let line = |setting: super::setting::Setting| format!("{}={}", setting.files[0], setting.value);
+    let line = |setting: super::setting::Setting| {
+        let choices = setting.choices();
+        let choices: Vec<_> = choices
+            .map(|(file, value)| format!("{file}={value}"))
+            .collect();
+        choices.join(" or ")
+    };
     settings
         .into_iter()
         .map(line)
@@ -228,8 +234,8 @@ fn limits_are_told_to_version_1_in_its_words() {
         cpuset.cpus=0-1
         cpuset.mems=0
         pids.max=max
-        blkio.weight=300
-        blkio.weight_device=8:0 200
+        blkio.weight=300 or blkio.bfq.weight=300
+        blkio.weight_device=8:0 200 or blkio.bfq.weight_device=8:0 200
         blkio.throttle.read_bps_device=8:0 1
         blkio.throttle.write_bps_device=8:0 2
         blkio.throttle.read_iops_device=8:0 3
@@ -253,8 +259,8 @@ fn limits_are_told_to_version_2_in_its_words() {
         cpuset.cpus=0-1
         cpuset.mems=0
         pids.max=max
-        io.bfq.weight=300
-        io.bfq.weight=8:0 200
+        io.bfq.weight=300 or io.weight=2930
+        io.bfq.weight=8:0 200 or io.weight=8:0 1920
         io.max=8:0 rbps=1
         io.max=8:0 wbps=2
         io.max=8:0 riops=3
