@@ -42,6 +42,7 @@ pub(crate) use group::Group;
 pub(crate) use hierarchy::unescaped;
 pub(crate) use placed::ControllerFile;
 pub(crate) use process::of_container;
+pub(crate) use setting::completed;
 pub(crate) use usage::usage_of;
 pub(crate) use view::mount as mount_view;
 

@@ -322,7 +322,7 @@ fn only_v1(option: &str, controller: Controller) -> RunError {
 }
 
 /// What is to be written when `changed` is new in `all`: what belongs together is written together.
-pub(super) fn completed(changed: &Resources, all: &Resources) -> Resources {
+pub(crate) fn completed(changed: &Resources, all: &Resources) -> Resources {
     let mut written = changed.clone();
     if changed.memory.is_some() || changed.memory_swap.is_some() {
         (written.memory, written.memory_swap) = (all.memory, all.memory_swap);

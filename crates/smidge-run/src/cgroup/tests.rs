@@ -309,6 +309,40 @@ fn shares_become_weights_with_the_same_ends_and_middle() {
 }
 
 #[test]
+fn what_belongs_together_is_told_together() {
+    let before = Resources {
+        memory: Some(64 << 20),
+        memory_swap: Some(128 << 20),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(20_000),
+        ..Resources::default()
+    };
+    let told = |changed: &Resources| {
+        let mut all = before.clone();
+        all.update(changed);
+        let written = super::completed(changed, &all);
+        let both = [Controller::Memory, Controller::Cpu];
+        both.map(|controller| lines(v2(&written, controller).unwrap()))
+            .concat()
+    };
+    let period = Resources {
+        cpu_period: Some(40_000),
+        ..Resources::default()
+    };
+    assert_eq!(told(&period), "cpu.max=20000 40000");
+    let quota = Resources {
+        cpu_quota: Some(30_000),
+        ..Resources::default()
+    };
+    assert_eq!(told(&quota), "cpu.max=30000 50000");
+    let swap = Resources {
+        memory_swap: Some(96 << 20),
+        ..Resources::default()
+    };
+    assert_eq!(told(&swap), "memory.max=67108864\nmemory.swap.max=33554432");
+}
+
+#[test]
 fn half_a_limit_follows_from_the_other_half() {
     let memory = Resources {
         memory: Some(64 << 20),

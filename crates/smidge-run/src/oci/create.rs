@@ -249,6 +249,7 @@ impl Making<'_> {
             owner: rustix::process::getuid().as_raw(),
             process: Process::default(),
             group: plan.group.clone(),
+            changed: None,
             covered: None,
             own_pids: plan.config.linux.makes(NamespaceKind::Pid),
             unfinished: true,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::OciError;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Resources};
 use crate::error::RunError;
 use crate::state::Process;
 
@@ -43,6 +43,9 @@ pub(super) struct Record {
     /// Its first process.
     pub(super) process: Process,
     pub(super) group: Option<Group>,
+    /// What it may use, if that was changed since it was made.
+    #[serde(default)]
+    pub(super) changed: Option<Resources>,
     /// The mount of its root, if that is in the mount namespace of whoever made it.
     #[serde(default)]
     pub(super) covered: Option<u64>,

@@ -223,6 +223,19 @@ impl OciResources {
         Ok(files)
     }
 
+    /// What changes, in the sandbox's words, for a container that may use `all`: without a limit of memory
+    /// there is none of swap, either.
+    ///
+    /// # Errors
+    /// As [`OciResources::resources`].
+    pub(super) fn change_of(&self, all: &Resources) -> Result<Resources, OciError> {
+        let mut changed = self.resources()?;
+        if self.memory.limit == Some(-1) && changed.memory_swap.is_none() {
+            changed.memory_swap = all.memory_swap.map(|_| -1);
+        }
+        Ok(changed)
+    }
+
     /// In the sandbox's words.
     ///
     /// # Errors

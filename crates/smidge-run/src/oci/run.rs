@@ -6,11 +6,12 @@ use super::attend::attend;
 use super::create::{self, CreateOptions};
 use super::error::OciError;
 use super::exec::{self, ExecOptions};
+use super::life::saved;
 use super::record::{Place, Record, Status};
 use super::resource::OciResources;
 use super::{Runtime, Tell, namespace, option};
 use crate::capability;
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Group, Resources};
 use crate::seccomp::{self, FLAGS};
 
 impl Runtime {
@@ -101,16 +102,18 @@ impl Runtime {
         })
     }
 
-    /// Changes what a container may use.
+    /// Changes what a container may use; what is not spoken of stays as it is.
     ///
     /// # Errors
     /// When it has ended, or a limit cannot be had.
     pub fn update(&self, id: &str, resources: &OciResources) -> Result<(), OciError> {
-        let (place, record, _lock) = self.locked(id)?;
+        let (place, mut record, _lock) = self.locked(id)?;
         if place.status(&record) == Status::Stopped {
             return Err(record.refuse(Status::Stopped, "container not running"));
         }
-        let wanted = resources.resources()?;
+        let mut all = allowed(&place, &record)?;
+        let wanted = resources.change_of(&all)?;
+        all.update(&wanted);
         let group = group(&record, "update")?;
         if let Some(limit) = wanted
             .memory
@@ -121,14 +124,15 @@ impl Runtime {
                 return Err(OciError::InUse { used, limit });
             }
         }
-        group.set(&wanted)?;
+        group.set(&cgroup::completed(&wanted, &all))?;
         for file in resources.files()? {
             group.write_file(&file)?;
         }
         for (name, value) in &resources.unified {
             group.write_unified(name, value)?;
         }
-        Ok(())
+        record.changed = Some(all);
+        place.write(&record)
     }
 
     /// What a container uses, as `events` of runc has it; none if it has ended.
@@ -162,6 +166,15 @@ impl Runtime {
         let lock = place.lock()?;
         let record = place.read()?;
         Ok((place, record, lock))
+    }
+}
+
+/// What a container may use as it is now.
+fn allowed(place: &Place, record: &Record) -> Result<Resources, OciError> {
+    match (&record.changed, saved(place)) {
+        (Some(changed), _) => Ok(changed.clone()),
+        (None, Some(config)) => config.linux.resources.resources(),
+        (None, None) => Ok(Resources::default()),
     }
 }
 
