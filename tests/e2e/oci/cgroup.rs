@@ -115,6 +115,51 @@ fn linux_cgroups_devices() {
     });
 }
 
+/// A description that speaks of no devices allows none but the usual ones.
+#[test]
+fn devices_that_nobody_speaks_of_are_shut() {
+    if !can() || !Path::new("/dev/fuse").exists() {
+        return skip("there is no `/dev/fuse`");
+    }
+    each(|bundle| {
+        place(bundle);
+        bundle.config["linux"]["devices"] = json!([{"path": "/dev/fuse", "type": "c", "major": 10,
+            "minor": 229, "fileMode": 0o666}]);
+        bundle.config["linux"]["resources"] = json!({});
+        let script = "(: < /dev/fuse) 2>/dev/null && echo open || echo shut; (: < /dev/null)";
+        assert_eq!(bundle.runs(script), "shut");
+    });
+}
+
+/// Where no group can be made, root's containers could use every device: they are refused.
+#[test]
+fn devices_that_cannot_be_shut_are_an_error() {
+    if !can() {
+        return;
+    }
+    ours(|bundle| {
+        place(bundle);
+        bundle.script("echo ran");
+        bundle.save();
+        let run = |bundle: &Bundle<'_>, options: &str, each: &str| {
+            let without = format!(
+                "for h in /sys/fs/cgroup/*/ /sys/fs/cgroup; do {each}; done 2>/dev/null; exec \"$@\""
+            );
+            let runtime = bundle.command(&format!("{options} run --bundle b {}", bundle.id()));
+            let mut command = bundle.context.program("unshare");
+            command.args(["--mount", "sh", "-c", &without, "sh"]);
+            command.arg(runtime.get_program()).args(runtime.get_args());
+            bundle.context.finish(command)
+        };
+        let read_only = run(bundle, "", "mount -o remount,bind,ro $h").exits(1);
+        assert!(read_only.contains("cannot shut devices off"), "{read_only}");
+        let gone = run(bundle, "", "umount -l $h").exits(1);
+        assert!(gone.contains("`linux.resources.devices` takes"), "{gone}");
+        let asked = run(bundle, "--cgroup-manager disabled", "umount -l $h");
+        assert_eq!(asked.ok(), "ran");
+    });
+}
+
 #[test]
 fn a_group_with_processes_is_nobody_elses() {
     if !can() {
@@ -279,6 +324,37 @@ fn update_ps_and_events() {
         assert_eq!(bundle.line("list --quiet").ok(), id);
         bundle.line(&format!("kill --all {id} KILL")).exits(0);
         bundle.until(&id, "stopped");
+    });
+}
+
+/// What an update does not speak of stays, though the kernel is told both in one line (version 2).
+#[test]
+fn update_leaves_alone_what_it_does_not_speak_of() {
+    if !can() {
+        return;
+    }
+    each(|bundle| {
+        let group = place(bundle);
+        bundle.config["linux"]["resources"]["cpu"] = json!({"quota": 20000, "period": 50000});
+        bundle.script("sleep 1000");
+        let id = bundle.create();
+        bundle.line(&format!("start {id}")).exits(0);
+        let has = || {
+            let read = |v1| read("cpu", &group, [v1, "cpu.max"]).unwrap();
+            let (quota, period) = (read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"));
+            match quota == period {
+                true => quota,
+                false => format!("{quota} {period}"),
+            }
+        };
+        for (option, expected) in [
+            ("--cpu-period 40000", "20000 40000"),
+            ("--cpu-quota 30000", "30000 40000"),
+            ("--pids-limit 50", "30000 40000"),
+        ] {
+            bundle.line(&format!("update {option} {id}")).exits(0);
+            assert_eq!(has(), expected, "{option}");
+        }
     });
 }
 

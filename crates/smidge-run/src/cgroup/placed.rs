@@ -30,12 +30,17 @@ pub(crate) struct ControllerFile {
 
 impl Group {
     /// Makes the group at `path`, from the top of every hierarchy, or below the caller's own group if it
-    /// is relative. None where nothing can be made and nothing is asked for.
+    /// is relative. None where nothing can be made and nothing is asked for: neither limits nor, with
+    /// `devices`, that its processes are kept from devices.
     ///
     /// # Errors
     /// When a controller that is asked for cannot be had, or the group is somebody else's: there are
     /// processes in it.
-    pub(crate) fn at(path: &Path, resources: &Resources) -> Result<Option<Self>, RunError> {
+    pub(crate) fn at(
+        path: &Path,
+        resources: &Resources,
+        devices: bool,
+    ) -> Result<Option<Self>, RunError> {
         let Some(hierarchies) = hierarchies_for(path)? else {
             return Ok(None);
         };
@@ -65,10 +70,17 @@ impl Group {
                 source: io::ErrorKind::ResourceBusy.into(),
             });
         }
-        if let Some((path, source)) = refused.filter(|_| !group.has_all(resources)) {
+        let step = match group.has_all(resources) {
+            false => Some("make the control group"),
+            true if devices && !group.decides_about_devices() => Some(
+                "shut devices off (`--cgroup-manager disabled` does without) by the control group",
+            ),
+            true => None,
+        };
+        if let Some(((path, source), step)) = refused.zip(step) {
             group.destroy();
             return Err(RunError::Cgroup {
-                step: "make the control group".to_owned(),
+                step: step.to_owned(),
                 path,
                 source,
             });
@@ -147,6 +159,10 @@ impl Group {
         wanted.iter().all(|(controller, _)| has(controller.v1()))
     }
 
+    fn decides_about_devices(&self) -> bool {
+        self.v1.contains_key("devices") || self.v2.is_some()
+    }
+
     /// Sets limits: those that are asked for, and none that follow from them.
     ///
     /// # Errors
@@ -167,12 +183,16 @@ impl Group {
     /// Says which devices its processes may use.
     ///
     /// # Errors
-    /// When the kernel does not take it.
+    /// When the kernel does not take it, or nothing here decides about devices.
     pub(crate) fn allow_devices(&self, rules: &[DeviceRule]) -> Result<(), RunError> {
         match (self.v1.get("devices"), &self.v2) {
             (Some(path), _) => device::write_v1(path, rules),
             (None, Some(path)) => device::attach_v2(path, rules),
-            (None, None) => Ok(()),
+            (None, None) => Err(RunError::NoController {
+                option: "linux.resources.devices".to_owned(),
+                controller: "devices".to_owned(),
+                why: Lack::Missing,
+            }),
         }
     }
 

@@ -337,13 +337,19 @@ fn group_path(plan: &Plan) -> Result<PathBuf, OciError> {
 fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
     let linux = &plan.config.linux;
     let (resources, files) = (linux.resources.resources()?, linux.resources.files()?);
-    let Some(group) = Group::at(&group_path(plan)?, &resources)? else {
+    // Whoever is no root there may not, but has no right to a device either.
+    let shuts_devices = rustix::process::geteuid().is_root() && is_in_first_user_namespace();
+    let devices = shuts_devices.then(|| device::rules(&linux.resources.devices));
+    let made = Group::at(&group_path(plan)?, &resources, shuts_devices)?;
+    let Some(group) = made else {
         let none = Group::default();
-        return Ok(files
-            .first()
-            .map(|file| none.write_file(file))
-            .transpose()
-            .map(|_| None)?);
+        if let Some(devices) = &devices {
+            none.allow_devices(devices)?;
+        }
+        if let Some(file) = files.first() {
+            none.write_file(file)?;
+        }
+        return Ok(None);
     };
     let shut = |group: &Group| -> Result<(), RunError> {
         group.set(&resources)?;
@@ -351,14 +357,9 @@ fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
         for (name, value) in &linux.resources.unified {
             group.write_unified(name, value)?;
         }
-        // Whoever is no root there may not, but has no right to a device either.
-        if !linux.resources.devices.is_empty()
-            && rustix::process::geteuid().is_root()
-            && is_in_first_user_namespace()
-        {
-            group.allow_devices(&device::rules(&linux.resources.devices))?;
-        }
-        Ok(())
+        devices
+            .iter()
+            .try_for_each(|devices| group.allow_devices(devices))
     };
     match shut(&group) {
         Ok(()) => Ok(Some(group)),

@@ -178,8 +178,8 @@ pub(super) fn show_console(root: &OwnedFd, slave: &OwnedFd) -> rustix::io::Resul
     mount::attach(&tree, &dev, "console")
 }
 
-/// What a group lets every container use, as runc has it: the usual devices, terminals, and the making
-/// of nodes, which is no use of them.
+/// What a group lets a container use, as runc has it: nothing but what is asked for, the usual devices,
+/// terminals, and the making of nodes, which is no use of them.
 pub(super) fn rules(asked: &[DeviceRule]) -> Vec<DeviceRule> {
     let usual = NODES.iter().map(|(_, major, minor)| {
         let (major, minor) = (i64::from(*major), i64::from(*minor));
@@ -191,5 +191,11 @@ pub(super) fn rules(asked: &[DeviceRule]) -> Vec<DeviceRule> {
         DeviceRule::allow("c", Some(5), Some(2), "rwm"),
         DeviceRule::allow("c", Some(136), None, "rwm"),
     ];
-    asked.iter().cloned().chain(usual).chain(more).collect()
+    let nothing = DeviceRule::default();
+    let asked = asked.iter().cloned();
+    std::iter::once(nothing)
+        .chain(asked)
+        .chain(usual)
+        .chain(more)
+        .collect()
 }
