@@ -6,7 +6,8 @@ use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 /// The current time: RFC 3339, UTC, nanoseconds. All such texts have one length, so they sort by time.
-pub(crate) fn now() -> String {
+#[must_use]
+pub fn now() -> String {
     format(OffsetDateTime::now_utc())
 }
 

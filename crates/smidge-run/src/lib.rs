@@ -73,6 +73,7 @@ pub use beside::TARGET;
 pub use cgroup::{
     DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, update, usage,
 };
+pub use clock::now;
 pub use error::RunError;
 pub use halt::{Halt, halt};
 pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};

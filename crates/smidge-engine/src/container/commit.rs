@@ -11,7 +11,6 @@ use smidge_store::Image;
 use smidge_store::copy::pack_changes;
 
 use super::copy::first;
-use super::create::now;
 use super::record::Known;
 use super::visit::{owners, visit};
 use crate::image::{apply_changes, reference};
@@ -96,7 +95,7 @@ impl Engine {
         let moment = asked.and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
         moment
             .and_then(|moment| moment.format(&Rfc3339).ok())
-            .unwrap_or_else(now)
+            .unwrap_or_else(smidge_run::now)
     }
 
     /// Stores what a container has changed as a layer; none if there is nothing.

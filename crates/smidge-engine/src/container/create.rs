@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use smidge_image::{Empty, Platform, RunConfig};
 use smidge_run::{Emulator, IdMap, Mount, Network, Port, Publish, Resources, Spec, State};
 use smidge_store::{Container, Image, LayeredTree};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::asked::asked;
 use super::emulation;
@@ -142,7 +140,7 @@ impl Engine {
     pub fn create(&self, request: &CreateRequest) -> Result<Known> {
         let image = self.image_to_run(request)?;
         let draft = self.draft(request, image)?;
-        let created = now();
+        let created = smidge_run::now();
         let container =
             self.store
                 .create_container_of(&draft.image, request.name.as_deref(), &|id, _| {
@@ -372,13 +370,6 @@ impl Engine {
         }
         texts.write(container)
     }
-}
-
-/// The time, as records have it.
-pub(crate) fn now() -> String {
-    OffsetDateTime::now_utc()
-        .format(&Rfc3339)
-        .unwrap_or_default()
 }
 
 /// Everything that a container leaves on the disk.

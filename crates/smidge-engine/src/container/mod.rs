@@ -37,7 +37,6 @@ mod watched;
 
 pub use commit::CommitRequest;
 pub use copy::CopyOptions;
-pub(crate) use create::now;
 pub use create::{CreateRequest, PullPolicy};
 pub use debug::{DebugRequest, Session, Tools};
 pub use exec::{ExecRequest, Execution};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use smidge_store::{Block, Network, NetworkRecord, Subnet};
 
-use crate::container::{env, now};
+use crate::container::env;
 use crate::{Error, Kind, Result};
 
 /// How bridges are called: this, and the first digits of the network's id. Names of devices have at most
@@ -74,7 +74,7 @@ pub(super) fn plan(
     }
     Ok(NetworkRecord {
         id: id.to_owned(),
-        created: now(),
+        created: smidge_run::now(),
         bridge,
         subnets: subnets(request, id, others)?,
         internal: request.internal,
