@@ -1,6 +1,6 @@
 //! The store's verbs: images come, are named, looked at, and go.
 
-use crate::context::Context;
+use crate::context::{Context, have, skip};
 use crate::fixture;
 
 fn with_hello() -> Context {
@@ -362,4 +362,35 @@ fn what_builds_have_left_goes_with_all_that_nothing_needs() {
     context.line("rmi x").ok();
     context.line("prune -f").ok();
     assert!(!kept().contains("COPY a /a"), "{}", kept());
+}
+
+#[test]
+fn what_cannot_be_removed_keeps_nothing_else() {
+    if !rustix::process::geteuid().is_root() || !have("chattr") {
+        return skip("only root seals files, by `chattr`");
+    }
+    let context = Context::new();
+    fixture::load_busybox(&context);
+    let make = |name: &str| context.line(&format!("create --name {name} busybox")).ok();
+    let ids = ["one", "two", "three"].map(make);
+    let file = context.write(&format!("store/containers/{}/upper/sealed", ids[1]), "");
+    let chattr = |change: &str| {
+        let mut chattr = context.program("chattr");
+        chattr.arg(change).arg(&file);
+        context.finish(chattr).code() == 0
+    };
+    if !chattr("+i") {
+        return skip("files cannot be sealed here");
+    }
+    let pruned = context.line("container prune -f");
+    assert!(chattr("-i"));
+    let shown = pruned.stdout();
+    assert!(pruned.exits(1).contains(&ids[1]));
+    assert!(
+        shown.contains(&ids[0]) && shown.contains(&ids[2]),
+        "{shown}"
+    );
+    assert_eq!(context.line("ps -aq --no-trunc").ok(), ids[1]);
+    context.line("container prune -f").ok();
+    assert_eq!(context.line("ps -aq").ok(), "");
 }

@@ -19,6 +19,7 @@ mod error;
 mod host;
 mod packing;
 mod progress;
+mod swept;
 
 pub mod build;
 pub mod container;
@@ -34,6 +35,7 @@ pub use error::{Error, Kind, Note, Snippet};
 pub use host::Host;
 pub use progress::{Action, Progress, Settled, Silent, StepName, StepTask, Task};
 pub use smidge_run::{fail_at_file_size_limit, oci};
+pub use swept::Swept;
 
 /// The result of a verb.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::container::{Known, Outline, env};
 use crate::event::Event;
 use crate::image::{Filter, Filters, is_found};
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Result, Swept};
 
 /// A volume in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,15 +147,15 @@ impl Engine {
         }
     }
 
-    /// Removes the volumes that no container has: their names, and the bytes that are free again.
+    /// Removes the volumes that no container has.
     ///
     /// # Errors
-    /// When a filter cannot be understood, when a file cannot be removed.
-    pub fn prune_volumes(&self, request: &VolumePruneRequest) -> Result<(Vec<String>, u64)> {
+    /// When a filter cannot be understood, when the volumes or the containers cannot be listed.
+    pub fn prune_volumes(&self, request: &VolumePruneRequest) -> Result<Swept> {
         let filters = Filters::new(&request.filters, &["label", "label!", "all"])?;
         let all = request.all || filters.truth("all")? == Some(true);
         let containers = self.outlines()?;
-        let (mut removed, mut bytes) = (Vec::new(), 0);
+        let mut swept = Swept::default();
         for volume in self.store.volumes()? {
             let labels = labels(&volume);
             if (!all && !volume.is_anonymous())
@@ -165,13 +165,11 @@ impl Engine {
                 continue;
             }
             let size = volume.size();
-            if self.discard_volume(&volume)? {
-                bytes += size;
-                removed.push(volume.name);
-            }
+            let removed = self.discard_volume(&volume);
+            swept.note(volume.name, removed.map(|is_gone| is_gone.then_some(size)));
         }
-        self.note_prune("volume", bytes);
-        Ok((removed, bytes))
+        self.note_prune("volume", swept.bytes);
+        Ok(swept)
     }
 
     fn find_volume(&self, name: &str) -> Result<Volume> {

@@ -12,7 +12,7 @@ use super::logs::nanoseconds;
 use super::record::{Known, MountPoint, Record};
 use crate::event::Event;
 use crate::image::{Filter, Filters};
-use crate::{Engine, Error, Kind, Note, Result};
+use crate::{Engine, Error, Kind, Note, Result, Swept};
 
 /// Seconds that `stop` waits before it kills.
 const GRACE: i64 = 10;
@@ -234,30 +234,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the containers that do not run and meet all filters (`until`, `label`, `label!`): their ids,
-    /// and the bytes that are free again.
+    /// Removes the containers that do not run and meet all filters (`until`, `label`, `label!`), told by id.
     ///
     /// # Errors
-    /// When a filter cannot be understood, when a file cannot be removed.
-    pub fn prune_containers(&self, filters: &[Filter]) -> Result<(Vec<String>, u64)> {
+    /// When a filter cannot be understood, when the containers cannot be listed.
+    pub fn prune_containers(&self, filters: &[Filter]) -> Result<Swept> {
         let filters = Filters::new(filters, &PRUNE_FILTERS)?;
         let until = self.until(&filters)?;
-        let (mut removed, mut bytes) = (Vec::new(), 0);
+        let mut swept = Swept::default();
         for known in self.all_containers()? {
             let is_ended = !known.state.status.is_active();
             if is_ended
                 && filters.labels(known.record.labels())
                 && is_before(&known.record.created, until)
             {
-                let Some(size) = self.discard_if_ended(&known.container)? else {
-                    continue;
-                };
-                removed.push(known.container.id);
-                bytes += size;
+                let removed = self.discard_if_ended(&known.container);
+                swept.note(known.container.id, removed);
             }
         }
-        self.note_prune("container", bytes);
-        Ok((removed, bytes))
+        self.note_prune("container", swept.bytes);
+        Ok(swept)
     }
 
     /// Removes a container, unless it has been started since it was looked at: how large it was. None if it

@@ -374,7 +374,7 @@ fn lists_are_filtered() {
         engine.remove_image("app", false).unwrap_err().kind(),
         Kind::Conflict
     );
-    assert_eq!(engine.prune_containers(&[]).unwrap().0.len(), 2);
+    assert_eq!(engine.prune_containers(&[]).unwrap().names.len(), 2);
     assert_eq!(names(&[], 0), [""; 0]);
 }
 

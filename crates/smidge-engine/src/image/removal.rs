@@ -12,7 +12,7 @@ use super::{Filter, Filters};
 use crate::container::{Known, Outline, PRUNE_FILTERS, is_before};
 use crate::event::Event;
 use crate::volume::VolumePruneRequest;
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Result, Swept};
 
 /// What `prune` removes.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ pub struct PruneReport {
     pub deleted: Vec<Digest>,
     /// Bytes of disk that are free again.
     pub bytes: u64,
-    /// What has kept networks from being removed.
+    /// What has kept containers, networks and volumes from being removed.
     pub faults: Vec<Error>,
 }
 
@@ -128,17 +128,14 @@ impl Engine {
     pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport> {
         let filters = Filters::new(&request.filters, &PRUNE_FILTERS)?;
         let until = self.until(&filters)?;
-        let (containers, freed) = match request.containers {
-            true => self.prune_containers(&request.filters)?,
-            false => (Vec::new(), 0),
-        };
-        let (networks, faults) = match request.containers {
-            true => self.prune_networks(&request.filters)?,
-            false => (Vec::new(), Vec::new()),
-        };
-        let (volumes, emptied) = match request.volumes {
+        let (mut containers, mut networks) = (Swept::default(), Swept::default());
+        if request.containers {
+            containers = self.prune_containers(&request.filters)?;
+            networks = self.prune_networks(&request.filters)?;
+        }
+        let volumes = match request.volumes {
             true => self.prune_unnamed(&request.filters)?,
-            false => (Vec::new(), 0),
+            false => Swept::default(),
         };
         let kept = self.kept(&filters, until)?;
         let users = Users::default();
@@ -166,14 +163,15 @@ impl Engine {
         remove_mapped(&pruned.left)?;
         self.note_removed(&pruned.untagged, &pruned.deleted);
         self.note_prune("image", pruned.bytes);
+        let faults = [containers.faults, networks.faults, volumes.faults];
         Ok(PruneReport {
-            faults,
-            containers,
-            networks,
-            volumes,
+            faults: faults.into_iter().flatten().collect(),
+            containers: containers.names,
+            networks: networks.names,
+            volumes: volumes.names,
             untagged: pruned.untagged,
             deleted: pruned.deleted,
-            bytes: pruned.bytes + freed + emptied + cached,
+            bytes: pruned.bytes + containers.bytes + volumes.bytes + cached,
         })
     }
 
@@ -187,7 +185,7 @@ impl Engine {
         Ok(kept.map(|image| image.id).collect())
     }
 
-    fn prune_unnamed(&self, filters: &[Filter]) -> Result<(Vec<String>, u64)> {
+    fn prune_unnamed(&self, filters: &[Filter]) -> Result<Swept> {
         let labels = filters.iter().filter(|filter| filter.key != "until");
         self.prune_volumes(&VolumePruneRequest {
             all: false,

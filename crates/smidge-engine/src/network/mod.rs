@@ -18,7 +18,7 @@ use smidge_store::{Lease, Network, NetworkRecord, Subnet};
 use crate::container::{PRUNE_FILTERS, is_before};
 use crate::event::Event;
 use crate::image::{Filter, Filters, is_found};
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Result, Swept};
 
 pub use mode::{Endpoint, NetworkMode};
 pub use plan::NetworkRequest;
@@ -166,10 +166,10 @@ impl Engine {
     ///
     /// # Errors
     /// When a filter cannot be understood, when the store cannot be read.
-    pub fn prune_networks(&self, filters: &[Filter]) -> Result<(Vec<String>, Vec<Error>)> {
+    pub fn prune_networks(&self, filters: &[Filter]) -> Result<Swept> {
         let filters = Filters::new(filters, &PRUNE_FILTERS)?;
         let until = self.until(&filters)?;
-        let (mut removed, mut faults) = (Vec::new(), Vec::new());
+        let mut swept = Swept::default();
         for row in self.all_networks()? {
             // What was made at need is made again.
             let is_built_in = built_in(&row.name).is_some();
@@ -177,15 +177,13 @@ impl Engine {
                 && filters.labels(&row.record.labels)
                 && is_before(&row.record.created, until)
             {
-                match self.discard_network(&row) {
-                    Ok(users) if users.is_empty() && !is_built_in => removed.push(row.name),
-                    Ok(_) => (),
-                    Err(fault) => faults.push(fault),
-                }
+                let users = self.discard_network(&row);
+                let is_gone = |users: Vec<_>| users.is_empty() && !is_built_in;
+                swept.note(row.name, users.map(|users| is_gone(users).then_some(0)));
             }
         }
         self.note_prune("network", 0);
-        Ok((removed, faults))
+        Ok(swept)
     }
 
     /// Removes a network: the ids of the containers that keep it from being removed.

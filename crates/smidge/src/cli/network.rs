@@ -338,9 +338,9 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
     {
         return Ok(1);
     }
-    let (names, faults) = session.engine()?.prune_networks(&args.filter)?;
-    list(session, "Networks", &names)?;
-    all_of(faults.into_iter())
+    let swept = session.engine()?.prune_networks(&args.filter)?;
+    list(session, "Networks", &swept.names)?;
+    all_of(swept.faults.into_iter())
 }
 
 pub(super) fn connect(session: &Session, args: &Connect) -> Outcome {

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use smidge_engine::image::{Filter, PruneRequest};
-use smidge_engine::{Error, Kind};
+use smidge_engine::{Error, Kind, Swept};
 
 use super::session::{Outcome, Session, all_of};
 use crate::render::listing::unwritable;
@@ -104,10 +104,11 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     }
     let engine = session.engine()?;
     if args.scope == Scope::Containers {
-        let (ids, bytes) = engine.prune_containers(&args.filter)?;
-        list(session, "Containers", &ids)?;
-        session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
-        return Ok(0);
+        return told(
+            session,
+            "Containers",
+            engine.prune_containers(&args.filter)?,
+        );
     }
     let containers = args.scope == Scope::Everything;
     let report = engine.prune(&PruneRequest {
@@ -131,6 +132,14 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         words::size(report.bytes)
     ))?;
     all_of(report.faults.into_iter())
+}
+
+/// Tells what was removed, what that has freed, and what was not to be removed.
+pub(super) fn told(session: &Session, what: &str, swept: Swept) -> Outcome {
+    list(session, what, &swept.names)?;
+    let bytes = words::size(swept.bytes);
+    session.print(&format!("Total reclaimed space: {bytes}"))?;
+    all_of(swept.faults.into_iter())
 }
 
 /// Tells what was removed, as Docker does.

@@ -5,10 +5,9 @@ use smidge_engine::volume::{VolumePruneRequest, VolumeRow, labels};
 use smidge_engine::{Error, Kind};
 
 use super::inspect;
-use super::prune::{confirmed, list};
+use super::prune::{confirmed, told};
 use super::session::{Outcome, Session, each};
 use crate::render::listing::{self, Columns, row};
-use crate::render::words;
 
 /// Make a volume
 #[derive(clap::Args)]
@@ -202,11 +201,9 @@ pub(super) fn prune(session: &Session, args: &Prune) -> Outcome {
     if !args.force && !confirmed(what, "volume prune")? {
         return Ok(1);
     }
-    let (names, bytes) = session.engine()?.prune_volumes(&VolumePruneRequest {
+    let swept = session.engine()?.prune_volumes(&VolumePruneRequest {
         all: args.all,
         filters: args.filter.clone(),
     })?;
-    list(session, "Volumes", &names)?;
-    session.print(&format!("Total reclaimed space: {}", words::size(bytes)))?;
-    Ok(0)
+    told(session, "Volumes", swept)
 }
