@@ -535,6 +535,34 @@ fn a_terminal_shows_what_is_used_from_its_top_on() {
     });
 }
 
+/// While it waits to be started again there is nobody whom the limit could hold.
+#[test]
+fn limits_that_change_between_two_runs_are_those_of_the_next() {
+    as_root(&["pids"], |context| {
+        let script =
+            "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2> /dev/null; exit 1";
+        let line = "run -d --name web --pids-limit 50 --restart always busybox sh -c";
+        let id = context.smidge(line.split_whitespace().chain([script])).ok();
+        let said = |limit: &str| {
+            smidge_tests::until(limit, || {
+                let logs = context.line("logs --tail 1 web").ok();
+                logs.trim() == limit
+            });
+        };
+        for limit in ["60", "70"] {
+            // It waits for longer and longer.
+            smidge_tests::until("it waits", || {
+                let shown = "inspect -f {{.State.Restarting}}";
+                context.line(&format!("{shown} {id}")).ok() == "true"
+            });
+            let line = format!("update --pids-limit {limit} web");
+            context.line(&line).ok();
+            said(limit);
+        }
+        context.line("rm -f web").ok();
+    });
+}
+
 #[test]
 fn stats_show_what_containers_use() {
     with_busybox(|context| {

@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
+use crate::cgroup::Resources;
 use crate::client::Client;
 use crate::lifetime::{Restart, Settling};
 use crate::log::{Stream, Writer};
@@ -39,6 +40,8 @@ pub(crate) enum Wish {
     Disconnect(String),
     /// To have its way out.
     LeadOut,
+    /// To have these limits when it is started again.
+    Limit(Box<Resources>),
 }
 
 /// A program between its log and its clients.
@@ -217,6 +220,7 @@ impl Hub {
                 self.wishes.push((index, Wish::Disconnect(bridge)));
             }
             Some(Request::LeadOut) => self.wishes.push((index, Wish::LeadOut)),
+            Some(Request::Limit(all)) => self.wishes.push((index, Wish::Limit(all))),
             Some(Request::Keep) => self.kept = true,
             Some(Request::Restart(restart)) => self.restart = Some(restart),
             _ => {}

@@ -71,7 +71,8 @@ mod visitor;
 
 pub use beside::TARGET;
 pub use cgroup::{
-    DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, update, usage,
+    DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, update,
+    update_next, usage,
 };
 pub use clock::now;
 pub use error::RunError;

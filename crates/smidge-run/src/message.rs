@@ -10,6 +10,7 @@ use rustix::io::{self, Errno};
 use rustix::net::{self, RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Resources;
 use crate::error::RunError;
 use crate::lifetime::Restart;
 use crate::log::Stream;
@@ -51,6 +52,8 @@ pub(crate) enum Request<'a> {
     Keep,
     /// What happens from now on when the program ends.
     Restart(Restart),
+    /// What the program may use when it is started again; answered.
+    Limit(Box<Resources>),
 }
 
 /// Which of the program's streams a client is joined with.
@@ -100,6 +103,7 @@ impl<'a> Request<'a> {
             Self::LeadOut => vec![b'O'],
             Self::Keep => vec![b'K'],
             Self::Restart(restart) => json(b'P', restart),
+            Self::Limit(resources) => json(b'L', resources),
         }
     }
 
@@ -114,6 +118,7 @@ impl<'a> Request<'a> {
             (b'O', []) => Some(Self::LeadOut),
             (b'K', []) => Some(Self::Keep),
             (b'P', text) => serde_json::from_slice(text).ok().map(Self::Restart),
+            (b'L', text) => serde_json::from_slice(text).ok().map(Self::Limit),
             (b'R', [a, b, c, d]) => Some(Self::Resize {
                 rows: u16::from_le_bytes([*a, *b]),
                 columns: u16::from_le_bytes([*c, *d]),
@@ -237,6 +242,10 @@ mod tests {
                 columns: 300,
             },
             Request::Signal(15),
+            Request::Limit(Box::new(Resources {
+                memory: Some(1 << 26),
+                ..Resources::default()
+            })),
         ];
         for request in all {
             assert_eq!(Request::decode(&request.encode()).as_ref(), Some(&request));

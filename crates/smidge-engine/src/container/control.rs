@@ -1,6 +1,6 @@
 //! pause, unpause, update, stats: what is done to a container that runs, from outside.
 
-use smidge_run::{Resources, RunError, Status, Usage};
+use smidge_run::{Resources, RunError, State, Status, Usage};
 
 use super::lifetime;
 use super::record::Known;
@@ -57,12 +57,21 @@ impl Engine {
         let mut all = record.spec.resources.clone();
         all.update(changed);
         resource::check(&all)?;
+        // No limit is what it starts without.
+        let mut next = all.clone();
+        next.pids_limit = next.pids_limit.filter(|limit| *limit > 0);
+        if state.status == Status::Restarting && !changed.is_empty() {
+            match smidge_run::update_next(&container.dir, &next) {
+                // It is not started again.
+                Ok(()) | Err(RunError::NotRunning { .. }) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+            *state = State::read(&container.dir)?;
+        }
         if state.status == Status::Running && !changed.is_empty() {
             smidge_run::update(&container.dir, &all, changed)?;
         }
-        // No limit is what it starts without.
-        all.pids_limit = all.pids_limit.filter(|limit| *limit > 0);
-        record.spec.resources = all;
+        record.spec.resources = next;
         if let Some(policy) = policy {
             record.spec.lifetime.restart = policy;
         }

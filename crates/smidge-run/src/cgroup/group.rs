@@ -17,6 +17,8 @@ use super::resources::Resources;
 use super::setting::{self, Setting};
 use super::{freeze, process};
 use crate::error::RunError;
+use crate::message::Request;
+use crate::session;
 use crate::state;
 use crate::sys;
 
@@ -285,6 +287,24 @@ pub fn update(dir: &Path, all: &Resources, changed: &Resources) -> Result<(), Ru
     group.limit(&setting::completed(changed, all))?;
     group.changed = Some(all.clone());
     group.write(dir)
+}
+
+/// Lets the program of the container in `dir`, which has ended, have the limits `all` when its supervisor starts it
+/// again. One that runs by now is to be told by [`update`], too.
+///
+/// # Errors
+/// When nobody watches over it any more.
+pub fn update_next(dir: &Path, all: &Resources) -> Result<(), RunError> {
+    session::ask(dir, &Request::Limit(Box::new(all.clone())))
+}
+
+/// Forgets what was changed while the program of the container in `dir` ran.
+pub(crate) fn forget_changes(dir: &Path) -> Result<(), RunError> {
+    let changed = Group::load(dir).filter(|group| group.changed.is_some());
+    changed.map_or(Ok(()), |group| {
+        let changed = None;
+        Group { changed, ..group }.write(dir)
+    })
 }
 
 /// The group of the running container in `dir`, with the controllers `wanted`: made, and the

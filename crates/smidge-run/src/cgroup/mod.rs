@@ -29,7 +29,7 @@ mod usage;
 mod view;
 
 pub use freeze::{pause, unpause};
-pub use group::{remove_group, update};
+pub use group::{remove_group, update, update_next};
 pub use lack::Lack;
 pub use process::processes;
 pub use resources::{DeviceRate, Resources};
@@ -38,7 +38,7 @@ pub use usage::{Usage, usage};
 pub(crate) use device::DeviceRule;
 
 pub(crate) use freeze::is_paused;
-pub(crate) use group::Group;
+pub(crate) use group::{Group, forget_changes};
 pub(crate) use hierarchy::unescaped;
 pub(crate) use placed::ControllerFile;
 pub(crate) use process::of_container;

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use super::Supervisor;
+use crate::cgroup::forget_changes;
 use crate::error::RunError;
 use crate::hub::Wish;
 use crate::journal::label;
@@ -28,6 +29,9 @@ impl Supervisor<'_> {
                     self.lead_out();
                     Ok(())
                 }
+                Wish::Limit(all) => forget_changes(&self.spec.dir).map(|()| {
+                    self.spec.to_mut().resources = *all;
+                }),
             };
             let reply = done.map_or_else(Reply::Failed, |()| Reply::Done);
             if let Some(client) = self.hub.clients.get_mut(client) {
