@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use smidge_tests::{InTime as _, connect, until};
 
-use crate::context::{Context, have, skip};
+use crate::context::{Context, have, skip, smidge_binary};
 use crate::fixture::{compiled, with_busybox};
 use crate::http::page;
 
@@ -94,6 +95,38 @@ fn direct_ports_show_who_connects() {
         assert!(ask("127.0.0.1", published(context, "web"), "/cgi-bin/who").contains("127.0.0.1"));
         context.line("rm -f web").ok();
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    });
+}
+
+/// They take more files than a process may usually have open, and more room than a packet has.
+#[test]
+fn a_thousand_ports_are_published_at_once() {
+    let files = getrlimit(Resource::Nofile).maximum;
+    if files.is_some_and(|files| files < 8192) {
+        return skip("nobody may have enough files open");
+    }
+    with_busybox(|context| {
+        context.line("network create many").ok();
+        for options in [
+            "--network many",
+            "--publish-mode proxy",
+            "--publish-mode direct",
+        ] {
+            println!("{options}");
+            let run =
+                format!("run -d --name web {options} -p 20000-20999:20000-20999 busybox sh -c");
+            let mut shell = context.program("sh");
+            shell.args(["-c", "ulimit -S -n 1024; exec \"$0\" \"$@\""]);
+            shell.arg(smidge_binary()).args(run.split(' '));
+            // The program has the limit that the caller has.
+            shell.arg("mkdir /www; ulimit -S -n > /www/files; exec httpd -f -p 20500 -h /www");
+            context.finish(shell).ok();
+            let listed = context.line("port web").ok();
+            assert!(listed.lines().count() >= 1000, "{listed}");
+            assert_eq!(page(20500, "/files"), "1024\n");
+            context.line("rm -f web").ok();
+        }
+        context.line("network rm many").ok();
     });
 }
 

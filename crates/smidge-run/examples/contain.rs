@@ -55,7 +55,8 @@ fn run() -> Result<u8, Box<dyn Error>> {
             if has("-a") {
                 return Ok(code(started.wait()?));
             }
-            print(serde_json::to_string(&started.ports)?)?;
+            let state = State::read(&spec.dir)?;
+            print(serde_json::to_string(&state.ports)?)?;
         }
         ["attach", dir] => return Ok(code(attach(Path::new(dir), &streams(true))?.wait()?)),
         ["signal", dir, number] => signal(Path::new(dir), number.parse()?)?,

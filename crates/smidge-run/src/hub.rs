@@ -97,7 +97,7 @@ impl Hub {
     /// never was.
     pub(crate) fn begin(&mut self, mut starter: Client, streams: Streams) {
         self.stdin_once = streams.stdin;
-        starter.tell(&Reply::Started(self.running.clone()));
+        starter.tell(&Reply::Started(self.running));
         if starter.gone {
             self.program.deliver(libc::SIGKILL);
         }
@@ -201,7 +201,7 @@ impl Hub {
         match Request::decode(packet) {
             Some(Request::Join(streams)) if !client.joined => {
                 client.join(streams);
-                client.tell(&Reply::Started(self.running.clone()));
+                client.tell(&Reply::Started(self.running));
             }
             Some(Request::Input(bytes)) if streams.stdin => self.program.write(bytes),
             Some(Request::InputEnd) if streams.stdin && self.stdin_once => self.program.end_input(),

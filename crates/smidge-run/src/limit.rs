@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -136,8 +137,34 @@ fn amount(text: &str) -> Result<Option<u64>, String> {
         .map_err(|_| format!("`{text}` is no number, nor `-1` for no limit"))
 }
 
+/// How many files the caller may have open, where that was raised.
+static CALLERS: OnceLock<Rlimit> = OnceLock::new();
+
+/// Lets the process have as many files open as it may allow itself, and tells how many. Programs that it starts get
+/// the caller's limit all the same.
+pub(crate) fn raise_files() -> usize {
+    let own = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: own.maximum,
+        maximum: own.maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => {
+            CALLERS.get_or_init(|| own);
+            raised
+        }
+        Err(_) => own,
+    };
+    let files = limit.current.and_then(|files| usize::try_from(files).ok());
+    files.unwrap_or(usize::MAX)
+}
+
 /// Sets limits for the calling process and what it starts.
 pub(crate) fn apply(limits: &[Limit]) -> Result<(), RunError> {
+    if let Some(own) = CALLERS.get() {
+        setrlimit(Resource::Nofile, *own)
+            .map_err(RunError::setup("limit the number of open files"))?;
+    }
     for limit in limits {
         let Some(resource) = limit.kernel_resource() else {
             continue;

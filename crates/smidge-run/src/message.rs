@@ -16,7 +16,6 @@ use crate::lifetime::Restart;
 use crate::log::Stream;
 use crate::network::Attachment;
 use crate::reason::Reason;
-use crate::spec::Port;
 
 /// The most bytes of a stream in one message.
 pub(crate) const CHUNK: usize = 32 << 10;
@@ -148,11 +147,10 @@ pub(crate) enum Reply<'a> {
     Done,
 }
 
-/// A program that runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A program that runs. Its ports may be too many for a packet: the state file has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
-    pub(crate) ports: Vec<Port>,
     pub(crate) tty: bool,
 }
 
@@ -259,12 +257,8 @@ mod tests {
             Reply::decode(&failed),
             Some(Reply::Failed(RunError::NotRunning { .. }))
         ));
-        let running = Running {
-            pid: 7,
-            ports: Vec::new(),
-            tty: true,
-        };
-        let started = Reply::Started(running.clone()).encode();
+        let running = Running { pid: 7, tty: true };
+        let started = Reply::Started(running).encode();
         assert!(matches!(Reply::decode(&started), Some(Reply::Started(read)) if read == running));
         let reason = Reason {
             cause: "no-library".to_owned(),

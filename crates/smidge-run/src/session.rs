@@ -21,7 +21,6 @@ use crate::error::RunError;
 use crate::log::Stream;
 use crate::message::{self, CHUNK, Reply, Request, Running, Streams};
 use crate::reason::Reason;
-use crate::spec::Port;
 use crate::state::{self, Process, State};
 use crate::sys;
 use crate::terminal::{DetachKeys, RawMode, Size};
@@ -77,8 +76,6 @@ impl Attach {
 pub struct Started {
     /// The program's process id on the host.
     pub pid: u32,
-    /// The published ports, with the host ports that were drawn.
-    pub ports: Vec<Port>,
     tty: bool,
     dir: PathBuf,
     socket: OwnedFd,
@@ -107,9 +104,8 @@ impl Started {
         message::receive(&socket, &mut packet)
             .map_err(RunError::supervise("hear from the supervisor"))?;
         match Reply::decode(&packet) {
-            Some(Reply::Started(Running { pid, ports, tty })) => Ok(Self {
+            Some(Reply::Started(Running { pid, tty })) => Ok(Self {
                 pid,
-                ports,
                 tty,
                 dir: dir.to_owned(),
                 socket,

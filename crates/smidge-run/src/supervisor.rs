@@ -252,7 +252,6 @@ impl<'a> Supervisor<'a> {
         note_start(&spec);
         let running = Running {
             pid: program.pid,
-            ports: state.ports.clone(),
             tty: spec.tty,
         };
         Ok(Self {

@@ -83,7 +83,6 @@ fn watch(
         Ok(program) => {
             let running = Running {
                 pid: program.pid,
-                ports: Vec::new(),
                 tty: spec.tty,
             };
             let mut hub = Hub::new(program, running, Writer::disabled());

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::{self, Errno};
 use rustix::net::{self, AddressFamily, SocketAddrAny, SocketFlags, SocketType, sockopt};
 
-use crate::{Port, Protocol, Publish, RunError};
+use crate::{Port, Protocol, Publish, RunError, limit};
 
 /// Connections that may wait to be accepted; the kernel lowers it to `somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
@@ -37,11 +37,16 @@ impl Listeners {
     /// [`Publish::Direct`], all are sockets of IPv6 where the host has it: one of IPv4 that is bound to
     /// the same address later comes before it.
     ///
+    /// There may be more of them than the caller may have files open: the limit is raised, but not for containers.
+    ///
     /// # Errors
     /// Names the first port that is in use, needs a privilege, or has an address that is not
     /// the host's.
     pub fn bind(ports: &[Port], publish: Publish) -> Result<Self, RunError> {
         let mut all = Self::default();
+        if !ports.is_empty() {
+            limit::raise_files();
+        }
         for group in groups(ports, publish) {
             all.bind_group(&group, publish)?;
         }

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    self, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, setrlimit,
-};
+use rustix::process::{self, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Listeners;
@@ -17,7 +15,7 @@ use super::relay::{Help, Relay};
 use crate::error::RunError;
 use crate::join::enter_one;
 use crate::network::widen_loopback;
-use crate::sys;
+use crate::{limit, sys};
 
 /// How long answers that are on their way may take when the container has ended.
 const GRACE: Timespec = Timespec {
@@ -147,7 +145,7 @@ fn serve(
     if process::getppid() != Some(parent) {
         return Ok(());
     }
-    let limit = raise_file_limit();
+    let limit = limit::raise_files();
     let mut relay = Relay::new(listeners, stop, limit, help)?;
     relay.run()?;
     // What else there is may take the kernel a while to close.
@@ -158,21 +156,4 @@ fn serve(
 /// Enters the network namespace of `program`.
 pub(crate) fn enter(program: BorrowedFd<'_>) -> std::io::Result<()> {
     Ok(enter_one(program, ThreadNameSpaceType::NETWORK)?)
-}
-
-/// Raises the number of descriptors that the process may have to what it is allowed, and tells it.
-fn raise_file_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let limit = if setrlimit(Resource::Nofile, raised).is_ok() {
-        raised
-    } else {
-        limit
-    };
-    limit.current.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    })
 }
