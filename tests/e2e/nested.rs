@@ -184,7 +184,8 @@ fn a_store_on_an_overlay_works() {
         let steps = format!(
             "s={}; $s load -qi busybox.tar; $s build -q {id}; \
              $s run --name kept busybox sh -c 'cat /file 2>&1; echo kept > /file; rm -rf /home; ls /home 2>&1; true'; \
-             $s start -a kept; $s rm kept",
+             $s start -a kept; $s export kept | tar xO file; $s cp kept:/file -; $s debug kept cat /target/file; \
+             $s ps -as --format 'size {{{{.Size}}}}'; ! $s commit kept made; ! $s diff kept; $s rm kept",
             smidge_binary().display()
         );
         let (uid, gid) = context.identity().ids.unwrap_or((0, 0));
@@ -203,6 +204,11 @@ fn a_store_on_an_overlay_works() {
             output.contains("\nkept\n") && !output.contains("\napp\n"),
             "{output}"
         );
+        // By the program, of all files, of one, and beside them.
+        assert_eq!(output.matches("kept\n").count(), 4, "{output}");
+        assert!(!output.contains("size 0B"), "{output}");
+        let told = "cannot tell what container `kept` has changed";
+        assert_eq!(ran.stderr().matches(told).count(), 2, "{}", ran.stderr());
     });
 }
 

@@ -128,6 +128,9 @@ impl Engine {
     /// When the store cannot be read. An image that is gone counts nothing.
     pub fn container_size(&self, container: &Container, image: &Digest) -> Result<(u64, u64)> {
         let changed = changed_bytes(container);
+        if smidge_run::copied_root(&container.dir).is_some() {
+            return Ok((changed, changed));
+        }
         let image = self.store.image(&image.to_string());
         let below: u64 = image.map_or(0, |image| {
             image.manifest.layers.iter().map(|layer| layer.size).sum()
@@ -137,7 +140,8 @@ impl Engine {
 }
 
 /// As far as it can be read: what belongs to ids of a user namespace may be closed. As in Docker, directories
-/// count for nothing.
+/// count for nothing. Of a copy of the image's files all is the container's own.
 fn changed_bytes(container: &Container) -> u64 {
-    file_usage(&container.dir.join("upper"))
+    let copy = smidge_run::copied_root(&container.dir);
+    file_usage(&copy.unwrap_or_else(|| container.dir.join("upper")))
 }

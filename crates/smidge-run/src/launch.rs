@@ -94,7 +94,7 @@ pub(crate) fn launch_while(
     match attempt(spec, stdio, meanwhile) {
         Err(error)
             if is_without_overlay(&error)
-                && !copied::path(&spec.dir).is_dir()
+                && copied::root(&spec.dir).is_none()
                 && !spec.isolation.shifted =>
         {
             let baseline = copied::fill(spec)?;

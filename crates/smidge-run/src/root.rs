@@ -25,11 +25,10 @@ pub(crate) fn mount(spec: &Spec) -> Result<OwnedFd, RunError> {
         return plain(spec, &upper);
     }
     make_directory(&work, 0o700)?;
-    let copy = copied::path(&spec.dir);
-    match joined(spec, &upper, &work) {
-        // Made because it failed before.
-        Err(_) if copy.is_dir() => plain(spec, &copy),
-        joined => joined,
+    match copied::root(&spec.dir) {
+        // Made because they could not be joined before: what was changed since is there.
+        Some(copy) => plain(spec, &copy),
+        None => joined(spec, &upper, &work),
     }
 }
 
@@ -81,6 +80,9 @@ pub(crate) fn mount_read_only(spec: &Spec) -> Result<OwnedFd, RunError> {
     let join = || {
         if spec.layers.is_empty() {
             return mount::clone(CWD, &upper, Depth::Flat);
+        }
+        if let Some(copy) = copied::root(&spec.dir) {
+            return mount::clone(CWD, &copy, Depth::Flat);
         }
         let layers: Vec<&PathBuf> = std::iter::once(&upper).chain(&spec.layers).collect();
         mount::join(&layers, spec.id_map != IdMap::None, attributes(spec))

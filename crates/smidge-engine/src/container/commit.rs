@@ -12,7 +12,7 @@ use smidge_store::copy::pack_changes;
 
 use super::copy::first;
 use super::record::Known;
-use super::visit::{owners, visit};
+use super::visit::{changed, owners, visit};
 use crate::image::{apply_changes, reference};
 use crate::{Engine, Error, Kind, Result};
 
@@ -100,10 +100,9 @@ impl Engine {
 
     /// Stores what a container has changed as a layer; none if there is nothing.
     fn changed_layer(&self, known: &Known) -> Result<Option<Descriptor>> {
-        let upper = known.container.dir.join("upper");
-        if !upper.exists() {
+        let Some(upper) = changed(known)? else {
             return Ok(None);
-        }
+        };
         let owners = owners(&known.record);
         let pipe = pipe_with(PipeFlags::CLOEXEC);
         let (reader, writer) =

@@ -13,7 +13,7 @@ use smidge_store::copy::{Keep, Owners, Place, Room, pack, place, place_all};
 use smidge_store::{Change, changes};
 
 use super::record::Known;
-use super::visit::{Visit, owners, visit};
+use super::visit::{Visit, changed, owners, visit};
 use crate::{Engine, Error, Kind, Result};
 
 /// How files are copied.
@@ -218,11 +218,9 @@ impl Engine {
     /// When there is no such container, when a file cannot be read.
     pub fn diff(&self, container: &str) -> Result<Vec<(Vec<u8>, Change)>> {
         let known = self.container(container)?;
-        let upper = known.container.dir.join("upper");
-        // One that was never started has none.
-        if !upper.exists() {
+        let Some(upper) = changed(&known)? else {
             return Ok(Vec::new());
-        }
+        };
         let visit = visit(&known, View::Host, &[], || {
             let changes = changes(&upper, &known.record.spec.layers)?;
             let letters = changes.into_iter();

@@ -165,11 +165,14 @@ impl Engine {
         if let Some(Known { record, .. }) = stopped {
             let theirs = &record.spec;
             let upper = theirs.dir.join("upper");
-            seen.clone_from(&theirs.layers);
             if upper.is_dir() {
-                seen.insert(0, upper);
                 mounts.extend(theirs.mounts.iter().filter_map(shown));
             }
+            let changed = Some(upper).filter(|upper| upper.is_dir()).into_iter();
+            seen = match smidge_run::copied_root(&theirs.dir) {
+                Some(copy) => vec![copy],
+                None => changed.chain(theirs.layers.clone()).collect(),
+            };
             spec.id_map.clone_from(&theirs.id_map);
             spec.isolation.shifted = theirs.isolation.shifted;
             for mount in &mut spec.mounts {

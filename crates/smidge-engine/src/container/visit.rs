@@ -1,10 +1,12 @@
 //! Work that is done among a container's files, by a process that sees them: see [`smidge_run::look`].
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use smidge_run::{IdMap, Onlooker, Spec, View};
+use smidge_store::Container;
 use smidge_store::copy::Owners;
 
 use super::record::{Known, Record};
@@ -117,6 +119,24 @@ impl<T: DeserializeOwned> Visit<T> {
             })?;
         Ok(outcome?)
     }
+}
+
+/// Where a container keeps what it has changed; none if it was never started.
+///
+/// # Errors
+/// When that lies among its image's files: where no overlay can be, they are copied.
+pub(super) fn changed(known: &Known) -> Result<Option<PathBuf>> {
+    let Container { name, dir, .. } = &known.container;
+    if smidge_run::copied_root(dir).is_none() {
+        return Ok(Some(dir.join("upper")).filter(|upper| upper.exists()));
+    }
+    let fault = format!("cannot tell what container `{name}` has changed of its image's files");
+    Err(Error::new(Kind::Host, fault)
+        .with_fact("overlayfs is refused here: the container has a copy of them all")
+        .with_hint(format!(
+            "take all of its files: `smidge export -o {name}.tar {name}`"
+        ))
+        .with_hint("keep the store on a file system that is no overlay, a volume for example"))
 }
 
 /// How the files of a container say whose they are.

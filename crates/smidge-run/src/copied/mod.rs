@@ -31,6 +31,13 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("root")
 }
 
+/// The copy in a container's directory, if one had to be made: all of its files, where otherwise its upper directory
+/// has what it has changed.
+#[must_use]
+pub fn root(dir: &Path) -> Option<PathBuf> {
+    Some(path(dir)).filter(|copy| copy.is_dir())
+}
+
 /// Copies the layers, with the upper directory on top if something is in it, and tells how they are now;
 /// not, if the upper directory could not take what changes.
 ///

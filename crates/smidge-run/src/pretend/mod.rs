@@ -132,9 +132,7 @@ impl Pretence {
             listener: launched.pretence.take()?,
             user: spec.user.clone(),
             pid: launched.pid,
-            upper: Some(copied::path(&spec.dir))
-                .filter(|copy| copy.is_dir())
-                .unwrap_or_else(|| spec.dir.join("upper")),
+            upper: copied::root(&spec.dir).unwrap_or_else(|| spec.dir.join("upper")),
             // Whoever can mount can have another root without telling.
             own_roots: spec.insecure
                 || spec.capabilities & rustix::thread::CapabilitySet::SYS_ADMIN.bits() != 0,
