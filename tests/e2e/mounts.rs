@@ -1,7 +1,7 @@
 //! What is mounted in containers: `-v`, `--mount`, `--tmpfs`, `--volumes-from`.
 
-use crate::context::{Context, SELF};
-use crate::fixture::with_busybox;
+use crate::context::{Context, SELF, skip};
+use crate::fixture::{load_busybox, with_busybox};
 
 /// The words of a line, in which `\t` stands for a space within a word.
 fn words(line: &str) -> Vec<String> {
@@ -220,4 +220,53 @@ fn mounts_of_the_host_arrive_where_they_are_asked_for() {
     command.args(["-m", "--propagation", "private", "sh", "-c", &script]);
     let output = context.finish(command).ok();
     assert_eq!(output, "new\n--");
+}
+
+/// What is mounted below a read-only source, and may be written to, opens no device all the same.
+#[test]
+fn no_device_opens_below_a_mount_of_the_hosts() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root makes devices");
+    }
+    with_busybox_as_self(|context| {
+        std::fs::create_dir_all(context.path().join("data/below")).unwrap();
+        // No harmless one of the container's own, but another node of the same number.
+        let script =
+            "mount -t tmpfs tmpfs data/below && mknod data/below/node c 1 3 && exec \"$@\"";
+        for options in ["", ",readonly", ",readonly,bind-recursive=writable"] {
+            let mount = format!(
+                "type=bind,src={},dst=/d{options}",
+                context.path().join("data").display()
+            );
+            let inside = "(: < /d/below/node) 2>/dev/null && echo open || echo shut; \
+                          (: > /d/below/new) 2>/dev/null && echo written";
+            let mut command = context.program("unshare");
+            command.args(["--mount", "sh", "-c", script, "sh"]);
+            command.arg(crate::context::smidge_binary());
+            command.args([
+                "run", "--rm", "--mount", &mount, "busybox", "sh", "-c", inside,
+            ]);
+            let ran = context.finish(command);
+            let said = ran.stdout();
+            assert_eq!(
+                said.lines().next(),
+                Some("shut"),
+                "{options}: {}",
+                ran.stderr()
+            );
+            let writes = options != ",readonly";
+            assert_eq!(said.contains("written"), writes, "{options}: {said}");
+        }
+    });
+}
+
+/// In a store of the tests' own user.
+fn with_busybox_as_self(body: impl Fn(&Context)) {
+    let context = Context::of(SELF);
+    if std::path::Path::new("/bin/busybox").exists() {
+        load_busybox(&context);
+        body(&context);
+    } else {
+        skip("`/bin/busybox` is not there");
+    }
 }

@@ -65,29 +65,39 @@ pub(crate) fn bring_in(
     let stat = rustix::fs::fstat(&tree).map_err(|errno| fault(mount)(errno))?;
     let file_type = FileType::from_raw_mode(stat.st_mode);
     let number = (major(stat.st_rdev), minor(stat.st_rdev));
-    let change = Change {
-        read_only: mount.read_only,
-        // Otherwise a node that root makes inside would open any device of the host.
-        no_devices: mount.kind == MountKind::Bind
-            && spec.id_map == IdMap::None
-            && !spec.insecure
-            && match file_type {
-                FileType::RegularFile | FileType::Socket | FileType::Fifo => false,
-                FileType::CharacterDevice => !device::is_harmless(number),
-                _ => true,
-            },
-        recursive: !(mount.manner.flat || mount.manner.writable_below),
-        ..Change::default()
-    };
-    if change.read_only || change.no_devices {
-        mount::change(&tree, change).map_err(fault(mount))?;
-    }
+    // Otherwise a node that root makes inside would open any device of the host.
+    let no_devices = mount.kind == MountKind::Bind
+        && spec.id_map == IdMap::None
+        && !spec.insecure
+        && match file_type {
+            FileType::RegularFile | FileType::Socket | FileType::Fifo => false,
+            FileType::CharacterDevice => !device::is_harmless(number),
+            _ => true,
+        };
+    restrict(mount, &tree, no_devices).map_err(fault(mount))?;
     let kind = match file_type {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
     };
     let point = mount::point(root, &mount.destination, kind).map_err(fault(mount))?;
     mount::attach(&tree, &point, "").map_err(fault(mount))
+}
+
+/// Gives a mount its attributes: what is mounted below it opens no devices either, but may be writable.
+fn restrict(mount: &Mount, tree: &OwnedFd, no_devices: bool) -> rustix::io::Result<()> {
+    let all = Change {
+        read_only: mount.read_only && !mount.manner.writable_below,
+        no_devices,
+        recursive: !mount.manner.flat,
+        ..Change::default()
+    };
+    if all.read_only || all.no_devices {
+        mount::change(tree, all)?;
+    }
+    match mount.read_only && !all.read_only {
+        true => mount::make_read_only(tree, Depth::Flat),
+        false => Ok(()),
+    }
 }
 
 /// A mount of the source, or of the part of it that is asked for.
