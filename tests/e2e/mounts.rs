@@ -260,6 +260,52 @@ fn no_device_opens_below_a_mount_of_the_hosts() {
     });
 }
 
+/// Mounts that open devices come in by some options: then the control group keeps root's containers from them,
+/// in either version.
+#[test]
+fn no_device_opens_in_mounts_that_allow_it() {
+    let v1 = std::path::Path::new("/sys/fs/cgroup/devices/cgroup.procs").exists();
+    let v2 = std::path::Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists()
+        || std::path::Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists();
+    let fuse = std::path::Path::new("/dev/fuse").exists();
+    if !rustix::process::geteuid().is_root() || !(v1 || v2) || !fuse {
+        return skip("there are no control groups for root, or no `/dev/fuse`");
+    }
+    with_busybox_as_self(|context| {
+        let open = "mknod /x/fuse c 10 229; mknod /x/null c 1 3; \
+                    (: < /x/fuse) 2>/dev/null && echo open || echo shut; : < /x/null && echo null";
+        let mounted = format!("mkdir /x; mount -t tmpfs tmpfs /x; {open}");
+        let run = |hide: &str, options: &[&str], script: &str| {
+            let mut command = context.program("unshare");
+            let hide = format!(
+                "for h in /sys/fs/cgroup/*; do case $h in {hide}) ;; \
+                                *) umount -l $h 2>/dev/null ;; esac; done; exec \"$@\""
+            );
+            command.args(["--mount", "sh", "-c", &hide, "sh"]);
+            command
+                .arg(crate::context::smidge_binary())
+                .args(["run", "--rm"]);
+            command.args(options).args(["busybox", "sh", "-c", script]);
+            context.finish(command)
+        };
+        let versions = [(v1, "*/devices"), (v2, "*/unified")];
+        for (_, hide) in versions.iter().filter(|(is_there, _)| *is_there) {
+            let said = run(hide, &["--cap-add", "SYS_ADMIN"], &mounted);
+            assert_eq!(said.ok(), "shut\nnull", "{hide}");
+            let said = run(hide, &["--tmpfs", "/x:dev"], open);
+            assert_eq!(said.ok(), "shut\nnull", "{hide}");
+            // One that it was given it may use.
+            let given = ["--cap-add", "SYS_ADMIN", "--device", "/dev/fuse"];
+            assert_eq!(run(hide, &given, &mounted).ok(), "open\nnull", "{hide}");
+        }
+        if v1 {
+            let told = run("-", &["--cap-add", "SYS_ADMIN"], "true");
+            let note = "can open every device of the host: `--cap-add SYS_ADMIN` takes";
+            assert!(told.stderr().contains(note), "{}", told.stderr());
+        }
+    });
+}
+
 /// In a store of the tests' own user.
 fn with_busybox_as_self(body: impl Fn(&Context)) {
     let context = Context::of(SELF);

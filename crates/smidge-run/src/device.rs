@@ -9,6 +9,7 @@ use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::pty::OpenptFlags;
 
+use crate::cgroup::DeviceRule;
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::isolation::{Device, Ipc};
@@ -180,6 +181,28 @@ pub(crate) fn is_harmless(number: (u32, u32)) -> bool {
     NODES
         .iter()
         .any(|(_, major, minor)| (*major, *minor) == number)
+}
+
+/// What a group lets a container use, as runc has it: nothing but what is asked for, the usual devices,
+/// terminals, and the making of nodes, which is no use of them.
+pub(crate) fn rules(asked: &[DeviceRule]) -> Vec<DeviceRule> {
+    let usual = NODES.iter().map(|(_, major, minor)| {
+        let (major, minor) = (i64::from(*major), i64::from(*minor));
+        DeviceRule::allow("c", Some(major), Some(minor), "rwm")
+    });
+    let more = [
+        DeviceRule::allow("c", None, None, "m"),
+        DeviceRule::allow("b", None, None, "m"),
+        DeviceRule::allow("c", Some(5), Some(2), "rwm"),
+        DeviceRule::allow("c", Some(136), None, "rwm"),
+    ];
+    let nothing = DeviceRule::default();
+    let asked = asked.iter().cloned();
+    std::iter::once(nothing)
+        .chain(asked)
+        .chain(usual)
+        .chain(more)
+        .collect()
 }
 
 /// Shows devices of the host.

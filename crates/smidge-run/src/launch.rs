@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitpid};
 
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Shut};
 use crate::channel::{Channel, Report};
 use crate::copied::{self, Baseline};
 use crate::error::RunError;
@@ -136,7 +136,7 @@ pub(crate) fn check(spec: &Spec) -> Result<(), RunError> {
 }
 
 fn attempt(spec: &Spec, stdio: &Stdio, meanwhile: Meanwhile<'_>) -> Result<Launched, RunError> {
-    let group = Group::create(&spec.dir, &spec.resources)?;
+    let group = Group::create(&spec.dir, &spec.resources, &Shut::of(spec))?;
     let group = group.as_ref();
     let inside = |channel: &Channel, luggage| inside::run(spec, stdio, channel, group, luggage);
     let ids_and_group = (&spec.id_map, group);

@@ -71,7 +71,7 @@ mod visitor;
 
 pub use beside::TARGET;
 pub use cgroup::{
-    DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, update,
+    DeviceRate, Lack, Resources, Usage, pause, processes, remove_group, unpause, unshut, update,
     update_next, usage,
 };
 pub use clock::now;

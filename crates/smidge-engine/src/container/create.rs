@@ -156,11 +156,12 @@ impl Engine {
         }
         let wanted = request.platform.as_ref();
         let note = emulation::unasked(&draft.image.config.platform(), wanted, &self.host);
+        let notes = [note, discarded_ports(request), open_devices(&record)];
         let known = Known {
             container,
             record,
             state: State::default(),
-            notes: note.into_iter().chain(discarded_ports(request)).collect(),
+            notes: notes.into_iter().flatten().collect(),
         };
         self.note_container(&known, "create", &[]);
         Ok(known)
@@ -530,6 +531,14 @@ fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
 }
 
 /// That ports are not published on the machine's own network, as Docker warns.
+/// Tells of a container of root's that nothing keeps from the host's devices.
+fn open_devices(record: &Record) -> Option<Note> {
+    let lack = smidge_run::unshut(&record.spec)?;
+    Some(Note::new(format!(
+        "the container can open every device of the host: {lack}"
+    )))
+}
+
 fn discarded_ports(request: &CreateRequest) -> Option<Note> {
     let is_asked = !request.publish.is_empty() || request.publish_all;
     let discards = request.network == NetworkMode::Host && is_asked;

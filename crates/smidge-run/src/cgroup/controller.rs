@@ -17,6 +17,8 @@ pub(super) enum Controller {
     Io,
     /// Standing still.
     Freezer,
+    /// Devices that may be used.
+    Devices,
 }
 
 impl Controller {
@@ -29,6 +31,7 @@ impl Controller {
             Self::Pids => "pids",
             Self::Io => "blkio",
             Self::Freezer => "freezer",
+            Self::Devices => "devices",
         }
     }
 
@@ -40,7 +43,7 @@ impl Controller {
             Self::Cpuset => Some("cpuset"),
             Self::Pids => Some("pids"),
             Self::Io => Some("io"),
-            Self::Freezer => None,
+            Self::Freezer | Self::Devices => None,
         }
     }
 }

@@ -69,7 +69,7 @@ fn number(number: Option<i64>) -> Option<i32> {
 }
 
 /// Tells version 1's controller.
-pub(super) fn write_v1(group: &Path, rules: &[DeviceRule]) -> Result<(), RunError> {
+pub(super) fn write_v1(group: &Path, option: &str, rules: &[DeviceRule]) -> Result<(), RunError> {
     for rule in rules {
         let file = group.join(if rule.allow {
             "devices.allow"
@@ -88,7 +88,7 @@ pub(super) fn write_v1(group: &Path, rules: &[DeviceRule]) -> Result<(), RunErro
             ),
         };
         write(&file, &value).map_err(|source| RunError::Limit {
-            option: "linux.resources.devices".to_owned(),
+            option: option.to_owned(),
             value,
             path: file,
             source,

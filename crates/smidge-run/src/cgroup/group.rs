@@ -15,6 +15,7 @@ use super::hierarchy::{Hierarchies, Place, words};
 use super::lack::Lack;
 use super::resources::Resources;
 use super::setting::{self, Setting};
+use super::shut::Shut;
 use super::{freeze, process};
 use crate::error::RunError;
 use crate::message::Request;
@@ -51,12 +52,16 @@ pub(crate) struct Group {
 pub(super) type Wanted = (Controller, &'static str);
 
 impl Group {
-    /// Makes the group that `resources` take for the container in `dir`, limits set; none if they take
-    /// none.
+    /// Makes the group that `resources` and `shut` take for the container in `dir`, limits set; none if
+    /// they take none.
     ///
     /// # Errors
     /// When a controller cannot be had, or does not take what it is told. Nothing is left then.
-    pub(crate) fn create(dir: &Path, resources: &Resources) -> Result<Option<Self>, RunError> {
+    pub(crate) fn create(
+        dir: &Path,
+        resources: &Resources,
+        shut: &Shut<'_>,
+    ) -> Result<Option<Self>, RunError> {
         let mut group = Self::default();
         if let Some(before) = Self::load(dir) {
             // Of a run before: what it counted is another's.
@@ -66,7 +71,7 @@ impl Group {
         let changed = group.changed.clone();
         let resources = changed.as_ref().unwrap_or(resources);
         let mut wanted = setting::controllers(resources);
-        if wanted.is_empty() && resources.cgroup_parent.is_empty() {
+        if wanted.is_empty() && resources.cgroup_parent.is_empty() && !shut.takes_group() {
             return Ok(None);
         }
         let hierarchies = Hierarchies::of_host()?;
@@ -82,9 +87,14 @@ impl Group {
                     .map(|one| (one, "--cgroup-parent")),
             );
         }
+        wanted.extend(shut.wanted(&hierarchies));
+        if wanted.is_empty() {
+            return Ok(None);
+        }
         let made = group
             .grow(dir, resources, &wanted, &hierarchies)
-            .and_then(|()| group.limit(resources));
+            .and_then(|()| group.limit(resources))
+            .and_then(|()| shut.apply(&group));
         match made {
             Ok(()) => Ok(Some(group)),
             Err(error) => {

@@ -88,7 +88,8 @@ impl Hierarchies {
         let has = |name| words(&v2.top.join("cgroup.controllers")).any(|word| word == name);
         let is_there = match controller.v2() {
             Some(name) => has(name),
-            None => controller == Controller::Freezer,
+            // Every group has it.
+            None => true,
         };
         is_there.then_some((v2, 2))
     }

@@ -1,7 +1,8 @@
 //! Control groups: what a container may use, how much it does use, and making it stand still.
 //!
 //! **No group is made when nothing asks for one.** [`Resources`] that name a limit make one before the
-//! program starts; [`pause`] and [`update`] make one of a running container, and move it in.
+//! program starts, and so do options that bring mounts into a container of root's that open devices
+//! ([`unshut`]); [`pause`] and [`update`] make one of a running container, and move it in.
 //!
 //! Every arrangement of the kernel's hierarchies is served: version 1 with a hierarchy a controller,
 //! version 2, and both side by side (cgroups(7)). A group is a directory in each hierarchy that it takes:
@@ -25,6 +26,7 @@ mod placed;
 mod process;
 mod resources;
 mod setting;
+mod shut;
 mod usage;
 mod view;
 
@@ -33,6 +35,7 @@ pub use group::{remove_group, update, update_next};
 pub use lack::Lack;
 pub use process::processes;
 pub use resources::{DeviceRate, Resources};
+pub use shut::unshut;
 pub use usage::{Usage, usage};
 
 pub(crate) use device::DeviceRule;
@@ -43,6 +46,7 @@ pub(crate) use hierarchy::unescaped;
 pub(crate) use placed::ControllerFile;
 pub(crate) use process::of_container;
 pub(crate) use setting::completed;
+pub(crate) use shut::Shut;
 pub(crate) use usage::usage_of;
 pub(crate) use view::mount as mount_view;
 

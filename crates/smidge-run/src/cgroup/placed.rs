@@ -159,7 +159,7 @@ impl Group {
         wanted.iter().all(|(controller, _)| has(controller.v1()))
     }
 
-    fn decides_about_devices(&self) -> bool {
+    pub(super) fn decides_about_devices(&self) -> bool {
         self.v1.contains_key("devices") || self.v2.is_some()
     }
 
@@ -180,16 +180,16 @@ impl Group {
         Ok(())
     }
 
-    /// Says which devices its processes may use.
+    /// Says which devices its processes may use, as `option` asks for it.
     ///
     /// # Errors
     /// When the kernel does not take it, or nothing here decides about devices.
-    pub(crate) fn allow_devices(&self, rules: &[DeviceRule]) -> Result<(), RunError> {
+    pub(crate) fn allow_devices(&self, option: &str, rules: &[DeviceRule]) -> Result<(), RunError> {
         match (self.v1.get("devices"), &self.v2) {
-            (Some(path), _) => device::write_v1(path, rules),
+            (Some(path), _) => device::write_v1(path, option, rules),
             (None, Some(path)) => device::attach_v2(path, rules),
             (None, None) => Err(RunError::NoController {
-                option: "linux.resources.devices".to_owned(),
+                option: option.to_owned(),
                 controller: "devices".to_owned(),
                 why: Lack::Missing,
             }),

@@ -68,7 +68,7 @@ pub(super) fn v1(resources: &Resources, controller: Controller) -> Vec<Setting> 
         Controller::Cpuset => cpuset(resources, &mut settings),
         Controller::Pids => pids(resources, &mut settings),
         Controller::Io => v1_io(resources, &mut settings),
-        Controller::Freezer => {}
+        Controller::Freezer | Controller::Devices => {}
     }
     settings
 }
@@ -85,7 +85,7 @@ pub(super) fn v2(resources: &Resources, controller: Controller) -> Result<Vec<Se
         Controller::Cpuset => cpuset(resources, &mut settings),
         Controller::Pids => pids(resources, &mut settings),
         Controller::Io => v2_io(resources, &mut settings),
-        Controller::Freezer => {}
+        Controller::Freezer | Controller::Devices => {}
     }
     Ok(settings)
 }

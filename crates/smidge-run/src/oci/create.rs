@@ -14,10 +14,11 @@ use super::init::{self, Ends};
 use super::namespace::{self, Joined};
 use super::plan::{self, CONFIG, Plan};
 use super::record::{Place, Record, Status};
-use super::{device, hook, idmapped, mount, process};
+use super::{hook, idmapped, mount, process};
 use crate::cgroup::Group;
 use crate::channel::{Channel, Report};
 use crate::clock;
+use crate::device::rules;
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::join::hide;
@@ -333,18 +334,21 @@ fn group_path(plan: &Plan) -> Result<PathBuf, OciError> {
     }
 }
 
+/// What asks for devices.
+const OPTION: &str = "linux.resources.devices";
+
 /// The container's control group, its limits set; none where none can be had and none is asked for.
 fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
     let linux = &plan.config.linux;
     let (resources, files) = (linux.resources.resources()?, linux.resources.files()?);
     // Whoever is no root there may not, but has no right to a device either.
     let shuts_devices = rustix::process::geteuid().is_root() && is_in_first_user_namespace();
-    let devices = shuts_devices.then(|| device::rules(&linux.resources.devices));
+    let devices = shuts_devices.then(|| rules(&linux.resources.devices));
     let made = Group::at(&group_path(plan)?, &resources, shuts_devices)?;
     let Some(group) = made else {
         let none = Group::default();
         if let Some(devices) = &devices {
-            none.allow_devices(devices)?;
+            none.allow_devices(OPTION, devices)?;
         }
         if let Some(file) = files.first() {
             none.write_file(file)?;
@@ -359,7 +363,7 @@ fn group(plan: &Plan) -> Result<Option<Group>, OciError> {
         }
         devices
             .iter()
-            .try_for_each(|devices| group.allow_devices(devices))
+            .try_for_each(|devices| group.allow_devices(OPTION, devices))
     };
     match shut(&group) {
         Ok(()) => Ok(Some(group)),

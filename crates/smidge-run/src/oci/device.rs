@@ -10,7 +10,6 @@ use rustix::pty::OpenptFlags;
 use super::config::{self, Process};
 use super::mount::fault;
 use super::plan::Plan;
-use crate::cgroup::DeviceRule;
 use crate::device::{LINKS, NODES};
 use crate::error::RunError;
 use crate::identity;
@@ -176,26 +175,4 @@ pub(super) fn show_console(root: &OwnedFd, slave: &OwnedFd) -> rustix::io::Resul
     }
     let tree = mount::clone(slave, "", Depth::Flat)?;
     mount::attach(&tree, &dev, "console")
-}
-
-/// What a group lets a container use, as runc has it: nothing but what is asked for, the usual devices,
-/// terminals, and the making of nodes, which is no use of them.
-pub(super) fn rules(asked: &[DeviceRule]) -> Vec<DeviceRule> {
-    let usual = NODES.iter().map(|(_, major, minor)| {
-        let (major, minor) = (i64::from(*major), i64::from(*minor));
-        DeviceRule::allow("c", Some(major), Some(minor), "rwm")
-    });
-    let more = [
-        DeviceRule::allow("c", None, None, "m"),
-        DeviceRule::allow("b", None, None, "m"),
-        DeviceRule::allow("c", Some(5), Some(2), "rwm"),
-        DeviceRule::allow("c", Some(136), None, "rwm"),
-    ];
-    let nothing = DeviceRule::default();
-    let asked = asked.iter().cloned();
-    std::iter::once(nothing)
-        .chain(asked)
-        .chain(usual)
-        .chain(more)
-        .collect()
 }
