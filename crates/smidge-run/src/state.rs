@@ -11,6 +11,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::str::SplitAsciiWhitespace;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
@@ -93,11 +94,17 @@ fn stat(pid: u32) -> Option<(u8, u64)> {
     parse_stat(&buffer[..length])
 }
 
-/// The state letter and start time in `/proc/PID/stat`. The name, in parentheses, may hold anything.
-fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+/// What `/proc/PID/stat` says, from the third field on (proc_pid_stat(5)): the name before it, in parentheses,
+/// may hold anything.
+pub(crate) fn stat_fields(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let text = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    let mut fields = text.split_ascii_whitespace();
+    Some(text.split_ascii_whitespace())
+}
+
+/// The state letter and start time in `/proc/PID/stat`.
+fn parse_stat(stat: &[u8]) -> Option<(u8, u64)> {
+    let mut fields = stat_fields(stat)?;
     let state = *fields.next()?.as_bytes().first()?;
     let start_time = fields.nth(18)?.parse().ok()?;
     Some((state, start_time))

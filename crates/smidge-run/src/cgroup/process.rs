@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::RunError;
-use crate::state::{self, Process, State, Status};
+use crate::state::{self, Process, State, Status, stat_fields};
 
 /// The program of the running container in `dir`.
 ///
@@ -79,7 +79,5 @@ fn all() -> Vec<u32> {
 /// A process's parent (proc_pid_stat(5), field 4).
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat_fields(&stat)?.nth(1)?.parse().ok()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::group::Group;
 use super::process;
 use crate::error::RunError;
+use crate::state::stat_fields;
 
 /// What a container uses, and has used since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,9 +209,7 @@ fn by_process(pids: &[u32], usage: &mut Usage, seen: &Seen) {
 /// Processor time in clock ticks, that of children who have ended included, and the number of threads
 /// (proc_pid_stat(5), fields 14 to 17 and 20).
 fn times(stat: &[u8]) -> Option<(u64, u64)> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let fields: Vec<&str> = stat_fields(stat)?.collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let ticks = field(14)? + field(15)? + field(16)? + field(17)?;
     Some((ticks, field(20)?))
