@@ -223,14 +223,17 @@ impl Engine {
             return Err(Error::new(Kind::Input, fault));
         }
         let renamed = self.store.rename_container(&known.container, new)?;
-        if known.state.status.is_active() {
-            self.rename_on_networks(&known, &renamed)?;
-        }
         let event = Event::now("container", "rename", &renamed.id)
             .with("image", known.record.image.as_str())
             .with("name", renamed.name.as_str())
             .with("oldName", format!("/{}", known.container.name));
         self.note(&event);
+        if known.state.status.is_active() {
+            let told = self.rename_on_networks(&known, &renamed);
+            told.map_err(|fault| {
+                fault.with_fact("it has its new name, but not yet on its networks")
+            })?;
+        }
         Ok(())
     }
 
