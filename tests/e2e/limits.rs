@@ -527,8 +527,11 @@ fn a_terminal_shows_what_is_used_from_its_top_on() {
     with_busybox(|context| {
         context.line("run -d --name web busybox sleep 1000").ok();
         let mut command = context.program("sh");
-        let stats = format!("{} stats web", smidge_binary().display());
-        let line = format!("script -qec '{stats}' /dev/null | head -c 6");
+        let smidge = smidge_binary().display();
+        // It ends with the last container that it was asked for.
+        let line = format!(
+            "script -qec '{smidge} stats web' /dev/null | (head -c 6; {smidge} rm -f web >&2)"
+        );
         command.args(["-c", &line]);
         let shown = context.finish(command).stdout();
         assert_eq!(shown, "\x1b[H\x1b[J");
