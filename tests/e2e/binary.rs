@@ -5,11 +5,11 @@ use std::process::Command;
 use crate::context::{Context, smidge_binary};
 
 /// The release binary's bound in bytes.
-const LIMIT: u64 = 8_000_000;
+const LIMIT: u64 = 8_200_000;
 
-/// A debug build is larger; only the release build's size is a promise.
+/// A debug build is many times as large; only the release build's size is a promise.
 fn is_release() -> bool {
-    std::fs::metadata(smidge_binary()).unwrap().len() < 8_000_000
+    std::fs::metadata(smidge_binary()).unwrap().len() < 5 * LIMIT
 }
 
 #[test]
