@@ -211,13 +211,14 @@ impl Question<'_> {
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
                 .collect();
             let rest = Timespec::try_from(self.rest()).ok();
-            if poll(&mut fds, rest.as_ref()) == Ok(0) {
+            let waited = poll(&mut fds, rest.as_ref());
+            // One that never stops talking is late, too.
+            if waited == Ok(0) || self.rest().is_zero() {
                 program.kill();
                 return Ok(None);
             }
             let ended = fds.last().is_some_and(|fd| !fd.revents().is_empty());
             for stream in [Stream::Stdout, Stream::Stderr] {
-                // One that never stops talking has its time, too.
                 while let Some(read) = program.read(stream, &mut buffer)
                     && !self.rest().is_zero()
                 {

@@ -530,7 +530,6 @@ fn ports(request: &CreateRequest, config: &mut RunConfig) -> Result<Vec<Port>> {
     })
 }
 
-/// That ports are not published on the machine's own network, as Docker warns.
 /// Tells of a container of root's that nothing keeps from the host's devices.
 fn open_devices(record: &Record) -> Option<Note> {
     let lack = smidge_run::unshut(&record.spec)?;
@@ -539,6 +538,7 @@ fn open_devices(record: &Record) -> Option<Note> {
     )))
 }
 
+/// That ports are not published on the machine's own network, as Docker warns.
 fn discarded_ports(request: &CreateRequest) -> Option<Note> {
     let is_asked = !request.publish.is_empty() || request.publish_all;
     let discards = request.network == NetworkMode::Host && is_asked;

@@ -33,9 +33,7 @@ impl Setting {
             required: true,
         }
     }
-}
 
-impl Setting {
     /// The files that may be there, each with what is written to it.
     pub(super) fn choices(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let files = self.files.iter().map(|file| (*file, self.value.as_str()));
