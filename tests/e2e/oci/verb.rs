@@ -80,6 +80,44 @@ fn exec_that_fails_ends_with_255() {
 }
 
 #[test]
+fn exec_takes_what_its_program_may_not() {
+    each(|bundle| {
+        bundle.config["process"]["noNewPrivileges"] = false.into();
+        bundle.script("sleep 1000");
+        let id = bundle.started();
+        for (option, expected) in [("", "NoNewPrivs:\t0"), ("--no-new-privs", "NoNewPrivs:\t1")] {
+            let line = format!("exec {option} {id} grep NoNewPrivs /proc/self/status");
+            assert_eq!(bundle.line(&line).ok(), expected, "{option}");
+        }
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        if !enabled.is_ok_and(|enabled| enabled.starts_with(b"Y")) {
+            // Nothing runs without the profile that was asked for.
+            let refused = bundle.line(&format!("exec --apparmor profile {id} true"));
+            refused.exits(255);
+        }
+    });
+}
+
+#[test]
+fn programs_have_a_keyring_of_their_own_if_they_are_to() {
+    each(|bundle| {
+        bundle.config["linux"]["maskedPaths"] = json!([]);
+        bundle.script("cat /proc/keys");
+        bundle.save();
+        // In this order: a keyring stays a while after its last user.
+        for (option, has) in [("--no-new-keyring", false), ("", true)] {
+            let id = bundle.id();
+            let keys = bundle.line(&format!("run {option} --bundle b {id}")).ok();
+            assert_eq!(
+                keys.contains(&format!("_ses.{id}")),
+                has,
+                "{option}: {keys}"
+            );
+        }
+    });
+}
+
+#[test]
 fn exec_in_what_stands_still_goes_on_with_it() {
     if !std::path::Path::new("/sys/fs/cgroup")
         .join("freezer")
