@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -23,7 +23,7 @@ use crate::executable::INTERPRETERS;
 use crate::idmap::IdMap;
 use crate::mount::{self, Depth};
 use crate::spec::{Emulator, Spec};
-use crate::sys;
+use crate::{sys, within};
 
 /// How much of a program's start the kernel looks at (`execve(2)`, `BINPRM_BUF_SIZE`).
 const HEAD: usize = 256;
@@ -125,9 +125,7 @@ fn register(emulator: &Emulator, file: &OwnedFd, root: BorrowedFd<'_>) -> Result
     // What is open for writing keeps a mount from becoming read-only.
     drop(door);
     mount::make_read_only(&formats, Depth::Flat)?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let place = rustix::fs::openat2(root, FORMATS, flags, Mode::empty(), inside)?;
+    let place = within::open(root, FORMATS, OFlags::PATH)?;
     mount::attach(&formats, &place, "")
 }
 

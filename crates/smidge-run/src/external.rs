@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, major, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, major, minor};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -12,6 +12,7 @@ use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::mount::{self, Change, Depth, Kind};
 use crate::spec::{Allowed, Manner, Mount, MountKind, Propagation, Spec};
+use crate::within;
 
 /// The mounts that stay connected with the host's: they are made before the host's mounts are cut off.
 /// One place a mount, empty for those that are made later.
@@ -120,16 +121,10 @@ pub(crate) fn source(mount: &Mount) -> Result<OwnedFd, RunError> {
     let whole = rustix::fs::openat(CWD, path, flags, Mode::empty());
     let whole = whole.map_err(unreachable(path.clone()))?;
     let below = path.join(mount.manner.subpath.trim_start_matches('/'));
-    part(&whole, &mount.manner.subpath)
+    // Whatever links lie on the way, they lead nowhere outside.
+    within::open(&whole, &*mount.manner.subpath, OFlags::PATH)
         .and_then(|part| mount::clone(&part, "", depth))
         .map_err(unreachable(below))
-}
-
-/// What a path leads to inside a directory, whatever links lie on the way.
-fn part(whole: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(whole, path, flags, Mode::empty(), inside)
 }
 
 fn new_tmpfs(size: Option<u64>, mode: u32, manner: &Manner) -> rustix::io::Result<OwnedFd> {
@@ -174,7 +169,7 @@ pub(crate) fn joined(layers: &[PathBuf], mount: &Mount, user: bool) -> rustix::i
     if mount.manner.subpath.is_empty() {
         return Ok(tree);
     }
-    let part = part(&tree, &mount.manner.subpath)?;
+    let part = within::open(&tree, &*mount.manner.subpath, OFlags::PATH)?;
     mount::clone(&part, "", Depth::Flat)
 }
 

@@ -20,7 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, PidfdFlags, WaitOptions, pidfd_open, set_dumpable_behavior, waitpid,
@@ -38,7 +38,7 @@ use crate::launch::{Launched, Stdio};
 use crate::network::Networks;
 use crate::spec::Spec;
 use crate::state::{self, Process, State, Status};
-use crate::{beside, identity, inside, limit, null, seccomp, sys};
+use crate::{beside, identity, inside, limit, null, seccomp, sys, within};
 
 /// The magic number of devpts (`statfs(2)`).
 const DEVPTS: i64 = 0x1cd1;
@@ -458,8 +458,7 @@ pub fn read_inside(spec: &Spec, path: &str, limit: u64) -> Result<Option<Vec<u8>
             id: spec.id.clone(),
         });
     }
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = match rustix::fs::openat2(&root, path, place, Mode::empty(), inside) {
+    let found = match within::open(&root, path, place) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         found => found.map_err(fault)?,
     };

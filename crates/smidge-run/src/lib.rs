@@ -68,6 +68,7 @@ mod sys;
 mod terminal;
 mod view;
 mod visitor;
+mod within;
 
 pub use beside::TARGET;
 pub use cgroup::{

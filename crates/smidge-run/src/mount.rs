@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -15,7 +15,7 @@ use rustix::mount::{
     fsopen, move_mount, open_tree, unmount,
 };
 
-use crate::sys;
+use crate::{sys, within};
 
 /// The magic number of procfs (`statfs(2)`).
 pub(crate) const PROC: i64 = 0x9fa0;
@@ -223,9 +223,7 @@ pub(crate) enum Kind {
 
 /// What is at the container's path `path`, found below `root` as the container will see it.
 pub(crate) fn existing(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), inside)
+    within::open(root, path, OFlags::PATH)
 }
 
 /// The container's path `path`, found below `root` as the container will see it, and made where it

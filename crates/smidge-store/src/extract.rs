@@ -14,8 +14,8 @@ use std::path::Path;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, XattrFlags, chmodat, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, statat,
-    symlinkat, syncfs, unlinkat, utimensat,
+    fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use smidge_image::{Claim, Entry, EntryKind, LayerPath, Whiteout};
@@ -27,6 +27,7 @@ use crate::found::{claim_for, mode, owner, times, unmapped_is_fine};
 use crate::sparse::{self, End};
 use crate::temp::write_back;
 use crate::tree::Overlaid;
+use crate::within;
 
 /// Bytes that are copied at a time.
 const BUFFER: usize = 1 << 18;
@@ -37,9 +38,6 @@ const FEW: usize = 16;
 /// The most bytes that the attributes of a layer's directories may have. They are held until the end, and
 /// a layer that is small when it is compressed can have any number.
 const HELD: usize = 16 << 20;
-
-/// So many times a path with `..` is tried.
-const RETRIES: usize = 1000;
 
 /// What a whiteout becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,15 +232,7 @@ impl<'a> Extractor<'a> {
             path.as_path()
         };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::CLOEXEC;
-        // A rename anywhere on the machine makes `..` uncertain for a moment (openat2(2), EAGAIN).
-        for _ in 0..RETRIES {
-            match openat2(self.root, name, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                opened => return opened,
-            }
-        }
-        Err(Errno::AGAIN)
+        within::open(self.root, name, flags, resolve)
     }
 
     fn take_parent(&mut self, path: LayerPath) -> Result<OwnedFd, Fault> {

@@ -96,6 +96,7 @@ mod unpack;
 mod upper;
 mod usage;
 mod volume;
+mod within;
 
 pub use archive::{Choice, Selection};
 pub use artifact::{Completeness, Entry};

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstatfs, makedev};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, makedev};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 
@@ -15,6 +15,7 @@ use crate::error::RunError;
 use crate::identity;
 use crate::mount::{self, Depth, Kind};
 use crate::null;
+use crate::within;
 
 /// The magic number of devpts (`statfs(2)`).
 const DEVPTS: i64 = 0x1cd1;
@@ -137,9 +138,7 @@ pub(super) fn open_terminal(
     root: impl AsFd,
     process: &Process,
 ) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let pts = rustix::fs::openat2(root, "dev/pts", directory, Mode::empty(), inside)?;
+    let pts = within::open(root, "dev/pts", OFlags::PATH | OFlags::DIRECTORY)?;
     if fstatfs(&pts)?.f_type as i64 != DEVPTS {
         return Err(Errno::NOTTY);
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstatfs, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags,
@@ -21,6 +21,7 @@ use crate::copied;
 use crate::error::RunError;
 use crate::idmap::IdMap;
 use crate::mount::{self, Depth, Kind, PROC};
+use crate::within;
 
 /// What of `/proc` others may be mounted over, as runc has it: files that tell of the machine. Anything
 /// else there is what keeps the container in.
@@ -269,9 +270,8 @@ pub(super) fn point(
     }
     // What is hidden below them is hidden by name.
     if matches!(mount.kind.as_str(), "proc" | "sysfs") {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        return rustix::fs::openat2(root, &mount.destination, flags, Mode::empty(), inside);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        return within::open_without_links(root, &*mount.destination, flags);
     }
     Ok(point)
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use smidge_image::{Claim, ClaimKind};
 
 use super::caller::Place;
+use crate::within;
 
 /// A file that is held on to, whatever its name comes to mean.
 #[derive(Debug)]
@@ -270,9 +269,8 @@ impl Book {
             return None;
         }
         let place = file.place().ok()?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let found = rustix::fs::openat2(upper, &place.path, flags, Mode::empty(), inside).ok()?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let found = within::open_without_links(upper, &place.path, flags).ok()?;
         let found = look(&found, "", AtFlags::EMPTY_PATH).ok()?;
         (kind(&found) == file.kind()).then(|| key(&found))
     }

@@ -197,7 +197,8 @@ fn mount_points_behind_links_stay_inside() {
         "cat /absolute/file {}/file /tmp/x/file /run/resolv",
         outside.display()
     );
-    assert_eq!(cell.sh(&script).stdout, "boundboundboundbound");
+    let outcome = cell.sh(&script);
+    assert_eq!(outcome.stdout, "boundboundboundbound", "{outcome:?}");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 

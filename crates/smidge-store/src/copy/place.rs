@@ -21,6 +21,7 @@ use super::{Place, Room, refused};
 use crate::Error;
 use crate::attribute::is_kept;
 use crate::found::{mode, owner, times, unmapped_is_fine};
+use crate::within;
 
 /// Bytes of the archive that are read at a time.
 const BUFFER: usize = 1 << 18;
@@ -227,7 +228,7 @@ impl<'r> Placer<'r> {
             false => path.as_path(),
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match openat2(&self.base, name, flags, Mode::empty(), self.room.named) {
+        match within::open(&self.base, name, flags, self.room.named) {
             Err(Errno::NOENT) => {}
             opened => return opened,
         }

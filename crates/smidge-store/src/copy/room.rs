@@ -6,18 +6,15 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
 use super::refused;
-use crate::Error;
+use crate::{Error, within};
 
 /// How many symbolic links a path may end in (path_resolution(7)).
 const LINKS: usize = 40;
-
-/// So many times a path with `..` is tried.
-const RETRIES: usize = 1000;
 
 /// A root directory, and how far what is below it is trusted.
 #[derive(Debug)]
@@ -113,15 +110,8 @@ impl Room {
     }
 
     fn directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A rename anywhere on the machine makes `..` uncertain for a moment (openat2(2), EAGAIN).
-        for _ in 0..RETRIES {
-            match openat2(&self.root, path, flags, Mode::empty(), self.asked) {
-                Err(Errno::AGAIN) => {}
-                opened => return opened,
-            }
-        }
-        Err(Errno::AGAIN)
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        within::open(&self.root, path, flags, self.asked)
     }
 }
 
