@@ -139,6 +139,38 @@ impl Drop for Machine {
     }
 }
 
+/// What stays on the machine is handed over in larger pieces than usual; what leaves it is not, since its card takes
+/// 64 KiB to cut up. Where somebody wants packets of a certain size, all is as usual.
+#[test]
+fn no_more_leaves_at_once_than_a_card_takes() {
+    if !rustix::process::geteuid().is_root() || !have("ip") {
+        return skip("only root's networks have cables of this kind");
+    }
+    let Some(machine) = Machine::new() else {
+        return skip("no network namespaces can be made here");
+    };
+    let context = Context::new();
+    load_busybox(&context);
+    let line = |line: &str| machine.line(&context, line).ok();
+    line("network create --opt com.docker.network.driver.mtu=1400 plain");
+    for (network, pieces) in [
+        ("bridge", "gso_max_segs 44 "),
+        ("plain", "gso_max_segs 65535 "),
+    ] {
+        line(&format!(
+            "run -d --name {network} --network {network} busybox sleep 1000"
+        ));
+        line(&format!("exec {network} ip addr"));
+        let pid = line(&format!("inspect --format {{{{.State.Pid}}}} {network}"));
+        let mut look = Command::new("nsenter");
+        look.args(["-n", "-t", pid.trim(), "ip", "-d", "link", "show", "eth0"]);
+        let shown = look.output_in_time().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        assert!(shown.contains(pieces), "{network}: {shown}");
+    }
+    line("rm -f bridge plain");
+}
+
 #[test]
 fn roots_networks_lead_out_under_the_machines_address() {
     if !rustix::process::geteuid().is_root() || !have("ip") {

@@ -18,6 +18,7 @@ mod attribute {
     pub(super) const IFLA_MASTER: u16 = 10;
     pub(super) const IFLA_LINKINFO: u16 = 18;
     pub(super) const IFLA_NET_NS_FD: u16 = 28;
+    pub(super) const IFLA_GSO_MAX_SEGS: u16 = 40;
     pub(super) const IFLA_GSO_MAX_SIZE: u16 = 41;
     pub(super) const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
     pub(super) const IFLA_INFO_KIND: u16 = 1;
@@ -41,9 +42,17 @@ const LARGEST: u32 = 65535;
 /// The largest packet of what leaves by the gateway, in bytes.
 const OUTWARD: u32 = 1500;
 
-/// The most that TCP hands to a loopback device at once, in bytes, where it may hand more than usual: four times as
-/// much. What is on its way from one process to another needs no packets.
+/// The most that TCP hands to a device at once, in bytes, where it may hand more than usual: four times as much.
+/// What is on its way from one process of the machine to another needs no packets.
 const AT_ONCE: u32 = 256 << 10;
+
+/// The most packets that TCP hands to a container's device at once: of those that leave the machine, as many as a
+/// network card cuts up itself (64 KiB), since the kernel would have to do it for more; of the larger ones that stay,
+/// more than `AT_ONCE` holds.
+const CARDFUL: u32 = (64 << 10) / (OUTWARD - HEADERS);
+
+/// Bytes of the shortest headers of IPv4 and TCP.
+const HEADERS: u32 = 40;
 
 /// The number of every network namespace's loopback device.
 const LOOPBACK: u32 = 1;
@@ -140,8 +149,14 @@ impl Links {
             mtu,
         } = cable;
         let namespace = namespace.as_raw_fd().unsigned_abs();
-        let sized =
-            |message: Message| message.with_number(attribute::IFLA_MTU, mtu.unwrap_or(LARGEST));
+        // Kernels before Linux 6.3 pass over what they do not know.
+        let sized = |message: Message| match mtu {
+            Some(mtu) => message.with_number(attribute::IFLA_MTU, *mtu),
+            None => message
+                .with_number(attribute::IFLA_MTU, LARGEST)
+                .with_number(attribute::IFLA_GSO_IPV4_MAX_SIZE, AT_ONCE)
+                .with_number(attribute::IFLA_GSO_MAX_SEGS, CARDFUL),
+        };
         let peer = |data: Message| {
             data.with_nested(attribute::VETH_INFO_PEER, &link(0, 0), |peer| {
                 sized(peer)
@@ -186,13 +201,19 @@ impl Links {
     /// Lets TCP hand more to the loopback device at once, by IPv4 and IPv6, as far as the kernel can (Linux 6.3,
     /// 5.19).
     pub(super) fn widen_loopback(&self) {
-        for kind in [
-            attribute::IFLA_GSO_IPV4_MAX_SIZE,
-            attribute::IFLA_GSO_MAX_SIZE,
-        ] {
-            let request = Message::new(libc::RTM_NEWLINK, 0, &link(LOOPBACK, 0));
-            let _ = self.0.request(request.with_number(kind, AT_ONCE));
-        }
+        self.widen(LOOPBACK, attribute::IFLA_GSO_IPV4_MAX_SIZE);
+        self.widen(LOOPBACK, attribute::IFLA_GSO_MAX_SIZE);
+    }
+
+    /// Lets TCP hand more to a bridge at once, by IPv4, as far as the kernel can (Linux 6.3). It can once the first
+    /// cable is there.
+    pub(super) fn widen_bridge(&self, number: u32) {
+        self.widen(number, attribute::IFLA_GSO_IPV4_MAX_SIZE);
+    }
+
+    fn widen(&self, number: u32, kind: u16) {
+        let request = Message::new(libc::RTM_NEWLINK, 0, &link(number, 0));
+        let _ = self.0.request(request.with_number(kind, AT_ONCE));
     }
 
     /// Brings a device up.

@@ -491,6 +491,9 @@ fn plug(
         laid => laid,
     };
     laid.map_err(attachment.fault("lay the container's cable"))?;
+    if known.is_none() && attachment.mtu.is_none() {
+        links.widen_bridge(bridge);
+    }
     Ok(known.is_none())
 }
 
