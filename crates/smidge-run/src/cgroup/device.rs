@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::group::write;
+use super::directory::write;
 use crate::error::RunError;
 use crate::sys::{self, BpfInstruction};
 

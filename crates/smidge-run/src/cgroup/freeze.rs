@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::controller::Controller;
+use super::directory::write;
 use super::group::{self, Group};
 use super::resources::Resources;
 use crate::error::RunError;
@@ -81,7 +82,7 @@ pub(super) fn freeze(group: &Group) -> Result<(), (std::path::PathBuf, io::Error
     let mut pause = Duration::from_micros(50);
     loop {
         // Written again and again: version 1 does not see processes that are made meanwhile otherwise.
-        group::write(&path.join(file), word).map_err(|error| (path.join(file), error))?;
+        write(&path.join(file), word).map_err(|error| (path.join(file), error))?;
         let text = fs::read_to_string(path.join(answer)).unwrap_or_default();
         if text.lines().any(|line| line == expected) {
             return Ok(());
@@ -97,9 +98,9 @@ pub(super) fn freeze(group: &Group) -> Result<(), (std::path::PathBuf, io::Error
 /// Lets a group go on. One that does not stand still is left as it is.
 pub(super) fn thaw(group: &Group) {
     if let Some(path) = group.v1("freezer") {
-        let _ = group::write(&path.join("freezer.state"), "THAWED");
+        let _ = write(&path.join("freezer.state"), "THAWED");
     }
     if let Some(path) = group.v2() {
-        let _ = group::write(&path.join("cgroup.freeze"), "0");
+        let _ = write(&path.join("cgroup.freeze"), "0");
     }
 }

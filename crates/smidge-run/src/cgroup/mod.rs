@@ -18,6 +18,7 @@
 
 mod controller;
 mod device;
+mod directory;
 mod freeze;
 mod group;
 mod hierarchy;

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::device::DeviceRule;
-use super::group::{Group, hand_on, inherit_cpuset, write_all};
+use super::directory::{self, hand_on, inherit_cpuset, write_all};
+use super::group::Group;
 use super::hierarchy::{Hierarchies, Hierarchy, words};
 use super::lack::Lack;
 use super::resources::Resources;
@@ -215,7 +216,7 @@ impl Group {
                 },
             });
         }
-        super::group::write(&path, &file.value).map_err(|source| RunError::Limit {
+        directory::write(&path, &file.value).map_err(|source| RunError::Limit {
             option: file.what.clone(),
             value: file.value.clone(),
             path,
@@ -235,7 +236,7 @@ impl Group {
             }));
         };
         let path = path.join(name);
-        super::group::write(&path, value).map_err(|source| RunError::Limit {
+        directory::write(&path, value).map_err(|source| RunError::Limit {
             option: name.to_owned(),
             value: value.to_owned(),
             path,
