@@ -193,22 +193,40 @@ fn addresses_of_ipv6_are_the_ones_that_were_asked_for() {
     });
 }
 
-/// Says `192.0.2.7`, whatever it is asked.
+/// Says `192.0.2.7`, whatever it is asked: once in datagrams, four hundred times by connections.
 const ANSWERS: &str = r#"#include <arpa/inet.h>
 #include <string.h>
+#include <unistd.h>
+static unsigned char m[8192];
+static int answered(int n, int times) {
+    int end = 12;
+    while (end < n && m[end]) end += m[end] + 1;
+    if ((end += 5) > n) return 0;
+    memcpy(m + 2, "\x80\x80\0\1\0\0\0\0\0\0", 10);
+    m[6] = times >> 8, m[7] = times;
+    for (; times--; end += 16) memcpy(m + end, "\xc0\x0c\0\1\0\1\0\0\0\0\0\4\xc0\0\2\7", 16);
+    return end;
+}
 int main(void) {
-    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    int kind = fork() ? SOCK_DGRAM : SOCK_STREAM, s = socket(AF_INET, kind, 0), c, n;
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(53)}, peer;
     if (bind(s, (void *)&own, sizeof own)) return 1;
-    for (unsigned char m[512];;) {
-        socklen_t l = sizeof peer;
-        int n = recvfrom(s, m, 400, 0, (void *)&peer, &l), end = 12;
-        while (end < n && m[end]) end += m[end] + 1;
-        if ((end += 5) > n) continue;
-        memcpy(m + 2, "\x80\x80\0\1\0\1\0\0\0\0", 10);
-        memcpy(m + end, "\xc0\x0c\0\1\0\1\0\0\0\0\0\4\xc0\0\2\7", 16);
-        sendto(s, m, end + 16, 0, (void *)&peer, l);
-    }
+    if (kind == SOCK_STREAM) listen(s, 9);
+    for (socklen_t l;;)
+        if (kind == SOCK_DGRAM) {
+            l = sizeof peer;
+            n = answered(recvfrom(s, m, 400, 0, (void *)&peer, &l), 1);
+            sendto(s, m, n, 0, (void *)&peer, l);
+        } else if ((c = accept(s, 0, 0)) >= 0) {
+            unsigned char length[2];
+            if (recv(c, length, 2, MSG_WAITALL) == 2 && !length[0] && recv(c, m, length[1], MSG_WAITALL) == length[1]) {
+                n = answered(length[1], 400);
+                length[0] = n >> 8, length[1] = n;
+                write(c, length, 2);
+                write(c, m, n);
+            }
+            close(c);
+        }
 }"#;
 static SERVER: LazyLock<PathBuf> = LazyLock::new(|| compiled("server", ANSWERS, &["-static"]));
 
@@ -252,16 +270,23 @@ fn servers_that_were_asked_for_answer_behind_the_networks_own() {
         if rustix::process::geteuid().is_root() {
             let pid = shown(context, "box", "{{.State.Pid}}");
             let own: Ipv4Addr = ip.parse().unwrap();
-            for (name, expected) in [("names", own.octets()), ("only", [192, 0, 2, 7])] {
-                let said = said_to_a_connection(&pid, name);
-                assert!(said.ends_with(&expected), "{name}: {said:?}");
+            let known = said_to_connections(&pid, "names");
+            assert!(
+                known.iter().all(|said| said.ends_with(&own.octets())),
+                "{known:?}"
+            );
+            // What does not fit into a datagram comes by a connection, all of it.
+            let handed_on = said_to_connections(&pid, "only");
+            for said in handed_on {
+                assert_eq!(said.len(), 12 + 10 + 400 * 16, "{said:?}");
+                assert!(said.ends_with(&[192, 0, 2, 7]), "{said:?}");
             }
         }
     });
 }
 
-/// What a container's name server says to a connection, beside one that says nothing.
-fn said_to_a_connection(pid: &str, name: &'static str) -> Vec<u8> {
+/// What a container's name server says to two questions by one connection, beside one that says nothing.
+fn said_to_connections(pid: &str, name: &'static str) -> [Vec<u8>; 2] {
     let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
     let inside = std::thread::spawn(move || {
         let network = Some(LinkNameSpaceType::Network);
@@ -276,15 +301,27 @@ fn said_to_a_connection(pid: &str, name: &'static str) -> Vec<u8> {
             b"\0\0\x01\0\x01",
         ];
         let question = question.concat();
-        // In pieces, as it may come.
         let size = u16::try_from(question.len()).unwrap().to_be_bytes();
-        for piece in [&size[..1], &size[1..], &question[..9], &question[9..]] {
+        // In pieces, as it may come, and the next one before the first is answered.
+        let again = [&size[..], &question].concat();
+        for piece in [
+            &size[..1],
+            &size[1..],
+            &question[..9],
+            &question[9..],
+            &again,
+        ] {
             stream.write_all(piece).unwrap();
         }
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).unwrap();
+        let said = [(); 2].map(|()| {
+            let mut size = [0; 2];
+            stream.read_exact(&mut size).unwrap();
+            let mut said = vec![0; usize::from(u16::from_be_bytes(size))];
+            stream.read_exact(&mut said).unwrap();
+            assert_eq!(said[..2], question[..2]);
+            said
+        });
         drop(silent);
-        assert_eq!(said[2..4], question[..2]);
         said
     });
     inside.join().unwrap()

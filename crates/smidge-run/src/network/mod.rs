@@ -16,6 +16,7 @@ mod netlink;
 mod resolver;
 mod rule;
 mod server;
+mod stream;
 mod uplink;
 
 use std::fs::{self, File, TryLockError};

@@ -24,6 +24,9 @@ const SERVER_FAILURE: u8 = 2;
 const NOT_IMPLEMENTED: u8 = 4;
 const REFUSED: u8 = 5;
 
+/// Says that there is more than the message holds.
+const TRUNCATED: u8 = 2;
+
 /// Who is on the networks of a container. Names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
@@ -98,6 +101,14 @@ pub(super) fn failure(message: &[u8]) -> Option<Vec<u8>> {
     let question = question(message)?;
     let mut reply = reply(message, &question, &[]);
     reply[3] |= SERVER_FAILURE;
+    Some(reply)
+}
+
+/// What is said to a question whose answer does not fit: whoever has asked asks again by a connection.
+pub(super) fn truncated(message: &[u8]) -> Option<Vec<u8>> {
+    let question = question(message)?;
+    let mut reply = reply(message, &question, &[]);
+    reply[2] |= TRUNCATED;
     Some(reply)
 }
 
@@ -305,6 +316,7 @@ mod tests {
         assert_eq!(names().answer(&other_class), Answer::Forward);
         let message = ask("example.com", A);
         assert_eq!(failure(&message).unwrap()[3], 0x82);
+        assert_eq!(truncated(&message).unwrap()[2], 0x83);
     }
 
     #[test]

@@ -7,20 +7,25 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect_unspec, socket_with};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::names::{failure, is_answer, is_at_a_loss};
 use super::server::{Client, MESSAGE};
+use super::stream::Stream;
 
 /// Questions that may wait for an answer.
 const WAITING: usize = 512;
 
 /// Sockets to each server: so many questions at once have a port of their own, more of them share.
 const OUTLETS: usize = 8;
+
+/// Connections to each server that may be at once. Questions that come by more of them go out in datagrams.
+const STREAMS: usize = 4;
 
 /// How long a server has to answer where nobody says (resolv.conf(5), `timeout`), and the most that somebody may say, in
 /// seconds.
@@ -41,6 +46,7 @@ pub(super) struct Resolver {
 struct Server {
     address: SocketAddr,
     outlets: Vec<Outlet>,
+    streams: Vec<Stream>,
 }
 
 /// A socket that leads to a server while somebody waits for it, and nowhere else.
@@ -53,13 +59,14 @@ struct Outlet {
 
 /// A question that was handed on.
 #[derive(Debug)]
-struct Inquiry {
+pub(super) struct Inquiry {
     client: Client,
     /// As the client sent it.
-    message: Vec<u8>,
-    /// Which server is asked, and how long it has.
+    pub(super) message: Vec<u8>,
+    /// Which server is asked.
     server: usize,
-    until: Instant,
+    /// How long it has.
+    pub(super) until: Instant,
     /// What a server that was at a loss has said: to be told if no other knows more.
     last: Option<Vec<u8>>,
 }
@@ -70,6 +77,7 @@ impl Resolver {
         let servers = addresses.map(|address| Server {
             address,
             outlets: Vec::new(),
+            streams: Vec::new(),
         });
         Self {
             servers: servers.collect(),
@@ -84,17 +92,15 @@ impl Resolver {
             if is_here(server.address.ip()) {
                 let outlets = (0..OUTLETS).map_while(|_| Outlet::open(server.address).ok());
                 server.outlets = outlets.collect();
+                let streams = (0..STREAMS).map_while(|_| Stream::open(server.address).ok());
+                server.streams = streams.collect();
             }
         }
     }
 
     /// Hands a question on. Gives what is to be said at once if nobody can be asked.
     pub(super) fn hand_on(&mut self, client: Client, message: &[u8]) -> Option<Told> {
-        let is_full = self
-            .outlets()
-            .map(|outlet| outlet.waiting.len())
-            .sum::<usize>()
-            >= WAITING;
+        let is_full = self.waiting().count() >= WAITING;
         self.ask(Inquiry {
             client,
             message: message.to_vec(),
@@ -105,21 +111,36 @@ impl Resolver {
     }
 
     /// Where answers come in that somebody waits for.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let busy = self.outlets().filter(|outlet| !outlet.waiting.is_empty());
-        busy.map(|outlet| outlet.socket.as_fd())
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let outlets = self.servers.iter().flat_map(|server| &server.outlets);
+        let busy = outlets.filter(|outlet| !outlet.waiting.is_empty());
+        let busy = busy.map(|outlet| (outlet.socket.as_fd(), PollFlags::IN));
+        let streams = self.servers.iter().flat_map(|server| &server.streams);
+        busy.chain(streams.filter_map(Stream::interest))
     }
 
     /// When the next server has had its time.
     pub(super) fn due(&self) -> Option<Instant> {
-        let all = self.outlets().flat_map(|outlet| outlet.waiting.values());
-        all.map(|inquiry| inquiry.until).min()
+        self.waiting().map(|inquiry| inquiry.until).min()
     }
 
     /// Hears what servers say, and asks others in the place of those that have nothing to say.
     pub(super) fn hear(&mut self, now: Instant) -> Vec<Told> {
-        let outlets = self.servers.iter_mut().flat_map(|s| &mut s.outlets);
-        let ended: Vec<_> = outlets.flat_map(|outlet| outlet.hear(now)).collect();
+        let mut ended = Vec::new();
+        for server in &mut self.servers {
+            ended.extend(
+                server
+                    .outlets
+                    .iter_mut()
+                    .flat_map(|outlet| outlet.hear(now)),
+            );
+            ended.extend(
+                server
+                    .streams
+                    .iter_mut()
+                    .filter_map(|stream| stream.hear(now)),
+            );
+        }
         let told = ended
             .into_iter()
             .filter_map(|(inquiry, answer)| match answer {
@@ -133,8 +154,13 @@ impl Resolver {
         told.collect()
     }
 
-    fn outlets(&self) -> impl Iterator<Item = &Outlet> {
-        self.servers.iter().flat_map(|server| &server.outlets)
+    /// The questions that wait for an answer.
+    fn waiting(&self) -> impl Iterator<Item = &Inquiry> {
+        self.servers.iter().flat_map(|server| {
+            let outlets = server.outlets.iter();
+            let datagrams = outlets.flat_map(|outlet| outlet.waiting.values());
+            datagrams.chain(server.streams.iter().filter_map(Stream::inquiry))
+        })
     }
 
     /// Asks the server whose turn it is, or the first one behind it that can be reached.
@@ -155,6 +181,11 @@ impl Resolver {
 impl Server {
     /// Sends a question; gives it back if it cannot be sent.
     fn ask(&mut self, inquiry: Inquiry) -> Result<(), Inquiry> {
+        if let Client::Connection(_) = inquiry.client
+            && let Some(stream) = self.streams.iter_mut().find(|stream| stream.is_free())
+        {
+            return stream.ask(self.address, inquiry);
+        }
         let all = self.outlets.iter_mut();
         let Some(outlet) = all.min_by_key(|outlet| outlet.waiting.len()) else {
             return Err(inquiry);
@@ -171,13 +202,8 @@ impl Server {
 
 impl Outlet {
     fn open(server: SocketAddr) -> io::Result<Self> {
-        let family = match server {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(Self {
-            socket: socket_with(family, SocketType::DGRAM, flags, None)?.into(),
+            socket: socket(server, SocketType::DGRAM)?.into(),
             waiting: HashMap::new(),
         })
     }
@@ -239,6 +265,16 @@ impl Outlet {
     }
 }
 
+/// A socket that can lead to a server, and does not block.
+pub(super) fn socket(server: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = match server {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, kind, flags, None)?)
+}
+
 /// The servers that a `resolv.conf` names, and how long each has to answer (resolv.conf(5)).
 pub(super) fn settings(text: &str) -> (Vec<IpAddr>, Duration) {
     let (mut servers, mut seconds) = (Vec::new(), PATIENCE);
@@ -261,9 +297,11 @@ pub(super) fn settings(text: &str) -> (Vec<IpAddr>, Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::rc::Rc;
 
-    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::event::{PollFd, poll};
 
     use super::*;
 
@@ -325,7 +363,7 @@ mod tests {
             }
             let sockets = resolver.sockets();
             let mut fds: Vec<_> = sockets
-                .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+                .map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags))
                 .collect();
             poll(&mut fds, None).unwrap();
         }
@@ -449,6 +487,52 @@ mod tests {
         let refused = hand_on(&mut resolver, 600);
         assert!(is_told(&[refused.unwrap()], 600, LOSS));
         assert_eq!(resolver.sockets().count(), OUTLETS);
+    }
+
+    #[test]
+    fn who_asks_by_a_connection_is_answered_by_one() {
+        let first = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let second = server();
+        let addresses = [first.local_addr().unwrap(), second.local_addr().unwrap()];
+        let mut resolver = Resolver::new(addresses.into_iter(), FOREVER);
+        resolver.open(|_| true);
+        let client = || {
+            let stream = TcpStream::connect(addresses[0]).unwrap();
+            first.accept().unwrap();
+            Client::Connection(Rc::new(stream))
+        };
+        let (_, message) = question(7);
+        // Again and again by the same few sockets.
+        for _ in 0..3 * STREAMS {
+            assert!(resolver.hand_on(client(), &message).is_none());
+            let server = std::thread::spawn({
+                let first = first.try_clone().unwrap();
+                move || {
+                    let (mut stream, _) = first.accept().unwrap();
+                    let mut asked = [0; 23];
+                    stream.read_exact(&mut asked).unwrap();
+                    assert_eq!(asked[..2], [0, 21]);
+                    let mut long = answer(&asked[2..], 0);
+                    long.resize(60_000, 1);
+                    let length = u16::try_from(long.len()).unwrap();
+                    stream.write_all(&length.to_be_bytes()).unwrap();
+                    stream.write_all(&long).unwrap();
+                }
+            });
+            let told = hear(&mut resolver, || false);
+            let (Client::Connection(_), reply) = &told[0] else {
+                panic!("{told:?}");
+            };
+            assert_eq!((reply.len(), &reply[..2]), (60_000, &message[..2]));
+            server.join().unwrap();
+        }
+        // Where nobody listens any more, the next one is asked, which takes no connections either.
+        let client = client();
+        drop(first);
+        let told = resolver
+            .hand_on(client, &message)
+            .map_or_else(|| hear(&mut resolver, || false), |told| vec![told]);
+        assert_eq!(told[0].1[3] & 15, LOSS);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -14,8 +15,9 @@ use rustix::process::{self, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use super::Attachment;
 use super::firewall::Firewall;
 use super::member::members;
-use super::names::{Answer, Names};
+use super::names::{Answer, Names, truncated};
 use super::resolver::{Resolver, settings};
+use super::stream::{first_message, unless_early};
 use crate::error::RunError;
 use crate::lifetime::Settling;
 use crate::port::enter;
@@ -30,7 +32,10 @@ const PORT: u16 = 53;
 /// Bytes of a message: more than any server sends without being asked to.
 pub(super) const MESSAGE: usize = 4096;
 
-/// How many connections may be asking at once, and how long each may take to.
+/// Bytes of a datagram that everybody can take (RFC 1035, 4.2.1).
+const DATAGRAM: usize = 512;
+
+/// How many connections may be asking at once, and how long each may take to its next question.
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -160,31 +165,31 @@ fn listen() -> io::Result<(UdpSocket, TcpListener)> {
 #[derive(Debug)]
 pub(super) enum Client {
     Datagram(SocketAddr),
-    Connection(TcpStream),
+    Connection(Rc<TcpStream>),
 }
 
-/// A connection that has not asked yet.
+/// A connection that may ask.
 struct Asking {
-    stream: TcpStream,
+    stream: Rc<TcpStream>,
     said: Vec<u8>,
     until: Instant,
 }
 
 impl Asking {
-    /// The question, as soon as it is there (RFC 1035, 4.2.2).
+    /// The next question, as soon as it is there: there may be more of them before the first is answered (RFC 7766,
+    /// 6.2.1.1).
     fn hear(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut buffer = [0; 512];
         loop {
-            if let Some((length, rest)) = self.said.split_first_chunk()
-                && let Some(message) = rest.get(..usize::from(u16::from_be_bytes(*length)))
-            {
-                return Ok(Some(message.to_vec()));
+            if let Some(message) = first_message(&self.said) {
+                let message = message.to_vec();
+                self.said.drain(..message.len() + 2);
+                return Ok(Some(message));
             }
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(length) => self.said.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(error),
+            match unless_early((&*self.stream).read(&mut buffer))? {
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(length) => self.said.extend_from_slice(&buffer[..length]),
+                None => return Ok(None),
             }
         }
     }
@@ -247,11 +252,11 @@ impl Server {
             true => 2,
             false => 1,
         });
-        let sockets = own
-            .chain(self.asking.iter().map(|one| one.stream.as_fd()))
-            .chain(self.resolver.sockets());
-        let mut fds: Vec<PollFd<'_>> = sockets
-            .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+        let asking = self.asking.iter().map(|one| one.stream.as_fd());
+        let clients = own.chain(asking).map(|socket| (socket, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = clients
+            .chain(self.resolver.sockets())
+            .map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags))
             .collect();
         let due = self.asking.iter().map(|one| one.until);
         let due = due.chain(self.resolver.due()).min();
@@ -284,26 +289,34 @@ impl Server {
         {
             if stream.set_nonblocking(true).is_ok() {
                 self.asking.push(Asking {
-                    stream,
+                    stream: Rc::new(stream),
                     said: Vec::new(),
                     until: Instant::now() + PATIENCE,
                 });
             }
         }
         for mut one in std::mem::take(&mut self.asking) {
-            match one.hear() {
-                Ok(Some(message)) => self.heed(Client::Connection(one.stream), &message),
-                Ok(None) if Instant::now() < one.until => self.asking.push(one),
-                _ => {}
+            loop {
+                match one.hear() {
+                    Ok(Some(message)) => {
+                        one.until = Instant::now() + PATIENCE;
+                        self.heed(Client::Connection(Rc::clone(&one.stream)), &message);
+                    }
+                    Ok(None) if Instant::now() < one.until => break self.asking.push(one),
+                    _ => break,
+                }
             }
         }
     }
 
-    /// Answers a question, or hands it on. What others say comes back to a connection as they would have said it in
-    /// a datagram.
+    /// Answers a question, or hands it on.
     fn heed(&mut self, client: Client, message: &[u8]) {
         match self.names().answer(message) {
-            Answer::Reply(reply) => self.tell(client, &reply),
+            Answer::Reply(reply) => {
+                let is_long = matches!(client, Client::Datagram(_)) && reply.len() > DATAGRAM;
+                let short = is_long.then(|| truncated(message)).flatten();
+                self.tell(client, &short.unwrap_or(reply));
+            }
             Answer::Forward => {
                 if let Some((client, reply)) = self.resolver.hand_on(client, message) {
                     self.tell(client, &reply);
@@ -313,15 +326,20 @@ impl Server {
         }
     }
 
-    /// Says something to whoever has asked; a connection has room for one answer.
+    /// Says something to whoever has asked. A connection whose other end does not read has an end.
     fn tell(&self, client: Client, reply: &[u8]) {
-        let _ = match client {
-            Client::Datagram(address) => self.datagrams.send_to(reply, address).map(drop),
-            Client::Connection(mut stream) => {
-                let length = u16::try_from(reply.len()).unwrap_or(u16::MAX);
-                stream.write_all(&[&length.to_be_bytes(), reply].concat())
+        match client {
+            Client::Datagram(address) => {
+                let _ = self.datagrams.send_to(reply, address);
             }
-        };
+            Client::Connection(stream) => {
+                let length = u16::try_from(reply.len()).unwrap_or(u16::MAX);
+                let message = [&length.to_be_bytes(), reply].concat();
+                if (&*stream).write_all(&message).is_err() {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+            }
+        }
     }
 
     /// Who is on the networks now.
