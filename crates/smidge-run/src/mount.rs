@@ -390,10 +390,10 @@ mod tests {
     #[test]
     fn mount_points_stay_inside_the_root() {
         let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().canonicalize().unwrap();
-        fs::create_dir(root.join("etc")).unwrap();
+        let root = directory.path().canonicalize().unwrap().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
         symlink("/", root.join("top")).unwrap();
-        symlink("../../../../../outside", root.join("up")).unwrap();
+        symlink("../outside", root.join("up")).unwrap();
         symlink("/run/lock/x", root.join("dangling")).unwrap();
         symlink("dangling", root.join("etc/chain")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
@@ -416,6 +416,6 @@ mod tests {
             assert_eq!(found, expected, "{path}");
         }
         assert!(root.join("run/lock/x").is_file());
-        assert!(!root.parent().unwrap().join("outside").exists());
+        assert!(!directory.path().join("outside").exists());
     }
 }
