@@ -98,6 +98,10 @@ pub(crate) fn launch_while(
                 && !spec.isolation.shifted =>
         {
             let baseline = copied::fill(spec)?;
+            if let Some(baseline) = &baseline {
+                let step = RunError::supervise("write down what the copied layers are");
+                baseline.save(&spec.dir).map_err(step)?;
+            }
             let launched = attempt(spec, stdio, meanwhile)?;
             Ok(Launched {
                 baseline,

@@ -76,7 +76,7 @@ pub use cgroup::{
     update_next, usage,
 };
 pub use clock::now;
-pub use copied::root as copied_root;
+pub use copied::{Changes, root as copied_root};
 pub use error::RunError;
 pub use halt::{Halt, halt};
 pub use health::{Health, HealthState, HealthStatus, Probe, ProbeResult};

@@ -12,7 +12,7 @@ use smidge_store::copy::pack_changes;
 
 use super::copy::first;
 use super::record::Known;
-use super::visit::{changed, owners, visit};
+use super::visit::{Changed, owners, visit};
 use crate::image::{apply_changes, reference};
 use crate::{Engine, Error, Kind, Result};
 
@@ -100,7 +100,7 @@ impl Engine {
 
     /// Stores what a container has changed as a layer; none if there is nothing.
     fn changed_layer(&self, known: &Known) -> Result<Option<Descriptor>> {
-        let Some(upper) = changed(known)? else {
+        let Some(changed) = Changed::of(known) else {
             return Ok(None);
         };
         let owners = owners(&known.record);
@@ -109,7 +109,7 @@ impl Engine {
             pipe.map_err(|error| Error::io("cannot make a pipe", error.into()))?;
         let (mut reader, writer) = (File::from(reader), File::from(writer));
         let visit = visit(known, View::Host, &[writer.as_fd()], || {
-            Ok(pack_changes(&upper, owners, &mut &writer)?)
+            changed.look(|upper| Ok(pack_changes(upper, owners, &mut &writer)?))
         })?;
         drop(writer);
         let mut blob = self.store.blob_writer()?;

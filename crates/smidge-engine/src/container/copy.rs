@@ -13,7 +13,7 @@ use smidge_store::copy::{Keep, Owners, Place, Room, pack, place, place_all};
 use smidge_store::{Change, changes};
 
 use super::record::Known;
-use super::visit::{Visit, changed, owners, visit};
+use super::visit::{Changed, Visit, owners, visit};
 use crate::{Engine, Error, Kind, Result};
 
 /// How files are copied.
@@ -218,11 +218,12 @@ impl Engine {
     /// When there is no such container, when a file cannot be read.
     pub fn diff(&self, container: &str) -> Result<Vec<(Vec<u8>, Change)>> {
         let known = self.container(container)?;
-        let Some(upper) = changed(&known)? else {
+        let Some(changed) = Changed::of(&known) else {
             return Ok(Vec::new());
         };
         let visit = visit(&known, View::Host, &[], || {
-            let changes = changes(&upper, &known.record.spec.layers)?;
+            let layers = &known.record.spec.layers;
+            let changes = changed.look(|upper| Ok(changes(upper, layers)?))?;
             let letters = changes.into_iter();
             Ok(letters
                 .map(|(path, change)| (path.as_bytes().to_vec(), letter(change)))

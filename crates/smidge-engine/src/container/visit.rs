@@ -1,11 +1,11 @@
 //! Work that is done among a container's files, by a process that sees them: see [`smidge_run::look`].
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use smidge_run::{IdMap, Onlooker, Spec, View};
+use smidge_run::{Changes, IdMap, Onlooker, Spec, View};
 use smidge_store::Container;
 use smidge_store::copy::Owners;
 
@@ -121,22 +121,46 @@ impl<T: DeserializeOwned> Visit<T> {
     }
 }
 
-/// Where a container keeps what it has changed; none if it was never started.
-///
-/// # Errors
-/// When that lies among its image's files: where no overlay can be, they are copied.
-pub(super) fn changed(known: &Known) -> Result<Option<PathBuf>> {
-    let Container { name, dir, .. } = &known.container;
-    if smidge_run::copied_root(dir).is_none() {
-        return Ok(Some(dir.join("upper")).filter(|upper| upper.exists()));
+/// What a container has changed of its image's files.
+pub(super) enum Changed {
+    /// It is there.
+    Upper(PathBuf),
+    /// It has to be looked for in a copy of all files, in the container's directory: where no overlay can be.
+    Copy { name: String, dir: PathBuf },
+}
+
+impl Changed {
+    /// That of a container; none if it was never started.
+    pub(super) fn of(known: &Known) -> Option<Self> {
+        let Container { name, dir, .. } = &known.container;
+        if smidge_run::copied_root(dir).is_some() {
+            let (name, dir) = (name.clone(), dir.clone());
+            return Some(Self::Copy { name, dir });
+        }
+        let upper = dir.join("upper");
+        upper.exists().then_some(Self::Upper(upper))
     }
-    let fault = format!("cannot tell what container `{name}` has changed of its image's files");
-    Err(Error::new(Kind::Host, fault)
-        .with_fact("overlayfs is refused here: the container has a copy of them all")
-        .with_hint(format!(
-            "take all of its files: `smidge export -o {name}.tar {name}`"
-        ))
-        .with_hint("keep the store on a file system that is no overlay, a volume for example"))
+
+    /// What `act` makes of the directory that holds it. To be called by a [visitor](visit) who sees the host's files.
+    ///
+    /// # Errors
+    /// Those of `act`; when it cannot be told.
+    pub(super) fn look<T>(&self, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let (name, dir) = match self {
+            Self::Upper(upper) => return act(upper),
+            Self::Copy { name, dir } => (name, dir),
+        };
+        let fault =
+            || format!("cannot tell what container `{name}` has changed of its image's files");
+        match Changes::find(dir).map_err(|source| Error::io(fault(), source))? {
+            Some(changes) => act(changes.path()),
+            None => Err(Error::new(Kind::Host, fault())
+                .with_fact("overlayfs is refused here: the container has a copy of them all, made elsewhere")
+                .with_hint(format!(
+                    "take all of its files: `smidge export -o {name}.tar {name}`"
+                ))),
+        }
+    }
 }
 
 /// How the files of a container say whose they are.

@@ -1,16 +1,24 @@
 //! What a program has changed in a copy of the layers.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufWriter, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, StatxFlags, XattrFlags, lsetxattr, makedev, mknodat, statx,
+};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::copy::{dress, make_directory, set_time};
+
+/// Where a container's baseline is written down: of each file inode, mode, seconds and nanoseconds of its birth and of
+/// its last change, and path, that of the copy itself being empty; each ends with a zero byte.
+const RECORD: &str = "root.baseline";
 
 /// How a directory's files were before a program ran.
 #[derive(Debug)]
@@ -21,28 +29,38 @@ pub(crate) struct Baseline {
 
 /// A file, and when it was last changed in any way: a time that no program can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     inode: u64,
     mode: u32,
-    /// Inode numbers are used again.
-    born: Option<SystemTime>,
-    changed: (i64, i64),
+    /// Inode numbers are used again. Zeros where nobody knows.
+    born: (i64, u32),
+    changed: (i64, u32),
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            mode: metadata.mode(),
-            born: metadata.created().ok(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
+    /// That of a file, not of what a link leads to.
+    pub(super) fn at(directory: impl AsFd, name: impl Arg) -> rustix::io::Result<Self> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, mask)?;
+        Ok(Self {
+            inode: stat.stx_ino,
+            mode: stat.stx_mode.into(),
+            born: (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        })
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
     }
 
     /// Whether it is the same file, changed or not.
-    fn is(&self, other: &Self) -> bool {
-        let kind = |stamp: &Self| FileType::from_raw_mode(stamp.mode);
-        (self.inode, self.born, kind(self)) == (other.inode, other.born, kind(other))
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.inode, self.born, self.kind()) == (other.inode, other.born, other.kind())
     }
 }
 
@@ -55,9 +73,10 @@ impl Baseline {
         while let Some(directory) = pending.pop() {
             for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
-                let (path, metadata) = (entry.path(), entry.metadata()?);
-                files.insert(path.clone(), Stamp::of(&metadata));
-                if metadata.is_dir() {
+                let path = entry.path();
+                let stamp = Stamp::at(CWD, &path)?;
+                files.insert(path.clone(), stamp);
+                if stamp.is_directory() {
                     pending.push(path);
                 }
             }
@@ -66,7 +85,7 @@ impl Baseline {
         let probe = root.with_extension("probe");
         loop {
             fs::write(&probe, "")?;
-            let now = Stamp::of(&probe.metadata()?).changed;
+            let now = Stamp::at(CWD, &probe)?.changed;
             fs::remove_file(&probe)?;
             if last.is_none_or(|last| now > last) {
                 break;
@@ -77,6 +96,67 @@ impl Baseline {
             root: root.to_owned(),
             files,
         })
+    }
+
+    /// Writes it down in a container's directory.
+    pub(crate) fn save(&self, dir: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(dir.join(RECORD))?);
+        let root = Stamp::at(CWD, &self.root)?;
+        let root = (Path::new(""), &root);
+        let below = |path| Path::strip_prefix(path, &self.root).unwrap_or(path);
+        let files = self.files.iter().map(|(path, stamp)| (below(path), stamp));
+        for (path, stamp) in std::iter::once(root).chain(files) {
+            let Stamp {
+                inode,
+                mode,
+                born: (born, born_ns),
+                changed: (changed, changed_ns),
+            } = stamp;
+            write!(
+                file,
+                "{inode} {mode} {born} {born_ns} {changed} {changed_ns} "
+            )?;
+            file.write_all(path.as_os_str().as_bytes())?;
+            file.write_all(b"\0")?;
+        }
+        file.flush()
+    }
+
+    /// Reads what was written down in a container's directory; nothing if that is not of the copy that is there: of
+    /// one that was moved from elsewhere, say.
+    pub(super) fn load(dir: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read(dir.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        let root = super::path(dir);
+        let mut files = HashMap::new();
+        for record in text.split_inclusive(|byte| *byte == 0) {
+            let Some((path, stamp)) = parsed(record) else {
+                return Ok(None);
+            };
+            files.insert(root.join(path), stamp);
+        }
+        let is_it = match (files.remove(&root.join("")), Stamp::at(CWD, &root)) {
+            (Some(before), Ok(now)) => before.is(&now),
+            _ => false,
+        };
+        Ok(is_it.then_some(Self { root, files }))
+    }
+
+    /// The copy.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All paths that were there.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+
+    /// How a file was.
+    pub(super) fn before(&self, path: &Path) -> Option<&Stamp> {
+        self.files.get(path)
     }
 
     /// Moves what has changed to a directory, as overlayfs would have left it there: files that are new
@@ -97,7 +177,7 @@ impl Baseline {
     /// Lets a directory of the upper directory show nothing of the one that it replaces. Only who
     /// administers the machine can set the attribute for that which his mounts look for; the mounts of
     /// user namespaces look for another. In between, whoever else will mount it is unknown.
-    fn hide(&self, old: &Path, new: &Path) -> io::Result<()> {
+    pub(super) fn hide(&self, old: &Path, new: &Path) -> io::Result<()> {
         let set = |name: &str| lsetxattr(new, name, b"y", XattrFlags::empty());
         match set("trusted.overlay.opaque") {
             Err(Errno::PERM) if is_whole_machine() => self.white_out(old, new),
@@ -111,9 +191,8 @@ impl Baseline {
         let files = self.files.iter();
         for (path, stamp) in files.filter(|(path, _)| path.parent() == Some(old)) {
             let place = new.join(path.file_name().unwrap_or_default());
-            let was_directory = FileType::from_raw_mode(stamp.mode) == FileType::Directory;
             match place.symlink_metadata() {
-                Ok(metadata) if metadata.is_dir() && was_directory => {
+                Ok(metadata) if metadata.is_dir() && stamp.is_directory() => {
                     self.white_out(path, &place)?;
                     set_time(&place, &metadata)?;
                 }
@@ -142,12 +221,26 @@ impl Baseline {
     }
 }
 
+/// One file's record.
+fn parsed(record: &[u8]) -> Option<(PathBuf, Stamp)> {
+    let record = record.strip_suffix(b"\0")?;
+    let mut fields = record.splitn(7, |byte| *byte == b' ');
+    let mut next = || std::str::from_utf8(fields.next()?).ok();
+    let stamp = Stamp {
+        inode: next()?.parse().ok()?,
+        mode: next()?.parse().ok()?,
+        born: (next()?.parse().ok()?, next()?.parse().ok()?),
+        changed: (next()?.parse().ok()?, next()?.parse().ok()?),
+    };
+    Some((OsStr::from_bytes(fields.next()?).into(), stamp))
+}
+
 fn is_covered(covered: &[PathBuf], path: &Path) -> bool {
     covered.iter().any(|place| path.starts_with(place))
 }
 
 /// See `is_whiteout` of [`super::merge`].
-fn make_whiteout(path: &Path) -> io::Result<()> {
+pub(super) fn make_whiteout(path: &Path) -> io::Result<()> {
     let make = |kind| mknodat(CWD, path, kind, Mode::empty(), makedev(0, 0));
     match make(FileType::CharacterDevice) {
         Err(Errno::PERM) => Ok(make(FileType::Socket)?),
@@ -188,7 +281,7 @@ impl Search<'_> {
                 continue;
             }
             let target = there.join(entry.file_name());
-            let now = Stamp::of(&metadata);
+            let now = Stamp::at(CWD, &path)?;
             match self.baseline.files.get(&path) {
                 Some(before) if before.is(&now) && metadata.is_dir() => {
                     self.kept_directory((&path, &metadata, *before != now), &target, open)?;

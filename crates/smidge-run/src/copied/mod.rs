@@ -5,12 +5,14 @@
 //! copy        one file, with everything that the file system says of it
 //! merge       layers → one directory, as overlayfs would show them
 //! difference  what has changed in it → an upper directory, as overlayfs would have left it
+//! changes     the same for those who only look
 //! ```
 //!
 //! Overlayfs takes no upper directory on another overlay, as all of a container's files are unless
 //! they are on a volume, and some kernels refuse it to user namespaces. This way costs as much as the
 //! layers weigh, where file systems cannot share blocks, so it is the last resort.
 
+mod changes;
 mod copy;
 mod difference;
 mod merge;
@@ -18,6 +20,7 @@ mod merge;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use changes::Changes;
 pub(crate) use copy::{copy_contents, copy_tree, set_time};
 pub(crate) use difference::Baseline;
 pub(crate) use merge::merge;

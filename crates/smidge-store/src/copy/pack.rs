@@ -189,13 +189,13 @@ impl<W: Write> Packer<'_, W> {
         }
         let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         match kind(&stat) {
-            FileType::Directory => self.directory(path, directory, name),
-            FileType::RegularFile => self.file(path, directory, name),
-            FileType::Socket => Ok(Vec::new()),
             _ if self.is_layer && Overlaid::of(&stat) == Overlaid::Whiteout => {
                 let gone = Whiteout::Removed(path.clone());
                 self.append(&marker(&gone)?, &mut io::empty())
             }
+            FileType::Directory => self.directory(path, directory, name),
+            FileType::RegularFile => self.file(path, directory, name),
+            FileType::Socket => Ok(Vec::new()),
             of => {
                 let target = match of {
                     FileType::Symlink => readlinkat(directory, name, Vec::new())?.into_bytes(),
