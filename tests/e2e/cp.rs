@@ -233,6 +233,26 @@ fn copies_in_a_container_are_roots_there() {
     });
 }
 
+/// Whoever copies a link once more means the link that is there, not the file it leads to.
+#[test]
+fn a_link_takes_the_place_of_a_link() {
+    with_busybox(|context| {
+        let file = context.write("file", "kept");
+        let link = format!("ln -s {} /link", file.display());
+        script(context, "--name web", &link).ok();
+        context.line("cp web:/link copy").ok();
+        context.line("cp web:/link copy").ok();
+        assert_eq!(fs::read_link(context.path().join("copy")).unwrap(), file);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+        script(context, "--name other", "ln -s /elsewhere /link").ok();
+        context.line("cp other:/link copy").ok();
+        let now = fs::read_link(context.path().join("copy")).unwrap();
+        assert_eq!(now, std::path::Path::new("/elsewhere"));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+        context.line("rm web other").ok();
+    });
+}
+
 #[test]
 fn archives_are_taken_and_given() {
     with_busybox(|context| {

@@ -220,7 +220,7 @@ fn roots_containers_have_a_cable_when_they_ask_and_not_before() {
         assert_eq!(shown(context, "idle", ADDRESS), "");
         context.line("start idle").ok();
         let hosts = context.line("cp idle:/etc/hosts -").ok();
-        let near = format!("127.0.0.1\tlocalhost {hostname}\n");
+        let near = format!("127.0.0.1\t{hostname}\n");
         assert!(
             hosts.contains(&near) && hosts.matches(&hostname).count() == 1,
             "{hosts}"

@@ -42,7 +42,10 @@ fn names_are_as_asked_for() {
         let hosts = run(
             "-h box --domainname example.org --add-host db:10.0.0.5 --add-host six=[::2] busybox cat /etc/hosts",
         );
-        assert!(hosts.contains("localhost box.example.org box\n"), "{hosts}");
+        assert!(
+            hosts.contains("127.0.0.1\tbox.example.org box\n"),
+            "{hosts}"
+        );
         assert!(hosts.ends_with("10.0.0.5\tdb\n::2\tsix"), "{hosts}");
         let domain = run("--domainname example.org busybox cat /proc/sys/kernel/domainname");
         assert_eq!(domain, "example.org");

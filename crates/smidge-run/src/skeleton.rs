@@ -1,16 +1,16 @@
 //! A layer that holds what every container has mounted over it.
 //!
 //! ```text
-//! dev/  proc/  sys/  etc/hosts  etc/hostname  etc/resolv.conf
+//! dev/  proc/  sys/  etc/hosts  etc/hostname  etc/resolv.conf  etc/mtab -> /proc/mounts
 //! ```
 //!
-//! An image needs none of these. As the bottom-most of a container's layers, one such directory for
+//! An image needs none of these. What it has of them is seen in their place. As the bottom-most of a container's layers, one such directory for
 //! all containers saves making them, and removing them again, in each one's own: on ext4 that takes
 //! a tenth of a millisecond each, a third of a container's start.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::error::RunError;
@@ -61,7 +61,7 @@ fn fill(draft: &Path) -> io::Result<()> {
     for name in FILES {
         File::create(draft.join(name))?.set_permissions(fs::Permissions::from_mode(0o644))?;
     }
-    Ok(())
+    symlink("/proc/mounts", draft.join("etc/mtab"))
 }
 
 #[cfg(test)]

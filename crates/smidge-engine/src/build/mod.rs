@@ -31,6 +31,7 @@ mod user;
 mod verb;
 mod zig;
 
+pub(crate) use dockerfile::{redacted, unfetched};
 pub use request::{
     BuildRequest, CargoOptions, ConfigOptions, DockerfileOptions, Include, Output, OutputError,
     OutputFormat, Sink, SourceKind,

@@ -134,7 +134,11 @@ impl Engine {
         output: &File,
     ) -> Result<()> {
         let known = self.container(container)?;
-        let source = Source::new(&inside(path))?;
+        let mut source = Source::new(&inside(path))?;
+        if source.contents {
+            // What is in a directory lies at the archive's root, so that it is unpacked where one stands.
+            source.name = LayerPath::root();
+        }
         send(&known, &source, options, &mut &*output, &[output.as_fd()])?.finish()?;
         self.note_container(&known, "archive-path", &[]);
         Ok(())

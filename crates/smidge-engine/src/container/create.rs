@@ -259,13 +259,18 @@ impl Engine {
         config
             .extra
             .insert("Hostname".to_owned(), hostname.clone().into());
+        // As in Docker, what `-v` names alone is told among the volumes that the image asks for.
+        let (bare, binds): (Vec<_>, Vec<_>) =
+            (request.volumes.iter().cloned()).partition(|text| !text.contains(':'));
+        let bare = bare.into_iter().map(|place| (place, Empty {}));
+        config.volumes.extend(bare);
         let placed = |planned: &Planned| self.placed(id, planned);
         let mounts: Vec<MountPoint> = draft.mounts.iter().map(placed).collect();
         let mut fields = asked(request, &draft.settled, &self.host);
         let words = draft.shares.words.iter();
         fields.extend(words.map(|(field, word)| ((*field).to_owned(), word.as_str().into())));
         let host = HostOptions {
-            binds: request.volumes.clone(),
+            binds,
             ports: draft.ports.clone(),
             publish_all: request.publish_all,
             auto_remove: request.remove,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use smidge_run::{Attach, Ended, RunError, Spec, Started, Status, capability};
 
 use super::control::refuse_paused;
@@ -119,7 +120,10 @@ impl Engine {
         let asked_user = request.user.as_ref().filter(|user| !user.is_empty());
         let user = asked_user.unwrap_or(&record.config.user);
         // As in Docker: the container is there, and the program cannot be started.
-        let account = user::find_inside(&record.spec, user)
+        let groups = record.host.asked.get("GroupAdd").and_then(Value::as_array);
+        let groups = groups.into_iter().flatten().filter_map(Value::as_str);
+        let groups: Vec<String> = groups.map(str::to_owned).collect();
+        let account = user::find_inside(&record.spec, user, &groups)
             .map_err(|error| error.with_kind(Kind::CannotRun(126)))?;
         let asked = env::requested(&request.env, &request.env_files, &self.host)?;
         let asked: env::Environment = record.config.env.iter().chain(&asked).collect();

@@ -1,14 +1,16 @@
 //! `ps`: which containers there are.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use smidge_image::Digest;
 use smidge_run::{Protocol, State, Status};
 
 use super::port::parse_exposed;
 use super::record::{Known, Outline};
 use crate::image::{Filter, Filters, is_found};
 use crate::network::NetworkMode;
-use crate::{Engine, Error, Kind, Result};
+use crate::{Engine, Error, Kind, Note, Result};
 
 /// Which containers to list.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ pub struct Row {
     pub known: Known<Outline>,
     /// Its published and exposed ports, in Docker's words.
     pub ports: String,
+    /// Its image, as it was asked for; its id where that name no longer stands for it.
+    pub image: String,
 }
 
 /// The filters of `ps`.
@@ -42,13 +46,26 @@ impl Engine {
     /// # Errors
     /// When a filter cannot be understood or names what is not there, when the store cannot be read.
     pub fn containers(&self, query: &ContainerQuery) -> Result<Vec<Row>> {
+        self.containers_and_damaged(query, &mut Vec::new())
+    }
+
+    /// As [`Engine::containers`]; adds to `damaged` what is to be said of those that cannot be read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn containers_and_damaged(
+        &self,
+        query: &ContainerQuery,
+        damaged: &mut Vec<Note>,
+    ) -> Result<Vec<Row>> {
         let filters = Filters::new(&query.filters, &FILTERS)?;
         check_values(&filters)?;
         let named_state = ["status", "exited"]
             .iter()
             .any(|key| !filters.values(key).is_empty());
         let everything = query.all || query.last > 0 || named_state;
-        let mut all = self.outlines_that(|state| everything || state.status.is_active())?;
+        let wanted = |state: &State| everything || state.status.is_active();
+        let mut all = self.outlines_that(wanted, damaged)?;
         let created = |key: &str| -> Result<Option<String>> {
             let name = filters.values(key).last();
             name.map(|name| Ok(self.container(name)?.record.created))
@@ -77,13 +94,37 @@ impl Engine {
         if query.last > 0 {
             all.truncate(query.last);
         }
-        Ok(all
-            .into_iter()
-            .map(|known| Row {
-                ports: ports(&known),
-                known,
-            })
-            .collect())
+        let mut images = BTreeMap::new();
+        let row = |known: Known<Outline>| Row {
+            ports: ports(&known),
+            image: self.image_shown(&known.record, &mut images),
+            known,
+        };
+        Ok(all.into_iter().map(row).collect())
+    }
+
+    /// The image as it was asked for; its id where the name has gone, or stands for another one by now. Each name is
+    /// looked up once.
+    fn image_shown(
+        &self,
+        record: &Outline,
+        known: &mut BTreeMap<String, Option<Digest>>,
+    ) -> String {
+        let name = &record.image;
+        if !known.contains_key(name) {
+            let now = match self.store.image(name) {
+                // One of several platforms may be any of them.
+                Ok(image) if image.index.is_some() => Some(record.image_id),
+                Ok(image) => Some(image.id),
+                Err(smidge_store::Error::NoSuchImage(_)) => None,
+                Err(_) => Some(record.image_id),
+            };
+            known.insert(name.clone(), now);
+        }
+        match known.get(name) == Some(&Some(record.image_id)) {
+            true => name.clone(),
+            false => record.image_id.to_string(),
+        }
     }
 }
 
@@ -158,12 +199,12 @@ fn suits(known: &Known<Outline>, filters: &Filters) -> bool {
         }),
         None => false,
     };
+    // Where it is reached, as in Docker, not where it listens.
     let published = |wanted: &String| match parse_exposed(wanted) {
-        Some((range, protocol)) => record
-            .host
+        Some((range, protocol)) => state
             .ports
             .iter()
-            .any(|port| port.protocol == protocol && range.contains(&port.container_port)),
+            .any(|port| port.protocol == protocol && range.contains(&port.host_port)),
         None => false,
     };
     filters.any("id", |id| is_found(id, &container.id))

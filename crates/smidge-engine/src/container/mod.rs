@@ -48,6 +48,7 @@ pub use lifetime::Lifetime;
 pub use list::{ContainerQuery, Row, status_word};
 pub use logs::{LogRequest, duration};
 pub use names::Names;
+pub(crate) use names::full_name;
 pub use port::parse_publish;
 pub use reason::{brief, sentence};
 pub use record::{

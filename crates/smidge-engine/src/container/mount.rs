@@ -183,14 +183,16 @@ impl Engine {
         let mut mounts = Vec::new();
         for text in &request.volumes_from {
             let (name, mode) = text.split_once(':').unwrap_or((text, ""));
-            let read_only = match mode {
-                "" | "rw" | "z" | "Z" => false,
-                "ro" => true,
-                other => {
-                    let fault = format!("invalid mode for volumes-from: {other}");
-                    return Err(Error::new(Kind::Input, fault).with_hint("expected ro or rw"));
-                }
-            };
+            let modes = || mode.split(',');
+            if modes().any(|mode| !["", "rw", "ro", "z", "Z"].contains(&mode)) {
+                let fault = format!("invalid mode for volumes-from: {mode}");
+                return Err(Error::new(Kind::Input, fault).with_hint("expected ro or rw"));
+            }
+            let read_only = modes().any(|mode| mode == "ro");
+            if read_only && modes().any(|mode| mode == "rw") {
+                let fault = format!("invalid mode for volumes-from: {mode}: it is both ro and rw");
+                return Err(Error::new(Kind::Input, fault));
+            }
             let lender = self.container(name)?;
             for point in &lender.record.mounts {
                 if !point.kind.is_empty() {

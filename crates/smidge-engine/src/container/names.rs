@@ -63,10 +63,7 @@ impl Files {
                 return Err(Error::new(Kind::Input, fault));
             }
         }
-        let full = match names.domainname.as_deref() {
-            Some(domain) if !domain.is_empty() => format!("{hostname}.{domain} {hostname}"),
-            _ => hostname.to_owned(),
-        };
+        let full = full_name(hostname, names.domainname.as_deref().unwrap_or_default());
         let mut hosts = match request.network.endpoints() {
             [] => hosts(&full, request.network.namespace()),
             // The name stands for the addresses that it is given at its start.
@@ -250,18 +247,36 @@ fn hosts(hostname: &str, network: Network) -> String {
     {
         return hosts;
     }
+    // On a line of its own: the first name of a line is the one in full (`hostname -f`).
     let hostname = match hostname {
         "" => String::new(),
-        name => format!(" {name}"),
+        name => format!("{}\t{name}\n", Ipv4Addr::LOCALHOST),
     };
     format!(
-        "127.0.0.1\tlocalhost{hostname}\n\
+        "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
          ff00::0\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n"
+         ff02::2\tip6-allrouters\n\
+         {hostname}"
     )
+}
+
+/// A container's name with its domain, and without: one that has dots has its domain in it.
+pub(crate) fn full_name(hostname: &str, domain: &str) -> String {
+    let full = match domain {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain}"),
+    };
+    let short = match domain {
+        "" => hostname.split('.').next().unwrap_or_default(),
+        _ => hostname,
+    };
+    match short == full || short.is_empty() {
+        true => full,
+        false => format!("{full} {short}"),
+    }
 }
 
 #[cfg(test)]

@@ -147,7 +147,9 @@ impl Engine {
             (port.host_port, port.protocol) == (address.port(), protocol)
                 && (is_any || port.host_ip == address.ip())
         };
-        let all = self.outlines_that(|state| state.status.is_active()).ok()?;
+        let all = self
+            .outlines_that(|state| state.status.is_active(), &mut Vec::new())
+            .ok()?;
         let holder = all
             .into_iter()
             .find(|known| known.container.id != but.id && known.state.ports.iter().any(meets))?;

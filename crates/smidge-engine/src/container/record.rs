@@ -244,22 +244,24 @@ impl Engine {
     /// All containers that can be read, the newest first. One that is removed meanwhile, or is
     /// damaged, is left out: it must not hide the others.
     pub(crate) fn all_containers(&self) -> Result<Vec<Known>> {
-        let mut all = self.read_containers(|_| true)?;
+        let mut all = self.read_containers(|_| true, &mut Vec::new())?;
         all.sort_by_cached_key(|known: &Known| Reverse(known.record.created.clone()));
         Ok(all)
     }
 
     /// The same, in outline.
     pub(crate) fn outlines(&self) -> Result<Vec<Known<Outline>>> {
-        self.outlines_that(|_| true)
+        self.outlines_that(|_| true, &mut Vec::new())
     }
 
-    /// The same of those whose state is as wanted. Of the others no more than that is read.
+    /// The same of those whose state is as wanted. Of the others no more than that is read. What is to be said of
+    /// those that are damaged is added to `damaged`.
     pub(crate) fn outlines_that(
         &self,
         wanted: impl Fn(&State) -> bool,
+        damaged: &mut Vec<Note>,
     ) -> Result<Vec<Known<Outline>>> {
-        let mut all = self.read_containers(wanted)?;
+        let mut all = self.read_containers(wanted, damaged)?;
         // Each is large: so they are put in their places once, and not moved about.
         all.sort_by_cached_key(|known: &Known<Outline>| Reverse(known.record.created.clone()));
         Ok(all)
@@ -268,18 +270,33 @@ impl Engine {
     fn read_containers<R: DeserializeOwned>(
         &self,
         wanted: impl Fn(&State) -> bool,
+        damaged: &mut Vec<Note>,
     ) -> Result<Vec<Known<R>>> {
-        let known = |container: Container| {
-            let state = State::read(&container.dir).ok().filter(&wanted)?;
-            let record = container.record().ok()?;
-            Some(Known {
-                container,
-                record,
-                state,
-                notes: Vec::new(),
-            })
+        let read = |container: &Container| -> Result<Option<(State, R)>> {
+            let state = State::read(&container.dir)?;
+            match wanted(&state) {
+                true => Ok(Some((state, container.record()?))),
+                false => Ok(None),
+            }
         };
-        let containers = self.store.containers()?;
-        Ok(containers.into_iter().filter_map(known).collect())
+        let mut all = Vec::new();
+        for container in self.store.containers()? {
+            match read(&container) {
+                Ok(Some((state, record))) => all.push(Known {
+                    container,
+                    record,
+                    state,
+                    notes: Vec::new(),
+                }),
+                Ok(None) => {}
+                // It is being made, or was removed meanwhile.
+                Err(fault) if fault.kind() == Kind::NotFound || !container.dir.exists() => {}
+                Err(fault) => damaged.push(Note::new(format!(
+                    "container `{0}` is damaged ({fault}): `smidge rm -f {0}` removes it",
+                    container.name
+                ))),
+            }
+        }
+        Ok(all)
     }
 }

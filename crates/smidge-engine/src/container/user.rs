@@ -27,13 +27,16 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &str) -> Result<Account> {
     account(wanted, &passwd, &group)
 }
 
-/// Looks up a user in a container that runs.
-pub(super) fn find_inside(spec: &Spec, wanted: &str) -> Result<Account> {
+/// Looks up a user in a container that runs, with the groups that every user in it has.
+pub(super) fn find_inside(spec: &Spec, wanted: &str, groups: &[String]) -> Result<Account> {
     let read = |path: &str| -> Result<String> {
         let bytes = smidge_run::read_inside(spec, path, LIMIT)?;
         Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
     };
-    account(wanted, &read("/etc/passwd")?, &read("/etc/group")?)
+    let group = read("/etc/group")?;
+    let mut found = account(wanted, &read("/etc/passwd")?, &group)?;
+    add(&mut found, groups, &group)?;
+    Ok(found)
 }
 
 /// Adds groups, by their names in the image or their numbers (`--group-add`).
@@ -41,9 +44,12 @@ pub(crate) fn add_groups(tree: &dyn Tree, account: &mut Account, wanted: &[Strin
     if wanted.is_empty() {
         return Ok(());
     }
-    let group = database(tree, b"/etc/group")?;
+    add(account, wanted, &database(tree, b"/etc/group")?)
+}
+
+fn add(account: &mut Account, wanted: &[String], group: &str) -> Result<()> {
     for name in wanted {
-        let id = group_id(name, &group)?;
+        let id = group_id(name, group)?;
         if !account.user.groups.contains(&id) {
             account.user.groups.push(id);
         }

@@ -53,19 +53,11 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
         return Err(invalid("the source is empty".to_owned()));
     }
     let destination = clean_destination(destination).map_err(invalid)?;
-    let (mut read_only, mut seeded) = (false, true);
-    let mut propagated = Propagation::Private;
-    for mode in mode.split(',').filter(|mode| !mode.is_empty()) {
-        match mode {
-            "ro" | "readonly" => read_only = true,
-            "nocopy" => seeded = false,
-            _ if WITHOUT_EFFECT.contains(&mode) => {}
-            _ => {
-                propagated = propagation(mode)
-                    .ok_or_else(|| invalid(format!("invalid mode: {mode}: expected ro or rw")))?;
-            }
-        }
-    }
+    let Modes {
+        read_only,
+        seeded,
+        propagated,
+    } = Modes::new(mode).map_err(invalid)?;
     let source = match source {
         "" => VolumeSource::Anonymous,
         _ if source.starts_with('/') => VolumeSource::Bind(PathBuf::from(source)),
@@ -82,13 +74,54 @@ pub fn parse_volume(text: &str, host: &Host) -> Result<Volume> {
             )));
         }
     };
+    let is_bind = matches!(source, VolumeSource::Bind(_));
+    if is_bind && !seeded {
+        let why = "invalid mode: nocopy: only a new volume starts with a copy of the image's files";
+        return Err(invalid(why.to_owned()));
+    }
+    if !is_bind && propagated.is_some() {
+        let why =
+            format!("invalid mode: {mode}: mounts pass to and from directories of the host alone");
+        return Err(invalid(why));
+    }
     Ok(Volume {
         source,
         destination,
         read_only,
         seeded,
-        propagation: propagated,
+        propagation: propagated.unwrap_or(Propagation::Private),
     })
+}
+
+/// What stands behind the second colon.
+struct Modes {
+    read_only: bool,
+    seeded: bool,
+    propagated: Option<Propagation>,
+}
+
+impl Modes {
+    fn new(text: &str) -> std::result::Result<Self, String> {
+        let modes = || text.split(',').filter(|mode| !mode.is_empty());
+        let has = |names: [&str; 2]| modes().any(|mode| names.contains(&mode));
+        let mut propagated = None;
+        for mode in modes() {
+            if ["ro", "readonly", "nocopy"].contains(&mode) || WITHOUT_EFFECT.contains(&mode) {
+                continue;
+            }
+            let invalid = || format!("invalid mode: {mode}: expected ro or rw");
+            propagated = Some(propagation(mode).ok_or_else(invalid)?);
+        }
+        let read_only = has(["ro", "readonly"]);
+        if read_only && has(["rw", "rw"]) {
+            return Err(format!("invalid mode: {text}: it is both ro and rw"));
+        }
+        Ok(Self {
+            read_only,
+            seeded: !has(["nocopy", "nocopy"]),
+            propagated,
+        })
+    }
 }
 
 /// An absolute path inside a container, without `.`, `..` and doubled slashes.

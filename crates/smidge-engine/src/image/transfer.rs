@@ -8,7 +8,9 @@ use smidge_store::Image;
 
 use super::change;
 use super::removal::reference;
+use crate::build::{redacted, unfetched};
 use crate::packing::as_layer;
+use crate::registry::Connection;
 use crate::{Engine, Error, Kind, Result};
 
 /// The forms of an archive.
@@ -218,6 +220,23 @@ impl Engine {
         let id = image.id.to_string();
         self.note_image("import", &id, &id);
         Ok(image)
+    }
+
+    /// The same from the URL of `http` or `https` that the request names as its source.
+    ///
+    /// # Errors
+    /// As [`Engine::import`]; when it cannot be fetched.
+    pub fn import_from(&self, request: &ImportRequest) -> Result<Image> {
+        let url = &request.source;
+        let client = self.client(&Connection::default())?;
+        let mut download = client
+            .download(url)
+            .map_err(|fault| unfetched(url, fault))?;
+        let request = ImportRequest {
+            source: redacted(url),
+            ..request.clone()
+        };
+        self.import(&request, &mut download)
     }
 
     /// Each image once: an archive may hold it under several names.

@@ -13,7 +13,7 @@ use smidge_store::{Applicant, Container, Lease, Network, Refusal, Subnet};
 use super::{
     Endpoint, NetworkMode, NetworkRequest, NetworkRow, establish, gateways, plan, unknown, within,
 };
-use crate::container::{Known, MountPoint, Record};
+use crate::container::{Known, MountPoint, Record, full_name};
 use crate::event::Event;
 use crate::{Engine, Error, Kind, Result};
 
@@ -440,15 +440,9 @@ fn change_hosts(guest: &Guest<'_>, change: impl FnOnce(&str) -> String) -> Resul
 
 /// A hosts file in which a container's name stands for its loopback device, or not.
 fn at_loopback(text: &str, own: &str, is_near: bool) -> String {
-    let localhost = format!("{}\tlocalhost", Ipv4Addr::LOCALHOST);
-    let named = format!("{localhost} {own}");
-    let lines = text
-        .lines()
-        .map(|line| match line == localhost || line == named {
-            true if is_near => named.as_str(),
-            true => localhost.as_str(),
-            false => line,
-        });
+    let named = format!("{}\t{own}", Ipv4Addr::LOCALHOST);
+    let others = text.lines().filter(|line| *line != named);
+    let lines = others.chain(is_near.then_some(named.as_str()));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
@@ -476,10 +470,7 @@ fn write_in_place(path: &Path, text: &str) -> Result<()> {
 }
 
 fn own_name(spec: &Spec) -> String {
-    match spec.isolation.domainname.as_str() {
-        "" => spec.hostname.clone(),
-        domain => format!("{0}.{domain} {0}", spec.hostname),
-    }
+    full_name(&spec.hostname, &spec.isolation.domainname)
 }
 
 fn hosts(text: &str, own: &str, attachments: &[Attachment]) -> String {
@@ -572,7 +563,7 @@ mod tests {
     #[test]
     fn names_stand_for_the_loopback_device_or_not() {
         let far = "127.0.0.1\tlocalhost\n10.0.0.9\tother\n";
-        let near = "127.0.0.1\tlocalhost me\n10.0.0.9\tother\n";
+        let near = "127.0.0.1\tlocalhost\n10.0.0.9\tother\n127.0.0.1\tme\n";
         for text in [near, far] {
             assert_eq!(at_loopback(text, "me", true), near);
             assert_eq!(at_loopback(text, "me", false), far);

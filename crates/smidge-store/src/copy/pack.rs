@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2,
-    readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, makedev, openat,
+    openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 use smidge_image::{Entry, EntryKind, LayerPath, LayerWriter, Whiteout};
@@ -60,6 +60,7 @@ pub fn pack(
         layer: LayerWriter::new(BufWriter::with_capacity(BUFFER, Output(output))),
         links: HashMap::new(),
         entries: 0,
+        device: 0,
     };
     packer.pack().map(drop)
 }
@@ -82,6 +83,7 @@ pub fn pack_changes(upper: &Path, owners: Owners, output: &mut dyn Write) -> Res
         layer: LayerWriter::new(BufWriter::with_capacity(BUFFER, Output(output))),
         links: HashMap::new(),
         entries: 0,
+        device: 0,
     };
     packer.pack()
 }
@@ -102,6 +104,8 @@ struct Packer<'p, W: Write> {
     /// Files with several names, by device and inode number, under their first.
     links: HashMap<(u64, u64), Entry>,
     entries: u64,
+    /// The device that the top is on.
+    device: u64,
 }
 
 impl<W: Write> Packer<'_, W> {
@@ -216,8 +220,14 @@ impl<W: Write> Packer<'_, W> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(directory, name, flags, Mode::empty())?;
         let attributes = attribute::read_all(opened.as_fd())?;
-        let entry = self.entry(path, &fstat(&opened)?, &attributes, Vec::new())?;
+        let stat = fstat(&opened)?;
+        let entry = self.entry(path, &stat, &attributes, Vec::new())?;
         self.append(&entry, &mut io::empty())?;
+        if path.is_root() {
+            self.device = stat.st_dev;
+        } else if !self.is_layer && stat.st_dev != self.device && is_kernels(&opened)? {
+            return Ok(Vec::new());
+        }
         if self.is_layer && attribute::is_opaque(&opened) {
             let marker = marker(&Whiteout::Opaque(path.clone()))?;
             self.append(&marker, &mut io::empty())?;
@@ -302,6 +312,28 @@ impl<W: Write> Packer<'_, W> {
         self.entries += 1;
         Ok(Vec::new())
     }
+}
+
+/// Whether what is in a directory is no file of anybody's, but the kernel's: `/proc`, `/sys`, `/dev`.
+fn is_kernels(directory: &OwnedFd) -> io::Result<bool> {
+    // As statfs(2) has them: proc, sysfs, devpts, mqueue, cgroup, cgroup2.
+    const KERNELS: [u64; 6] = [
+        0x9fa0,
+        0x6265_6572,
+        0x1cd1,
+        0x1980_0202,
+        0x0027_e0eb,
+        0x6367_7270,
+    ];
+    let magic = u64::try_from(fstatfs(directory)?.f_type).unwrap_or_default();
+    if KERNELS.contains(&magic) {
+        return Ok(true);
+    }
+    // A container's `/dev` is memory; so are other places, which have no such file.
+    let null = statat(directory, "null", AtFlags::SYMLINK_NOFOLLOW);
+    Ok(null.is_ok_and(|null| {
+        kind(&null) == FileType::CharacterDevice && null.st_rdev == makedev(1, 3)
+    }))
 }
 
 /// A path below another one.

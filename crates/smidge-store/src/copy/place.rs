@@ -107,7 +107,8 @@ fn destination<'r>(
     first: &Entry,
 ) -> Result<(Placer<'r>, LayerPath), Error> {
     let refuse = |what: String| Err(Error::Copy(what));
-    let shown = to.shown.display();
+    let path = &to.shown;
+    let shown = path.display();
     let is_directory = first.kind == EntryKind::Directory;
     let ends_with_slash = matches!(
         to.shown.as_os_str().as_bytes(),
@@ -130,9 +131,16 @@ fn destination<'r>(
             "no such directory: the destination `{shown}` does not exist"
         ));
     }
+    // A link that is copied to where a link is takes that one's place, not that of the file it leads to: the
+    // file would be gone, and the link might lead to itself.
+    let link = match first.kind {
+        EntryKind::Symlink { .. } => Some(room.find(&to.shown, false)?),
+        _ => None,
+    };
+    let to = link.as_ref().unwrap_or(to);
     let directory = rustix::io::fcntl_dupfd_cloexec(&to.directory, 0)
         .map_err(|error| refused("open", &to.shown, error))?;
-    let above = to.shown.parent().unwrap_or(&to.shown);
+    let above = path.parent().unwrap_or(path);
     let placer = Placer::new(room, directory, above, keep);
     Ok((placer, named(Some(to.name.as_bytes()))?))
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use smidge_engine::image::CacheKind;
+use serde_json::Value;
+use smidge_engine::Error;
+use smidge_engine::image::{CacheKind, CacheRecord};
 use smidge_engine::system::{ContainerUse, DiskUse, ImageUse};
 
 use super::session::{Outcome, Session};
@@ -18,8 +20,8 @@ pub(super) struct Args {
     /// A Go template, `table TEMPLATE`, or `json`
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Show each thing
-    #[arg(short, long, conflicts_with = "format")]
+    /// Show each thing; a template has `.Images`, `.Containers`, `.Volumes` and `.BuildCache`
+    #[arg(short, long)]
     verbose: bool,
 }
 
@@ -83,7 +85,7 @@ const CACHE: Columns = Columns {
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let found = session.engine()?.disk_use()?;
     match args.verbose {
-        true => verbose(session, &found)?,
+        true => verbose(session, &found, args.format.as_deref())?,
         false => {
             let rows = summary(&found);
             listing::print(&mut session.out(), &COLUMNS, args.format.as_deref(), &rows)?;
@@ -161,18 +163,40 @@ fn line(kind: &str, (total, active): (usize, usize), (size, free): (u64, u64)) -
     ])
 }
 
-fn verbose(session: &Session, found: &DiskUse) -> Result<(), smidge_engine::Error> {
-    let now = session.host.now;
+/// Things of one kind.
+struct Section {
+    /// What templates call it.
+    name: &'static str,
+    title: String,
+    columns: &'static Columns,
+    rows: Vec<listing::Row>,
+}
+
+fn verbose(session: &Session, found: &DiskUse, format: Option<&str>) -> Result<(), Error> {
+    let sections = sections(found, session.host.now);
     let mut out = session.out();
-    let mut section = |title: &str, columns: &Columns, rows: Vec<listing::Row>| {
-        listing::write(&mut out, title)?;
-        listing::print(&mut out, columns, None, &rows)
+    if let Some(format) = format.filter(|format| !["", "table"].contains(format)) {
+        let list = |rows: Vec<listing::Row>| rows.into_iter().map(|row| row.value).collect();
+        let lists = sections.map(|section| (section.name.to_owned(), list(section.rows)));
+        let value = Value::Object(lists.into_iter().collect());
+        return listing::print_value(&mut out, Some(format), value, |_| String::new());
+    }
+    for section in sections {
+        listing::write(&mut out, &section.title)?;
+        listing::print(&mut out, section.columns, None, &section.rows)?;
+    }
+    Ok(())
+}
+
+fn sections(found: &DiskUse, now: SystemTime) -> [Section; 4] {
+    let section = |name, title: &str, columns, rows| Section {
+        name,
+        title: title.to_owned(),
+        columns,
+        rows,
     };
     let images = found.images.iter().map(|one| image(one, now)).collect();
-    section("Images space usage:\n\n", &IMAGES, images)?;
     let containers = found.containers.iter().map(|one| container(one, now));
-    let containers = containers.collect();
-    section("\nContainers space usage:\n\n", &CONTAINERS, containers)?;
     let volumes = found.volumes.iter().map(|(volume, size)| {
         row([
             ("Name", volume.volume.name.clone().into()),
@@ -180,30 +204,42 @@ fn verbose(session: &Session, found: &DiskUse) -> Result<(), smidge_engine::Erro
             ("Size", words::size(*size).into()),
         ])
     });
-    let volumes = volumes.collect();
-    section("\nLocal Volumes space usage:\n\n", &VOLUMES, volumes)?;
     let total: u64 = found.cache.iter().map(|record| record.size).sum();
-    let cache = found.cache.iter().map(|record| {
-        let at = |seconds: u64| words::ago(now, UNIX_EPOCH + Duration::from_secs(seconds));
-        row([
-            ("ID", words::short_id(&record.id).into()),
-            (
-                "CacheType",
-                match record.kind {
-                    CacheKind::Step => "step".into(),
-                    CacheKind::Mount => "mount".into(),
-                },
-            ),
-            ("Size", words::size(record.size).into()),
-            ("CreatedSince", at(record.created).into()),
-            ("LastUsedSince", at(record.last_used).into()),
-            ("UsageCount", record.uses.to_string().into()),
-            ("Shared", record.shared.to_string().into()),
-        ])
-    });
-    let title = format!("\nBuild cache usage: {}\n\n", words::size(total));
-    let cache = cache.collect();
-    section(&title, &CACHE, cache)
+    let cache = found.cache.iter().map(|record| cached(record, now));
+    let cached = format!("\nBuild cache usage: {}\n\n", words::size(total));
+    [
+        section("Images", "Images space usage:\n\n", &IMAGES, images),
+        section(
+            "Containers",
+            "\nContainers space usage:\n\n",
+            &CONTAINERS,
+            containers.collect(),
+        ),
+        section(
+            "Volumes",
+            "\nLocal Volumes space usage:\n\n",
+            &VOLUMES,
+            volumes.collect(),
+        ),
+        section("BuildCache", &cached, &CACHE, cache.collect()),
+    ]
+}
+
+fn cached(record: &CacheRecord, now: SystemTime) -> listing::Row {
+    let at = |seconds: u64| words::ago(now, UNIX_EPOCH + Duration::from_secs(seconds));
+    let kind = match record.kind {
+        CacheKind::Step => "step",
+        CacheKind::Mount => "mount",
+    };
+    row([
+        ("ID", words::short_id(&record.id).into()),
+        ("CacheType", kind.into()),
+        ("Size", words::size(record.size).into()),
+        ("CreatedSince", at(record.created).into()),
+        ("LastUsedSince", at(record.last_used).into()),
+        ("UsageCount", record.uses.to_string().into()),
+        ("Shared", record.shared.to_string().into()),
+    ])
 }
 
 fn image(one: &ImageUse, now: SystemTime) -> listing::Row {

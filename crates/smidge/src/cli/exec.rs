@@ -70,7 +70,7 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
             .collect(),
         env: args.env.clone(),
         env_files: args.env_file.clone(),
-        workdir: args.workdir.clone(),
+        workdir: args.workdir.clone().filter(|dir| !dir.is_empty()),
         user: args.user.clone(),
         tty: args.tty,
         stdin: args.interactive,

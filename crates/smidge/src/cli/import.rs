@@ -15,8 +15,8 @@ use super::session::{Outcome, Session};
   smidge import rootfs.tar.gz base
   tar c -C rootfs . | smidge import -c 'CMD [\"/bin/sh\"]' - base")]
 pub(super) struct Args {
-    /// The archive, compressed or not; `-` is standard input
-    #[arg(value_name = "FILE|-")]
+    /// The archive, compressed or not: a file, a URL, or `-` for standard input
+    #[arg(value_name = "FILE|URL|-")]
     file: String,
     /// Name of the image
     #[arg(value_name = "NAME[:TAG]")]
@@ -42,8 +42,13 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         platform: args.platform.clone(),
         source: args.file.clone(),
     };
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|scheme| args.file.starts_with(scheme));
     let image = if args.file == "-" {
         engine.import(&request, &mut std::io::stdin().lock())?
+    } else if is_url {
+        engine.import_from(&request)?
     } else {
         let mut file = File::open(session.host.absolute(Path::new(&args.file)))
             .map_err(|source| Error::io(format!("cannot read `{}`", args.file), source))?;

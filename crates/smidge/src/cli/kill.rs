@@ -18,8 +18,9 @@ pub(super) struct Args {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
+    let signal = Some(args.signal.as_str()).filter(|signal| !signal.is_empty());
     each(&args.containers, |name| {
-        engine.kill(name, Some(&args.signal))?;
+        engine.kill(name, signal)?;
         session.print(name)
     })
 }

@@ -290,7 +290,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     Ok(match command {
         Command::Build(args) => build::run(session, &args),
         Command::Run(args) => return run_one(session, &args),
-        Command::Create(args) => create::run(session, &args),
+        Command::Create(args) => return create::run(session, &args).map_err(of_create),
         Command::Ps(args) => ps::run(session, &args),
         Command::Logs(args) => logs::run(session, &args),
         Command::Exec(args) => exec::run(session, &args),
@@ -359,6 +359,15 @@ fn of_start(error: Error) -> Failure {
         error,
         exit_code: 1,
     }
+}
+
+/// Options that cannot be understood are told apart from what fails, as in Docker.
+fn of_create(error: Error) -> Failure {
+    let exit_code = match error.kind() {
+        Kind::Input => 125,
+        other => other.exit_code(),
+    };
+    Failure { error, exit_code }
 }
 
 /// What `run` fails with is told apart from what the program fails with.

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use smidge_engine::Error;
 use smidge_engine::container::{
     ContainerQuery, Known, MountPoint, Outline, Reason, Row, State, brief, sentence, status_word,
 };
 use smidge_engine::image::Filter;
+use smidge_engine::{Error, Note};
 
 use super::session::{Outcome, Session};
 use crate::render::listing::{self, Columns, row};
@@ -87,7 +87,15 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         filters: args.filter.clone(),
     };
     let engine = session.engine()?;
-    let containers = engine.containers(&query)?;
+    let mut damaged = Vec::new();
+    let containers = engine.containers_and_damaged(&query, &mut damaged)?;
+    if args.all && args.filter.is_empty() {
+        damaged.iter().for_each(|note| session.note(note));
+    }
+    if args.quiet && args.format.is_some() {
+        let ignored = "`--format` is ignored, because `--quiet` shows ids alone";
+        session.note(&Note::new(ignored));
+    }
     let now = session.host.now;
     let format = match args.format.as_deref() {
         None | Some("table") if args.size => Some(WITH_SIZE),
@@ -151,7 +159,7 @@ fn shown(line: &Row, now: SystemTime, full: bool) -> listing::Row {
     let ago = created.map(|then| words::ago(now, then));
     let mut row = row([
         ("ID", id(line, full).into()),
-        ("Image", image(record, full).into()),
+        ("Image", image(&line.image, full).into()),
         ("Command", command(record, full).into()),
         ("RunningFor", ago.unwrap_or_default().into()),
         ("Ports", line.ports.clone().into()),
@@ -199,12 +207,11 @@ fn standing(state: &State, now: SystemTime, full: bool) -> [(String, Value); 3] 
 }
 
 /// The image as it was asked for; an id is shortened.
-fn image(record: &Outline, full: bool) -> &str {
-    let is_id = record.image.starts_with("sha256:") || record.image.len() == 64;
-    if is_id && !full {
-        words::short_id(&record.image)
-    } else {
-        &record.image
+fn image(image: &str, full: bool) -> &str {
+    let is_id = image.starts_with("sha256:") || image.len() == 64;
+    match is_id && !full {
+        true => words::short_id(image),
+        false => image,
     }
 }
 

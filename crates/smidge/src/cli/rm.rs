@@ -1,6 +1,6 @@
 //! `smidge rm`.
 
-use smidge_engine::{Error, Kind};
+use smidge_engine::{Error, Kind, Note};
 
 use super::session::{Outcome, Session, each};
 
@@ -32,8 +32,11 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let engine = session.engine()?;
     each(&args.containers, |name| {
         match engine.remove_container(name, args.force, args.volumes) {
-            // What is gone already is what was wanted.
-            Err(fault) if args.force && fault.kind() == Kind::NotFound => Ok(()),
+            // What is gone already is what was wanted; but a name may be mistyped.
+            Err(fault) if args.force && fault.kind() == Kind::NotFound => {
+                session.note(&Note::new(fault.message()));
+                Ok(())
+            }
             Err(fault) => Err(fault),
             Ok(note) => {
                 if let Some(note) = note {

@@ -1,7 +1,7 @@
 //! `smidge rmi`.
 
 use smidge_engine::image::Removed;
-use smidge_engine::{Error, Kind};
+use smidge_engine::{Error, Kind, Note};
 use smidge_image::Platform;
 
 use super::session::{Outcome, Session, each};
@@ -51,7 +51,11 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
 
 fn show(session: &Session, args: &Args, outcome: Result<Removed, Error>) -> Result<(), Error> {
     let removed = match outcome {
-        Err(fault) if args.force && fault.kind() == Kind::NotFound => return Ok(()),
+        // It is gone, as was wanted; but a name may be mistyped.
+        Err(fault) if args.force && fault.kind() == Kind::NotFound => {
+            session.note(&Note::new(fault.message()));
+            return Ok(());
+        }
         other => other?,
     };
     for name in &removed.untagged {

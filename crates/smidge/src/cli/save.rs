@@ -77,12 +77,23 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     Ok(0)
 }
 
+/// That a file cannot be written, and what to do about it.
+pub(super) fn unwritten(message: String, path: &Path, source: std::io::Error) -> Error {
+    let error = Error::io(message, source);
+    let missing = path.parent().filter(|parent| !parent.exists());
+    match missing {
+        Some(parent) => error.with_hint(format!("make it: `mkdir -p {}`", parent.display())),
+        None if path.is_dir() => error.with_hint("it is a directory: name a file in it"),
+        None => error,
+    }
+}
+
 /// Writes a file whole or not at all: what was there stays until the new one is complete.
 pub(super) fn to_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let failed = |source| Error::io(format!("cannot write `{}`", path.display()), source);
+    let failed = |source| unwritten(format!("cannot write `{}`", path.display()), path, source);
     let special = path.metadata().is_ok_and(|meta| !meta.is_file());
     if special {
         // A pipe or a device is written to as it is.

@@ -44,14 +44,15 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
                     current = subcommand;
                     continue;
                 }
-                if matches!(
-                    current.get_name(),
-                    "run" | "create" | "exec" | "top" | "debug"
-                ) {
-                    result.argv.extend([OsString::from("--"), token]);
-                    break;
+                let takes_words = takes_words(current);
+                if takes_words {
+                    result.argv.push(OsString::from("--"));
                 }
                 result.argv.push(token);
+                // What follows the name of no command is none of another one.
+                if takes_words || is_group(current) {
+                    break;
+                }
                 continue;
             }
             Some(long) if long.starts_with('-') => match long_option(current, &long[1..]) {
@@ -78,6 +79,17 @@ pub(super) fn spelled(command: &Command, argv: Vec<OsString>) -> Spelled {
     }
     result.argv.extend(rest);
     result
+}
+
+/// Whether what follows its first argument is a program's.
+fn takes_words(command: &Command) -> bool {
+    let name = command.get_name();
+    ["run", "create", "exec", "top", "debug"].contains(&name)
+}
+
+/// Whether it is there for its subcommands alone.
+fn is_group(command: &Command) -> bool {
+    command.has_subcommands() && command.get_positionals().next().is_none()
 }
 
 /// Options that mean the usual when they are empty, as where a script has no value for them, but whose values

@@ -137,6 +137,7 @@ pub(super) fn create(session: &Session, args: &Create) -> Outcome {
         return Err(Error::new(Kind::Input, fault));
     }
     let name = args.name.as_deref().or(args.named.as_deref());
+    let name = name.filter(|name| !name.is_empty());
     let name = session.engine()?.create_volume(name, &args.label)?;
     session.print(&name)?;
     Ok(0)

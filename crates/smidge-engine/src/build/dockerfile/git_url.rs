@@ -189,7 +189,7 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// A URL without the user's name and password.
-pub(super) fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };

@@ -219,7 +219,7 @@ fn read_digest(checksum: &str) -> Result<Digest> {
 }
 
 /// As an error of the engine, without advice about logins to registries.
-fn unfetched(url: &str, error: HttpError) -> Error {
+pub(crate) fn unfetched(url: &str, error: HttpError) -> Error {
     let kind = match &error {
         HttpError::NotFound { .. } => Kind::NotFound,
         HttpError::Denied { .. } => Kind::Denied,

@@ -18,6 +18,7 @@ use super::refused::RefusedArgs;
 use super::resource::ResourceArgs;
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::provision::Needed;
+use crate::cli::save::unwritten;
 use crate::cli::session::Session;
 
 /// Options of `run` and `create`.
@@ -198,7 +199,7 @@ impl Drop for IdFile {
 
 fn unwritable(path: &Path, source: std::io::Error) -> Error {
     let fault = format!("cannot write the container's id to `{}`", path.display());
-    Error::io(fault, source)
+    unwritten(fault, path, source)
 }
 
 impl ContainerArgs {

@@ -23,9 +23,18 @@ pub(super) struct MountArgs {
 impl MountArgs {
     /// Tells the engine.
     pub(super) fn apply(&self, request: &mut CreateRequest) {
-        request.volumes.clone_from(&self.volume);
+        // As in Docker, what is said twice counts once; of options for one place in memory, the last ones.
+        for volume in &self.volume {
+            if !request.volumes.contains(volume) {
+                request.volumes.push(volume.clone());
+            }
+        }
         request.mounts.clone_from(&self.mount);
-        request.tmpfs.clone_from(&self.tmpfs);
+        let place = |text: &str| text.split(':').next().map(str::to_owned);
+        for tmpfs in &self.tmpfs {
+            request.tmpfs.retain(|other| place(other) != place(tmpfs));
+            request.tmpfs.push(tmpfs.clone());
+        }
         request.volumes_from.clone_from(&self.volumes_from);
     }
 }

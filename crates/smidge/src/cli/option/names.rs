@@ -19,11 +19,21 @@ pub(super) struct NamesArgs {
     #[arg(long, value_name = "IP")]
     dns: Vec<String>,
     /// Look for names in this domain, or in none with `.`; repeatable
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
     dns_search: Vec<String>,
     /// Set an option of resolv.conf(5); repeatable
     #[arg(long, value_name = "OPTION", alias = "dns-opt")]
     dns_option: Vec<String>,
+}
+
+/// `--dns-search`: a domain, or `.`; what a resolver would take for several words is none.
+fn domain(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match text == "." || (text.contains(char::is_alphabetic) && text.chars().all(is_part)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text} is not a valid domain")),
+    }
 }
 
 impl NamesArgs {

@@ -6,8 +6,9 @@ use super::parse::{Base, Branch, Command, Node, Pipeline, Term};
 use super::{Data, TemplateError, function};
 
 /// Objects whose keys are the user's own: a missing one is no mistake in the template.
-const FREE_MAPS: [&str; 12] = [
+const FREE_MAPS: [&str; 13] = [
     "Attributes",
+    "DriverOpts",
     "Labels",
     "Annotations",
     "ExposedPorts",
@@ -35,12 +36,14 @@ const OMITTED: [&str; 9] = [
 ];
 
 /// Lists, which Go shows as `[]` where there is none.
-const LISTS: [&str; 18] = [
+const LISTS: [&str; 23] = [
+    "Aliases",
     "Args",
     "Binds",
     "CapAdd",
     "CapDrop",
     "Cmd",
+    "DNSNames",
     "DeviceCgroupRules",
     "DeviceRequests",
     "Dns",
@@ -49,11 +52,26 @@ const LISTS: [&str; 18] = [
     "ExecIDs",
     "ExtraHosts",
     "Layers",
+    "Links",
     "Mounts",
     "OnBuild",
     "RepoDigests",
     "RepoTags",
+    "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses",
     "Shell",
+];
+
+/// What Go shows as `<nil>` where there is none.
+const NOTHING: [&str; 8] = [
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "MemorySwappiness",
+    "PidsLimit",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
 ];
 
 /// A value, or `None` for what Go prints as `<no value>`.
@@ -314,7 +332,9 @@ fn is_omitted(object: &Map<String, Value>, name: &str) -> bool {
     let has_such = ["Paused", "NetworkMode", "Destination"]
         .iter()
         .any(|key| object.contains_key(*key));
-    has_such && OMITTED.contains(&name)
+    // A container's sizes are told on request.
+    let is_size = ["SizeRootFs", "SizeRw"].contains(&name) && object.contains_key("RestartCount");
+    is_size || (has_such && OMITTED.contains(&name))
 }
 
 fn unknown_field(object: &Map<String, Value>, name: &str) -> String {
@@ -396,7 +416,7 @@ fn absent(pipeline: &Pipeline) -> &'static str {
     match term.fields.last().map(String::as_str) {
         Some(name) if LISTS.contains(&name) => "[]",
         Some(name) if FREE_MAPS.contains(&name) => "map[]",
-        Some("Health" | "Healthcheck" | "PidsLimit") => "<nil>",
+        Some(name) if NOTHING.contains(&name) => "<nil>",
         Some("Driver" | "Name" | "StopSignal" | "User" | "WorkingDir") => "",
         _ => "<no value>",
     }
