@@ -11,7 +11,7 @@ use crate::state::Process;
 use crate::sys;
 
 /// How long to go on with processes that the kernel does not end at once, or that make new ones.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A mount namespace that is not this process's own. While this is held, no other one gets its number.
 #[derive(Debug)]

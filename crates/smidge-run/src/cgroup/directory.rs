@@ -16,7 +16,7 @@ use crate::error::RunError;
 use crate::sys;
 
 /// How long to wait until killed processes are gone from a group, and for a parent that others remove.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Writes to a file of the kernel's that is there.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -142,12 +142,16 @@ fn make_directories(
             prepare(directory).map_err(Fault::at(directory))
         });
         match made.find_map(Result::err) {
-            Some(fault)
-                if fault.source.kind() == io::ErrorKind::NotFound && Instant::now() < patience => {}
+            Some(fault) if is_gone(&fault.source) && Instant::now() < patience => {}
             Some(fault) => return Err(fault),
             None => return Ok(()),
         }
     }
+}
+
+/// Whether a group has been removed: before it was looked for, or after one of its files was opened.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 /// Writes settings to the files of one group. What is refused is tried again after the others: which of

@@ -404,3 +404,31 @@ fn version_1_makes_processes_stand_still() {
     assert_eq!(Group::load(container.path()), None);
     assert!(!child.wait().unwrap().success());
 }
+
+/// What all have their groups in comes and goes with them.
+#[test]
+fn groups_come_and_go_side_by_side() {
+    let mut hierarchies = Hierarchies::of_host().unwrap();
+    hierarchies.v2 = None;
+    let usable = |hierarchy: &Hierarchy| hierarchy.place("").is_ok();
+    if !hierarchies.v1.get("cpuset").is_some_and(usable) {
+        println!("skipped: there are no sets of processors of version 1 that this user may use");
+        return;
+    }
+    let come_and_go = || {
+        let container = tempfile::Builder::new().prefix("c0ffee").tempdir().unwrap();
+        for _ in 0..500 {
+            let mut group = Group::default();
+            let wanted = [(Controller::Cpuset, "--cpuset-cpus")];
+            let resources = Resources::default();
+            let grown = group.grow(container.path(), &resources, &wanted, &hierarchies);
+            grown.unwrap();
+            group.remove(container.path());
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(come_and_go);
+        }
+    });
+}
