@@ -17,6 +17,9 @@ use crate::{identity, sys};
 /// How many directories are open at once. What lies deeper is moved up, so that no tree is too deep.
 const DEPTH: u32 = 64;
 
+/// How often a directory is looked at again in which somebody makes more while it is removed.
+const TRIES: u32 = 1000;
+
 /// Removes `path` and everything below it, also what belongs to ids that only `map` can reach and
 /// directories without any permission. A path that does not exist is fine, and so is whatever
 /// vanishes meanwhile: a container's supervisor may be removing the same. Links are removed, never
@@ -80,11 +83,13 @@ fn unless_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
 fn remove_directory(path: &Path) -> rustix::io::Result<()> {
     let top = open(CWD, path)?;
     let mut moved = 0_u64;
+    let mut tries = TRIES;
     loop {
         let before = moved;
         empty(top.as_fd(), top.as_fd(), DEPTH, &mut moved)?;
         match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY) if moved > before => (),
+            Err(Errno::NOTEMPTY) if tries > 0 => tries -= 1,
             removed => return removed,
         }
     }
@@ -118,7 +123,11 @@ fn empty(
         let emptied = open(directory, name)
             .and_then(|child| empty(child.as_fd(), top, depth - 1, moved))
             .and_then(|()| rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR));
-        unless_gone(emptied)?;
+        match unless_gone(emptied) {
+            // Somebody has made more in it meanwhile: that is found when all is looked at again.
+            Err(Errno::NOTEMPTY) => (),
+            emptied => emptied?,
+        }
     }
     Ok(())
 }
@@ -231,6 +240,25 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn trees_are_removed_though_somebody_makes_more_of_them() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let tree = directory.path().join("tree");
+            fs::create_dir_all(tree.join("below")).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let place = |number: u32| ["", "below"][number as usize % 2];
+                    (0..2000).try_for_each(|number| {
+                        fs::create_dir(tree.join(place(number)).join(number.to_string()))
+                    })
+                });
+                remove(&tree).unwrap();
+            });
+            assert!(!tree.exists());
+        }
+    }
 
     #[test]
     fn trees_are_removed_whatever_is_in_them() {
