@@ -330,3 +330,58 @@ fn unless_there(done: io::Result<()>) -> io::Result<()> {
         done => done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn address(number: u32) -> Address {
+        let ip = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a09_0000 + number));
+        Address { ip, prefix: 32 }
+    }
+
+    /// Adds or removes an address that is told before all others.
+    fn change(links: &Links, kind: u16, flags: i32) {
+        let (family, bytes) = family_and_bytes(address(0).ip);
+        let mut fixed = vec![family, 32, 0, libc::RT_SCOPE_LINK];
+        fixed.extend(LOOPBACK.to_ne_bytes());
+        let request = Message::new(kind, flags, &fixed).with(attribute::IFA_LOCAL, &bytes);
+        links.0.request(request).unwrap();
+    }
+
+    #[test]
+    fn addresses_are_all_told_whatever_comes_and_goes_meanwhile() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: not root");
+            return;
+        }
+        let told = std::thread::spawn(|| {
+            // Of this thread's alone.
+            sys::unshare(libc::CLONE_NEWNET).unwrap();
+            let links = Links::open().unwrap();
+            for number in 1..=1000 {
+                links.add_address(LOOPBACK, address(number)).unwrap();
+            }
+            let changing = Links::open().unwrap();
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        change(&changing, libc::RTM_NEWADDR, libc::NLM_F_CREATE);
+                        std::thread::sleep(std::time::Duration::from_micros(500));
+                        change(&changing, libc::RTM_DELADDR, 0);
+                        std::thread::sleep(std::time::Duration::from_micros(500));
+                    }
+                });
+                let told: Vec<_> = (0..100).map(|_| links.addresses()).collect();
+                over.store(true, Ordering::Relaxed);
+                told.into_iter()
+                    .map(|all| all.unwrap().len())
+                    .collect::<Vec<_>>()
+            })
+        });
+        assert_eq!(told.join().unwrap(), [1000; 100]);
+    }
+}

@@ -17,6 +17,9 @@ const ANSWER: usize = 16 << 10;
 /// Bytes of a list at a time: the kernel makes no more in one packet.
 const LISTING: usize = 64 << 10;
 
+/// How often a list is asked for that changes while it is told.
+const TRIES: usize = 100;
+
 /// Bytes of a message's header (`struct nlmsghdr`).
 const HEADER: usize = 16;
 
@@ -174,16 +177,42 @@ impl Netlink {
 
     /// Asks for all that there is of something, and shows each to `visit`: what follows its header.
     pub(super) fn list(&self, message: Message, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
-        self.send(&message.flagged(libc::NLM_F_DUMP).finish(1))?;
-        let mut buffer = vec![0; LISTING];
-        loop {
-            let length = self.receive(&mut buffer)?;
-            for (kind, _, body) in answers(&buffer[..length]) {
+        let question = message.flagged(libc::NLM_F_DUMP).finish(1);
+        let mut tries = TRIES;
+        let packets = loop {
+            tries -= 1;
+            match self.packets(&question)? {
+                // It has changed meanwhile: some may have been left out.
+                (true, _) if tries > 0 => {}
+                (_, packets) => break packets,
+            }
+        };
+        for packet in &packets {
+            for (kind, _, body) in answers(packet) {
                 match i32::from(kind) {
                     libc::NLMSG_DONE => return Ok(()),
                     libc::NLMSG_ERROR => return outcome(body),
                     _ => visit(body),
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The packets of a list, to its end, and whether the kernel was interrupted when it made them.
+    fn packets(&self, question: &[u8]) -> io::Result<(bool, Vec<Vec<u8>>)> {
+        self.send(question)?;
+        let (mut buffer, mut packets) = (vec![0; LISTING], Vec::new());
+        let mut interrupted = false;
+        loop {
+            let length = self.receive(&mut buffer)?;
+            let packet = &buffer[..length];
+            interrupted |= headers(packet)
+                .any(|(header, _)| i32::from(header[6]) & libc::NLM_F_DUMP_INTR != 0);
+            packets.push(packet.to_vec());
+            let ends = [libc::NLMSG_DONE, libc::NLMSG_ERROR];
+            if answers(packet).any(|(kind, ..)| ends.contains(&i32::from(kind))) {
+                return Ok((interrupted, packets));
             }
         }
     }
@@ -266,15 +295,23 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// The messages of a packet: kind, number of the request, and what follows the header.
-fn answers(mut packet: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+fn answers(packet: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+    headers(packet).map(|(header, body)| {
+        let [_, _, _, _, kind, kind_high, _, _, e, f, g, h, ..] = *header;
+        let kind = u16::from_ne_bytes([kind, kind_high]);
+        (kind, u32::from_ne_bytes([e, f, g, h]), body)
+    })
+}
+
+/// The messages of a packet: header, and what follows it.
+fn headers(mut packet: &[u8]) -> impl Iterator<Item = (&[u8; HEADER], &[u8])> {
     std::iter::from_fn(move || {
         let header: &[u8; HEADER] = packet.first_chunk()?;
-        let [a, b, c, d, kind, kind_high, _, _, e, f, g, h, ..] = *header;
+        let [a, b, c, d, ..] = *header;
         let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
         let body = packet.get(HEADER..length)?;
         packet = packet.get(length.next_multiple_of(4)..).unwrap_or_default();
-        let kind = u16::from_ne_bytes([kind, kind_high]);
-        Some((kind, u32::from_ne_bytes([e, f, g, h]), body))
+        Some((header, body))
     })
 }
 
