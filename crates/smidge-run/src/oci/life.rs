@@ -238,8 +238,11 @@ fn kill(record: &Record, signal: i32) -> Result<(), OciError> {
     let Some(pidfd) = record.process.open() else {
         return Err(record.refuse(Status::Stopped, "container not running"));
     };
-    let sent = sys::send_signal(pidfd.as_fd(), signal);
-    sent.map_err(RunError::supervise("send the signal"))?;
+    sys::send_signal(pidfd.as_fd(), signal).map_err(|error| match error.raw_os_error() {
+        // It has ended since.
+        Some(libc::ESRCH) => record.refuse(Status::Stopped, "container not running"),
+        _ => RunError::supervise("send the signal")(error).into(),
+    })?;
     if let Some(group) = record.group.as_ref().filter(|_| signal == libc::SIGKILL) {
         if !record.own_pids {
             for pid in group.processes() {
@@ -257,7 +260,11 @@ fn end(record: &Record) -> Result<(), OciError> {
     let Some(pidfd) = record.process.open() else {
         return Ok(());
     };
-    kill(record, libc::SIGKILL)?;
+    match kill(record, libc::SIGKILL) {
+        // It has ended since.
+        Err(OciError::State { .. }) => return Ok(()),
+        sent => sent?,
+    }
     let deadline = Instant::now() + PATIENCE;
     while record.process.is_alive() {
         let rest = deadline.saturating_duration_since(Instant::now());
