@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::SplitAsciiWhitespace;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -28,6 +28,12 @@ use crate::reason::Reason;
 use crate::session;
 use crate::spec::Port;
 use crate::sys;
+
+/// How long another process may take to write down what has become of a container.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long a process that has failed may take to end, on a machine that has much else to do.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,8 +201,12 @@ impl State {
             state.paused = state.status == Status::Running && cgroup::is_paused(dir);
             return Ok(state);
         }
-        // Under the lock nobody can be starting it anew meanwhile.
-        let Some(_lock) = lock(dir)? else {
+        // Under the lock nobody can be starting it anew meanwhile. Who has it may be about to say the same.
+        let told = || {
+            Self::load(dir)
+                .is_ok_and(|state| !state.status.is_active() || state.supervisor.is_alive())
+        };
+        let Some(_lock) = lock_in_time(dir, MOMENT, told)? else {
             return Self::load(dir);
         };
         let mut state = Self::load(dir)?;
@@ -328,23 +338,20 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Writes down that the program of the container in `dir` could not be started. What cannot be written is
 /// told all the same. False if somebody else has started the container: then nothing is written.
 pub fn note_failure(dir: &Path, code: i32, error: &str, reason: Option<Reason>) -> bool {
-    // Whoever supervised the attempt is about to end.
-    for _ in 0..100 {
-        match lock(dir) {
-            Ok(Some(_lock)) => {
-                let _ = State::load(dir).and_then(|mut state| {
-                    state.exit_code = Some(code);
-                    error.clone_into(&mut state.error);
-                    state.reason = reason;
-                    state.write(dir)
-                });
-                return true;
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-            Err(_) => return false,
-        }
-    }
-    false
+    // Whoever supervised the attempt is about to end, however long a busy machine takes for that.
+    let runs = || {
+        State::load(dir).is_ok_and(|state| state.status.is_active() && state.supervisor.is_alive())
+    };
+    let Ok(Some(_lock)) = lock_in_time(dir, BUSY, runs) else {
+        return false;
+    };
+    let _ = State::load(dir).and_then(|mut state| {
+        state.exit_code = Some(code);
+        error.clone_into(&mut state.error);
+        state.reason = reason;
+        state.write(dir)
+    });
+    true
 }
 
 /// Puts `new` in the place of `old`, which may be missing. By exchanging them if it can: a rename
@@ -377,10 +384,33 @@ pub(crate) fn lock(dir: &Path) -> Result<Option<File>, RunError> {
     }
 }
 
+/// The same, tried again for some time while another process holds it, unless that is there to stay.
+///
+/// # Errors
+/// As [`lock`] has.
+pub(crate) fn lock_in_time(
+    dir: &Path,
+    time: Duration,
+    mut stays: impl FnMut() -> bool,
+) -> Result<Option<File>, RunError> {
+    let end = Instant::now() + time;
+    loop {
+        match lock(dir)? {
+            None if Instant::now() < end && !stays() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => return Ok(locked),
+        }
+    }
+}
+
 /// Whether somebody watches over the container in `dir`, or is about to.
 #[must_use]
 pub fn is_held(dir: &Path) -> bool {
-    matches!(lock(dir), Ok(None))
+    // Shared: who asks at the same time is nobody who watches.
+    let shared =
+        File::open(dir).map(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared));
+    matches!(shared, Ok(Err(rustix::io::Errno::AGAIN)))
 }
 
 /// Signals that ask a program to end, whoever it is.
@@ -435,10 +465,12 @@ pub fn change_restart(dir: &Path, restart: Restart) {
 /// status, or `None` if `timeout` passes first. One that does not run is not waited for.
 ///
 /// # Errors
-/// When the state cannot be read.
+/// When the state cannot be read. [`RunError::NotRunning`] if there is none any more.
 pub fn wait(dir: &Path, timeout: Option<Duration>) -> Result<Option<i32>, RunError> {
     match session::watch(dir, timeout) {
         Some(outcome) => Ok(outcome),
+        // It was thrown away before it could be asked: nobody knows any more.
+        None if !dir.exists() => Err(RunError::NotRunning { id: id(dir) }),
         None => {
             let state = State::read(dir)?;
             Ok(Some(state.exit_code.unwrap_or(0)))
@@ -505,6 +537,8 @@ mod tests {
             Err(RunError::NotRunning { .. })
         ));
         assert_eq!(wait(dir.path(), None).unwrap(), Some(137));
+        let gone = wait(&dir.path().join("gone"), None);
+        assert!(matches!(gone, Err(RunError::NotRunning { .. })));
     }
 
     #[test]
@@ -530,6 +564,53 @@ mod tests {
         let held = lock(dir.path()).unwrap();
         assert!(held.is_some());
         assert_eq!(State::read(dir.path()).unwrap(), state);
+    }
+
+    #[test]
+    fn what_another_process_is_about_to_say_is_waited_for() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut state = State::running(std::process::id(), Vec::new());
+            state.supervisor.start_time += 1;
+            state.write(dir.path()).unwrap();
+            let held = lock(dir.path()).unwrap();
+            std::thread::scope(|scope| {
+                let read = scope.spawn(|| State::read(dir.path()).unwrap().status);
+                state.finish(9);
+                state.write(dir.path()).unwrap();
+                drop(held);
+                assert_eq!(read.join().unwrap(), Status::Exited);
+            });
+        }
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_as_long_as_nobody_stays_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut held = lock(dir.path()).unwrap();
+        assert!(held.is_some());
+        assert!(lock_in_time(dir.path(), BUSY, || true).unwrap().is_none());
+        let mut looks = 0;
+        let waited = lock_in_time(dir.path(), BUSY, || {
+            looks += 1;
+            if looks == 150 {
+                held = None;
+            }
+            false
+        });
+        assert!(waited.unwrap().is_some());
+    }
+
+    #[test]
+    fn who_asks_whether_somebody_watches_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_held(dir.path()));
+        let asks = File::open(dir.path()).unwrap();
+        rustix::fs::flock(&asks, FlockOperation::LockShared).unwrap();
+        assert!(!is_held(dir.path()));
+        drop(asks);
+        let _watches = lock(dir.path()).unwrap();
+        assert!(is_held(dir.path()));
     }
 
     #[test]

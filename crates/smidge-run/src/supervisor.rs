@@ -50,8 +50,9 @@ const PASSED_ON: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
-/// How long another process may hold a container's lock without supervising it: it takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long another process may hold a container's lock without supervising it: it takes microseconds, and
+/// more on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the container of `spec`, new or stopped before, and returns when its program has been
 /// executed. Published ports are bound first, so that one that is taken costs nothing.
@@ -130,7 +131,7 @@ fn take(spec: &Spec) -> Result<File, RunError> {
         if Instant::now() > patience {
             return Err(RunError::Visited { id: id() });
         }
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -287,6 +288,8 @@ impl<'a> Supervisor<'a> {
             }
         };
         let grave = self.release(code);
+        // From now on nobody comes in, so that nobody comes in and hears nothing.
+        let _ = net::shutdown(&self.door, net::Shutdown::Read);
         self.hub.admit(&self.door);
         let Self {
             mut hub,

@@ -139,7 +139,12 @@ impl Engine {
     /// When there is no such container, or its state cannot be read.
     pub fn wait(&self, name: &str) -> Result<(i32, Option<Reason>)> {
         let container = self.store.container(name)?;
-        let code = smidge_run::wait(&container.dir, None)?.unwrap_or(0);
+        let code = match smidge_run::wait(&container.dir, None) {
+            Err(RunError::NotRunning { .. }) => {
+                return Err(smidge_store::Error::NoSuchContainer(name.to_owned()).into());
+            }
+            waited => waited?.unwrap_or(0),
+        };
         // One that was to be removed at its end is gone.
         let state = State::read(&container.dir).unwrap_or_default();
         Ok((code, state.reason))
@@ -430,5 +435,9 @@ fn gone(sent: std::result::Result<(), RunError>) -> Result<bool> {
 
 /// Whether the program ended in time.
 fn ended(waited: std::result::Result<Option<i32>, RunError>) -> Result<bool> {
-    Ok(waited?.is_some())
+    match waited {
+        // It was thrown away since.
+        Err(RunError::NotRunning { .. }) => Ok(true),
+        waited => Ok(waited?.is_some()),
+    }
 }
