@@ -409,7 +409,7 @@ pub fn has_device(bridge: &str) -> io::Result<bool> {
 }
 
 /// How long somebody may take to choose a range of addresses: who holds that up is passed over.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose turn it is to choose a range of addresses that nobody on this machine has, and to take it: networks of
 /// other stores know nothing of each other, and two bridges with the same range confuse the packet filter. To be held

@@ -37,7 +37,7 @@ const DATAGRAM: usize = 512;
 
 /// How many connections may be asking at once, and how long each may take to its next question.
 const CONNECTIONS: usize = 32;
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the server says when it can be asked.
 const READY: &[u8] = b"R";
