@@ -156,10 +156,15 @@ impl Store {
             let entry = entry.map_err(|e| self.io(READ, &self.root, e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if !ENTRIES.contains(&name.as_str()) {
-                return Err(Error::NotStore {
-                    root: self.root.clone(),
-                    found: name,
-                });
+                let path = self.path(LAYOUT_FILE);
+                return match regular::read(&path) {
+                    // Somebody else was quicker, and has gone on with it.
+                    Ok(text) => self.check_version(&path, &text),
+                    Err(_) => Err(Error::NotStore {
+                        root: self.root.clone(),
+                        found: name,
+                    }),
+                };
             }
         }
         for directory in [
@@ -280,5 +285,20 @@ pub(crate) fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> 
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_somebody_else_has_made_meanwhile_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("networks")).unwrap();
+        store.create().unwrap();
+        fs::remove_file(dir.path().join(LAYOUT_FILE)).unwrap();
+        assert!(matches!(store.create(), Err(Error::NotStore { .. })));
     }
 }
