@@ -5,10 +5,12 @@
 
 pub mod processes;
 
+mod executable;
 mod limit;
 
 use std::path::{Path, PathBuf};
 
+pub use executable::{free_ports, write_program};
 pub use limit::{InTime, Limit, PATIENCE, connect, incoming, until};
 
 /// An example of the package under test. Cargo builds them beside the tests, unless it is told to build one

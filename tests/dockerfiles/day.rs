@@ -1,6 +1,5 @@
 //! `docs/a-day.md`, done: its commands in order, but for those that make the base image.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use crate::builder::Smidge;
@@ -29,8 +28,7 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 fn spend(archive: &Path, context: Context) -> Outcome {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let port = port.unwrap().port().to_string();
+    let port = smidge_tests::free_ports(1).to_string();
     let script = script().replace("8080", &port);
     let path = context.write("day.sh", script);
     let smidge = Smidge::with(context, archive, "debian");

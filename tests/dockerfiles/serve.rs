@@ -1,6 +1,6 @@
 //! What a case fetches: its context's folder `served`, over HTTP or as git repositories, on this machine.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,7 @@ impl Server {
     pub(crate) fn start(protocol: &str, context: &Path) -> Self {
         let dir = context.with_extension("served");
         std::fs::rename(context.join("served"), &dir).unwrap();
-        let port = free_port();
+        let port = smidge_tests::free_ports(1);
         let mut command = match protocol {
             "http" => {
                 let mut command = Command::new(BUSYBOX);
@@ -61,11 +61,6 @@ impl Drop for Server {
         let _ = self.process.status_in_time();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Makes a repository of every folder, with one commit and a tag `v1`.

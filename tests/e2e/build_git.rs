@@ -60,9 +60,7 @@ struct Daemon {
 
 impl Daemon {
     fn start(context: &Context) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = smidge_tests::free_ports(1);
         let mut daemon = context.program("git");
         daemon
             .args([

@@ -88,8 +88,7 @@ static SMIDGE: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     );
     let dir = open_dir();
     let copy = dir.path().join("smidge");
-    std::fs::copy(built, &copy).unwrap();
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    smidge_tests::write_program(&copy, std::fs::read(built).unwrap()).unwrap();
     (dir, copy)
 });
 
@@ -181,7 +180,10 @@ impl Context {
     pub(crate) fn copy(&self, from: &Path, name: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::copy(from, &path).unwrap();
+        // By another process, as `smidge_tests::write_program` says.
+        let mut copy = Command::new("cp");
+        copy.arg("--preserve=mode").arg(from).arg(&path);
+        assert!(copy.status_in_time().unwrap().success());
         self.give_away(&path);
         path
     }

@@ -188,7 +188,7 @@ fn the_weight_of_a_disk_is_set_or_refused() {
 #[test]
 fn a_limit_is_kept() {
     as_root(&["memory", "pids"], |context| {
-        let forks = "i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done";
+        let forks = "i=0; while [ $i -lt 30 ]; do sleep 1000 & i=$((i+1)); done";
         let run = [
             "run",
             "--rm",

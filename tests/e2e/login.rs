@@ -241,8 +241,8 @@ fn helper(context: &Context) -> String {
         store) cat >\"$dir/kept\" ;;\n\
         get) cat >/dev/null; [ -e \"$dir/kept\" ] && cat \"$dir/kept\" || { echo 'credentials not found in native keychain'; exit 1; } ;;\n\
         erase) cat >/dev/null; rm -f \"$dir/kept\" ;;\nesac\n";
-    let path = context.write("bin/docker-credential-test", script);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = context.write("bin/docker-credential-test", "");
+    smidge_tests::write_program(&path, script).unwrap();
     path.parent().unwrap().display().to_string()
 }
 

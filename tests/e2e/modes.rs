@@ -445,6 +445,16 @@ fn start_mapped(context: &Context, options: &[&str], script: &str) {
     });
 }
 
+/// What the container `one` has said, once it ends with this.
+fn logged(context: &Context, end: &str) -> String {
+    let mut logs = String::new();
+    until("what it says", || {
+        logs = context.line("logs one").ok();
+        logs.ends_with(end)
+    });
+    logs
+}
+
 const MAP: &str = "cat /proc/self/uid_map";
 
 /// `--userns auto`: root's containers have ids that nobody else has.
@@ -455,7 +465,7 @@ fn containers_of_root_have_ids_of_their_own() {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         let script = format!("{MAP}; cat /secret/file 2>&1; grep -c ' / ' /proc/mounts");
         start_mapped(context, &["-v", "./secret:/secret"], &script);
-        let logs = context.line("logs one").ok();
+        let logs = logged(context, "\n1");
         let words: Vec<&str> = logs.split_whitespace().collect();
         assert_eq!(words[..3], ["0", "1000000", "65536"], "{logs}");
         assert!(
@@ -495,7 +505,7 @@ fn files_of_containers_with_own_ids_are_as_usual() {
         let script = "ls -ln /bin/busybox; echo >> /etc/hosts && echo written; \
                       echo data > /data/file; chown 7:8 /data/file; rm /bin/ls";
         start_mapped(context, &["-v", "kept:/data"], script);
-        let logs = context.line("logs one").ok();
+        let logs = logged(context, "written");
         let words: Vec<&str> = logs.split_whitespace().collect();
         assert_eq!(words[2..4], ["0", "0"], "{logs}");
         assert!(logs.ends_with("written"), "{logs}");

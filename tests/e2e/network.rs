@@ -147,14 +147,14 @@ fn what_makes_no_sense_is_refused() {
 fn containers_get_what_a_network_has() {
     with_busybox(|context| {
         context
-            .line("network create --subnet 10.67.0.0/16 back")
+            .line("network create --subnet 10.74.0.0/16 back")
             .ok();
         for (options, said) in [
             ("--network nowhere", "network nowhere not found"),
             ("--network back --network back", "specified multiple times"),
             ("--network back --network host", "cannot attach both"),
             (
-                "--network host --ip 10.67.0.9",
+                "--network host --ip 10.74.0.9",
                 "user specified IP address is supported on user defined networks only",
             ),
             (
@@ -162,7 +162,7 @@ fn containers_get_what_a_network_has() {
                 "network-scoped alias is supported only for containers in user defined networks",
             ),
             (
-                "--network name=back,ip=10.67.0.9 --ip 10.67.0.8",
+                "--network name=back,ip=10.74.0.9 --ip 10.74.0.8",
                 "cannot specify both",
             ),
             (
@@ -170,8 +170,8 @@ fn containers_get_what_a_network_has() {
                 "contain the IP address 10.99.0.9",
             ),
             (
-                "--network back --ip 10.67.0.1",
-                "contain the IP address 10.67.0.1",
+                "--network back --ip 10.74.0.1",
+                "contain the IP address 10.74.0.1",
             ),
         ] {
             let line = format!("run --rm {options} busybox true");
@@ -184,10 +184,10 @@ fn containers_get_what_a_network_has() {
 fn a_network_stays_while_containers_are_on_it() {
     with_busybox(|context| {
         context
-            .line("network create --subnet 10.67.0.0/16 back")
+            .line("network create --subnet 10.75.0.0/16 back")
             .ok();
-        idle(context, "--name holder --network back --ip 10.67.0.9");
-        let second = context.line("run --rm --network back --ip 10.67.0.9 busybox true");
+        idle(context, "--name holder --network back --ip 10.75.0.9");
+        let second = context.line("run --rm --network back --ip 10.75.0.9 busybox true");
         second.says(125, &["Address already in use", "container `holder`"]);
         let used = context.line("network rm back");
         used.says(1, &["network back has active endpoints (name:\"holder\""]);
@@ -296,7 +296,7 @@ fn addresses_are_the_ones_that_were_asked_for() {
         idle(context, "--name peer --network net");
         assert_eq!(address(context, "peer", "net"), "10.69.0.2");
         assert!(reaches(context, "peer", "10.69.0.77"));
-        let six = context.line("exec peer ping -6 -c 1 -W 1 fd69::77");
+        let six = context.line("exec peer ping -6 -c 1 -W 30 fd69::77");
         six.ok();
         context.line("restart -t 0 box").ok();
         assert_eq!(shown(context, "box", format), expected);
@@ -489,7 +489,7 @@ fn ordinary_users_networks_lead_out_where_pasta_does() {
 #[test]
 fn an_address_that_was_given_back_is_the_next_ones() {
     with_busybox(|context| {
-        context.line("network create --subnet 10.67.0.0/24 n").ok();
+        context.line("network create --subnet 10.77.0.0/24 n").ok();
         idle(context, "--rm --name first --network n");
         let given = address(context, "first", "n");
         context.line("network disconnect n first").ok();
@@ -500,7 +500,7 @@ fn an_address_that_was_given_back_is_the_next_ones() {
         idle(context, "--name third --network n");
         assert_ne!(address(context, "third", "n"), given);
         // One that cannot be connected keeps no address.
-        context.line("network create --subnet 10.68.0.0/24 m").ok();
+        context.line("network create --subnet 10.78.0.0/24 m").ok();
         let taken = format!("network connect --ip {} n first", given);
         assert_ne!(context.line(&taken).code(), 0);
         context.line("rm -f second third").ok();
@@ -511,12 +511,12 @@ fn an_address_that_was_given_back_is_the_next_ones() {
 #[test]
 fn who_follows_at_an_address_is_reached_at_once() {
     with_busybox(|context| {
-        context.line("network create --subnet 10.69.0.0/24 n").ok();
+        context.line("network create --subnet 10.76.0.0/24 n").ok();
         idle(context, "--name asker --network n");
         for _ in 0..5 {
-            idle(context, "--name next --network n --ip 10.69.0.9");
+            idle(context, "--name next --network n --ip 10.76.0.9");
             // A packet that is lost is not sent again.
-            context.line("exec asker ping -c 1 -W 60 10.69.0.9").ok();
+            context.line("exec asker ping -c 1 -W 60 10.76.0.9").ok();
             context.line("rm -f next").ok();
         }
         context.line("rm -f asker").ok();

@@ -127,7 +127,7 @@ impl Machine {
     /// Whether a container on a network reaches the machine behind this one: at the first try, with more than the
     /// way there takes in one packet.
     fn leads_out(&self, context: &Context, network: &str) -> bool {
-        let ping = "ping -c 1 -W 2 -s 2000 198.51.100.2";
+        let ping = "ping -c 1 -W 30 -s 2000 198.51.100.2";
         let line = format!("run --rm --network {network} busybox {ping}");
         self.line(context, &line).code() == 0
     }
@@ -189,7 +189,7 @@ fn roots_networks_lead_out_under_the_machines_address() {
     assert!(!machine.leads_out(&context, "shut"));
     assert!(!machine.leads_out(&context, "none"));
     // The machine itself can be named.
-    let line = "run --rm --network open --add-host host:host-gateway busybox ping -c 1 -W 2 host";
+    let line = "run --rm --network open --add-host host:host-gateway busybox ping -c 1 -W 30 host";
     machine.line(&context, line).ok();
     let devices = || machine.shell("ip -n NAME link | grep -q smi-");
     assert!(devices());

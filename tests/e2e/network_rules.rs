@@ -370,7 +370,7 @@ fn ordinary_users_have_the_bridge_too() {
         }
         let ip = shown(context, "two", "{{.NetworkSettings.IPAddress}}");
         assert_ne!(ip, "");
-        context.line(&format!("exec one ping -c 1 -W 2 {ip}")).ok();
+        context.line(&format!("exec one ping -c 1 -W 30 {ip}")).ok();
         // As in Docker, it knows no names.
         assert_ne!(context.line("exec one ping -c 1 -W 1 two").code(), 0);
         assert_eq!(
@@ -457,7 +457,7 @@ fn a_store_that_is_made_anew_has_a_bridge_of_its_own() {
         addresses.contains(&format!("{}/", gateway())),
         "{addresses}"
     );
-    let ping = format!("exec second ping -c 1 -W 2 {}", gateway());
+    let ping = format!("exec second ping -c 1 -W 30 {}", gateway());
     context.line(&ping).ok();
     context.line("rm -f second").ok();
 }

@@ -209,7 +209,7 @@ fn roots_containers_have_a_cable_when_they_ask_and_not_before() {
             !have("ping") || ping.status_in_time().unwrap().success(),
             "{address}"
         );
-        assert_eq!(devices(context).len(), 2);
+        until("the devices are there", || devices(context).len() == 2);
         let hosts = context.line("exec idle cat /etc/hosts").ok();
         let hostname = context.line("exec idle hostname").ok();
         let own: Vec<&str> = hosts.lines().filter(|l| l.ends_with(&hostname)).collect();

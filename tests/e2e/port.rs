@@ -83,11 +83,10 @@ fn direct_ports_show_who_connects() {
         // From inside it is where the program believes it to be.
         let inside = context.line("exec web wget -qO- http://127.0.0.1:80/cgi-bin/who");
         assert!(inside.ok().contains("127.0.0.1"));
-        while context
-            .line("inspect web --format {{.State.Health.Status}}")
-            .ok()
-            != "healthy"
-        {}
+        until("healthy", || {
+            let status = context.line("inspect web --format {{.State.Health.Status}}");
+            status.ok() == "healthy"
+        });
         let taken = context.line(&format!("run --rm -p {port}:80 busybox true"));
         taken.says(125, &["is already in use", "container `web`"]);
         // Whoever comes while it is started again waits.
@@ -219,14 +218,9 @@ fn a_program_is_found_that_listens_at_its_own_address_alone() {
 #[test]
 fn the_first_free_port_of_a_range_is_taken() {
     with_busybox(|context| {
-        let pair = || {
-            let first = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-            let next = first.local_addr().ok()?.port().checked_add(1)?;
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, next)).ok()?;
-            Some((first, next))
-        };
-        let (taken, free) = std::iter::repeat_with(pair).find_map(|pair| pair).unwrap();
-        let first = taken.local_addr().unwrap().port();
+        let first = smidge_tests::free_ports(2);
+        let free = first + 1;
+        let _taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, first)).unwrap();
         for mode in ["proxy", "direct"] {
             let options = format!("--name web --publish-mode {mode} -p {first}-{free}:80");
             start(context, &options, TELLS);

@@ -361,8 +361,8 @@ fn run_init_reaps() {
 #[test]
 fn run_port_in_use_is_named() {
     with_busybox(|context| {
-        let holder = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = holder.local_addr().unwrap().port();
+        let port = smidge_tests::free_ports(1);
+        let holder = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
         let refused = context.line(&format!("run --rm -p {port}:80 busybox true"));
         refused.says(125, &[&port.to_string(), "already in use"]);
         drop(holder);

@@ -1,7 +1,5 @@
 //! One build for several kinds of machines: an image for each, and an index that joins them.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use smidge_engine::Kind;
 use smidge_engine::build::{BuildRequest, Output, Product, SourceKind};
 use smidge_image::{Index, Platform};
@@ -354,8 +352,7 @@ fn missing_compilers_are_named_with_what_brings_them() {
     // A compiler that has no library to link with.
     std::fs::create_dir(context.at("tools")).unwrap();
     let gcc = context.at("tools/s390x-linux-gnu-gcc");
-    std::fs::write(&gcc, "#!/bin/sh\necho libc.a\n").unwrap();
-    std::fs::set_permissions(&gcc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    smidge_tests::write_program(&gcc, "#!/bin/sh\necho libc.a\n").unwrap();
     assert_eq!(
         said(&context, "p.c", &["linux/s390x"])[0],
         "cannot compile `p.c` for `linux/s390x`: `s390x-linux-gnu-gcc` has no static C library"
@@ -411,8 +408,9 @@ impl Rust {
     }
 
     fn tool(&self, name: &str, text: &str) {
-        self.context
-            .write_mode(&format!("tools/{name}"), text, 0o755);
+        let path = self.context.at(&format!("tools/{name}"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        smidge_tests::write_program(&path, text).unwrap();
     }
 
     fn install(&self, triple: &str) {

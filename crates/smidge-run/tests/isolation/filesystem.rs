@@ -222,9 +222,7 @@ fn programs_are_found_as_a_shell_finds_them() {
     let Some(mut cell) = Cell::new() else { return };
     fs::create_dir_all(cell.layer().join("first/cat")).unwrap();
     fs::write(cell.layer().join("first/id"), "not executable").unwrap();
-    fs::write(cell.layer().join("text"), "no interpreter\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(cell.layer().join("text"), mode).unwrap();
+    smidge_tests::write_program(&cell.layer().join("text"), "no interpreter\n").unwrap();
     cell.spec.env = vec!["PATH=first:/first::/bin".to_owned()];
     for (arguments, expected) in [
         (&["cat", "/proc/self/comm"][..], "cat\n"),

@@ -19,8 +19,7 @@ fn cell(made: Option<Cell>) -> Option<Cell> {
         return None;
     }
     let script = cell.layer().join("bin/script");
-    std::fs::write(&script, "#!/bin/foreign one two\n").unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    smidge_tests::write_program(&script, "#!/bin/foreign one two\n").unwrap();
     Some(cell)
 }
 

@@ -10,7 +10,7 @@ use smidge_run::network::{Address, Attachment, Mac, NAME_SERVER, dissolve};
 use crate::cell::{Cell, NOBODY_KNOWN, Outcome};
 
 /// What listens at a port and says so when it is asked.
-const SERVER: &str = "echo found | busybox timeout 20 busybox nc -l -p 7000";
+const SERVER: &str = "echo found | busybox timeout 120 busybox nc -l -p 7000";
 
 fn address(text: &str, prefix: u8) -> Address {
     let ip: IpAddr = text.parse().unwrap();
@@ -98,15 +98,19 @@ fn neighbours(net: u8, new: &dyn Fn() -> Option<Cell>) {
     let asking = format!(
         "{} >/dev/null
          for name in CELL2 both 10.211.{net}.2; do busybox nslookup $name 127.0.0.11; done
-         busybox ping -c 1 -W 2 cell2",
+         busybox ping -c 1 -W 30 cell2
+         {}",
         client(&format!("10.211.{net}.2"), 100)
             .replace("&& exit 0", "&& break")
-            .replace("exit 1", "true")
+            .replace("exit 1", "true"),
+        client(&format!("10.211.{net}.2"), 100).replace("7000", "7001")
     );
     let resolver = dir.path().join("resolv.conf");
     std::fs::write(&resolver, format!("nameserver {NAME_SERVER}\n")).unwrap();
     other.bind(&resolver, "/etc/resolv.conf", true);
-    let (_, named) = meet(&one, &format!("{SERVER}; busybox sleep 5"), &other, &asking);
+    // It has its name until it is told that it is not asked for any more.
+    let server = format!("{SERVER}; {}", SERVER.replace("7000", "7001"));
+    let (_, named) = meet(&one, &server, &other, &asking);
     for expected in [
         format!("Address: 10.211.{net}.2"),
         format!("Address: 10.211.{net}.3"),
@@ -146,9 +150,9 @@ fn other_networks_are_out_of_reach() {
     };
     other.spec.attachments = vec![place(Path::new("/nowhere"), 4, 3)];
     // The gateway is the machine itself, and answers: the way is there.
-    let ways = "ping -c 1 -W 2 10.211.4.1 >/dev/null && echo gateway; ";
+    let ways = "ping -c 1 -W 30 10.211.4.1 >/dev/null && echo gateway; ";
     let asking = format!("{ways}{}", client("10.211.3.2", 3)).replace("ping", "busybox ping");
-    let server = SERVER.replace("timeout 20", "timeout 8");
+    let server = SERVER.replace("timeout 120", "timeout 20");
     let (_, client) = meet(&one, &server, &other, &asking);
     assert_eq!(client.stdout.trim(), "gateway", "{client:?}");
     for net in [3, 4] {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use smidge_run::{IdMap, Port, Spec, State, User, capability};
-use smidge_tests::{InTime as _, Limit, until};
+use smidge_tests::{InTime as _, Limit, until, write_program};
 use tempfile::TempDir;
 
 use crate::arm64;
@@ -28,11 +28,13 @@ impl Sandbox {
         };
         let bin = sandbox.layer().join("bin");
         fs::create_dir_all(&bin).unwrap();
-        if fs::copy("/bin/busybox", bin.join("busybox")).is_err() {
+        let Ok(busybox) = fs::read("/bin/busybox") else {
             println!("skipped: busybox is not installed");
             return None;
-        }
-        fs::copy(smidge_tests::example("ports"), bin.join("ports")).unwrap();
+        };
+        write_program(&bin.join("busybox"), busybox).unwrap();
+        let ports = fs::read(smidge_tests::example("ports")).unwrap();
+        write_program(&bin.join("ports"), ports).unwrap();
         for name in [
             "sh", "cat", "sleep", "stty", "tty", "true", "yes", "seq", "head", "ps",
         ] {

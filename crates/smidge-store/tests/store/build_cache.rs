@@ -363,7 +363,7 @@ fn cache_mounts_are_shared_as_is_asked_for() {
         assert!(waited.is_err(), "{waited:?}");
         let path = shared[0].path.clone();
         drop(shared);
-        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(path));
+        assert_eq!(receiver.recv_timeout(smidge_tests::PATIENCE), Ok(path));
     });
     // The first that is free.
     let private = [(); 3].map(|()| store.cache_mount("a", Sharing::Private).unwrap());
