@@ -10,6 +10,7 @@ use smidge_dockerfile::ignore::Patterns;
 use smidge_image::{Entry, EntryKind, LayerPath, Node, NodeKind, Tree};
 
 use super::archive;
+use super::chmod::Chmod;
 use super::choice::{Fate, Flags, Parents, fate};
 use super::context::{Context, Found};
 use super::glob;
@@ -54,6 +55,11 @@ impl Manner {
             mtime,
             reason: reason.to_owned(),
         }
+    }
+
+    /// Whether the destination is meant to be a directory.
+    fn is_directory(&self) -> bool {
+        self.many || self.destination.ends_with('/') || self.destination.ends_with("/.")
     }
 }
 
@@ -283,7 +289,10 @@ impl<'c> Copying<'c> {
 
     fn unpack(&mut self, archive: &Content, packing: Packing) -> Result<()> {
         let place = self.destination()?;
+        // Modes are the archive's affair.
+        let chmod = self.flags.chmod.take();
         self.make_directory(&place)?;
+        self.flags.chmod = chmod;
         archive::unpack(self, archive, packing, &place, self.scratch)
     }
 
@@ -437,13 +446,25 @@ impl<'c> Copying<'c> {
     }
 
     /// Makes the directory that the contents of others go to, if it is missing. It has nothing
-    /// from them, nor from `--chmod`.
+    /// from them, nor from `--chmod` unless it was named as a directory.
     fn make_directory(&mut self, place: &LayerPath) -> Result<()> {
         if self.exists(place) {
             return Ok(());
         }
-        let entry = Entry::new(place.clone(), EntryKind::Directory);
+        let mut entry = Entry::new(place.clone(), EntryKind::Directory);
+        if self.manner.is_directory() {
+            entry.mode = self.mode_above();
+        }
         self.insert(Member::bare(entry, &self.manner.reason))
+    }
+
+    /// The mode of directories that are made on the way to the destination. As in BuildKit, `--chmod`
+    /// is for them, too, if it says a mode and not a change to one.
+    fn mode_above(&self) -> u32 {
+        match &self.flags.chmod {
+            Some(Chmod::Octal(mode)) => mode & 0o777,
+            _ => 0o755,
+        }
     }
 
     fn exists(&self, place: &LayerPath) -> bool {
@@ -454,14 +475,19 @@ impl<'c> Copying<'c> {
     fn insert(&mut self, mut member: Member) -> Result<()> {
         if let Some((uid, gid)) = self.manner.owner {
             (member.entry.uid, member.entry.gid) = (uid, gid);
-            self.own_parents(&member.entry.path, uid, gid)?;
+        }
+        if self.manner.owner.is_some() || matches!(self.flags.chmod, Some(Chmod::Octal(_))) {
+            self.make_parents(&member.entry.path)?;
         }
         member.entry.mtime = self.manner.mtime;
         self.insert_as_is(member)
     }
 
-    /// New directories on the way to a file belong to its owner.
-    fn own_parents(&mut self, path: &LayerPath, uid: u32, gid: u32) -> Result<()> {
+    /// Makes the directories on the way to a file, where they are missing: with the owner and mode that
+    /// were asked for.
+    fn make_parents(&mut self, path: &LayerPath) -> Result<()> {
+        let (uid, gid) = self.manner.owner.unwrap_or_default();
+        let mode = self.mode_above();
         let mut missing = Vec::new();
         let mut parent = path.parent();
         while let Some(path) = parent.filter(|path| !self.exists(path)) {
@@ -473,6 +499,7 @@ impl<'c> Copying<'c> {
             let entry = Entry {
                 uid,
                 gid,
+                mode,
                 mtime,
                 ..Entry::new(path, EntryKind::Directory)
             };

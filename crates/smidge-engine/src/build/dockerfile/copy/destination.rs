@@ -29,9 +29,8 @@ impl Copying<'_> {
     /// Where a file of this name goes: into the destination if that is a directory, or is meant to
     /// be one; to the destination itself otherwise.
     pub(super) fn place_of(&self, name: &[u8]) -> Result<LayerPath> {
-        let text = &self.manner.destination;
-        let meant = self.manner.many || text.ends_with('/') || text.ends_with("/.");
-        let place = self.resolve(text)?;
+        let meant = self.manner.is_directory();
+        let place = self.resolve(&self.manner.destination)?;
         let found = self.view.resolve(place.as_bytes()).ok().flatten();
         let directory = match found {
             Some((
