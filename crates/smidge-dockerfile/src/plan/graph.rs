@@ -308,8 +308,8 @@ impl<'d> Graph<'d> {
     fn base(&self, name: &str) -> Base {
         if name == "scratch" {
             Base::Scratch
-        } else if self.contexts.contains(name) {
-            Base::Context(name.to_owned())
+        } else if let Some(context) = self.context(name) {
+            Base::Context(context.to_owned())
         } else if let Some(&stage) = self
             .names
             .get(name.to_lowercase().as_str())
@@ -424,10 +424,19 @@ impl<'d> Graph<'d> {
         }
     }
 
+    /// Finds the build context of a name. As in Docker, `busybox`, `busybox:latest` and
+    /// `docker.io/library/busybox` are one name.
+    fn context(&self, name: &str) -> Option<&str> {
+        let same = |known: &&String| familiar(known) == familiar(name);
+        let found = self.contexts.get(name);
+        let found = found.or_else(|| self.contexts.iter().find(same));
+        found.map(String::as_str)
+    }
+
     /// Finds what `--from` names, seen from a stage.
     pub(super) fn source(&self, name: &str, span: Span, index: usize) -> Result<From, Diagnostic> {
-        if self.contexts.contains(name) {
-            return Ok(From::Named(name.to_owned()));
+        if let Some(context) = self.context(name) {
+            return Ok(From::Named(context.to_owned()));
         }
         let later = |what: &str| {
             let message = format!("cannot copy from {what}");
@@ -489,6 +498,15 @@ pub(super) fn variable_span(word: &Word, name: &str) -> Span {
         ends.then(|| Span::new(word.span.start + at, word.span.start + at + written.len()))
     });
     found.filter(|_| exact).unwrap_or(word.span)
+}
+
+/// Takes off an image's name what need not be said.
+fn familiar(name: &str) -> &str {
+    let mut name = name.strip_suffix(":latest").unwrap_or(name);
+    for registry in ["index.docker.io/", "docker.io/", "library/"] {
+        name = name.strip_prefix(registry).unwrap_or(name);
+    }
+    name
 }
 
 /// Tells whether a text may name an image. The grammar itself belongs to who looks images up.

@@ -17,7 +17,7 @@ pub use action::{
 };
 pub use option::{BaseConfig, PlanOptions, Platform};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::diagnostic::Diagnostic;
 use crate::expand::Budget;
@@ -262,7 +262,12 @@ fn proxy(options: &PlanOptions) -> Vec<(String, String)> {
     ];
     let is_proxy = |name: &str| NAMES.contains(&name.to_ascii_lowercase().as_str());
     let given = options.build_args.iter().filter(|(name, _)| is_proxy(name));
-    given
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    // As in BuildKit, whichever way a setting is spelled, programs find it in capitals and without.
+    let mut settings = BTreeMap::new();
+    for (name, value) in given.clone() {
+        settings.insert(name.to_ascii_lowercase(), value.clone());
+        settings.insert(name.to_ascii_uppercase(), value.clone());
+    }
+    settings.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+    settings.into_iter().collect()
 }
