@@ -487,6 +487,7 @@ const BAD: &[Bad] = &[
         &["3"],
     ),
     bad("run nothing", "@\nRUN\n", 2, &["RUN"]),
+    bad("run empty array", "@\nRUN []\n", 2, &["RUN", "program"]),
     bad(
         "run flag",
         "@\nRUN --mont=type=cache,target=/x true\n",
@@ -516,6 +517,12 @@ const BAD: &[Bad] = &[
         "@\nRUN --mount=type=cach,target=/x true\n",
         2,
         &["cach", "cache"],
+    ),
+    bad(
+        "mount type begun",
+        "@\nRUN --mount=type=tmp,target=/x true\n",
+        2,
+        &["tmp", "tmpfs"],
     ),
     bad(
         "mount key",

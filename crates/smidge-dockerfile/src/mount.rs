@@ -215,7 +215,9 @@ fn kind(value: &str) -> Result<Type, MountError> {
     let lower = value.to_ascii_lowercase();
     let found = Type::ALL.iter().find(|(name, _)| *name == lower);
     found.map(|&(_, kind)| kind).ok_or_else(|| {
-        let suggestion = suggest(value, Type::ALL.iter().map(|(name, _)| *name));
+        let names = || Type::ALL.iter().map(|(name, _)| *name);
+        let begun = |name: &&str| lower.len() > 1 && name.starts_with(&lower);
+        let suggestion = suggest(value, names()).or_else(|| names().find(begun));
         MountError::UnknownType {
             kind: value.into(),
             suggestion: suggestion.map(str::to_owned),

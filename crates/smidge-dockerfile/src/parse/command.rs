@@ -78,8 +78,12 @@ pub(super) fn run(rest: Slice<'_>, mut flags: Flags, context: &mut Context<'_>) 
     if rest.is_empty() {
         return context.require("at least one argument");
     }
+    let command = command(rest, context)?;
+    if matches!(&command, Command::Exec(words) if words.value.is_empty()) {
+        return context.fail(rest.span(), "`RUN` has no program to run");
+    }
     Some(Kind::Run(Box::new(Run {
-        command: command(rest, context)?,
+        command,
         heredocs,
         mounts: mounts.into_iter().collect::<Option<_>>()?,
         network: network?,

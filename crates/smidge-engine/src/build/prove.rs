@@ -23,7 +23,13 @@ pub(super) fn prove(draft: &mut Draft, rootfs: &RootFs, request: &BuildRequest) 
     let error = error(fault, draft, rootfs, request);
     let has_others = !draft.below.layers.is_empty();
     if !has_others || draft.config.entrypoint.is_some() {
-        return Err(error);
+        return Err(match error.hints().is_empty() {
+            true => error.with_hint(format!(
+                "to have the image all the same: `smidge build --no-prove {}`",
+                request.path.display()
+            )),
+            false => error,
+        });
     }
     draft.notes.push(Note {
         message: error.to_string(),
