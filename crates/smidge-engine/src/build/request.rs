@@ -289,6 +289,12 @@ pub enum OutputError {
     /// A form that needs a place has none.
     #[error("output type `{0}` needs a destination: `type={0},dest=PATH`")]
     NoDestination(String),
+    /// What the output says of the image's name, which is said elsewhere.
+    #[error("the output takes no `name=`: name the image with `-t {0}`")]
+    Name(String),
+    /// The output is a registry.
+    #[error("an image is sent to its registry with `--push`")]
+    Push,
     /// A directory cannot be written to standard output.
     #[error("output type `{0}` is a directory and cannot go to standard output")]
     DirectoryToStdout(String),
@@ -316,19 +322,31 @@ impl FromStr for Output {
                 sink,
             });
         }
-        let (mut kind, mut destination) = (None, None);
+        let (mut kind, mut destination, mut tar) = (None, None, None);
         for pair in text.split(',') {
             match pair.split_once('=') {
                 Some(("type", value)) => kind = Some(value),
-                Some(("dest", value)) => destination = Some(value),
+                Some(("dest", value)) => destination = Some(value).filter(|dest| !dest.is_empty()),
+                Some(("tar", value @ ("true" | "false"))) => tar = Some(value == "true"),
+                Some(("name", value)) => return Err(OutputError::Name(value.to_owned())),
+                Some(("push", "true")) => return Err(OutputError::Push),
+                Some(("push", "false")) => {}
                 _ => return Err(OutputError::Key(pair.to_owned())),
             }
         }
         let kind = kind.unwrap_or("rootfs");
+        // Docker writes an archive unless a directory is asked for.
+        let archive = || {
+            let named = destination.is_some_and(|dest| dest == "-" || dest.ends_with(".tar"));
+            tar.unwrap_or(named)
+        };
         let format = match kind {
-            "store" => return Ok(Self::Store),
+            "store" | "image" => return Ok(Self::Store),
+            "docker" if destination.is_none() => return Ok(Self::Store),
+            "registry" => return Err(OutputError::Push),
             "docker-archive" | "docker" => OutputFormat::DockerArchive,
             "oci-archive" => OutputFormat::OciArchive,
+            "oci" if archive() => OutputFormat::OciArchive,
             "oci" => OutputFormat::Oci,
             "rootfs" | "local" => OutputFormat::Rootfs,
             "tar" => OutputFormat::Tar,
@@ -336,7 +354,7 @@ impl FromStr for Output {
         };
         let is_directory = matches!(format, OutputFormat::Oci | OutputFormat::Rootfs);
         let sink = match destination {
-            None | Some("") => return Err(OutputError::NoDestination(kind.to_owned())),
+            None => return Err(OutputError::NoDestination(kind.to_owned())),
             Some("-") if is_directory => {
                 return Err(OutputError::DirectoryToStdout(kind.to_owned()));
             }
@@ -370,8 +388,26 @@ mod tests {
             ("type=tar,dest=-", export(OutputFormat::Tar, Sink::Stdout)),
             (
                 "type=oci,dest=-",
+                export(OutputFormat::OciArchive, Sink::Stdout),
+            ),
+            (
+                "type=oci,tar=false,dest=-",
                 Err(OutputError::DirectoryToStdout("oci".into())),
             ),
+            ("type=oci,dest=a", export(OutputFormat::Oci, path("a"))),
+            (
+                "type=oci,dest=a.tar",
+                export(OutputFormat::OciArchive, path("a.tar")),
+            ),
+            (
+                "type=oci,tar=true,dest=a",
+                export(OutputFormat::OciArchive, path("a")),
+            ),
+            ("type=image", Ok(Output::Store)),
+            ("type=docker", Ok(Output::Store)),
+            ("type=image,push=true", Err(OutputError::Push)),
+            ("type=registry", Err(OutputError::Push)),
+            ("type=image,name=a", Err(OutputError::Name("a".into()))),
             ("type=oci", Err(OutputError::NoDestination("oci".into()))),
             ("type=zip,dest=a", Err(OutputError::Type("zip".into()))),
             ("type=tar,to=a", Err(OutputError::Key("to=a".into()))),
