@@ -221,6 +221,8 @@ fn an_image_carries_its_own_cache() {
     };
     let name = format!("{}/app:1", registry.host());
     let id = build(&ours, &format!("-t {name} --cache-to type=inline"));
+    let other = "--build-arg BUILDKIT_INLINE_CACHE=1";
+    assert_eq!(build(&ours, &format!("-t {name} {other}")), id);
     ours.line(&format!("push -q {name}")).ok();
     assert_eq!(records(&config_of(&registry, "app", "1")), 2);
     let options = format!("--cache-to type=inline --cache-from {name}");

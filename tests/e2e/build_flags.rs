@@ -220,12 +220,14 @@ fn results_are_written_where_scripts_look_for_them() {
             meta["image.name"],
             "docker.io/library/one:1,docker.io/library/two:latest"
         );
-        // A build that fails writes none, and takes none away that says something else.
+        // A build that fails writes none, and leaves none that speaks of another build.
         write(context, "RUN false\n");
-        context
-            .line("build -q --iidfile none --metadata-file nor c")
-            .exits(1);
-        assert!(!context.path().join("none").exists() && !context.path().join("nor").exists());
+        for (id, meta) in [("none", "nor"), ("id", "meta")] {
+            context
+                .line(&format!("build -q --iidfile {id} --metadata-file {meta} c"))
+                .exits(1);
+            assert!(!context.path().join(id).exists() && !context.path().join(meta).exists());
+        }
     });
 }
 
@@ -356,11 +358,89 @@ fn a_check_says_what_could_be_better_and_builds_nothing() {
                 ],
             );
         }
+        // What is checked may be said outside of the file, and may come from standard input.
+        let skip = "--build-arg BUILDKIT_DOCKERFILE_CHECK=skip=MaintainerDeprecated";
+        let line = format!("build --check {skip} c");
+        context.line(&line).says(0, &["no warnings found"]);
+        let error = "--build-arg BUILDKIT_DOCKERFILE_CHECK=error=true";
+        let ran = context.line(&format!("build {error} c"));
+        ran.says(1, &["error: `MAINTAINER` is deprecated"]);
+        let mut child = context.spawn(context.line_command("build --check -"));
+        let text = b"FROM busybox\nMAINTAINER me\n";
+        child.stdin.take().unwrap().write_all(text).unwrap();
+        let output = child.output_in_time().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("Dockerfile:2"), "{said}");
         write(context, "RUN exit 1\n");
         context
             .line("build --check c")
             .says(0, &["no warnings found"]);
         assert_eq!(context.line("images -q").ok().lines().count(), 1);
+    });
+}
+
+#[test]
+fn the_stages_of_a_dockerfile_are_listed() {
+    with_busybox(|context| {
+        context.write(
+            "c/Dockerfile",
+            "# build compiles the program\n\
+             FROM busybox AS Build\n\
+             # this is about nothing\n\
+             FROM busybox AS other\n\
+             RUN exit 1\n\
+             FROM busybox\n\
+             # something else\n\
+             # last ships it\n\
+             FROM build AS last\n",
+        );
+        let listed = "TARGET           DESCRIPTION\n\
+                      build            compiles the program\n\
+                      other            \n\
+                      \u{20}                \n\
+                      last (default)   ships it";
+        assert_eq!(context.line("build --call targets c").ok(), listed);
+        let ran = context.line("build --call targets --target other c").ok();
+        assert!(ran.contains("other (default)"), "{ran}");
+        context
+            .line("build --call outline c")
+            .says(125, &["outline"]);
+        assert_eq!(context.line("images -q").ok().lines().count(), 1);
+    });
+}
+
+#[test]
+fn arguments_that_buildkit_knows_need_no_declaration() {
+    with_busybox(|context| {
+        write(
+            context,
+            "RUN { echo $(hostname); cat /etc/hosts; } > /names\n\
+             ARG SOURCE_DATE_EPOCH\nRUN echo $SOURCE_DATE_EPOCH > /time\n",
+        );
+        let epoch = "--build-arg SOURCE_DATE_EPOCH=1500000001";
+        let name = "--build-arg BUILDKIT_SANDBOX_HOSTNAME=elsewhere";
+        context
+            .line(&format!("build -q -t known {epoch} {name} c"))
+            .ok();
+        let names = printed(context, "known", "cat /names");
+        assert!(names.starts_with("elsewhere\n"), "{names}");
+        assert!(names.contains("localhost elsewhere\n"), "{names}");
+        let when = printed(context, "known", "stat -c %Y /names /time");
+        assert_eq!(when, "1500000001\n1500000001");
+        assert_eq!(printed(context, "known", "cat /time"), "1500000001");
+        let created = ["inspect", "-f", "{{.Created}}", "known"];
+        assert_eq!(context.smidge(created).ok(), "2017-07-14T02:40:01Z");
+
+        // What the environment says is such an argument, too.
+        let mut build = context.line_command("build -q -t known c");
+        build.env("SOURCE_DATE_EPOCH", "1500000002");
+        context.finish(build).ok();
+        assert_eq!(printed(context, "known", "cat /time"), "1500000002");
+        let names = printed(context, "known", "cat /names");
+        assert!(names.starts_with("buildkitsandbox\n"), "{names}");
+        context
+            .line("build --build-arg SOURCE_DATE_EPOCH=yesterday c")
+            .says(1, &["SOURCE_DATE_EPOCH", "yesterday"]);
     });
 }
 

@@ -33,6 +33,28 @@ fn works(name: &str) {
 }
 
 #[test]
+fn a_build_sends_what_it_has_made() {
+    let Some(registry) = Registry::plain() else {
+        return;
+    };
+    let context = Context::new();
+    context.copy(fixture::hello(), "d/hello");
+    let dockerfile = "FROM scratch\nCOPY hello /hello\nENTRYPOINT [\"/hello\"]\n";
+    context.write("d/Dockerfile", dockerfile);
+    let name = format!("{}/built", registry.host());
+    let line = format!("build -q --push -t {name}:1 -t {name}:2 d");
+    context.line(&line).ok();
+    works(&format!("{name}:1"));
+    works(&format!("{name}:2"));
+    context
+        .line("build --push d")
+        .says(1, &["the image has no name", "--push -t "]);
+    let line = format!("build --push -t {name} -o out d");
+    context.line(&line).says(1, &["--output"]);
+    assert!(!context.path().join("out").exists());
+}
+
+#[test]
 fn an_image_arrives_whole_whoever_sends_it() {
     let Some(registry) = Registry::plain() else {
         return;

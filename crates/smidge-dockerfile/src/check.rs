@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::{Diagnostic, Rule, Severity};
-use crate::instruction::{Check, Dockerfile, From, Instruction, Kind};
+use crate::instruction::{Check, Dockerfile, From, Instruction, Kind, StageSource};
 use crate::span::{Span, Word};
 
 /// A comment right above the definition of a stage or argument, and the name that is defined.
@@ -28,6 +28,22 @@ impl Description {
             }),
             _ => None,
         }
+    }
+}
+
+impl StageSource {
+    /// What the comment right above the stage says of it: `# name description`.
+    pub fn description<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let name = &self.from.name.as_ref()?.value;
+        let above = text
+            .get(..self.from.span.start)?
+            .trim_end_matches([' ', '\t']);
+        let comments = above.lines().rev().map(str::trim_start);
+        let mut comments = comments.map_while(|line| line.strip_prefix('#'));
+        comments.find_map(|comment| {
+            let (first, rest) = comment.trim().split_once(' ')?;
+            first.eq_ignore_ascii_case(name).then(|| rest.trim())
+        })
     }
 }
 

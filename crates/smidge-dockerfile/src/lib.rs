@@ -42,7 +42,7 @@ mod suggest;
 
 pub use diagnostic::{Diagnostic, Rule, Severity};
 pub use instruction::Dockerfile;
-pub use parse::parse;
+pub use parse::{parse, parse_checked};
 pub use plan::{Plan, PlanOptions, base_images, plan};
 pub use span::{Location, Span, Spanned, Word, source_line};
 pub use suggest::suggest;

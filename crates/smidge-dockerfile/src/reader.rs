@@ -15,6 +15,8 @@ pub(crate) struct Reader<'t> {
     position: usize,
     pub(crate) directives: Directives,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Whether the checks were set from outside, so that the file does not.
+    checked: bool,
 }
 
 /// An instruction's line and the comment right above it.
@@ -39,7 +41,8 @@ impl Physical<'_> {
 }
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(text: &'t str) -> Self {
+    /// Starts at the file's first line. `check` stands for what the file says itself of the checks.
+    pub(crate) fn new(text: &'t str, check: Option<&str>) -> Self {
         let position = if text.starts_with('\u{feff}') {
             '\u{feff}'.len_utf8()
         } else {
@@ -50,7 +53,11 @@ impl<'t> Reader<'t> {
             position,
             directives: Directives::default(),
             diagnostics: Vec::new(),
+            checked: check.is_some(),
         };
+        if let Some(check) = check {
+            reader.set_check(&Word::new(check.to_owned(), Span::default()));
+        }
         reader.read_directives();
         reader
     }
@@ -173,6 +180,7 @@ impl<'t> Reader<'t> {
             match name.as_str() {
                 "syntax" => self.directives.syntax = Some(value),
                 "escape" => self.set_escape(&value),
+                _ if self.checked => {}
                 _ => self.set_check(&value),
             }
             seen.push(name);
@@ -352,7 +360,7 @@ mod tests {
     use super::*;
 
     fn statements(text: &str) -> Vec<String> {
-        let mut reader = Reader::new(text);
+        let mut reader = Reader::new(text, None);
         let mut found = Vec::new();
         while let Some(statement) = reader.statement() {
             found.push(statement.line.all().text().to_owned());
@@ -425,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_heredoc_ends_at_its_name() {
-        let mut reader = Reader::new("RUN <<-X\n\ta\n  X\n\tX\nRUN b\n");
+        let mut reader = Reader::new("RUN <<-X\n\ta\n  X\n\tX\nRUN b\n", None);
         reader.statement();
         let (content, _) = reader.heredoc("X", true).unwrap();
         assert_eq!(content, "\ta\n  X\n");

@@ -39,12 +39,7 @@ pub(crate) fn host() -> Result<Host, Error> {
     let source_date_epoch = env
         .get("SOURCE_DATE_EPOCH")
         .filter(|text| !text.is_empty())
-        .map(|text| {
-            text.parse().map_err(|_| {
-                let fault = format!("`SOURCE_DATE_EPOCH` is `{text}`: expected seconds since 1970");
-                Error::new(Kind::Input, fault)
-            })
-        })
+        .map(|text| epoch(text))
         .transpose()?;
     Ok(Host {
         uid: rustix::process::geteuid().as_raw(),
@@ -58,6 +53,14 @@ pub(crate) fn host() -> Result<Host, Error> {
         now: SystemTime::now(),
         cwd: std::env::current_dir()
             .map_err(|source| Error::io("cannot tell the working directory", source))?,
+    })
+}
+
+/// Reads the value of `SOURCE_DATE_EPOCH`.
+pub(crate) fn epoch(text: &str) -> Result<i64, Error> {
+    text.parse().map_err(|_| {
+        let fault = format!("`SOURCE_DATE_EPOCH` is `{text}`: expected seconds since 1970");
+        Error::new(Kind::Input, fault)
     })
 }
 

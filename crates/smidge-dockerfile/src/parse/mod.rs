@@ -49,7 +49,13 @@ const KEYWORDS: &[&str] = &[
 /// assert_eq!(error.span.text("FROM scratch\nCOYP a /a\n"), "COYP");
 /// ```
 pub fn parse(text: &str) -> Parsed {
-    let mut file = File::new(text);
+    parse_checked(text, None)
+}
+
+/// Parses a Dockerfile. Where `check` is given, such as `skip=all` or `error=true`, it counts in place of
+/// the file's own `# check=`.
+pub fn parse_checked(text: &str, check: Option<&str>) -> Parsed {
+    let mut file = File::new(text, check);
     while let Some(statement) = file.reader.statement() {
         file.add(&statement.line, statement.comment);
     }
@@ -103,9 +109,9 @@ struct File<'t> {
 }
 
 impl<'t> File<'t> {
-    fn new(text: &'t str) -> Self {
+    fn new(text: &'t str, check: Option<&str>) -> Self {
         Self {
-            reader: Reader::new(text),
+            reader: Reader::new(text, check),
             dockerfile: Dockerfile {
                 len: text.len(),
                 ..Dockerfile::default()
@@ -220,7 +226,7 @@ pub(crate) fn trigger(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Instruction> {
     // A heredoc of the trigger follows in lines of its own.
-    let mut reader = Reader::new(text);
+    let mut reader = Reader::new(text, None);
     reader.directives.escape = escape;
     let first = reader.statement()?;
     let line = Line::elsewhere(first.line.all().text(), span);

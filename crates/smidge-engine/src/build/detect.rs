@@ -97,7 +97,7 @@ fn directory(
     let shown = request.path.display();
     let file = match &request.file {
         Some(file) => host.absolute(file),
-        None => path.join("Dockerfile"),
+        None => path.join(default_name(&path)),
     };
     let has_cargo = path.join("Cargo.toml").is_file();
     let kind = match kind {
@@ -115,9 +115,9 @@ fn directory(
     };
     match kind {
         SourceKind::Dockerfile => Ok(Source::Dockerfile {
+            name: name(request, &file),
             context: path,
             file,
-            name: name(request),
         }),
         SourceKind::Cargo if has_cargo => Ok(Source::Cargo(path)),
         SourceKind::Cargo => refused("it has no `Cargo.toml`"),
@@ -127,12 +127,23 @@ fn directory(
     }
 }
 
+/// What the Dockerfile of a context is called where nobody says: as in Docker, `dockerfile` if there is
+/// that one alone.
+pub(super) fn default_name(context: &Path) -> &'static str {
+    let there = |name: &&str| context.join(name).is_file();
+    ["Dockerfile", "dockerfile"]
+        .into_iter()
+        .find(there)
+        .unwrap_or("Dockerfile")
+}
+
 /// The name of the Dockerfile under which the user can find it.
-fn name(request: &BuildRequest) -> String {
+fn name(request: &BuildRequest, file: &Path) -> String {
+    let own = file.file_name().unwrap_or_default();
     match &request.file {
         Some(file) => file.display().to_string(),
-        None if request.path == Path::new(".") => "Dockerfile".to_owned(),
-        None => request.path.join("Dockerfile").display().to_string(),
+        None if request.path == Path::new(".") => own.display().to_string(),
+        None => request.path.join(own).display().to_string(),
     }
 }
 
@@ -173,7 +184,7 @@ fn nothing(request: &BuildRequest, path: &Path) -> Error {
         ));
     }
     let has = |names: &[&'static str]| names.iter().copied().find(|name| path.join(name).exists());
-    if let Some(file) = has(&["Containerfile", "dockerfile"]) {
+    if let Some(file) = has(&["Containerfile"]) {
         let file = request.path.join(file);
         return error.with_hint(format!(
             "if that is your Dockerfile, say so: `smidge build -f {} {shown}`",
@@ -319,6 +330,10 @@ mod tests {
         assert_eq!(detected(&both[1..], ".", plain), Ok("Cargo package"));
         assert_eq!(detected(&both[2..], ".", plain), Ok("Go package"));
         assert_eq!(detected(&[("d/go.mod", "")], "d", plain), Ok("Go package"));
+        assert_eq!(
+            detected(&[("dockerfile", ""), ("Cargo.toml", "")], ".", plain),
+            Ok("Dockerfile")
+        );
         let named = |request: &mut BuildRequest| request.file = Some("x/File".into());
         assert_eq!(
             detected(&[("x/File", ""), ("Cargo.toml", "")], ".", named),

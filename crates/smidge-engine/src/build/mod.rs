@@ -38,4 +38,4 @@ pub use request::{
 };
 pub(crate) use scratch::Scratch;
 
-pub use response::{BuildPlan, Built, Content, Product, Sizes, Stripped, Transfer};
+pub use response::{BuildPlan, Built, Content, Product, Sizes, Stripped, Target, Transfer};

@@ -107,3 +107,14 @@ pub struct Stripped {
     /// Bytes after.
     pub after: u64,
 }
+
+/// A stage of a Dockerfile, as `--target` may name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, in lower case.
+    pub name: Option<String>,
+    /// What the comment above it says.
+    pub description: Option<String>,
+    /// Whether a build makes this one.
+    pub is_default: bool,
+}

@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// Finds out what is to be built, and brings it where it is elsewhere.
-    fn source(
+    pub(super) fn source(
         &self,
         request: &BuildRequest,
         scratch: &Scratch,

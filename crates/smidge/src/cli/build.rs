@@ -6,16 +6,18 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use smidge_engine::build::{
-    BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, Product, SourceKind,
+    BuildRequest, Built, CargoOptions, ConfigOptions, Include, Output, Product, SourceKind, Target,
     Transfer,
 };
-use smidge_engine::{Error, Kind, Note};
+use smidge_engine::registry::{Compression, PushRequest};
+use smidge_engine::{Engine, Error, Kind, Note, Progress};
 use smidge_image::{Platform, Reference};
 
 use super::dockerfile::DockerfileArgs;
 use super::progress::ProgressArgs;
 use super::session::{Outcome, Session};
-use crate::render::{progress, words};
+use crate::render::{progress, table, words};
+use crate::surroundings;
 
 /// Make an image from a program, its source or a Dockerfile
 ///
@@ -164,9 +166,17 @@ fn kind_parser() -> impl clap::builder::TypedValueParser<Value = SourceKind> {
 
 pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     let request = request(session, args)?;
-    let engine = session.engine()?;
+    let engine = engine(session, &request)?;
+    if args.dockerfile.is_pushed() {
+        check_push(&request)?;
+    }
     if args.dockerfile.is_check() {
-        return check(session, &engine.check_build(&request)?);
+        let found = engine.check_build(&request, &mut std::io::stdin().lock())?;
+        return check(session, &found);
+    }
+    if args.dockerfile.is_targets() {
+        let targets = engine.build_targets(&request, &mut std::io::stdin().lock())?;
+        return list_targets(session, &targets);
     }
     if args.plan {
         let plan = engine.plan_build(&request)?;
@@ -178,19 +188,16 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         session.print(text.trim_end())?;
         return Ok(0);
     }
+    remove_stale(session, args)?;
     let sink = args.progress.sink(session, args.quiet);
     let started = Instant::now();
     let (stdin, stdout) = (&mut std::io::stdin().lock(), &mut session.out());
     let product = engine.build_from(&request, &*sink, (stdin, stdout))?;
+    if args.dockerfile.is_pushed() {
+        push(&engine, &request, &*sink)?;
+    }
     drop(sink);
-    if let Some(file) = &args.iidfile {
-        let what = "the image's id";
-        write(session, file, what, &product.id.to_string())?;
-    }
-    if let Some(file) = &args.metadata_file {
-        let text = format!("{:#}\n", metadata(&product));
-        write(session, file, "the image's metadata", &text)?;
-    }
+    write_results(session, args, &product)?;
     if !args.quiet {
         summarise(session, &product, started);
     }
@@ -211,6 +218,19 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
     Ok(0)
 }
 
+/// The engine, for which a build argument may set the time.
+fn engine(session: &Session, request: &BuildRequest) -> Result<Engine, Error> {
+    let mut engine = session.engine()?;
+    if let Some(text) = request
+        .build_args
+        .get(EPOCH)
+        .filter(|text| !text.is_empty())
+    {
+        engine.host.source_date_epoch = Some(surroundings::epoch(text)?);
+    }
+    Ok(engine)
+}
+
 /// Tells what is worth saying about a Dockerfile. As in Docker, that is a failure.
 fn check(session: &Session, notes: &[Note]) -> Outcome {
     notes.iter().for_each(|note| session.note(note));
@@ -220,6 +240,77 @@ fn check(session: &Session, notes: &[Note]) -> Outcome {
     };
     session.tell(&format!("Check complete, {found}."));
     Ok(u8::from(!notes.is_empty()))
+}
+
+/// Lists the stages that `--target` may name, as Docker does.
+fn list_targets(session: &Session, targets: &[Target]) -> Outcome {
+    let mut text = "TARGET\tDESCRIPTION\n".to_owned();
+    for target in targets {
+        let default = target.is_default.then_some("(default)");
+        let name: Vec<&str> = target.name.as_deref().into_iter().chain(default).collect();
+        let description = target.description.as_deref().unwrap_or_default();
+        text.push_str(&format!("{}\t{description}\n", name.join(" ")));
+    }
+    session.print(table::align(&text).trim_end())?;
+    Ok(0)
+}
+
+/// `--push`: sends the image under all its names.
+fn push(engine: &Engine, request: &BuildRequest, progress: &dyn Progress) -> Result<(), Error> {
+    for name in &request.tags {
+        let push = PushRequest {
+            name: name.to_string(),
+            all_tags: false,
+            platform: None,
+            stored_as: None,
+            compression: Compression::Gzip,
+            connection: request.dockerfile.connection.clone(),
+        };
+        engine.push(&push, progress)?;
+    }
+    Ok(())
+}
+
+/// Refuses to push what has no name, or does not come into the store.
+fn check_push(request: &BuildRequest) -> Result<(), Error> {
+    if request.output != Output::Store {
+        let message = "`--push` and `--output`: an image goes to one place";
+        return Err(Error::new(Kind::Input, message));
+    }
+    if request.tags.is_empty() {
+        let message = "`--push`: the image has no name";
+        return Err(Error::new(Kind::Input, message)
+            .with_hint("name it: `smidge build --push -t REGISTRY/NAME:TAG …`"));
+    }
+    Ok(())
+}
+
+/// Writes what scripts want to know of the image into the files that they named.
+fn write_results(session: &Session, args: &Args, product: &Product) -> Result<(), Error> {
+    if let Some(file) = &args.iidfile {
+        let what = "the image's id";
+        write(session, file, what, &product.id.to_string())?;
+    }
+    if let Some(file) = &args.metadata_file {
+        let text = format!("{:#}\n", metadata(product));
+        write(session, file, "the image's metadata", &text)?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier build has left in the files that this one is to write: should it fail, nobody
+/// must take that for its outcome.
+fn remove_stale(session: &Session, args: &Args) -> Result<(), Error> {
+    for file in args.iidfile.iter().chain(&args.metadata_file) {
+        let path = session.host.absolute(file);
+        // A pipe or device is no place where anything is left.
+        if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            std::fs::remove_file(path).map_err(|source| {
+                Error::io(format!("cannot write to `{}`", file.display()), source)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file beside the image.
@@ -283,6 +374,11 @@ fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
     request.build_args = build_args(session, &args.dockerfile.build_arg)?;
     request.target.clone_from(&args.dockerfile.target);
     request.dockerfile = args.dockerfile.options(session)?;
+    let inline = request.build_args.get("BUILDKIT_INLINE_CACHE");
+    if inline.is_some_and(|inline| inline == "1" || inline == "true") {
+        // The older way to say it.
+        request.dockerfile.cache_to.push("type=inline".to_owned());
+    }
     request.strip = match (program.strip, program.no_strip) {
         (true, _) => Some(true),
         (_, true) => Some(false),
@@ -295,9 +391,15 @@ fn request(session: &Session, args: &Args) -> Result<BuildRequest, Error> {
     Ok(request)
 }
 
+/// The time of what is built, which Docker hands on to an `ARG` of that name.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// `NAME=value`; a bare name takes the caller's value.
 fn build_args(session: &Session, options: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let mut all = BTreeMap::new();
+    if let Some(seconds) = session.host.source_date_epoch {
+        all.insert(EPOCH.to_owned(), seconds.to_string());
+    }
     for option in options {
         match option.split_once('=') {
             Some(("", _)) => {

@@ -81,11 +81,14 @@ pub(super) struct DockerfileArgs {
     /// A file or directory that --slim-final is not to leave out, with wildcards as in COPY; repeatable
     #[arg(long, value_name = "PATH", requires = "slim_final")]
     keep: Vec<String>,
+    /// Send the image to its registry after the build, under every name that -t gives it
+    #[arg(long)]
+    push: bool,
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
-    /// What to do: build or check
-    #[arg(long, value_name = "METHOD", value_parser = ["build", "check"], hide_possible_values = true)]
+    /// What to do: build, check or list the Dockerfile's targets
+    #[arg(long, value_name = "METHOD", value_parser = ["build", "check", "targets"], hide_possible_values = true)]
     call: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -102,6 +105,9 @@ struct DockerArgs {
     /// The same after failures
     #[arg(long, hide = true)]
     force_rm: bool,
+    /// Compress the context on its way to a daemon: there is none
+    #[arg(long, hide = true)]
+    compress: bool,
     /// Put the image into the store: where it goes by default
     #[arg(long, hide = true)]
     load: bool,
@@ -117,6 +123,16 @@ impl DockerfileArgs {
     /// Whether the Dockerfile is only to be checked.
     pub(super) fn is_check(&self) -> bool {
         self.check || self.call.as_deref() == Some("check")
+    }
+
+    /// Whether the image is to be sent to a registry.
+    pub(super) fn is_pushed(&self) -> bool {
+        self.push
+    }
+
+    /// Whether the Dockerfile's stages are only to be listed.
+    pub(super) fn is_targets(&self) -> bool {
+        self.call.as_deref() == Some("targets")
     }
 
     /// The same for the engine.

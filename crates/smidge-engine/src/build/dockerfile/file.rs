@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use smidge_dockerfile::instruction::StageSource;
 use smidge_dockerfile::plan::{self, BaseConfig, BaseImage, Platform};
-use smidge_dockerfile::{Dockerfile, Plan, PlanOptions, parse};
+use smidge_dockerfile::{Dockerfile, Plan, PlanOptions, parse, parse_checked};
 
 use super::base::{self, Bases};
 use super::report::Text;
 use crate::build::request::BuildRequest;
+use crate::build::response::Target;
 use crate::host::read_whole;
 use crate::{Engine, Error, Kind, Note, Progress, Result};
 
@@ -45,6 +47,24 @@ pub(in crate::build) fn notes(
     Ok(notes)
 }
 
+/// The stages of a Dockerfile. Nothing is fetched for it.
+pub(in crate::build) fn targets(
+    file: (&Path, &str),
+    request: &BuildRequest,
+    engine: &Engine,
+) -> Result<Vec<Target>> {
+    let (text, plan, _) = plan_with(file, request, engine, &mut stored(engine))?;
+    let wanted = plan.target().map(|stage| stage.index);
+    let parsed = parse(&text.text);
+    let stages = parsed.dockerfile.stages.iter().enumerate();
+    let target = |(index, stage): (usize, &StageSource)| Target {
+        name: stage.from.name.as_ref().map(|name| name.value.clone()),
+        description: stage.description(&text.text).map(str::to_owned),
+        is_default: Some(index) == wanted,
+    };
+    Ok(stages.map(target).collect())
+}
+
 /// Reads and plans a Dockerfile. Images that are missing are fetched.
 pub(super) fn planned(
     file: (&Path, &str),
@@ -75,7 +95,8 @@ fn plan_with(
     images: &mut Lookup<'_>,
 ) -> Result<(Text, Plan, Vec<Note>)> {
     let text = read(file)?;
-    let parsed = parse(&text.text);
+    let check = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+    let parsed = parse_checked(&text.text, check.map(String::as_str));
     if let Some(error) = text.errors(&parsed.diagnostics) {
         return Err(error);
     }

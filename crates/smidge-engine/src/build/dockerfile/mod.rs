@@ -31,7 +31,7 @@ pub(super) use builder::{Place, draft};
 pub(super) use cache::Cached;
 pub(super) use context::matching;
 pub(super) use exchange::{Exchange, Record, embed};
-pub(super) use file::{instructions, notes};
+pub(super) use file::{instructions, notes, targets};
 pub(crate) use git_url::redacted;
 pub(super) use remote::Fetcher;
 pub(crate) use remote::unfetched;

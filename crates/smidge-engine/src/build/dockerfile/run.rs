@@ -171,6 +171,9 @@ impl Builder<'_> {
         key.add(format!("{:?} {:?}", options.shm_size, options.add_hosts));
         key.add(format!("{:?}", self.limits));
         key.add(format!("{:?}", self.engine.host.source_date_epoch));
+        if self.hostname() != HOSTNAME {
+            key.add(format!("called {}", self.hostname()));
+        }
         self.add_mounts(&mut key, run)?;
         Ok(key.finish())
     }
@@ -245,7 +248,7 @@ impl Builder<'_> {
             env: proxies.chain(own).collect(),
             cwd: at.step.workdir.clone(),
             user: job.account.user.clone(),
-            hostname: HOSTNAME.to_owned(),
+            hostname: self.hostname().to_owned(),
             mounts: self
                 .own_files(dir)?
                 .into_iter()
@@ -283,12 +286,20 @@ impl Builder<'_> {
         }
     }
 
+    /// What the machine is called: as `BUILDKIT_SANDBOX_HOSTNAME` says, if it says anything.
+    fn hostname(&self) -> &str {
+        let wanted = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        let wanted = wanted.filter(|name| !name.is_empty());
+        wanted.map_or(HOSTNAME, String::as_str)
+    }
+
     /// The files that every container has in `/etc`.
     fn own_files(&self, dir: &Path) -> Result<Vec<Mount>> {
         let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let mut hosts =
-            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-                .to_owned();
+        let mut hosts = format!(
+            "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+            self.hostname()
+        );
         for (name, address) in &self.hosts {
             hosts.push_str(&format!("{address}\t{name}\n"));
         }

@@ -10,6 +10,7 @@ use smidge_store::DirTree;
 
 use super::git_url::{GitUrl, is_context, redacted};
 use super::remote::{Fetcher, is_http};
+use crate::build::detect::default_name;
 use crate::packing::{Packing, is_archive, sniffed};
 use crate::{Error, Host, Kind, Result};
 
@@ -109,8 +110,8 @@ pub(in crate::build) struct Brought {
     pub(in crate::build) name: String,
 }
 
-/// Brings a context that is elsewhere, or whose Dockerfile is (`-f -`); `None` where both are files of
-/// the machine. `file` is what `-f` says: a path in a context from elsewhere.
+/// Brings a context that is elsewhere, or whose Dockerfile is (`-f -`, `-f URL`); `None` where both are
+/// files of the machine. `file` is what `-f` says: a path in a context from elsewhere.
 ///
 /// # Errors
 /// As [`ContextSource::fetch`]; when there is no Dockerfile, or it leads out of the context.
@@ -125,18 +126,26 @@ pub(in crate::build) fn bring(
         let message = "standard input cannot be both the Dockerfile and the context";
         return Err(Error::new(Kind::Input, message));
     }
+    let url = file.and_then(Path::to_str).filter(|file| is_http(file));
     let fetched = match source.local() {
-        Some(_) if !from_input => return Ok(None),
+        Some(_) if !from_input && url.is_none() => return Ok(None),
         Some(path) => Fetched::Directory(path.to_owned()),
         None => source.fetch(fetcher, input, keep_git)?,
     };
-    match fetched {
-        Fetched::Directory(context) if from_input => {
+    match (fetched, url) {
+        (Fetched::Directory(context), _) if from_input => {
             let text = dockerfile("standard input", input)?;
             alone(fetcher, context, &text).map(Some)
         }
-        Fetched::Directory(context) => {
-            let name = file.unwrap_or(Path::new("Dockerfile"));
+        (Fetched::Directory(context), Some(url)) => {
+            let name = redacted(url);
+            let file = fetcher.file(url, None)?;
+            let failed = |source| Error::io(format!("cannot read `{name}`"), source);
+            let text = dockerfile(&name, File::open(&file.path).map_err(failed)?)?;
+            alone(fetcher, context, &text).map(Some)
+        }
+        (Fetched::Directory(context), None) => {
+            let name = file.unwrap_or(Path::new(default_name(&context)));
             let file = inside(&context, name)?;
             let name = name.display().to_string();
             Ok(Some(Brought {
@@ -145,7 +154,7 @@ pub(in crate::build) fn bring(
                 name,
             }))
         }
-        Fetched::Dockerfile(text) => {
+        (Fetched::Dockerfile(text), _) => {
             let context = fetcher.scratch.subdirectory()?;
             alone(fetcher, context, &text).map(Some)
         }

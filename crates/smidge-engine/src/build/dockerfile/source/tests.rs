@@ -236,6 +236,19 @@ fn urls_are_archives_or_dockerfiles() {
 }
 
 #[test]
+fn a_dockerfile_may_be_elsewhere_than_its_context() {
+    let place = Bench::new();
+    let here = place.dir.path().join("here");
+    fs::create_dir(&here).unwrap();
+    fs::write(here.join("dockerfile"), "FROM other").unwrap();
+    let seen = place.seen("here", Some(&serve(TEXT.into(), 0)), b"");
+    assert_eq!(seen, (TEXT.to_owned(), vec!["dockerfile".to_owned()]));
+    let context = serve(gzip(&archive(&[])), 0);
+    let (text, names) = place.seen(&context, Some(&serve("#".into(), 0)), b"");
+    assert_eq!((text.as_str(), names.len()), ("#", 3));
+}
+
+#[test]
 fn repositories_are_contexts() {
     let place = Bench::new();
     let Some(git) = place.engine.host.find_program("git") else {
