@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smidge_image::{DiffId, Digest, Index};
@@ -15,6 +16,9 @@ use crate::regular;
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT_VERSION: &str = "1.0.0";
+
+/// How often a lock is tried that somebody is about to let go of, a millisecond after the other.
+const TRIES: usize = 50;
 
 /// Everything that may stand in a store's root; `lost+found` when it is a file system's own.
 const ENTRIES: [&str; 13] = [
@@ -255,13 +259,13 @@ impl Store {
         // Whoever removes has the turn, so that nobody else does while the lock that keeps this process's
         // own blobs is let go of.
         let turn = self.open_lock(&self.path("gc.turn"))?;
-        if turn.try_lock().is_err() {
+        if briefly(|| turn.try_lock()).is_err() {
             return Ok(None);
         }
         let path = self.path("gc.lock");
         let file = self.open_lock(&path)?;
         pins.lock = None;
-        let outcome = match file.try_lock() {
+        let outcome = match briefly(|| file.try_lock()) {
             Ok(()) => remove(&pins.fresh).map(Some),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(self.io("lock", &path, error)),
@@ -278,6 +282,20 @@ pub(crate) fn layout_file() -> Vec<u8> {
     format!("{{\"imageLayoutVersion\":\"{LAYOUT_VERSION}\"}}").into_bytes()
 }
 
+/// Tries for a moment to take a lock: a program that is just being started has all that its parent had open, locks
+/// too, until it is executed (flock(2)).
+fn briefly(
+    mut lock: impl FnMut() -> std::result::Result<(), fs::TryLockError>,
+) -> std::result::Result<(), fs::TryLockError> {
+    for _ in 0..TRIES {
+        match lock() {
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            tried => return tried,
+        }
+    }
+    lock()
+}
+
 /// Takes a lock, whatever signals come.
 pub(crate) fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
@@ -291,6 +309,25 @@ pub(crate) fn retry(mut lock: impl FnMut() -> io::Result<()>) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the child of a fork holds it until it executes its program.
+    #[test]
+    fn a_lock_that_is_let_go_of_at_once_keeps_nothing_from_being_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let file = store.open_lock(&dir.path().join("gc.lock")).unwrap();
+        file.lock_shared().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(5));
+                drop(file);
+            });
+            assert!(store.collect(|_| Ok(())).unwrap().is_some());
+        });
+        let file = store.open_lock(&dir.path().join("gc.lock")).unwrap();
+        file.lock_shared().unwrap();
+        assert!(store.collect(|_| Ok(())).unwrap().is_none());
+    }
 
     #[test]
     fn a_store_that_somebody_else_has_made_meanwhile_is_one() {
