@@ -35,7 +35,11 @@ fn disk_usage_is_added_up() {
         ] {
             assert!(verbose.contains(text), "{text}: {verbose}");
         }
-        context.line("system df -v --format json").exits(125);
+        let json = context.line("system df -v --format json").ok();
+        assert!(
+            json.starts_with("{\"Images\":[{\"Repository\":\"busybox\""),
+            "{json}"
+        );
         context.line("rm web").ok();
         context.line("volume prune -af").ok();
     });

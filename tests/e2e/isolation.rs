@@ -279,7 +279,7 @@ fn namespaces_are_shared_with_the_host_where_that_is_asked_for() {
             context.line(&name(64)).ok();
             context
                 .line(&name(65))
-                .says(1, &["the kernel takes 64 bytes at most"]);
+                .says(125, &["the kernel takes 64 bytes at most"]);
         }
         context
             .line("create --name shared --ipc host --uts host busybox true")
