@@ -20,6 +20,7 @@ mod host;
 mod packing;
 mod progress;
 mod swept;
+mod url;
 
 pub mod build;
 pub mod container;
@@ -36,6 +37,7 @@ pub use host::Host;
 pub use progress::{Action, Progress, Settled, Silent, StepName, StepTask, Task};
 pub use smidge_run::{fail_at_file_size_limit, oci};
 pub use swept::Swept;
+pub use url::is_http;
 
 /// The result of a verb.
 pub type Result<T> = std::result::Result<T, Error>;

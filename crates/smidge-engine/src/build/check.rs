@@ -46,7 +46,7 @@ impl Engine {
             Source::Dockerfile { file, name, .. } => look((&file, &name)),
             other => {
                 let message = format!(
-                    "cannot check `{}`: it is no Dockerfile",
+                    "cannot look into `{}`: it is no Dockerfile",
                     request.path.display()
                 );
                 Err(Error::new(Kind::Input, message).with_fact(format!("found: {}", other.name())))

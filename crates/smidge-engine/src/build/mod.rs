@@ -31,7 +31,6 @@ mod user;
 mod verb;
 mod zig;
 
-pub(crate) use dockerfile::{redacted, unfetched};
 pub use request::{
     BuildRequest, CargoOptions, ConfigOptions, DockerfileOptions, Include, Output, OutputError,
     OutputFormat, Sink, SourceKind,

@@ -8,9 +8,9 @@ use smidge_store::Image;
 
 use super::change;
 use super::removal::reference;
-use crate::build::{redacted, unfetched};
 use crate::packing::as_layer;
 use crate::registry::Connection;
+use crate::url::{redacted, unfetched};
 use crate::{Engine, Error, Kind, Result};
 
 /// The forms of an archive.

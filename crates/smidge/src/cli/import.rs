@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use smidge_engine::Error;
 use smidge_engine::image::ImportRequest;
+use smidge_engine::{Error, is_http};
 use smidge_image::Platform;
 
 use super::session::{Outcome, Session};
@@ -42,12 +42,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Outcome {
         platform: args.platform.clone(),
         source: args.file.clone(),
     };
-    let is_url = ["http://", "https://"]
-        .iter()
-        .any(|scheme| args.file.starts_with(scheme));
     let image = if args.file == "-" {
         engine.import(&request, &mut std::io::stdin().lock())?
-    } else if is_url {
+    } else if is_http(&args.file) {
         engine.import_from(&request)?
     } else {
         let mut file = File::open(session.host.absolute(Path::new(&args.file)))

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use smidge_image::{NodeKind, Tree as _};
 use smidge_store::DirTree;
 
-use super::git_url::{GitUrl, redacted};
+use super::git_url::GitUrl;
+use crate::url::redacted;
 use crate::{Error, Host, Kind, Result};
 
 /// What Git's surroundings may say that would lead it to another repository than ours, as they do

@@ -4,6 +4,7 @@
 //! (`?ref=…&subdir=…&checksum=…`), `git://`, `ssh://`, `user@host:path`, and `github.com/…` for build
 //! contexts; here `file://`, too. See <https://docs.docker.com/build/concepts/context/#git-repositories>.
 
+use crate::url::redacted;
 use crate::{Error, Kind, Result};
 
 /// Nothing, or what is wrong.
@@ -186,18 +187,6 @@ fn is_reference(text: &str) -> bool {
             .iter()
             .any(|bad| text.contains(bad))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c))
-}
-
-/// A URL without the user's name and password.
-pub(crate) fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) if scheme != "ssh" => format!("{scheme}://{}", &rest[at + 1..]),
-        _ => url.to_owned(),
-    }
 }
 
 fn filled(text: &str) -> Option<String> {

@@ -32,7 +32,5 @@ pub(super) use cache::Cached;
 pub(super) use context::matching;
 pub(super) use exchange::{Exchange, Record, embed};
 pub(super) use file::{instructions, notes, targets};
-pub(crate) use git_url::redacted;
 pub(super) use remote::Fetcher;
-pub(crate) use remote::unfetched;
 pub(super) use source::{ContextSource, bring};

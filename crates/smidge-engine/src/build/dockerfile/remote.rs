@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use smidge_dockerfile::ignore::Patterns;
 use smidge_image::{Digest, Hasher};
-use smidge_registry::Error as HttpError;
 use smidge_store::DirTree;
 
 use super::context::Context;
 use super::git::Fetch;
-use super::git_url::{GitUrl, check_checksum, decoded, is_git, redacted};
+use super::git_url::{GitUrl, check_checksum, decoded, is_git};
 use crate::build::scratch::Scratch;
 use crate::registry::Connection;
+use crate::url::{is_http, redacted, unfetched};
 use crate::{Engine, Error, Kind, Progress, Result};
 
 /// Bytes that are copied at a time.
@@ -69,11 +69,6 @@ pub(super) struct Wishes<'w> {
 /// Whether a source of `ADD` is elsewhere.
 pub(super) fn is_remote(source: &str) -> bool {
     is_git(source) || is_http(source)
-}
-
-/// Whether it is a URL of `http` or `https`.
-pub(super) fn is_http(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
 }
 
 impl Fetcher<'_> {
@@ -216,17 +211,6 @@ fn read_digest(checksum: &str) -> Result<Digest> {
         .caused_by(error)
         .with_hint("write it as `--checksum=sha256:…`")
     })
-}
-
-/// As an error of the engine, without advice about logins to registries.
-pub(crate) fn unfetched(url: &str, error: HttpError) -> Error {
-    let kind = match &error {
-        HttpError::NotFound { .. } => Kind::NotFound,
-        HttpError::Denied { .. } => Kind::Denied,
-        HttpError::Protocol { .. } => Kind::Input,
-        _ => Kind::Host,
-    };
-    Error::new(kind, format!("cannot fetch `{}`", redacted(url))).caused_by(error)
 }
 
 /// What a URL calls its file.

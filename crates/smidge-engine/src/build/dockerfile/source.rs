@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use smidge_image::{NodeKind, Tree as _};
 use smidge_store::DirTree;
 
-use super::git_url::{GitUrl, is_context, redacted};
-use super::remote::{Fetcher, is_http};
+use super::git_url::{GitUrl, is_context};
+use super::remote::Fetcher;
 use crate::build::detect::default_name;
 use crate::packing::{Packing, is_archive, sniffed};
+use crate::url::{is_http, redacted};
 use crate::{Error, Host, Kind, Result};
 
 /// The longest Dockerfile that comes without a context, in bytes.
