@@ -155,7 +155,7 @@ impl Changed {
         match Changes::find(dir).map_err(|source| Error::io(fault(), source))? {
             Some(changes) => act(changes.path()),
             None => Err(Error::new(Kind::Host, fault())
-                .with_fact("overlayfs is refused here: the container has a copy of them all, made elsewhere")
+                .with_fact("overlayfs is refused here: the container has a copy of them all, and nobody knows how that was before")
                 .with_hint(format!(
                     "take all of its files: `smidge export -o {name}.tar {name}`"
                 ))),

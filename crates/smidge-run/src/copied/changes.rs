@@ -18,6 +18,9 @@ use super::copy::{dress, make_directory, set_time};
 use super::difference::{Baseline, Stamp, make_whiteout};
 use crate::removal;
 
+/// What such directories are called, before the number of the process that looks.
+const PREFIX: &str = "changes.";
+
 /// A directory that shows what a program has changed, as overlayfs would have left it in an upper directory: of files
 /// that are no directories, further names. It goes with this.
 #[derive(Debug)]
@@ -32,9 +35,8 @@ impl Changes {
         let Some(baseline) = Baseline::load(dir)? else {
             return Ok(None);
         };
-        let own = std::process::id();
-        let changes = Self(dir.join(format!("changes.{own}")));
-        removal::remove(&changes.0)?;
+        remove_left(dir)?;
+        let changes = Self(dir.join(format!("{PREFIX}{}", std::process::id())));
         make_directory(&changes.0)?;
         let root = open(CWD, super::path(dir).as_os_str())?;
         let search = Search::of(&baseline);
@@ -47,6 +49,23 @@ impl Changes {
     pub fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Removes what those have left who looked for changes and were killed meanwhile.
+fn remove_left(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let owner = owner.and_then(|owner| owner.parse().ok());
+        if owner.is_some_and(|owner: u32| owner == std::process::id() || !is_there(owner)) {
+            removal::remove(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_there(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
 }
 
 impl Drop for Changes {
@@ -206,7 +225,12 @@ mod tests {
     fn what_has_changed_is_shown_and_stays_where_it_is() {
         let dir = container();
         let root = super::super::path(dir.path());
+        // One that somebody left who is no more: no process has this number.
+        fs::create_dir_all(dir.path().join("changes.4294967295/x")).unwrap();
+        fs::create_dir(dir.path().join("changes.1")).unwrap();
         let nothing = Changes::find(dir.path()).unwrap().unwrap();
+        assert!(!dir.path().join("changes.4294967295").exists());
+        assert!(dir.path().join("changes.1").exists());
         assert_eq!(shown(nothing.path()), [""; 0]);
         drop(nothing);
         fs::write(root.join("kept/deep/changed"), "new").unwrap();
