@@ -4,9 +4,9 @@
 //! dev/  proc/  sys/  etc/hosts  etc/hostname  etc/resolv.conf  etc/mtab -> /proc/mounts
 //! ```
 //!
-//! An image needs none of these. What it has of them is seen in their place. As the bottom-most of a container's layers, one such directory for
-//! all containers saves making them, and removing them again, in each one's own: on ext4 that takes
-//! a tenth of a millisecond each, a third of a container's start.
+//! An image needs none of these. What it has of them is seen in their place. As the bottom-most of a
+//! container's layers, one such directory for all containers saves making them, and removing them again,
+//! in each one's own: on ext4 that takes a tenth of a millisecond each, a third of a container's start.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;

@@ -119,19 +119,12 @@ pub fn start_watched(
 /// Takes the container's lock. Held by a process that is not supervising it, it is about to be free,
 /// or about to belong to a supervisor.
 fn take(spec: &Spec) -> Result<File, RunError> {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        if let Some(lock) = state::lock(&spec.dir)? {
-            return Ok(lock);
-        }
-        let id = || spec.id.clone();
-        if State::read(&spec.dir)?.status.is_active() {
-            return Err(RunError::AlreadyRunning { id: id() });
-        }
-        if Instant::now() > patience {
-            return Err(RunError::Visited { id: id() });
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    let id = spec.id.clone();
+    let runs = || State::read(&spec.dir).is_ok_and(|state| state.status.is_active());
+    match state::lock_in_time(&spec.dir, PATIENCE, runs)? {
+        Some(lock) => Ok(lock),
+        None if State::read(&spec.dir)?.status.is_active() => Err(RunError::AlreadyRunning { id }),
+        None => Err(RunError::Visited { id }),
     }
 }
 

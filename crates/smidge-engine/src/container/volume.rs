@@ -34,7 +34,7 @@ pub enum VolumeSource {
 }
 
 /// Modes that concern SELinux or other systems' file sharing: accepted, without effect.
-const WITHOUT_EFFECT: [&str; 6] = ["z", "Z", "cached", "delegated", "consistent", "rw"];
+const WITHOUT_EFFECT: [&str; 5] = ["z", "Z", "cached", "delegated", "consistent"];
 
 /// Reads a `--volume` option.
 ///
@@ -102,25 +102,28 @@ struct Modes {
 
 impl Modes {
     fn new(text: &str) -> std::result::Result<Self, String> {
-        let modes = || text.split(',').filter(|mode| !mode.is_empty());
-        let has = |names: [&str; 2]| modes().any(|mode| names.contains(&mode));
+        let (mut read_only, mut writable, mut seeded) = (false, false, true);
         let mut propagated = None;
-        for mode in modes() {
-            if ["ro", "readonly", "nocopy"].contains(&mode) || WITHOUT_EFFECT.contains(&mode) {
-                continue;
+        for mode in text.split(',').filter(|mode| !mode.is_empty()) {
+            match mode {
+                "ro" | "readonly" => read_only = true,
+                "rw" => writable = true,
+                "nocopy" => seeded = false,
+                _ if WITHOUT_EFFECT.contains(&mode) => {}
+                _ => {
+                    let invalid = || format!("invalid mode: {mode}: expected ro or rw");
+                    propagated = Some(propagation(mode).ok_or_else(invalid)?);
+                }
             }
-            let invalid = || format!("invalid mode: {mode}: expected ro or rw");
-            propagated = Some(propagation(mode).ok_or_else(invalid)?);
         }
-        let read_only = has(["ro", "readonly"]);
-        if read_only && has(["rw", "rw"]) {
-            return Err(format!("invalid mode: {text}: it is both ro and rw"));
+        match read_only && writable {
+            true => Err(format!("invalid mode: {text}: it is both ro and rw")),
+            false => Ok(Self {
+                read_only,
+                seeded,
+                propagated,
+            }),
         }
-        Ok(Self {
-            read_only,
-            seeded: !has(["nocopy", "nocopy"]),
-            propagated,
-        })
     }
 }
 
